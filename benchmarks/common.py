@@ -1,0 +1,163 @@
+"""Models, clocks, memory and tables shared by the benchmarks."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MEGABYTE = 2**20
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+MODELS = ("gpt2-like", "llama-like")
+VOCABULARY = 5000
+
+
+class CannotRunError(Exception):
+    """A way of capturing cannot be measured here; the message says why, in a line."""
+
+
+def build_model(name: str, *, dtype: str, positions: int) -> PreTrainedModel:
+    """Random weights: `gpt2-like` (12 layers × 768, 12 heads) or `llama-like` (8 × 512, 8 heads, 2 key heads)."""
+    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    if name == "gpt2-like":
+        config = GPT2Config(
+            n_layer=12,
+            n_embd=768,
+            n_head=12,
+            n_positions=positions,
+            vocab_size=VOCABULARY,
+            bos_token_id=0,
+            eos_token_id=0,
+        )
+        model = GPT2LMHeadModel(config)
+    elif name == "llama-like":
+        config = LlamaConfig(
+            num_hidden_layers=8,
+            hidden_size=512,
+            num_attention_heads=8,
+            num_key_value_heads=2,
+            intermediate_size=1408,
+            max_position_embeddings=positions,
+            vocab_size=VOCABULARY,
+        )
+        model = LlamaForCausalLM(config)
+    else:
+        raise ValueError(f"Unknown model {name!r}; choose one of {', '.join(MODELS)}.")
+    return model.to(DTYPES[dtype]).eval()
+
+
+def random_ids(length: int) -> torch.Tensor:
+    """(1, length) token ids, the same at every call."""
+    return torch.randint(3, VOCABULARY, (1, length), generator=torch.Generator().manual_seed(1))
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU time of one call, all threads of this process together."""
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def alternating_minima(works: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
+    """Smallest CPU time of each piece of work, in seconds, the pieces taking turns."""
+    best = dict.fromkeys(works, float("inf"))
+    for _ in range(repeats):
+        for name, work in works.items():
+            best[name] = min(best[name], cpu_seconds(work))
+    return best
+
+
+def reset_peak() -> None:
+    """Forget the peak memory of this process so far (Linux)."""
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_megabytes() -> float:
+    """Largest resident size since `reset_peak`, in MB.
+
+    `ru_maxrss` would not do: a child starts with the peak of the process that started it.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / MEGABYTE
+
+
+def prove_memory_measure(ballast: int = 64) -> None:
+    """Check that a block of `ballast` MB, held and let go, shows in the peak and is forgotten after a reset."""
+    reset_peak()
+    before = peak_megabytes()
+    block = torch.ones(ballast * MEGABYTE // 4)
+    seen = peak_megabytes() - before
+    del block
+    reset_peak()
+    left = peak_megabytes() - before
+    if not (0.9 * ballast < seen < 1.5 * ballast and left < 0.2 * ballast):
+        raise RuntimeError(
+            f"The memory measure is wrong here: {ballast} MB read as {seen:.0f} MB, {left:.0f} MB stay."
+        )
+
+
+def free_megabytes() -> float:
+    """Memory that a new process can have, in MB."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    line = next(line for line in lines if line.startswith("MemAvailable"))
+    return int(line.split()[1]) * 1024 / MEGABYTE
+
+
+def run_fresh(script: str, arguments: Mapping[str, object], *, timeout: float) -> dict:
+    """Run `script --worker ARGUMENTS` in a fresh process and read the JSON that it prints last."""
+    command = [sys.executable, script, "--worker", json.dumps(dict(arguments))]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return {"cannot": f"took longer than {timeout:.0f} s"}
+    if done.returncode == -9:
+        return {"cannot": "killed: out of memory"}
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        return {"cannot": f"exit status {done.returncode}: {reason[:200]}"}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns."""
+    table = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[column]) for row in table) for column in range(len(header))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in table
+    ]
+    rule = "| " + " | ".join("-" * width for width in widths) + " |"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def versions() -> str:
+    """One line on the machine and the versions of everything measured."""
+    parts = [f"Python {platform.python_version()}", f"{platform.system()} {platform.machine()}", _processor()]
+    for name in ("headwise", "torch", "transformers", "transformer-lens", "nnsight"):
+        try:
+            parts.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            parts.append(f"{name} not installed")
+    return ", ".join(parts)
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )

@@ -1,0 +1,76 @@
+"""How far heads look."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
+from headwise.analyses.result import Result, provenance_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.probes.trace import Trace
+
+
+def mean_distance(
+    attn: Float[Tensor, "*lead query key"], *, positions: Float[Tensor, " query"] | None = None
+) -> Float[Tensor, "*lead query"]:
+    """Mean of |i − j| under every attention row, in positions.
+
+    0 means the row looks at itself; a flat causal row i gives i / 2.
+
+    Args:
+        attn: attention probabilities.
+        positions: position of every query row among the keys; without it, 0, 1, 2, …
+
+    Example:
+        >>> mean_distance(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+        tensor([0.0000, 0.5000])
+    """
+    p = attn.float() if attn.dtype in (torch.float16, torch.bfloat16) else attn
+    keys = torch.arange(attn.shape[-1], device=attn.device)
+    rows = torch.arange(attn.shape[-2], device=attn.device) if positions is None else positions
+    return (p * (rows[:, None] - keys).abs()).sum(-1)
+
+
+def distance(trace: Trace) -> Result:
+    """Mean attention distance |i − j| of every head of self-attention.
+
+    `distance` is in positions, over all valid rows. `relative_distance` divides every row by its visible keys
+    − 1 and leaves out rows that see one key: 0 looks at itself, and in causal attention 0.5 is a flat head
+    and 1 looks at the first key. In bidirectional attention the divisor is the length − 1 for every row, so a
+    flat head gives about one third.
+
+    Args:
+        trace: a capture with statistics.
+
+    Returns:
+        One row per example and head. Cross-attention is left out: its queries and keys lie on different axes.
+
+    Raises:
+        CaptureError: when the trace holds no statistics, or no self-attention.
+    """
+    frame = head_table(trace, [*HEAD, "distance", "relative_distance"], value="distance")
+    return Result(
+        name="distance",
+        frame=frame,
+        unit="positions",
+        description="Mean of |i − j| under the attention weights, over valid rows of self-attention; 0 looks "
+        "at itself. The column `relative_distance` is its share of visible keys − 1.",
+        provenance=provenance_of(trace.meta, "distance"),
+        summary=by_stack(frame, _sentence),
+        value="distance",
+    )
+
+
+def _sentence(frame: pd.DataFrame) -> str:
+    low, high = extremes(frame, "distance")
+    return (
+        f"heads look {frame['distance'].mean():.1f} positions away on average, "
+        f"from {low[1]:.1f} in head {low[0]} to {high[1]:.1f} in {high[0]}"
+    )

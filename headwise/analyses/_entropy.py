@@ -1,0 +1,83 @@
+"""How widely heads spread their attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
+from headwise.analyses.result import Result, percent, provenance_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.probes.trace import Trace
+
+
+def row_entropy(
+    attn: Float[Tensor, "*lead query key"],
+    *,
+    key_mask: Bool[Tensor, "*#lead key"] | None = None,
+) -> Float[Tensor, "*lead query"]:
+    """Shannon entropy of every attention row, in nats.
+
+    0 means one key takes all the weight; `log(n_keys)` means the row is flat.
+
+    Args:
+        attn: attention probabilities; rows sum to one over visible keys.
+        key_mask: True where a key is real. Padded keys are dropped and the
+            row is rescaled, so padding cannot change the answer.
+
+    Returns:
+        One value per row, float32 or wider. Rows with no real key give NaN.
+
+    Example:
+        >>> row_entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
+        tensor([0.0000, 0.6931])
+    """
+    p = attn.float() if attn.dtype in (torch.float16, torch.bfloat16) else attn
+    if key_mask is not None:
+        p = p.where(key_mask.unsqueeze(-2), 0.0)
+        p = p / p.sum(-1, keepdim=True)
+    return torch.special.entr(p).sum(-1)
+
+
+def entropy(trace: Trace) -> Result:
+    """Row entropy of every head, raw and normalised by the logarithm of the keys a row may see.
+
+    Means over the rows of an example that see two keys or more; a row with one key has no choice to make.
+    `entropy` is in nats. `normalised_entropy` is a share: 0 is a head that always looks at a single key, 1 a
+    flat one.
+
+    Args:
+        trace: a capture with statistics.
+
+    Returns:
+        One row per example and head.
+
+    Raises:
+        CaptureError: when the trace holds no statistics, or no row sees two keys.
+    """
+    frame = head_table(trace, [*HEAD, "entropy", "normalised_entropy"], value="normalised_entropy")
+    return Result(
+        name="entropy",
+        frame=frame,
+        unit="share",
+        description="Row entropy divided by log(visible keys), mean over rows that see two keys or more: "
+        "0 is all weight on one key, 1 is a flat row. The column `entropy` is in nats.",
+        provenance=provenance_of(trace.meta, "entropy"),
+        summary=by_stack(frame, _sentence),
+        value="normalised_entropy",
+    )
+
+
+def _sentence(frame: pd.DataFrame) -> str:
+    low, high = extremes(frame, "normalised_entropy")
+    return (
+        f"heads use {percent(frame['normalised_entropy'].mean())} of the largest possible entropy on average "
+        f"(mean {frame['entropy'].mean():.2f} nats), "
+        f"from {percent(low[1])} in head {low[0]} to {percent(high[1])} in {high[0]}"
+    )

@@ -1,0 +1,59 @@
+"""What kind of positions heads look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from headwise.analyses._heads import HEAD, by_stack
+from headwise.analyses.result import Result, percent, provenance_of
+from headwise.errors import InputError
+from headwise.layout import MODALITIES, ROLES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.probes.trace import Trace
+
+
+def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> Result:
+    """Share of every head's attention that falls on each role, or each modality.
+
+    Mean over the valid rows of an example. Shares of a head add up to 1, or to less where the model has sink
+    logits, which take weight and give it to no key.
+
+    Args:
+        trace: a capture with statistics.
+        by: `"role"` (bos, special, punctuation, content, image, …) or `"modality"` (text, image, audio).
+
+    Returns:
+        One row per example, head and role (or modality) that occurs.
+
+    Raises:
+        InputError: when `by` is something else.
+        CaptureError: when the trace holds no statistics.
+    """
+    if by not in ("role", "modality"):
+        raise InputError(
+            f"Mass is by role or by modality, not by {by!r}.", remedy='Use by="role" or by="modality".'
+        )
+    heads = trace.to_frame("head")
+    wide = heads[list(HEAD)].copy()
+    for role in ROLES:
+        if f"mass_{role}" in heads:
+            group = role if by == "role" else MODALITIES.get(role, "text")
+            wide[group] = wide.get(group, 0.0) + heads[f"mass_{role}"]
+    frame = wide.melt(list(HEAD), var_name=by, value_name="mass")
+    return Result(
+        name="mass",
+        frame=frame,
+        unit="share",
+        description=f"Share of a head's attention on the keys of each {by}, mean over valid rows; 1 is all.",
+        provenance=provenance_of(trace.meta, "mass", by=by),
+        summary=by_stack(frame, lambda part: _sentence(part, by)),
+        value="mass",
+    )
+
+
+def _sentence(frame: pd.DataFrame, by: str) -> str:
+    shares = frame.groupby(by, sort=False)["mass"].mean().sort_values(ascending=False)
+    return "attention falls on " + ", ".join(f"{name} {percent(share)}" for name, share in shares.items())

@@ -1,0 +1,124 @@
+"""Received attention of every key, aligned on the first real key of each example."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from headwise.probes.frames import statistics
+from headwise.probes.sites import Site
+
+if TYPE_CHECKING:
+    from headwise.probes.trace import Trace
+
+
+def mean_received(
+    attn: Float[Tensor, "*lead query key"], *, visible: Bool[Tensor, "*#lead query key"]
+) -> Float[Tensor, "*lead key"]:
+    """Mean attention every key receives from the rows that may see it.
+
+    This is α of Gu et al., "When Attention Sink Emerges in Language Models: An Empirical View".
+    1 means that every row puts all its weight there. A flat causal map of 64 tokens gives 0.074 for the first
+    key.
+
+    Args:
+        attn: attention probabilities.
+        visible: True where a real row may see the key.
+
+    Returns:
+        One value per key, float32 or wider. A key that no row sees gives NaN.
+
+    Example:
+        >>> causal = torch.ones(2, 2, dtype=torch.bool).tril()
+        >>> mean_received(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), visible=causal)
+        tensor([0.7500, 0.5000])
+    """
+    p = attn.float() if attn.dtype in (torch.float16, torch.bfloat16) else attn
+    return p.where(visible, 0.0).sum(-2) / visible.sum(-2)
+
+
+@dataclass(frozen=True)
+class Received:
+    """Mean received attention of one stack and kind; offset 0 is the first real key of an example.
+
+    Heads of all layers stand side by side. NaN where an example, a layer or a key does not exist.
+    """
+
+    stack: str
+    kind: str
+    sites: tuple[Site, ...]
+    alpha: Float[Tensor, "example head offset"]
+    rows: Float[Tensor, "example head offset"]
+    """Number of rows that may see the key."""
+    layers: Int[Tensor, " head"]
+    first: Int[Tensor, " example"]
+    """Position of the first real key."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.stack} {self.kind}"
+
+    def per_layer(self, values: Float[Tensor, "example head offset"]) -> dict[int, Tensor]:
+        """The heads of every layer, (example, head, offset)."""
+        return {int(layer): values[:, self.layers == layer] for layer in self.layers.unique()}
+
+
+def received(trace: Trace) -> list[Received]:
+    """Mean received attention of every stack and kind of a trace.
+
+    Raises:
+        CaptureError: when the trace holds no statistics.
+    """
+    groups: dict[tuple[str, str], list[Site]] = {}
+    records = statistics(trace)
+    for site in records:
+        groups.setdefault((site.stack, site.kind), []).append(site)
+    joined = []
+    for (stack, kind), sites in groups.items():
+        parts = [_aligned(records[site]["received"], records[site]["seen"]) for site in sites]
+        joined.append(
+            Received(
+                stack=stack,
+                kind=kind,
+                sites=tuple(sites),
+                alpha=_side_by_side([alpha for alpha, _, _ in parts]),
+                rows=_side_by_side([rows for _, rows, _ in parts]),
+                layers=torch.cat(
+                    [
+                        torch.full((part[0].shape[1],), site.layer)
+                        for site, part in zip(sites, parts, strict=True)
+                    ]
+                ),
+                first=max((first for _, _, first in parts), key=len),
+            )
+        )
+    return joined
+
+
+def _aligned(received: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """α and row counts, both (example, head, offset), and the first real key of every example."""
+    received, seen = received.detach().float().cpu(), seen.detach().float().cpu()
+    keys = seen.shape[1]
+    first = (~seen.isnan()).int().argmax(1)
+    columns = first[:, None] + torch.arange(keys)
+    seen = seen.gather(1, columns.clamp(max=keys - 1)).where(columns < keys, torch.nan)
+    rows = seen.where(seen > 0, torch.nan)[:, None].expand(received.shape)
+    index = columns.clamp(max=keys - 1)[:, None].expand(received.shape)
+    return received.gather(2, index) / rows, rows, first
+
+
+def _side_by_side(blocks: Sequence[Tensor]) -> Tensor:
+    """Concatenate along heads; shorter example and offset axes are filled with NaN."""
+    examples = max(block.shape[0] for block in blocks)
+    width = max(block.shape[2] for block in blocks)
+    joined = torch.full((examples, sum(block.shape[1] for block in blocks), width), torch.nan)
+    start = 0
+    for block in blocks:
+        joined[: block.shape[0], start : start + block.shape[1], : block.shape[2]] = block
+        start += block.shape[1]
+    return joined

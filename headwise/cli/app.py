@@ -1,0 +1,170 @@
+"""The commands. Each mirrors one Python call; heavy imports wait until the arguments are known to be good."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headwise.cli.request import Request
+from headwise.cli.session import FAILED, session
+
+app = typer.Typer(
+    epilog="Exit status: 0; 1 when a finding fails a threshold, or on an unforeseen error; 2 for bad input.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Model = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A folder with a saved model, or the name of a model on the hub."),
+]
+Text = Annotated[
+    list[str] | None, typer.Option("--text", metavar="TEXT", help="Text to read; repeat it for a batch.")
+]
+TextFile = Annotated[
+    list[Path] | None, typer.Option(metavar="FILE", help="File with text to read; repeat it for a batch.")
+]
+Image = Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Image to look at.")]
+Audio = Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Sound to listen to.")]
+Target = Annotated[
+    list[str] | None, typer.Option(metavar="TEXT", help="Text for the decoder of an encoder-decoder model.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the warnings of libraries, and tracebacks.")]
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and stop."""
+    if wanted:
+        from headwise import __version__
+
+        typer.echo(f"headwise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def headwise(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Show what every attention head of a transformer does, repair it, and prove the repair."""
+
+
+@app.command()
+def report(
+    model: Model,
+    text: Text = None,
+    text_file: TextFile = None,
+    image: Image = None,
+    audio: Audio = None,
+    target: Target = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
+    max_sink_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            min=0,
+            max=1,
+            help="Exit with status 1 if a larger share of heads has one key as its sink.",
+        ),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the model once and write one HTML file that says what its heads did."""
+    with session(debug=debug):
+        request = Request.of(model, text, text_file, image, audio, target)
+        request.check(out)
+        from headwise.cli.work import write_report
+
+        answer = write_report(request, out)
+    rate = answer["sink_rate"]
+    failed = max_sink_rate is not None and rate is not None and rate > max_sink_rate
+    lines = [*answer["verdict"], *(f"warning: {warning}" for warning in answer["warnings"])]
+    if failed:
+        lines.append(f"failed: the sink rate is {rate:.3f}, above {max_sink_rate:g}")
+    _answer(answer, as_json=as_json, lines=[*lines, f"wrote {answer['path']}"])
+    raise typer.Exit(FAILED if failed else 0)
+
+
+@app.command()
+def trace(
+    model: Model,
+    text: Text = None,
+    text_file: TextFile = None,
+    image: Image = None,
+    audio: Audio = None,
+    target: Target = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="safetensors file to write.")] = Path(
+        "run.safetensors"
+    ),
+    maps: Annotated[
+        bool, typer.Option("--maps", help="Keep the patterns, every query by every key.")
+    ] = False,
+    heads: Annotated[bool, typer.Option("--heads", help="Keep the output of every head before W_O.")] = False,
+    residual: Annotated[
+        bool, typer.Option("--residual", help="Keep the residual entering every layer.")
+    ] = False,
+    qkv: Annotated[bool, typer.Option("--qkv", help="Keep queries, keys and values.")] = False,
+    generate: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Generate this many tokens, greedily; 0 runs one forward pass."
+        ),
+    ] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run the model and save what was captured; `headwise.load_trace` reads it."""
+    with session(debug=debug):
+        request = Request.of(model, text, text_file, image, audio, target)
+        request.check(out)
+        from headwise.cli.work import write_trace
+
+        keep = {"maps": maps, "heads": heads, "residual": residual, "qkv": qkv}
+        answer = write_trace(request, out, keep=keep, generate=generate)
+    lines = [f"warning: {warning}" for warning in answer["warnings"]]
+    size = f"{len(answer['sites'])} sites, {answer['examples']} examples, {answer['bytes'] / 1e6:.1f} MB"
+    _answer(answer, as_json=as_json, lines=[*lines, f"wrote {answer['path']}: {size}"])
+
+
+@app.command()
+def doctor(
+    model: Model,
+    text: Text = None,
+    text_file: TextFile = None,
+    image: Image = None,
+    audio: Audio = None,
+    target: Target = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare headwise with the model's own eager attention, site by site; status 1 if they differ."""
+    with session(debug=debug):
+        request = Request.of(model, text, text_file, image, audio, target)
+        request.check()
+        from headwise.cli.work import examine
+
+        diagnosis = examine(request)
+    if as_json:
+        _answer(diagnosis.to_dict(), as_json=True)
+    else:
+        from headwise.cli.tables import print_doctor
+
+        print_doctor(diagnosis)
+    raise typer.Exit(0 if diagnosis.ok else FAILED)
+
+
+def _answer(answer: dict[str, Any], *, as_json: bool, lines: list[str] | None = None) -> None:
+    from headwise.reports.text import shortened, visible
+
+    if as_json:
+        typer.echo(json.dumps(answer, indent=1, allow_nan=False))
+    else:
+        typer.echo("\n".join(visible(shortened(line)) for line in lines or ()))

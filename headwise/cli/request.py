@@ -1,0 +1,113 @@
+"""What a command asks the model to read, and the same request as Python and as a shell line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headwise.errors import InputError
+from headwise.reports.text import command_line
+
+
+@dataclass(frozen=True)
+class Request:
+    """A model and its inputs, as given on the command line; several texts make a batch."""
+
+    model: str
+    texts: tuple[str, ...] = ()
+    text_files: tuple[Path, ...] = ()
+    images: tuple[Path, ...] = ()
+    audio: tuple[Path, ...] = ()
+    targets: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, model: str, *inputs: Sequence[Any] | None) -> Request:
+        """From the options of a command, in the order of the fields."""
+        return cls(model, *(tuple(values or ()) for values in inputs))
+
+    @property
+    def empty(self) -> bool:
+        """True when no input of any kind was given."""
+        return not (self.texts or self.text_files or self.images or self.audio or self.targets)
+
+    def check(self, out: Path | None = None) -> None:
+        """Refuse what can be refused before the model is loaded.
+
+        Args:
+            out: the file to write; None for a command that writes none and chooses its own input if need be.
+
+        Raises:
+            InputError: when an input file is missing, `out` cannot be written, or there is nothing to read.
+        """
+        if out is not None:
+            _check_output(out)
+        if out is not None and self.empty:
+            raise InputError(
+                "There is nothing to read.", remedy="Give --text, --text-file, --image or --audio."
+            )
+        for path in (*self.text_files, *self.images, *self.audio):
+            if not path.is_file():
+                raise InputError(
+                    "The input file does not exist.", evidence=str(path), remedy="Check the path."
+                )
+
+    def arguments(self) -> dict[str, Any]:
+        """Keywords for `Subject.prepare`: one input stands alone, several are a list."""
+        return self._keywords(str, _read)
+
+    def python(self, *lines: str) -> str:
+        """Python that loads the model, prepares the inputs, and goes on with `lines`."""
+        read = 'Path({!r}).read_text(encoding="utf-8").strip()'.format
+        given = self._keywords(lambda value: repr(str(value)), lambda path: read(str(path)))
+        shown = [f"{name}={_plain(value)}" for name, value in given.items()]
+        imports = ["from pathlib import Path", ""] if self.text_files else []
+        load = ["import headwise as hw", "", f"subject = hw.load({self.model!r})"]
+        return "\n".join([*imports, *load, f"inputs = subject.prepare({', '.join(shown)})", *lines])
+
+    def shell(self, command: str, *options: str) -> str:
+        """The command line that makes this request."""
+        given: Mapping[str, Sequence[Any]] = {
+            "--text": self.texts,
+            "--text-file": self.text_files,
+            "--image": self.images,
+            "--audio": self.audio,
+            "--target": self.targets,
+        }
+        inputs = [part for flag, values in given.items() for value in values for part in (flag, str(value))]
+        return command_line("headwise", command, self.model, *inputs, *options)
+
+    def _keywords(self, plain: Any, read: Any) -> dict[str, Any]:
+        given = {
+            "text": [*map(plain, self.texts), *map(read, self.text_files)],
+            "image": list(map(plain, self.images)),
+            "audio": list(map(plain, self.audio)),
+            "target": list(map(plain, self.targets)),
+        }
+        return {name: values[0] if len(values) == 1 else values for name, values in given.items() if values}
+
+
+def _plain(value: Any) -> str:
+    return f"[{', '.join(value)}]" if isinstance(value, list) else value
+
+
+def _check_output(out: Path) -> None:
+    folder = out.parent
+    if not folder.is_dir():
+        raise InputError(
+            "The folder to write into does not exist.", evidence=str(folder), remedy="Create it first."
+        )
+    if out.is_dir():
+        raise InputError("The path to write to is a folder.", evidence=str(out), remedy="Add a file name.")
+    if not os.access(folder, os.W_OK):
+        raise InputError("The folder cannot be written to.", evidence=str(folder), remedy="Choose another.")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        place = f"{path}, byte {error.start}"
+        raise InputError("The file is not UTF-8 text.", evidence=place, remedy="Save it as UTF-8.") from error

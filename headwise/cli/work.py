@@ -1,0 +1,109 @@
+"""What the commands do once their arguments are known to be good: load, prepare, run, write."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import headwise as hw
+from headwise.cli.request import Request
+from headwise.cli.session import progress, quiet_transformers
+from headwise.reports.data import gather
+from headwise.reports.page import write_page
+
+if TYPE_CHECKING:
+    from headwise.probes.doctor import DoctorReport
+    from headwise.probes.trace import Trace
+    from headwise.subject import Subject
+
+
+def write_report(request: Request, out: Path) -> dict[str, Any]:
+    """Load, run once, write the report.
+
+    Returns:
+        The answer of `headwise report --json`.
+    """
+    run = ("with hw.capture(subject) as trace:", "    subject.model(**inputs)")
+    call = request.python(*run, f"hw.report(trace, {str(out)!r})")
+    command = request.shell("report", "--out", str(out))
+    with quiet_transformers():
+        subject, notes = _load(request.model)
+        trace = _run(subject, request, keep={}, generate=0)
+        with progress("Writing the report"):
+            content = gather(trace, subject=subject, call=call, command=command)
+            content = replace(content, warnings=(*notes, *content.warnings))
+            write_page(content, out)
+    return {
+        "path": str(out),
+        "model": content.title,
+        "verdict": content.verdict,
+        "warnings": content.warnings,
+        "sink_rate": content.sink_rate,
+        **{table.key: table.records() for table in content.tables},
+        "provenance": dict(content.provenance),
+        "call": call,
+        "command": command,
+    }
+
+
+def write_trace(request: Request, out: Path, *, keep: Mapping[str, bool], generate: int) -> dict[str, Any]:
+    """Load, run, save what was captured.
+
+    Returns:
+        The answer of `headwise trace --json`.
+    """
+    with quiet_transformers():
+        subject, notes = _load(request.model)
+        trace = _run(subject, request, keep=keep, generate=generate)
+        with progress("Writing the trace"):
+            trace.save(out)
+    return {
+        "path": str(out),
+        "bytes": out.stat().st_size,
+        "model": trace.meta.get("model"),
+        "examples": trace.examples,
+        "sites": [str(site) for site in trace.sites],
+        "unreached": trace.unreached,
+        "warnings": (*notes, *trace.warnings),
+    }
+
+
+def examine(request: Request) -> DoctorReport:
+    """Load and compare with eager attention, on the given inputs or on the doctor's own."""
+    with quiet_transformers():
+        subject, _ = _load(request.model)
+        inputs = None if request.empty else subject.prepare(**request.arguments())
+        with progress("Comparing with eager attention"):
+            return hw.doctor(subject, inputs)
+
+
+def _load(model: str) -> tuple[Subject, list[str]]:
+    """The subject, and what was said while it was loaded (weights that are missing)."""
+    with progress(f"Loading {model}"), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("always", UserWarning)
+        subject = hw.load(model)
+    return subject, list(dict.fromkeys(str(warning.message) for warning in caught))
+
+
+def _run(subject: Subject, request: Request, *, keep: Mapping[str, bool], generate: int) -> Trace:
+    inputs = subject.prepare(**request.arguments())
+    with (
+        progress("Generating" if generate else "Running the model", total=generate or None) as advance,
+        hw.capture(subject, **keep) as trace,
+        torch.no_grad(),
+    ):
+        counter = subject.model.register_forward_hook(lambda *_: advance())
+        try:
+            if generate:
+                subject.model.generate(**inputs, max_new_tokens=generate, do_sample=False)
+            else:
+                subject.model(**inputs)
+        finally:
+            counter.remove()
+    return trace

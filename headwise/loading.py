@@ -1,0 +1,187 @@
+"""Open a model and its processor, or say in one line why that cannot be done."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from headwise.errors import LoadError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+_HUB = (
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "revision",
+    "subfolder",
+    "token",
+    "trust_remote_code",
+)
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_PROCESSOR_FILES = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "image_processor_config.json",
+    "feature_extractor_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.*",
+    "*.spm",
+    "*.model",
+)
+
+
+def load_model(name: str, **options: Any) -> PreTrainedModel:
+    """The model of a folder or hub name, in evaluation mode; see `headwise.load`."""
+    from safetensors import SafetensorError
+
+    options.setdefault("trust_remote_code", False)
+    with _quiet():
+        config = _load_config(name, options)
+        loader = _model_class(config, options["trust_remote_code"])
+        try:
+            model, report = loader.from_pretrained(name, output_loading_info=True, **options)
+        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, UnpicklingError) as error:
+            raise LoadError(
+                f"The weights of {name} cannot be loaded.",
+                evidence=_first_line(error),
+                remedy="Copy or download the model again, and check the options.",
+            ) from error
+    _check_complete(name, model, report["missing_keys"])
+    _check_finite(name, model)
+    return model.eval()
+
+
+def load_processor(name: str, **options: Any) -> Any:
+    """The processor of a folder or hub name; None when it has none."""
+    from transformers import AutoProcessor
+
+    folder = Path(name, options.get("subfolder", ""))
+    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in _PROCESSOR_FILES):
+        return None
+    hub = {key: options[key] for key in _HUB if key in options}
+    hub.setdefault("trust_remote_code", False)
+    with _quiet():
+        try:
+            return AutoProcessor.from_pretrained(name, **hub)
+        except (ImportError, AttributeError) as error:
+            raise LoadError(
+                f"The processor of {name} needs a package that is not installed.",
+                evidence=_first_line(error),
+                remedy="Install it (video processors need torchvision), or hw.wrap(model, tokenizer).",
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not folder.is_dir():
+                return None
+            raise LoadError(
+                f"The processor files of {name} cannot be read.",
+                evidence=_first_line(error),
+                remedy="Copy or download them again, or hw.wrap(model, processor).",
+            ) from error
+
+
+def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
+    if name.startswith("zoo:"):
+        raise LoadError(
+            f"There is no {name}: the zoo is not part of this version.",
+            remedy="Give a local folder or a hub name.",
+        )
+    folder = Path(name)
+    if folder.is_file():
+        raise LoadError(f"{name} is a file, not a folder.", remedy=f"Give the folder: {folder.parent}.")
+    if folder.is_dir() and not (folder / options.get("subfolder", "") / "config.json").is_file():
+        raise LoadError(
+            f"The folder {name} holds no config.json.",
+            remedy="Give a folder written by model.save_pretrained.",
+        )
+    if not folder.is_dir() and not _HUB_NAME.fullmatch(name):
+        raise LoadError(f"There is no folder {name}.", remedy="Check the path.")
+    hub = {key: options[key] for key in _HUB if key in options}
+    try:
+        return AutoConfig.from_pretrained(name, **hub)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        if folder.is_dir():
+            remedy = "Repair config.json, or update transformers if the architecture is newer."
+            raise LoadError(
+                f"The config.json of {name} cannot be used.", evidence=_first_line(error), remedy=remedy
+            ) from error
+        raise LoadError(
+            f"There is no folder {name}, and no model of that name could be had from the hub.",
+            evidence=_first_line(error),
+            remedy="Check the name and the connection, or give a local folder.",
+        ) from error
+
+
+def _model_class(config: PreTrainedConfig, trust: bool) -> Any:
+    """The class that was saved: the config names it; AutoModel otherwise."""
+    import transformers
+
+    named = getattr(transformers, (config.architectures or [""])[0], None)
+    if named is not None:
+        return named
+    remote = getattr(config, "auto_map", None) or {}
+    if trust:
+        for auto in sorted(remote, reverse=True):
+            if auto.startswith("AutoModel"):
+                return getattr(transformers, auto)
+    return transformers.AutoModel
+
+
+def _check_complete(name: str, model: PreTrainedModel, missing: set[str]) -> None:
+    """Weights that the checkpoint lacks are random, and numbers about random weights mean nothing."""
+    if not missing:
+        return
+    some = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
+    if len(missing) > len(list(model.parameters())) / 2:
+        raise LoadError(
+            f"The weights of {name} are not those of a {type(model).__name__}.",
+            evidence=f"{len(missing)} are missing: {some}",
+            remedy="Give a folder whose config and weights belong together.",
+        )
+    warnings.warn(f"{name}: {len(missing)} weights are missing and were set at random: {some}", stacklevel=4)
+
+
+def _check_finite(name: str, model: PreTrainedModel) -> None:
+    for key, value in model.named_parameters():
+        if value.is_meta or not value.is_floating_point():
+            continue
+        with torch.no_grad():  # the sum spreads any NaN; only a suspicious tensor is looked at in full
+            bad = not value.sum(dtype=torch.float32).isfinite() and not value.isfinite().all()
+        if bad:
+            raise LoadError(
+                f"The weights of {name} are not finite.",
+                evidence=f"{key} holds {'NaN' if value.isnan().any() else 'infinity'}",
+                remedy="Use another checkpoint: this one is damaged.",
+            )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep progress bars and notes of transformers out of the way; they come back afterwards."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

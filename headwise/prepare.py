@@ -1,0 +1,182 @@
+"""From text, images and sound to the tensors a model takes, through the model's own processor."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from headwise.errors import InputError
+from headwise.families import family_of
+from headwise.layout.roles import tokenizer_of
+from headwise.media import read_audio, read_image
+from headwise.words import DECODER, ENCODER, NO_TOKENIZER, TEXT, as_texts, check_length, decoder_ids, word_ids
+
+if TYPE_CHECKING:
+    from transformers import BatchFeature
+
+    from headwise.subject import Subject
+
+
+def prepare(subject: Subject, *, text: Any, image: Any, audio: Any, target: Any) -> BatchFeature:
+    """The tensors of a batch; see `Subject.prepare`."""
+    from transformers import BatchFeature
+
+    texts, targets = as_texts(text), as_texts(target)
+    images = _images(image, texts)
+    sounds = None if audio is None else audio if isinstance(audio, list) else [audio]
+    size = _size(text=texts, image=images, audio=sounds, target=targets)
+    if images is not None:
+        batch = _with_images(subject, texts, images)
+    elif sounds is not None:
+        batch = _with_sounds(subject, texts, sounds)
+    elif texts is not None:
+        _needs(subject.model, "text", "input_ids")
+        batch = word_ids(subject, texts)
+    else:
+        raise InputError("There is nothing to prepare.", remedy="Give text=, image= or audio=.")
+    encodes = getattr(subject.config, "is_encoder_decoder", False)
+    check_length(subject, batch.get("input_ids"), ENCODER if encodes else TEXT)
+    if encodes:
+        batch.update(decoder_ids(subject, targets, size))
+        check_length(subject, batch["decoder_input_ids"], DECODER)
+    elif targets is not None:
+        raise InputError("This model has no decoder to give a target to.", remedy="Give the words as text=.")
+    if "token_type_ids" in batch and not _accepts(subject.model, "token_type_ids"):
+        del batch["token_type_ids"]
+    return BatchFeature(batch).to(subject.device, dtype=subject.model.dtype)
+
+
+def _accepts(model: nn.Module, *names: str) -> bool:
+    """True when the model's forward has one of these arguments by name."""
+    return any(name in inspect.signature(model.forward).parameters for name in names)
+
+
+def _needs(model: nn.Module, kind: str, *names: str) -> None:
+    if not _accepts(model, *names):
+        raise InputError(
+            f"This model takes no {kind}.", evidence=type(model).__name__, remedy=f"Leave {kind}= out."
+        )
+
+
+def _with_images(subject: Subject, texts: list[Any] | None, images: list[list[Any]]) -> dict[str, Any]:
+    _needs(subject.model, "image", "pixel_values")
+    processor = subject.processor
+    if processor is None or not (hasattr(processor, "image_processor") or _looks(processor)):
+        raise InputError(
+            "There is no image processor to read this image with.", remedy="hw.wrap(model, processor)"
+        )
+    pictures = [[read_image(image) for image in row] for row in images]
+    placeholder = getattr(processor, "image_token", None)
+    if texts is None and placeholder is not None and family_of(subject.config).image_prompt is not None:
+        texts = [""] * len(pictures)
+    if texts is None:
+        return dict(processor(images=[picture for row in pictures for picture in row], return_tensors="pt"))
+    if not isinstance(texts[0], str):
+        raise InputError("Token ids and images cannot be combined.", remedy="Give the text as a string.")
+    if subject.tokenizer is None:
+        raise InputError("There is no tokenizer to read this text with.", remedy=NO_TOKENIZER)
+    options: dict[str, Any] = {"return_tensors": "pt", "padding": len(texts) > 1}
+    if len(texts) > 1 and subject.tokenizer.pad_token is None:
+        raise InputError(
+            "This processor's tokenizer has no padding token, which a batch with images needs.",
+            remedy="Set processor.tokenizer.pad_token, or prepare the prompts one by one.",
+        )
+    if placeholder is None:
+        flat = [picture for row in pictures for picture in row]
+        return _call(processor, text=texts, images=flat, **options)
+    counts = [len(row) for row in pictures]
+    prompts = [_placed(subject, "image", str(placeholder), *pair) for pair in zip(texts, counts, strict=True)]
+    return _call(processor, text=prompts, images=pictures, **options, **_once(subject.tokenizer, prompts))
+
+
+def _with_sounds(subject: Subject, texts: list[Any] | None, sounds: list[Any]) -> dict[str, Any]:
+    _needs(subject.model, "audio", "input_values", "input_features")
+    processor = subject.processor
+    extractor = getattr(processor, "feature_extractor", processor)
+    rate = getattr(extractor, "sampling_rate", None)
+    if rate is None:
+        raise InputError(
+            "There is no feature extractor to read this sound with.", remedy="hw.wrap(model, processor)"
+        )
+    waves = [read_audio(sound, rate) for sound in sounds]
+    longest = max(len(wave) for wave in waves)
+    capacity = getattr(extractor, "n_samples", None)
+    if capacity is not None and longest > capacity:
+        raise InputError(
+            f"The sound lasts {longest / rate:.1f} s and the model hears {capacity / rate:.0f} s.",
+            remedy="Cut it into pieces.",
+        )
+    placeholder = getattr(processor, "audio_token", None)
+    if texts is not None and placeholder is not None:
+        prompts = [_placed(subject, "audio", str(placeholder), text, 1) for text in texts]
+        options = {"return_tensors": "pt", "padding": len(texts) > 1, **_once(subject.tokenizer, prompts)}
+        return _call(processor, text=prompts, audio=waves, sampling_rate=rate, **options)
+    if texts is not None:
+        raise InputError(
+            "This model reads no text beside sound.", remedy="Give the words to write as target=."
+        )
+    padding = {} if capacity is not None else {"padding": True}
+    return dict(extractor(waves, sampling_rate=rate, return_tensors="pt", **padding))
+
+
+def _placed(subject: Subject, kind: str, placeholder: str, text: str, count: int) -> str:
+    """The prompt with one placeholder per image or sound: as written, by the chat template, or in front."""
+    if placeholder in text:
+        return text
+    template = family_of(subject.config).image_prompt
+    if kind == "image" and template is None:
+        return text
+    if getattr(subject.processor, "chat_template", None):
+        content = [{"type": kind}] * count + [{"type": "text", "text": text}]
+        messages = [{"role": "user", "content": content}]
+        prompt = subject.processor.apply_chat_template(messages, add_generation_prompt=True)
+        if prompt.count(placeholder) == count:
+            return prompt
+    return (template or "{image}\n").format(image=placeholder) * count + text
+
+
+def _once(tokenizer: Any, prompts: list[str]) -> dict[str, bool]:
+    """Keep the tokenizer from adding a second beginning-of-sequence token to a chat template's."""
+    opened = tokenizer.bos_token is not None and all(text.startswith(tokenizer.bos_token) for text in prompts)
+    return {"add_special_tokens": False} if opened else {}
+
+
+def _call(processor: Any, **arguments: Any) -> dict[str, Any]:
+    try:
+        return dict(processor(**arguments))
+    except ValueError as error:
+        raise InputError(
+            "The processor refused this input.",
+            evidence=str(error).split("\n")[0],
+            remedy="Give one image per placeholder, and a text with each.",
+        ) from error
+
+
+def _looks(processor: Any) -> bool:
+    return tokenizer_of(processor) is None and "pixel_values" in getattr(processor, "model_input_names", ())
+
+
+def _images(image: Any, texts: list[Any] | None) -> list[list[Any]] | None:
+    """One list of images per example; a plain list beside a single text belongs to that text."""
+    if image is None:
+        return None
+    if not isinstance(image, list):
+        return [[image]]
+    if image and all(isinstance(item, list) for item in image):
+        return image
+    if texts is not None and len(texts) == 1:
+        return [image]
+    return [[item] for item in image]
+
+
+def _size(**kinds: list[Any] | None) -> int:
+    sizes = {kind: len(items) for kind, items in kinds.items() if items is not None}
+    if len(set(sizes.values())) > 1:
+        raise InputError(
+            "The kinds of input differ in number.",
+            evidence=", ".join(f"{size} {kind}" for kind, size in sizes.items()),
+            remedy="Give one of each kind per example.",
+        )
+    return max(sizes.values(), default=0)

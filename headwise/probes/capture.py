@@ -1,0 +1,200 @@
+"""`capture`: record what every attention head does while a model runs."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from headwise import __version__
+from headwise.errors import CaptureError, InputError
+from headwise.layout import TokenLayout, with_tokens
+from headwise.probes.hub import Hub, hub_of
+from headwise.probes.recording import Want
+from headwise.probes.records import Record, merge_layouts, merge_records
+from headwise.probes.session import Session
+from headwise.probes.sites import Site
+from headwise.probes.trace import Trace
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from headwise.subject import Subject
+
+
+@contextmanager
+def capture(
+    subject: Subject | PreTrainedModel,
+    stats: bool = True,
+    maps: bool = False,
+    rows: Sequence[int] | None = None,
+    qkv: bool = False,
+    heads: bool = False,
+    residual: bool = False,
+    *,
+    gradients: bool = False,
+    check: bool = True,
+    map_limit: int = 4 * 2**30,
+) -> Iterator[Trace]:
+    """Records attention while the model runs inside the `with` block, in any way: forward, generate, a pipeline.
+
+    The model's outputs stay what they are: bit for bit when only maps, rows, heads, qkv or residual are kept, within
+    float32 rounding with `stats`, whose attention runs in tiles of its own. On leaving the block, also through an
+    exception, the model is exactly as before. What other threads do with the model is not recorded.
+
+    Args:
+        subject: a `Subject` or a bare transformers model.
+        stats: streaming statistics of every head, in memory that grows with the length, not its square.
+        maps: every attention pattern, (example, head, query, key) per site.
+        rows: only these rows of the patterns, by absolute position; -1 is the last position of the prompt.
+        qkv: queries, keys and values as they enter attention.
+        heads: per-head outputs z before W_O, (example, query, head, width).
+        residual: the residual stream entering each layer, (example, query, width).
+        gradients: keep the autograd graph, so that after `backward()` `trace.map_gradients` (with `maps`) and
+            `trace.attribution` have values. Keeps activations alive as long as the trace.
+        check: before the first capture of this model, compare its logits with and without the engine on a few
+            tokens, and name attention modules that ran unseen.
+        map_limit: refuse to keep more bytes of patterns than this.
+
+    Yields:
+        The `Trace`, filled when the block ends.
+
+    Raises:
+        UnsupportedModel: attention cannot be observed.
+        CaptureError: the block ended and nothing was recorded, or patterns would exceed `map_limit`.
+
+    Example:
+        >>> import headwise as hw
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9, n_positions=8)).eval()
+        >>> with hw.capture(model, maps=True) as trace, torch.no_grad():
+        ...     _ = model(input_ids=torch.tensor([[3, 1, 2]]))
+        >>> trace.maps[trace.site(0)].shape
+        torch.Size([1, 2, 3, 3])
+    """
+    model, processor = parts(subject)
+    want = Want(stats, maps, _rows(rows), qkv, heads, residual, gradients, map_limit)
+    if not any((stats, maps, rows, qkv, heads, residual, gradients)):
+        raise InputError("Nothing to capture.", remedy="Ask for stats, maps, rows, qkv, heads or residual.")
+    warnings: list[str] = []
+    if check:
+        from headwise.probes.check import self_check
+
+        warnings = self_check(model)
+    hub = hub_of(model)
+    implementations = sorted({_implementation(module) for module in hub.modules.values()})
+    session = Session(model, processor, hub.language, want=want)
+    trace = Trace()
+    started = time.perf_counter()
+    hub.add(session)
+    try:
+        yield trace
+    finally:
+        hub.remove(session)
+    records, layout = _collect(session, processor)
+    unreached = _unreached(hub)
+    if not any(records.values()):
+        raise CaptureError(
+            "Nothing was captured: no attention of this model ran inside the `with` block on this thread.",
+            evidence=f"{type(model).__name__}; modules out of reach: {', '.join(unreached) or 'none'}",
+            remedy="Run the captured model itself (forward, generate or a pipeline) inside the block.",
+        )
+    if unreached:
+        warnings.append(f"{len(unreached)} attention modules ran out of sight: {', '.join(unreached)}")
+    meta = describe_model(subject, implementations) | {
+        "call": _call(want),
+        "examples": layout_examples(layout),
+        "warnings": warnings,
+        "unreached": unreached,
+        "fallback": [i.entry.name for i in hub._intercepts if i.seen],
+        "seconds": round(time.perf_counter() - started, 4),
+    }
+    trace._fill(records, layout, meta)
+
+
+def parts(subject: Subject | PreTrainedModel) -> tuple[PreTrainedModel, Any]:
+    """The model and the processor behind a subject or a bare model."""
+    from transformers import PreTrainedModel
+
+    if isinstance(subject, PreTrainedModel):
+        return subject, None
+    model = getattr(subject, "model", None)
+    if isinstance(model, PreTrainedModel):
+        return model, subject.processor
+    raise InputError(
+        "This is neither a Subject nor a transformers model.",
+        evidence=type(subject).__name__,
+        remedy="Wrap it with hw.wrap(model, processor), or load it with hw.load(name).",
+    )
+
+
+def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence[str]) -> dict[str, Any]:
+    """Provenance of a result: model, numbers format, versions, seed, time."""
+    model, _ = parts(subject)
+    own = getattr(subject, "name", None) if model is not subject else None
+    return {
+        "model": own or getattr(model.config, "_name_or_path", "") or type(model).__name__,
+        "model_class": type(model).__name__,
+        "revision": getattr(subject, "revision", None) if model is not subject else None,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "attention": list(implementations),
+        "versions": {
+            "headwise": __version__,
+            "torch": torch.__version__,
+            "transformers": version("transformers"),
+            "python": platform.python_version(),
+        },
+        "seed": torch.initial_seed(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def layout_examples(layout: TokenLayout) -> int:
+    """Examples of the stack that has the fewest (a vision tower may see several images or windows per example)."""
+    return min((len(axis.roles) for axis in layout.axes.values()), default=0)
+
+
+def _collect(session: Session, processor: Any) -> tuple[dict[Site, Record], TokenLayout]:
+    runs = [run for flow in session.flows for run in flow.runs if run.buffers]
+    records = [{site: buffer.compute() for site, buffer in run.buffers.items() if buffer} for run in runs]
+    layouts = [run.layout() for run in runs]
+    session.flows.clear()
+    if not records:
+        return {}, TokenLayout({})
+    return merge_records(records), with_tokens(merge_layouts(layouts), processor)
+
+
+def _unreached(hub: Hub) -> list[str]:
+    return [i.entry.name for i in hub._intercepts if i.ran and not i.seen]
+
+
+def _implementation(entry: Any) -> str:
+    config = getattr(entry.module, "config", None)
+    return getattr(config, "_attn_implementation", None) or "eager"
+
+
+def _rows(rows: Sequence[int] | None) -> tuple[int, ...] | None:
+    if rows is None:
+        return None
+    if isinstance(rows, str | bytes) or not all(isinstance(row, int) for row in rows):
+        raise InputError(
+            "rows must be a list of positions.", evidence=f"got {rows!r}", remedy="For example rows=[0, -1]."
+        )
+    return tuple(rows)
+
+
+def _call(want: Want) -> str:
+    defaults = Want()
+    shown = [
+        f"{name}={getattr(want, name)!r}"
+        for name in Want.__dataclass_fields__
+        if getattr(want, name) != getattr(defaults, name)
+    ]
+    return f"hw.capture(subject{''.join(', ' + part for part in shown)})"

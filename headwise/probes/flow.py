@@ -1,0 +1,359 @@
+"""Follows a model through its forwards: which run a call belongs to, and what its rows and keys are."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from headwise.layout import ROLES, Axis, TokenLayout, describe, extend, generic_axis
+from headwise.probes.arguments import Call, visible_keys
+from headwise.probes.sites import key_stack
+from headwise.probes.statistics import Places, counts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_PADDING = ROLES.index("padding")
+_CACHED = ROLES.index("cached")
+
+
+class Run:
+    """One prompt and everything decoded from it: the tokens so far, and what was recorded about them."""
+
+    def __init__(self, language: str, layout: TokenLayout) -> None:
+        self.language = language
+        self.axes: dict[str, Axis] = dict(layout.axes)
+        self.prompt = 0
+        """Positions of the first call, and of what was cached before it."""
+        self.length = 0
+        """Positions so far, those of the call under way included."""
+        self.past = 0
+        """Position of the first row of the call under way."""
+        self.ids: Tensor | None = None
+        self.stacks: set[str] = set()
+        self.buffers: dict[Any, Any] = {}
+        self._cache: weakref.ref | None = None
+        self._pending: list[tuple[Tensor, Tensor | None]] = []
+        self._finished: Tensor | None = None
+
+    @property
+    def cached(self) -> bool:
+        """True once the run has a key-value cache."""
+        return self._cache is not None
+
+    @property
+    def alive(self) -> bool:
+        """True while its key-value cache exists."""
+        return self._cache is not None and self._cache() is not None
+
+    def owns(self, cache: object) -> bool:
+        """True when `cache` is the key-value cache of this run."""
+        return self._cache is not None and self._cache() is cache
+
+    def adopt(self, cache: object) -> None:
+        """Makes `cache` the key-value cache of this run."""
+        self._cache = weakref.ref(cache)
+
+    def append(self, ids: Tensor | None, padding: Tensor | None, ends: frozenset[int]) -> None:
+        """Adds the token ids of a continuing call; an example that fed an end token has ended."""
+        if ids is None:
+            return
+        if ids.shape[0] > 1 and ids.shape[1] == 1 and ends:
+            ended = torch.zeros_like(ids, dtype=torch.bool)
+            for end in ends:
+                ended |= ids == end
+            if self._finished is not None and len(self._finished) == len(ended):
+                ended |= self._finished
+            self._finished = ended
+            padding = ended if padding is None else padding | ended
+        self._pending.append((ids.detach().clone(), padding))
+
+    def layout(self) -> TokenLayout:
+        """What every position so far is."""
+        self._flush()
+        return TokenLayout(dict(self.axes))
+
+    def axis(self, stack: str, examples: int, positions: int) -> Axis:
+        """The axis of a stack; a generic one where the inputs did not tell, or tell another size."""
+        self._flush()
+        axis = self.axes.get(stack)
+        if axis is not None and axis.roles.shape[1] >= positions:
+            known = axis.roles.shape[0]
+            if known == examples:
+                return axis
+            if examples % known == 0:  # beams: the copies of an example stand side by side
+                self.axes[stack] = _repeat(axis, examples // known)
+                return self.axes[stack]
+        sound = axis is not None and bool((axis.roles == ROLES.index("audio")).any())
+        axis = generic_axis(stack, examples, positions, sound=sound)
+        if not stack.endswith(" keys"):
+            self.axes[stack] = axis
+        return axis
+
+    def reorder(self, index: Tensor) -> None:
+        """Follows a beam search: example b continues what example `index[b]` was."""
+        self._flush()
+        axis = self.axes.get(self.language)
+        cpu = index.cpu()
+        if axis is not None and len(axis.roles) == len(cpu):
+            ids = None if axis.ids is None else axis.ids[cpu]
+            self.axes[self.language] = replace(axis, roles=axis.roles[cpu], ids=ids, tokens=None)
+        if self._finished is not None and len(self._finished) == len(index):
+            self._finished = self._finished[index]
+        for buffer in self.buffers.values():
+            buffer.reorder(index)
+
+    def truncate(self, length: int) -> None:
+        """Forgets positions from `length` on: a call begins there again."""
+        self._flush()
+        axis = self.axes.get(self.language)
+        if axis is not None and axis.roles.shape[1] > length:
+            ids = None if axis.ids is None else axis.ids[:, :length]
+            images = tuple(span for span in axis.images if span.start < length)
+            self.axes[self.language] = replace(
+                axis, roles=axis.roles[:, :length], ids=ids, images=images, tokens=None
+            )
+        self.length = min(self.length, length)
+        for site, buffer in self.buffers.items():
+            if site.stack == self.language:
+                buffer.truncate(length)
+
+    def _flush(self) -> None:
+        for ids, padding in self._pending:
+            axis = self.axes.get(self.language)
+            if axis is None:
+                continue
+            if len(axis.roles) != len(ids) and len(ids) % len(axis.roles) == 0:
+                axis = _repeat(axis, len(ids) // len(axis.roles))
+            if len(axis.roles) == len(ids):
+                self.axes[self.language] = extend(axis, ids, padding)
+        self._pending.clear()
+
+
+class Flow:
+    """The runs of one model on one thread, as seen from a capture or a patch.
+
+    A forward at position 0 begins a run. It continues one when its cache belongs to that run; when it does without
+    a cache and its ids extend the previous ones; or when the run has not yet seen the stack at hand (an encoder
+    that `generate` calls before the decoder).
+    """
+
+    def __init__(self, model: PreTrainedModel, processor: Any, language: str, *, keep: bool) -> None:
+        self.model, self.processor, self.language = model, processor, language
+        self.keep = keep
+        """Keep every run; else only those whose cache is alive."""
+        self.runs: list[Run] = []
+        self.run: Run | None = None
+        self._memo: dict[Any, Any] = {}
+        self._ends = _end_ids(model)
+
+    def enter(self, primary: str, inputs: Mapping[str, Any]) -> None:
+        """A forward begins; `primary` is the stack that tells whether its run is new."""
+        self._memo.clear()
+        cache = inputs.get("past_key_values")
+        past, new = cached_length(cache), _rows(inputs, primary)
+        ids = _ids(inputs, primary)
+        run = self._find(primary, ids, inputs, cache, past)
+        if run is None:
+            run = self._begin(primary, inputs, past, new)
+        elif primary not in run.stacks:
+            run.axes.update(describe(self.model, self.processor, inputs).axes)
+        else:
+            if past < run.length:
+                run.truncate(past)
+            if past:
+                run.append(ids, _padding(inputs, primary, new), self._ends)
+            else:
+                run.axes.update(describe(self.model, self.processor, inputs).axes)
+                _mark_generated(run, new)
+        if primary == self.language:
+            if primary not in run.stacks:
+                run.prompt = past + new
+            run.past, run.length, run.ids = past, past + new, ids
+        run.stacks.add(primary)
+        if cache is not None:
+            run.adopt(cache)
+        self.run = run
+
+    def leave(self, cache: Any) -> None:
+        """The forward that began last has ended and handed out `cache`."""
+        if cache is not None and self.run is not None:
+            self.run.adopt(cache)
+
+    def reorder(self, cache: Any, index: Tensor) -> None:
+        """A beam search has reordered `cache`."""
+        for run in self.runs:
+            if run.owns(cache):
+                run.reorder(index)
+
+    def crop(self, cache: Any) -> None:
+        """`cache` was rolled back."""
+        length = cached_length(cache)
+        for run in self.runs:
+            if run.owns(cache) and run.prompt <= length < run.length:
+                run.truncate(length)
+
+    def fit(self, stack: str, kind: str, call: Call) -> Call:
+        """The call without the slots of a static cache that are not filled yet."""
+        run = self.run
+        if kind == "cross" or stack != self.language or run is None or not run.cached or call.causal:
+            return call
+        end = run.past + call.query.shape[2]
+        return call.crop(end) if call.key.shape[2] > end else call
+
+    def places(self, stack: str, kind: str, call: Call) -> Places:
+        """What the rows and keys of a call are; computed once per forward and shape."""
+        batch, _, rows, keys = call.shape
+        return self.shaped(stack, kind, batch, rows, keys, call.query.device)
+
+    def shaped(self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any) -> Places:
+        """`places` for a call of this shape."""
+        name = ("places", stack, kind, batch, rows, keys)
+        if name not in self._memo:
+            self._memo[name] = self._places(stack, kind, batch, rows, keys, device)
+        return self._memo[name]
+
+    def rows(self, stack: str, batch: int, rows: int, device: Any) -> Places:
+        """`places` for rows alone."""
+        past = self.run.past if self.run is not None and stack == self.language else 0
+        return self.shaped(stack, "self", batch, rows, past + rows, device)
+
+    def counts(self, call: Call, places: Places) -> tuple[Tensor, Tensor]:
+        """`counts` of a call; computed once per forward and mask."""
+        mask = call.mask
+        same = None if mask is None else (mask.data_ptr(), mask.shape, mask.stride())
+        name = ("counts", same, call.causal, call.shape[0], call.shape[2], call.shape[3], places.cross)
+        if name not in self._memo:
+            rows, keys = call.shape[2:]
+            seen_by = None if call.causal else visible_keys(call)
+            self._memo[name] = (mask, counts(seen_by, rows, keys, places, causal=call.causal))
+        return self._memo[name][1]
+
+    def _find(self, primary: str, ids: Any, inputs: Mapping[str, Any], cache: Any, past: int) -> Run | None:
+        """The run that a call continues; None when it begins one."""
+        if past:
+            owner = next((run for run in self.runs if run.owns(cache)), None)
+            return owner if owner is not None and owner.prompt <= past <= owner.length else None
+        run = self.run
+        if run is None or primary not in run.stacks:
+            return run
+        cached = inputs.get("use_cache")
+        if cached is None:
+            cached = getattr(self.model.config, "use_cache", False)
+        return run if cached is False and _extends(ids, run.ids) else None
+
+    def _begin(self, primary: str, inputs: Mapping[str, Any], past: int, new: int) -> Run:
+        run = Run(self.language, describe(self.model, self.processor, inputs))
+        axis = run.axes.get(self.language)
+        if past and axis is not None and primary == self.language:
+            before = torch.full((len(axis.roles), past), _CACHED, dtype=torch.uint8)
+            mask = inputs.get("attention_mask")
+            if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] >= past:
+                before[mask[:, :past].cpu() == 0] = _PADDING
+            run.axes[self.language] = Axis(self.language, torch.cat([before, axis.roles[:, -new:]], dim=1))
+        if not self.keep:
+            self.runs = [other for other in self.runs if other.alive]
+        self.runs.append(run)
+        return run
+
+    def _places(self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any) -> Places:
+        run = self.run
+        assert run is not None  # noqa: S101 - `enter` has set it
+        past = run.past if stack == self.language else 0
+        cross = kind == "cross" or (past == 0 and keys != rows)
+        queries = run.axis(stack, batch, past + rows)
+        start = 0 if cross else max(0, past + rows - keys)
+        held = queries
+        if cross:
+            source = key_stack(stack, kind, run.axes)
+            held = run.axis(source if kind == "cross" else f"{stack} keys", batch, keys)
+        roles = held.roles[:, start : start + keys].to(device)
+        padded = roles == _PADDING
+        present = tuple(sorted(set(roles.unique().tolist()) - {_PADDING}))
+        classes = torch.zeros(batch, keys, len(present), device=device)
+        for column, role in enumerate(present):
+            classes[..., column] = roles == role
+        valid = queries.valid[:, past : past + rows].to(device)
+        return Places(
+            positions=torch.arange(past, past + rows, device=device),
+            roles=present,
+            classes=classes[:1] if bool((classes == classes[:1]).all()) else classes,
+            cross=cross,
+            key_start=start,
+            query_valid=None if bool(valid.all()) else valid,
+            key_valid=~padded if bool(padded.any()) else None,
+        )
+
+
+def bind(module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a forward by name."""
+    if not args:
+        return dict(kwargs)
+    names = list(inspect.signature(type(module).forward).parameters)[1:]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def _ids(inputs: Mapping[str, Any], primary: str) -> Tensor | None:
+    value = inputs.get("decoder_input_ids") if primary == "decoder" else None
+    return inputs.get("input_ids") if value is None else value
+
+
+def _rows(inputs: Mapping[str, Any], primary: str) -> int:
+    names = ("decoder_input_ids", "decoder_inputs_embeds") if primary == "decoder" else ()
+    for name in (*names, "input_ids", "inputs_embeds"):
+        value = inputs.get(name)
+        if isinstance(value, Tensor):
+            return value.shape[1]
+    return 0
+
+
+def _padding(inputs: Mapping[str, Any], primary: str, new: int) -> Tensor | None:
+    mask = inputs.get("decoder_attention_mask" if primary == "decoder" else "attention_mask")
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < new:
+        return None
+    return mask[:, -new:] == 0
+
+
+def cached_length(cache: Any) -> int:
+    """Positions that a key-value cache holds."""
+    if cache is None or not hasattr(cache, "get_seq_length"):
+        return 0
+    return int(cache.get_seq_length())
+
+
+def _extends(ids: Any, before: Any) -> bool:
+    if not isinstance(ids, Tensor) or not isinstance(before, Tensor) or ids.shape[0] != before.shape[0]:
+        return False
+    return ids.shape[1] > before.shape[1] and bool((ids[:, : before.shape[1]] == before).all())
+
+
+def _mark_generated(run: Run, length: int) -> None:
+    axis = run.axes.get(run.language)
+    if axis is None or axis.roles.shape[1] != length or run.prompt >= length:
+        return
+    roles = axis.roles.clone()
+    tail = roles[:, run.prompt :]
+    tail[tail != _PADDING] = ROLES.index("generated")
+    run.axes[run.language] = replace(axis, roles=roles)
+
+
+def _repeat(axis: Axis, times: int) -> Axis:
+    ids = None if axis.ids is None else axis.ids.repeat_interleave(times, 0)
+    images = tuple(
+        replace(span, example=span.example * times + k) for span in axis.images for k in range(times)
+    )
+    return replace(axis, roles=axis.roles.repeat_interleave(times, 0), ids=ids, images=images, tokens=None)
+
+
+def _end_ids(model: PreTrainedModel) -> frozenset[int]:
+    ends: set[int] = set()
+    for config in (model.config, getattr(model, "generation_config", None)):
+        value = getattr(config, "eos_token_id", None)
+        ends.update(value if isinstance(value, list | tuple) else () if value is None else (value,))
+    return frozenset(ends)

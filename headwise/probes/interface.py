@@ -1,0 +1,91 @@
+"""The attention functions that headwise registers with transformers, and the kernels they stand in for.
+
+A model is switched to one of the two names while a capture or a patch is attached. The names differ in the mask that
+transformers builds for them: `headwise` receives the bool mask of sdpa, `headwise_float` the additive one of eager,
+which models written for it (gemma2, gpt-oss, nllb-moe, ...) need. A name without a mask function would make decoders
+silently non-causal.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from headwise.probes import dense
+from headwise.probes.arguments import normalise
+
+BOOL_NAME = "headwise"
+FLOAT_NAME = "headwise_float"
+HUB = "_headwise_hub"
+"""Attribute of an attention module that leads to what is attached to its model."""
+
+_CALL_ARGUMENTS = ("scaling", "dropout", "is_causal", "softcap", "position_bias")
+
+
+def register() -> None:
+    """Makes both names known to transformers. Registering again changes nothing."""
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import eager_mask, sdpa_mask
+
+    if BOOL_NAME not in AttentionInterface():
+        AttentionMaskInterface.register(BOOL_NAME, sdpa_mask)
+        AttentionMaskInterface.register(FLOAT_NAME, eager_mask)
+        AttentionInterface.register(BOOL_NAME, _attend_bool)
+        AttentionInterface.register(FLOAT_NAME, _attend_float)
+
+
+def plain(module: nn.Module, original: str, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+    """The model's own attention: the eager function of its file, else sdpa."""
+    function = eager_function(module) if original == "eager" else _sdpa()
+    return function(module, *args, **kwargs)
+
+
+def eager_function(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:
+    """The eager attention function that the module's own forward falls back to."""
+    forward = inspect.unwrap(type(module).forward)
+    for name in forward.__code__.co_names:
+        if name.endswith("eager_attention_forward"):
+            return forward.__globals__[name]
+    return _dense
+
+
+def call_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of an attention call that change its numbers, by the names of `normalise`."""
+    known = {name: kwargs[name] for name in _CALL_ARGUMENTS if kwargs.get(name) is not None}
+    sinks = kwargs.get("s_aux")
+    known["sinks"] = kwargs.get("sinks") if sinks is None else sinks
+    return known
+
+
+def _attend_bool(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any):
+    return _attend(module, "sdpa", query, key, value, kwargs.pop("attention_mask", mask), kwargs)
+
+
+def _attend_float(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any):
+    return _attend(module, "eager", query, key, value, kwargs.pop("attention_mask", mask), kwargs)
+
+
+def _attend(
+    module: nn.Module, original: str, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
+) -> tuple[Tensor, Tensor | None]:
+    hub = module.__dict__.get(HUB)
+    if hub is None:  # a copy of the model, or another model that shares its configuration
+        return plain(module, original, query, key, value, mask, **kwargs)
+    return hub.attend(module, query, key, value, mask, kwargs)
+
+
+def _sdpa() -> Callable[..., tuple[Tensor, Tensor | None]]:
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    return sdpa_attention_forward
+
+
+def _dense(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+) -> tuple[Tensor, Tensor]:
+    call = normalise(module, query, key, value, attention_mask, **call_arguments(kwargs))
+    probabilities, _ = dense.pattern(call)
+    return dense.apply_pattern(probabilities, call, training=module.training), probabilities

@@ -1,0 +1,166 @@
+"""What a capture keeps of every site: the fields, their axes, and how several runs become one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from headwise.layout import ROLES, Axis, TokenLayout
+from headwise.probes.sites import Site
+
+Record = Mapping[str, Tensor]
+"""The captured tensors of one site, by field name."""
+
+STATISTICS = {
+    "entropy": ("example", "head", "query"),
+    "maximum": ("example", "head", "query"),
+    "lse": ("example", "head", "query"),
+    "distance": ("example", "head", "query"),
+    "visible": ("example", "query"),
+    "mass": ("example", "head", "query", "role"),
+    "received": ("example", "head", "key"),
+    "seen": ("example", "key"),
+}
+"""Streaming statistics and their axes. NaN marks padding."""
+
+GRAPH_FIELDS = {
+    "v_heads": ("example", "head", "key", "width"),
+    "z_graph": ("example", "query", "head", "width"),
+}
+"""Tensors that still hang on the autograd graph. They serve `Trace.attribution` and are never saved."""
+
+FIELDS = {
+    "positions": ("query",),
+    **STATISTICS,
+    "maps": ("example", "head", "query", "key"),
+    "q": ("example", "head", "query", "width"),
+    "k": ("example", "kv_head", "key", "width"),
+    "v": ("example", "kv_head", "key", "width"),
+    "z": ("example", "query", "head", "width"),
+    "residual": ("example", "query", "width"),
+    **GRAPH_FIELDS,
+}
+"""Every field a record can hold, and its axes."""
+
+
+def merge_records(runs: Sequence[Mapping[Site, Record]]) -> dict[Site, Record]:
+    """Put the examples of several runs behind one another.
+
+    Query rows are placed by their absolute position, keys by their column. What a run does not have is NaN,
+    except that a key which does not exist has weight 0 in a pattern. A site that one run did not reach keeps
+    its place: the examples of that run are NaN. A run without any site of a stack (a text without an image)
+    adds nothing to it.
+
+    A single run is handed on as it is, the same tensors, so gradients survive. Several runs are detached and
+    lose their graph fields.
+    """
+    if len(runs) == 1:
+        return dict(runs[0])
+    sites = list(dict.fromkeys(site for run in runs for site in run))
+    return {site: _merge_site(site, runs) for site in sites}
+
+
+def _merge_site(site: Site, runs: Sequence[Mapping[Site, Record]]) -> Record:
+    full = [run[site] for run in runs if site in run]
+    parts = []
+    for run in runs:
+        twin = next((run[other] for other in run if other.stack == site.stack), None)
+        if site in run:
+            parts.append(run[site])
+        elif twin is not None:
+            parts.append(_nothing(full[0], examples=_examples(twin)))
+
+    names = [name for name in full[0] if name in FIELDS and name not in GRAPH_FIELDS]
+    names = [name for name in names if all(name in record for record in full)]
+    rows = torch.cat([part["positions"] for part in parts]).unique(sorted=True)
+    merged: dict[str, Tensor] = {"positions": rows}
+    for name in names:
+        if name != "positions":
+            merged[name] = _merge_field(name, parts, rows)
+    return merged
+
+
+def _merge_field(name: str, parts: Sequence[Record], rows: Tensor) -> Tensor:
+    axes = FIELDS[name]
+    keys = max(part[name].shape[axes.index("key")] for part in parts) if "key" in axes else 0
+    blocks = []
+    for part in parts:
+        block = part[name].detach()
+        if "key" in axes:
+            fill = 0.0 if name == "maps" else torch.nan
+            block = _widen(block, axes.index("key"), torch.arange(block.shape[axes.index("key")]), keys, fill)
+        if "query" in axes:
+            place = torch.searchsorted(rows, part["positions"])
+            block = _widen(block, axes.index("query"), place, len(rows), torch.nan)
+        blocks.append(block)
+    return torch.cat(blocks)
+
+
+def _widen(tensor: Tensor, axis: int, place: Tensor, size: int, fill: float) -> Tensor:
+    """Put the slices of `tensor` along `axis` at `place` in an axis of `size`; the rest is `fill`."""
+    shape = list(tensor.shape)
+    shape[axis] = size
+    return tensor.new_full(shape, fill).index_copy(axis, place.to(tensor.device), tensor)
+
+
+def _examples(record: Record) -> int:
+    return next(tensor.shape[0] for name, tensor in record.items() if FIELDS[name][0] == "example")
+
+
+def _nothing(like: Record, *, examples: int) -> Record:
+    """A record with the fields of `like`, for `examples` examples of which nothing was seen."""
+    sizes = {"example": examples, "query": 0, "key": 0}
+    return {
+        name: tensor.new_empty(
+            [sizes.get(axis, size) for axis, size in zip(FIELDS[name], tensor.shape, strict=True)]
+        )
+        for name, tensor in like.items()
+        if name not in GRAPH_FIELDS
+    }
+
+
+def merge_layouts(layouts: Sequence[TokenLayout]) -> TokenLayout:
+    """Put the examples of several layouts behind one another, stack by stack, padded on the right.
+
+    Ids, token texts and seconds are kept where every run has them; seconds belong to positions, not to
+    examples, so runs that disagree on them keep none.
+    """
+    if len(layouts) == 1:
+        return layouts[0]
+    stacks = dict.fromkeys(stack for layout in layouts for stack in layout.axes)
+    axes = {s: _merge_axes([layout.axes[s] for layout in layouts if s in layout.axes]) for s in stacks}
+    return TokenLayout(axes)
+
+
+def _merge_axes(axes: Sequence[Axis]) -> Axis:
+    width = max(axis.roles.shape[1] for axis in axes)
+    images, tokens, start = [], [], 0
+    for axis in axes:
+        images += [replace(span, example=span.example + start) for span in axis.images]
+        tokens += [row + ("",) * (width - len(row)) for row in axis.tokens or ()]
+        start += axis.roles.shape[0]
+    ids = [axis.ids for axis in axes if axis.ids is not None]
+    return Axis(
+        stack=axes[0].stack,
+        roles=torch.cat([_pad(axis.roles, width, ROLES.index("padding")) for axis in axes]),
+        ids=torch.cat([_pad(i, width, 0) for i in ids]) if len(ids) == len(axes) else None,
+        tokens=tuple(tokens) if len(tokens) == start else None,
+        images=tuple(images),
+        seconds=_shared_seconds([axis.seconds for axis in axes]),
+    )
+
+
+def _pad(table: Tensor, width: int, value: int) -> Tensor:
+    return torch.nn.functional.pad(table, (0, width - table.shape[1]), value=value)
+
+
+def _shared_seconds(seconds: Sequence[Tensor | None]) -> Tensor | None:
+    known = [times for times in seconds if times is not None]
+    if not known or len(known) < len(seconds):
+        return None
+    longest = max(known, key=len)
+    agree = all(torch.allclose(times, longest[: len(times)], equal_nan=True) for times in known)
+    return longest if agree else None

@@ -1,0 +1,111 @@
+"""One capture or one patch while it is attached to a model."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.errors import CaptureError
+from headwise.probes.flow import Flow
+from headwise.probes.recording import Buffer, Want
+from headwise.probes.sites import Site
+from headwise.probes.statistics import Places
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Session:
+    """What is asked of a model: fixes to run, records to keep.
+
+    A capture belongs to the thread that opened it: what other threads do with the model is not recorded. A patch
+    changes the model for every thread; each thread's generations are followed on their own.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        language: str,
+        *,
+        fixes: tuple[Any, ...] = (),
+        want: Want | None = None,
+    ) -> None:
+        self.fixes = fixes
+        self.want = want or Want(stats=False)
+        self.watches = want is not None
+        self.thread = threading.get_ident() if self.watches else None
+        self._kept_bytes = 0
+        self._local = threading.local()
+        self._make_flow = partial(Flow, model, processor, language, keep=self.watches)
+        self.flows: list[Flow] = []
+
+    def listens(self) -> bool:
+        """True when this session concerns the current thread."""
+        return self.thread is None or self.thread == threading.get_ident()
+
+    def flow(self) -> Flow:
+        """The current thread's runs."""
+        if not hasattr(self._local, "flow"):
+            self._local.flow = self._make_flow()
+            if self.watches:
+                self.flows.append(self._local.flow)
+        return self._local.flow
+
+    @property
+    def entering(self) -> Tensor | None:
+        """Residual that entered the layer under way, on this thread."""
+        return getattr(self._local, "entering", None)
+
+    @entering.setter
+    def entering(self, residual: Tensor | None) -> None:
+        self._local.entering = residual
+
+    def buffer(self, site: Site) -> Buffer:
+        """The records of a site in the current run."""
+        run = self.flow().run
+        assert run is not None  # noqa: S101 - records are made inside a forward only
+        return run.buffers.setdefault(site, Buffer())
+
+    def row_index(self, places: Places) -> Tensor:
+        """Which rows of a call this session keeps, counted within the call."""
+        run = self.flow().run
+        assert run is not None  # noqa: S101
+        wanted = [row if row >= 0 else run.prompt + row for row in self.want.rows or ()]
+        at = torch.tensor(wanted, dtype=torch.long, device=places.positions.device)
+        return torch.isin(places.positions, at).nonzero()[:, 0]
+
+    def charge(self, site: Site, pattern: Tensor, sites: int = 1) -> None:
+        """Refuses to keep more bytes of patterns than the limit."""
+        self._kept_bytes += pattern.numel() * pattern.element_size()
+        self._refuse(self._kept_bytes, f"{site} brought them to {_size(self._kept_bytes)}")
+
+    def forecast(self, batch: int, heads: int, rows: int, keys: int, size: int, sites: int) -> None:
+        """Refuses before any pattern is made when those of one forward would not fit."""
+        total = batch * heads * rows * keys * size * sites
+        self._refuse(
+            total,
+            f"{sites} sites x {batch} examples x {heads} heads x {rows} x {keys} positions = {_size(total)}",
+        )
+
+    def _refuse(self, total: int, evidence: str) -> None:
+        if total > self.want.map_limit:
+            raise CaptureError(
+                f"The attention patterns asked for with maps=True need more than map_limit "
+                f"({_size(self.want.map_limit)}).",
+                evidence=evidence,
+                remedy="Use stats=True (no patterns are kept), rows=[...] for some rows, a shorter input, "
+                "or a larger map_limit.",
+            )
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.3g} TiB"

@@ -1,0 +1,230 @@
+"""Where attention happens in a model: stacks, kinds, layers, and the modules behind them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_VISION = re.compile(r"vision|visual|image_encoder|(^|\.)vit(\.|$)")
+_AUDIO = re.compile(r"audio|speech")
+_CROSS = re.compile(r"cross|encoder_attn|encdec", re.IGNORECASE)
+_KEY_STACKS = {"decoder": ("encoder", "vision"), "text": ("vision", "encoder"), "qformer": ("vision",)}
+_SOUND_INPUTS = ("input_values", "input_features")
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """One attention computation of a model.
+
+    `call` counts calls of the same module within one forward (windows of a vision tower, the two halves of a
+    differential head); decode steps are not new sites.
+    """
+
+    stack: str
+    """`text`, `vision`, `encoder`, `decoder` or `qformer`."""
+    kind: str
+    """`self` or `cross`."""
+    layer: int
+    module: str = ""
+    """Qualified name of the attention module."""
+    call: int = 0
+
+    def __str__(self) -> str:
+        call = f" call {self.call}" if self.call else ""
+        return f"{self.stack} {self.kind} {self.layer}{call}"
+
+
+@dataclass(frozen=True)
+class AttentionModule:
+    """A module that computes attention, and how headwise can see it."""
+
+    module: nn.Module
+    name: str
+    stack: str
+    kind: str
+    layer: int
+    interface: bool
+    """True when its forward asks the transformers attention interface for its function."""
+    shared: bool
+    """True when one module serves every layer of its stack (ALBERT); its call number is the layer."""
+    block: str
+    """Qualified name of the layer around it: the residual stream enters there."""
+
+    def site(self, call: int) -> Site:
+        """The site of this module's `call`-th call within one forward."""
+        if self.shared:
+            return Site(self.stack, self.kind, call, self.name)
+        return Site(self.stack, self.kind, self.layer, self.name, call)
+
+
+def attention_modules(model: PreTrainedModel) -> list[AttentionModule]:
+    """Every module of `model` that computes attention, in module order.
+
+    A module counts when its class says so by name and it holds projections of its own; a wrapper around such a
+    module does not. The layer is the first number in its path, or, where two modules of a stack would share that
+    number, their order.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=9, n_positions=8))
+        >>> [(m.name, m.stack, m.kind, m.layer) for m in attention_modules(model)]
+        [('transformer.h.0.attn', 'text', 'self', 0), ('transformer.h.1.attn', 'text', 'self', 1)]
+    """
+    names = {id(module): name for name, module in model.named_modules()}
+    found = [
+        (name, module, _stack(model, name), _kind(name, module)) for name, module in _candidates(model, names)
+    ]
+    order = Counter()
+    numbers = {name: _first_number(name) for name, *_ in found}
+    taken = Counter((stack, kind, numbers[name]) for name, _, stack, kind in found)
+    ambiguous = {(stack, kind) for (stack, kind, number), n in taken.items() if n > 1 or number is None}
+    selves = [name for name, _, _, kind in found if kind == "self"]
+    result = []
+    for name, module, stack, kind in found:
+        ordinal = order[stack, kind]
+        order[stack, kind] += 1
+        number = numbers[name]
+        layer = ordinal if number is None or (stack, kind) in ambiguous else number
+        result.append(
+            AttentionModule(
+                module=module,
+                name=name,
+                stack=stack,
+                kind=kind,
+                layer=layer,
+                interface=uses_interface(module),
+                shared=_is_shared(module),
+                block=_block(model, name, selves),
+            )
+        )
+    return result
+
+
+def key_stack(stack: str, kind: str, known: Collection[str]) -> str:
+    """The stack whose positions are the keys of a site: its own in self-attention, the source in cross-attention.
+
+    `known` are the stacks that exist.
+
+    Example:
+        >>> key_stack("decoder", "cross", ["encoder", "decoder"])
+        'encoder'
+    """
+    sources = (stack,) if kind == "self" else _KEY_STACKS.get(stack, ("encoder",))
+    return next((source for source in sources if source in known), sources[0])
+
+
+def language_stack(stacks: list[str]) -> str:
+    """The stack that edits address by default: `text`, else `decoder`, else the first one."""
+    for stack in ("text", "decoder"):
+        if stack in stacks:
+            return stack
+    return stacks[0]
+
+
+def uses_interface(module: nn.Module) -> bool:
+    """True when the class's forward asks the transformers attention interface for its function."""
+    forward = inspect.unwrap(type(module).forward)
+    code = getattr(forward, "__code__", None)
+    if code is None:
+        return False
+    names = set(code.co_names)
+    for constant in code.co_consts:  # comprehensions and inner functions
+        names.update(getattr(constant, "co_names", ()))
+    return "ALL_ATTENTION_FUNCTIONS" in names
+
+
+def _candidates(model: nn.Module, names: dict[int, str]) -> list[tuple[str, nn.Module]]:
+    named = [
+        (names[id(module)], module)
+        for module in model.modules()
+        if _computes_attention(module) and id(module) in names
+    ]
+    paths = {name for name, _ in named}
+    inner = [(n, m) for n, m in named if uses_interface(m) or not any(p.startswith(n + ".") for p in paths)]
+    reached = {n for n, m in inner if uses_interface(m)}
+    return [
+        (n, m) for n, m in inner if n in reached or not any(n.startswith(outer + ".") for outer in reached)
+    ]
+
+
+def _computes_attention(module: nn.Module) -> bool:
+    if "attention" not in type(module).__name__.lower():
+        return uses_interface(module)
+    if uses_interface(module) or isinstance(module, nn.MultiheadAttention):
+        return True
+    return any(
+        isinstance(child, nn.Linear) or type(child).__name__ in ("Conv1D", "Conv2d", "Linear")
+        for child in module.children()
+    ) or any(name in ("q", "k", "v", "o") for name, _ in module.named_parameters(recurse=False))
+
+
+def _stack(model: PreTrainedModel, name: str) -> str:
+    from transformers import PreTrainedModel as Base
+
+    owner, path = model, ""
+    module: nn.Module = model
+    walked = []
+    for part in name.split("."):
+        module = getattr(module, part)
+        walked.append(part)
+        if isinstance(module, Base):
+            owner, path = module, ".".join(walked)
+    inside = name[len(path) :]
+    if "qformer" in name.lower():
+        return "qformer"
+    if _VISION.search(name) or (owner.main_input_name == "pixel_values" and not _speaks(owner)):
+        return "vision"
+    if _AUDIO.search(path) and not _is_seq2seq(owner):
+        return "encoder"
+    if _is_seq2seq(model) or _is_seq2seq(owner):
+        for part in name.split("."):
+            if "decoder" in part:
+                return "decoder"
+            if "encoder" in part and "attn" not in part:
+                return "encoder"
+    if owner.main_input_name in _SOUND_INPUTS and "decoder" not in inside:
+        return "encoder"
+    return "text"
+
+
+def _is_seq2seq(model: PreTrainedModel) -> bool:
+    return bool(getattr(model.config, "is_encoder_decoder", False))
+
+
+def _speaks(model: PreTrainedModel) -> bool:
+    return getattr(model.config, "text_config", None) is not None
+
+
+def _kind(name: str, module: nn.Module) -> str:
+    if _CROSS.search(name) or getattr(module, "is_cross_attention", False) is True:
+        return "cross"
+    return "self"
+
+
+def _first_number(name: str) -> int | None:
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def _is_shared(module: nn.Module) -> bool:
+    config = getattr(module, "config", None)
+    return getattr(config, "num_hidden_groups", None) is not None and config.inner_group_num == 1
+
+
+def _block(model: nn.Module, name: str, selves: list[str]) -> str:
+    """The outermost member of a module list around `name` that holds one self-attention at most."""
+    parts = name.split(".")
+    for end in range(1, len(parts)):
+        if parts[end - 1].isdigit():
+            prefix = ".".join(parts[:end])
+            if sum(other.startswith(prefix + ".") for other in selves) <= 1:
+                return prefix
+    return ".".join(parts[:-1])

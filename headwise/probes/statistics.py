@@ -1,0 +1,204 @@
+"""Statistics of attention rows and keys, without keeping the pattern."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from headwise.layout import ROLES
+
+
+ROW_FIELDS = ("entropy", "maximum", "lse", "distance")
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a call's query rows and keys are; the part of the statistics that does not depend on the numbers."""
+
+    positions: Int[Tensor, " query"]
+    """Absolute positions of the query rows."""
+    roles: tuple[int, ...]
+    """Indices into `ROLES` of the roles that occur among the keys, in the order of `classes`."""
+    classes: Float[Tensor, "batch_or_1 key role"]
+    """1 where a key has the role."""
+    cross: bool = False
+    key_start: int = 0
+    """Absolute position of the first key at hand (a sliding cache has dropped earlier ones)."""
+    query_valid: Bool[Tensor, "batch query"] | None = None
+    """False on padded rows; None when all are real."""
+    key_valid: Bool[Tensor, "batch key"] | None = None
+    """False on padded keys; None when all are real."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of one call. Shapes (batch, head, query), (batch, head, key) and so on; float32."""
+
+    positions: Int[Tensor, " query"]
+    entropy: Float[Tensor, "batch head query"]
+    maximum: Float[Tensor, "batch head query"]
+    lse: Float[Tensor, "batch head query"]
+    distance: Float[Tensor, "batch head query"]
+    mass: Float[Tensor, "batch head query role"]
+    received: Float[Tensor, "batch head key"]
+    visible: Float[Tensor, "batch query"]
+    seen: Float[Tensor, "batch key"]
+    roles: tuple[int, ...] = ()
+    key_start: int = 0
+
+
+def counts(
+    seen_by: Bool[Tensor, "batch_or_1 query key"] | None, rows: int, keys: int, places: Places, *, causal: bool = False
+) -> tuple[Float[Tensor, "batch_or_1 query"], Float[Tensor, "batch_or_1 key"]]:
+    """How many real keys each row may see, and how many real rows may see each key.
+
+    `seen_by` is True where a row may see a key; None means everywhere, or, with `causal`, on and below the diagonal.
+    """
+    device = places.classes.device
+    if seen_by is None and places.query_valid is None and places.key_valid is None:
+        if causal:
+            index = torch.arange(rows, device=device, dtype=torch.float32)
+            return (index + 1)[None], (rows - index)[None]
+        return torch.full((1, rows), float(keys), device=device), torch.full((1, keys), float(rows), device=device)
+    if seen_by is None:
+        seen_by = torch.ones(1, rows, keys, dtype=torch.bool, device=device)
+        if causal:
+            seen_by = seen_by.tril()
+    if places.key_valid is not None:
+        seen_by = seen_by & places.key_valid[:, None]
+    visible = seen_by.sum(-1, dtype=torch.float32)
+    if places.query_valid is not None:
+        seen_by = seen_by & places.query_valid[..., None]
+    return visible, seen_by.sum(1, dtype=torch.float32)
+
+
+def finish(
+    row: dict[str, Tensor], mass: Tensor, received: Tensor, places: Places, count: tuple[Tensor, Tensor]
+) -> Statistics:
+    """Raw sums as `Statistics`: padded rows and padded keys become NaN. Takes over the tensors it is given."""
+    batch = received.shape[0]
+    visible, seen = (value.expand(batch, -1).clone() for value in count)
+    if places.cross:
+        row["distance"].fill_(torch.nan)
+    if places.query_valid is not None:
+        padded = ~places.query_valid
+        for value in row.values():
+            value.masked_fill_(padded[:, None], torch.nan)
+        mass.masked_fill_(padded[:, None, :, None], torch.nan)
+        visible.masked_fill_(padded, torch.nan)
+    if places.key_valid is not None:
+        received.masked_fill_(~places.key_valid[:, None], torch.nan)
+        seen.masked_fill_(~places.key_valid, torch.nan)
+    return Statistics(
+        positions=places.positions,
+        mass=mass,
+        received=received,
+        visible=visible,
+        seen=seen,
+        roles=places.roles,
+        key_start=places.key_start,
+        **row,
+    )
+
+
+def from_pattern(
+    probabilities: Float[Tensor, "batch head query key"],
+    places: Places,
+    count: tuple[Tensor, Tensor],
+    *,
+    lse: Float[Tensor, "batch head query"] | None = None,
+) -> Statistics:
+    """The statistics of a pattern that is at hand; `lse` is NaN where it is not known."""
+    p = probabilities.detach().float()
+    if places.key_valid is not None:
+        p = p.masked_fill(~places.key_valid[:, None, None], 0.0)
+    keys = torch.arange(places.key_start, places.key_start + p.shape[-1], device=p.device)
+    apart = (places.positions[:, None] - keys).abs().float()
+    weights = torch.ones(1, p.shape[2], device=p.device)
+    if places.query_valid is not None:
+        weights = places.query_valid.float()
+    row = {
+        "entropy": torch.special.entr(p).sum(-1),
+        "maximum": p.amax(-1),
+        "lse": torch.full_like(p[..., 0], torch.nan) if lse is None else lse.float().clone(),
+        "distance": torch.linalg.vecdot(p, apart),
+    }
+    mass = torch.matmul(p, places.classes[:, None])
+    received = torch.einsum("bq,bhqk->bhk", weights.expand(p.shape[0], -1), p)
+    return finish(row, mass, received, places, count)
+
+
+class RunningStatistics:
+    """Statistics of one site over the calls of one run: prefill, then decode steps.
+
+    `update` adds the rows of a call, `merge` those of another accumulator over the same examples, `reorder`
+    follows a beam search, `truncate` forgets rows that were rolled back, `compute` gives the tensors.
+    """
+
+    def __init__(self) -> None:
+        self._calls: list[Statistics] = []
+
+    def update(self, statistics: Statistics) -> None:
+        """Adds the rows of one call."""
+        self._calls.append(statistics)
+
+    def merge(self, other: RunningStatistics) -> None:
+        """Adds the rows that `other` has seen."""
+        self._calls.extend(other._calls)
+
+    def reorder(self, index: Int[Tensor, " batch"]) -> None:
+        """Makes example b what example `index[b]` was."""
+        batched = [f.name for f in fields(Statistics) if f.name not in ("positions", "roles", "key_start")]
+        self._calls = [
+            Statistics(
+                positions=call.positions,
+                roles=call.roles,
+                key_start=call.key_start,
+                **{name: getattr(call, name).index_select(0, index) for name in batched},
+            )
+            for call in self._calls
+        ]
+
+    def truncate(self, length: int) -> None:
+        """Forgets calls whose rows lie at or after absolute position `length`."""
+        self._calls = [call for call in self._calls if int(call.positions[-1]) < length]
+
+    def __bool__(self) -> bool:
+        return bool(self._calls)
+
+    def compute(self) -> dict[str, Tensor]:
+        """All rows and keys so far, by field name; the last axis of `mass` is `ROLES`."""
+        calls = self._calls
+        if not calls:
+            return {}
+        result = {name: torch.cat([getattr(c, name) for c in calls], dim=2) for name in ROW_FIELDS}
+        result["visible"] = torch.cat([call.visible for call in calls], dim=1)
+        result["mass"] = torch.cat([_every_role(call) for call in calls], dim=2)
+        keys = max(call.key_start + call.received.shape[-1] for call in calls)
+        result["received"] = _add_keys([(call.received, call.key_start) for call in calls], keys)
+        result["seen"] = _add_keys([(call.seen, call.key_start) for call in calls], keys)
+        result["positions"] = torch.cat([call.positions for call in calls])
+        return result
+
+
+def _every_role(call: Statistics) -> Tensor:
+    wide = call.mass.new_zeros(*call.mass.shape[:-1], len(ROLES))
+    wide[..., list(call.roles)] = call.mass
+    return wide.masked_fill_(call.entropy.isnan()[..., None], torch.nan)
+
+
+def _add_keys(parts: list[tuple[Tensor, int]], keys: int) -> Tensor:
+    """Sums per key over calls; NaN where a key was padding in every call that had it."""
+    first, start = parts[0]
+    if len(parts) == 1 and start == 0:
+        return first
+    total = first.new_zeros(*first.shape[:-1], keys)
+    known = torch.zeros_like(total, dtype=torch.bool)
+    for values, start in parts:
+        window = (..., slice(start, start + values.shape[-1]))
+        total[window] += values.nan_to_num()
+        known[window] |= ~values.isnan()
+    return total.masked_fill_(~known, torch.nan)

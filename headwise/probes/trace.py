@@ -1,0 +1,251 @@
+"""What a capture hands over: the recorded tensors, the token layout, and where it all came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from headwise.errors import CaptureError, InputError
+from headwise.layout import TokenLayout
+from headwise.probes.records import FIELDS, Record, merge_layouts, merge_records
+from headwise.probes.sites import Site
+from headwise.probes.views import FieldView, GradientView, gradient_of, unknown_site
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Trace", "merge_layouts", "merge_records"]
+
+
+class Trace:
+    """Everything one capture recorded. Examples of later runs stand behind those of earlier ones.
+
+    The engine makes it empty and fills it when the capture closes. Afterwards nothing changes it. Tensors
+    keep the shapes of `headwise.probes.records.FIELDS`: padded query rows are NaN, padded keys are 0 in
+    patterns.
+
+    Example:
+        >>> import torch
+        >>> site = Site("text", "self", 0)
+        >>> pattern = torch.ones(1, 2, 3, 3).tril() / torch.arange(1, 4)[:, None]
+        >>> trace = Trace({site: {"positions": torch.arange(3), "maps": pattern}}, TokenLayout({}), {})
+        >>> trace
+        Trace(1 site, 1 example, maps, 0.0 MB)
+        >>> trace.maps[trace.site(layer=0)].shape
+        torch.Size([1, 2, 3, 3])
+    """
+
+    def __init__(
+        self,
+        records: Mapping[Site, Record] | None = None,
+        layout: TokenLayout | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._records: Mapping[Site, Record] | None = None
+        self._layout = TokenLayout({})
+        self._meta: Mapping[str, Any] = MappingProxyType({})
+        if records is not None:
+            self._fill(records, layout or TokenLayout({}), meta or {})
+
+    def _fill(self, records: Mapping[Site, Record], layout: TokenLayout, meta: Mapping[str, Any]) -> None:
+        """Called once, by the engine when the capture closes."""
+        self._records = MappingProxyType({site: MappingProxyType(record) for site, record in records.items()})
+        self._layout = layout
+        self._meta = MappingProxyType(dict(meta))
+
+    def _require_filled(self) -> Mapping[Site, Record]:
+        if self._records is None:
+            raise CaptureError(
+                "The capture is still open, or was ended by an exception.",
+                remedy="Read the trace after the with block has ended without one.",
+            )
+        return self._records
+
+    @property
+    def records(self) -> Mapping[Site, Record]:
+        """Every captured tensor: `records[site][field]`."""
+        return self._require_filled()
+
+    @property
+    def layout(self) -> TokenLayout:
+        """What every position is."""
+        self._require_filled()
+        return self._layout
+
+    @property
+    def meta(self) -> Mapping[str, Any]:
+        """Model, versions, seed, the call that was run: what is needed to read and to repeat the numbers."""
+        self._require_filled()
+        return self._meta
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Every site that was reached, in the order of the first call."""
+        return tuple(self.records)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the engine found worth saying about this capture."""
+        return tuple(self.meta.get("warnings", ()))
+
+    @property
+    def unreached(self) -> tuple[str, ...]:
+        """Qualified names of modules that ran attention out of headwise's sight."""
+        return tuple(self.meta.get("unreached", ()))
+
+    @property
+    def examples(self) -> int:
+        """Number of examples, over all runs."""
+        counts = [
+            record[name].shape[0]
+            for record in self.records.values()
+            for name in record
+            if name != "positions"
+        ]
+        return int(self.meta.get("examples", max(counts, default=0)))
+
+    @property
+    def positions(self) -> FieldView:
+        """Absolute position of every query row, (query,)."""
+        return self._view("positions", "query rows", "Run the model inside the with block.")
+
+    @property
+    def maps(self) -> FieldView:
+        """Patterns, (example, head, query, key)."""
+        return self._view("maps", "maps", "Capture again with maps=True.")
+
+    @property
+    def heads(self) -> FieldView:
+        """Output of every head before W_O, z, (example, query, head, width)."""
+        return self._view("z", "head outputs", "Capture again with heads=True.")
+
+    @property
+    def residual(self) -> FieldView:
+        """Residual that enters the layer, (example, query, width)."""
+        return self._view("residual", "residuals", "Capture again with residual=True.")
+
+    @property
+    def queries(self) -> FieldView:
+        """What attention is handed as q, rotary applied: (example, head, query, width)."""
+        return self._view("q", "queries", "Capture again with qkv=True.")
+
+    @property
+    def keys(self) -> FieldView:
+        """What attention is handed as k, rotary applied, cache included: (example, kv_head, key, width)."""
+        return self._view("k", "keys", "Capture again with qkv=True.")
+
+    @property
+    def values(self) -> FieldView:
+        """What attention is handed as v, cache included: (example, kv_head, key, width)."""
+        return self._view("v", "values", "Capture again with qkv=True.")
+
+    @property
+    def map_gradients(self) -> GradientView:
+        """Gradient of the loss with respect to every pattern, after `backward()`."""
+        self._view("maps", "maps", "Capture again with maps=True, gradients=True.")
+        return GradientView(self.records, "maps")
+
+    def _view(self, field: str, what: str, remedy: str) -> FieldView:
+        view = FieldView(self.records, field)
+        if not view:
+            held = sorted({name for record in self.records.values() for name in record})
+            raise CaptureError(
+                f"This trace holds no {what}.", evidence=f"it holds {', '.join(held)}", remedy=remedy
+            )
+        return view
+
+    def site(self, layer: int, stack: str | None = None, kind: str = "self", call: int = 0) -> Site:
+        """The site of a layer.
+
+        Args:
+            layer: from 0.
+            stack: without it, the language stack (`text`, or `decoder`), or the only stack there is.
+            kind: `self` or `cross`.
+            call: number of the call within one forward, for modules that are called more than once.
+
+        Raises:
+            CaptureError: when the trace holds no such site, or `stack` is needed to choose.
+        """
+        stacks = list(dict.fromkeys(site.stack for site in self.sites))
+        if stack is None:
+            stack = next((name for name in ("text", "decoder") if name in stacks), None)
+        if stack is None and len(stacks) == 1:
+            stack = stacks[0]
+        if stack is None:
+            raise CaptureError(
+                "This trace has no language stack, so the stack has to be named.",
+                evidence=f"stacks: {', '.join(stacks) or 'none'}",
+                remedy="Pass stack=….",
+            )
+        for site in self.sites:
+            if (site.stack, site.kind, site.layer, site.call) == (stack, kind, layer, call):
+                return site
+        raise unknown_site(Site(stack, kind, layer, call=call), self.records)
+
+    def attribution(
+        self, site: Site, per: Literal["key", "query"] = "key"
+    ) -> Float[Tensor, "example head position"]:
+        """Sum of P · dL/dP over the queries of every key, or over the keys of every query, without a T×T
+        matrix.
+
+        High means that the loss rises when the head gives this key (or this query row) more weight. The sums
+        are exact: ⟨v, dL/dv⟩ per key and ⟨z, dL/dz⟩ per query.
+
+        Raises:
+            CaptureError: when the capture kept no graph, saw several runs, or `backward()` was not called.
+        """
+        if per not in ("key", "query"):
+            raise InputError(
+                f"Attribution is per key or per query, not {per!r}.", remedy='Use per="key" or per="query".'
+            )
+        field = "v_heads" if per == "key" else "z_graph"
+        if site not in self.records:
+            raise unknown_site(site, self.records)
+        if field not in self.records[site]:
+            raise CaptureError(
+                f"This trace kept no gradients for {site}.",
+                remedy="Run the model once inside capture(..., gradients=True), then call loss.backward().",
+            )
+        value = self.records[site][field]
+        gradient = gradient_of(value, what=f"The graph of {site}", option="gradients=True")
+        sums = (value.detach().float() * gradient.float()).sum(-1)
+        return sums if per == "key" else sums.transpose(1, 2)
+
+    def to_frame(self, level: Literal["head", "query", "key"]) -> pd.DataFrame:
+        """The statistics as a tidy table; padding is left out.
+
+        `"query"` has one row per example, head and query position: entropy (nats), maximum, lse, distance
+        (positions), visible (keys the row may see), mass_<role> (share). `"key"` has one row per example,
+        head and key position: received (sum over rows), seen (rows that may see the key), mean_received
+        (their ratio). `"head"` has means over the valid rows; entropy, normalised_entropy and
+        relative_distance are over the rows that see two keys or more.
+
+        Raises:
+            CaptureError: when the trace holds no statistics.
+        """
+        from headwise.probes.frames import frame_of
+
+        return frame_of(self, level)
+
+    def save(self, path: str | Path) -> Path:
+        """Write everything to one safetensors file; `headwise.load_trace` reads it back."""
+        from headwise.probes.storage import save_trace
+
+        return save_trace(self, path)
+
+    def __repr__(self) -> str:
+        if self._records is None:
+            return "Trace(open)"
+        held = {name for record in self._records.values() for name in record}
+        fields = [name for name in FIELDS if name in held and name != "positions"]
+        size = sum(tensor.nbytes for record in self._records.values() for tensor in record.values()) / 1e6
+        sites, examples = len(self._records), self.examples
+        return (
+            f"Trace({sites} site{'s' * (sites != 1)}, {examples} example{'s' * (examples != 1)}, "
+            f"{' '.join(fields)}, {size:.1f} MB)"
+        )

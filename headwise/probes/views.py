@@ -1,0 +1,67 @@
+"""Read-only views of a trace: one field of every site, or its gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+
+from torch import Tensor
+
+from headwise.errors import CaptureError
+from headwise.probes.records import Record
+from headwise.probes.sites import Site
+
+
+class UnknownSiteError(CaptureError, KeyError):
+    """A trace was asked for a site that it does not hold."""
+
+
+class FieldView(Mapping[Site, Tensor]):
+    """One field of every site that has it, read-only, in the order the sites were called."""
+
+    def __init__(self, records: Mapping[Site, Record], field: str) -> None:
+        self._field = field
+        self._records = {site: record for site, record in records.items() if field in record}
+
+    def __getitem__(self, site: Site) -> Tensor:
+        if site not in self._records:
+            raise unknown_site(site, self._records)
+        return self._records[site][self._field]
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __repr__(self) -> str:
+        return f"{self._field} of {len(self)} sites"
+
+
+class GradientView(FieldView):
+    """The gradient of every captured pattern."""
+
+    def __getitem__(self, site: Site) -> Tensor:
+        return gradient_of(
+            super().__getitem__(site), what=f"The pattern of {site}", option="maps=True, gradients=True"
+        )
+
+
+def gradient_of(tensor: Tensor, *, what: str, option: str) -> Tensor:
+    """The gradient that `backward()` left on a captured tensor; `what` and `option` are for the error."""
+    gradient = tensor.grad if tensor.is_leaf or tensor.retains_grad else None
+    if gradient is None:
+        raise CaptureError(
+            f"{what} has no gradient.",
+            remedy=f"Run the model once inside capture(..., {option}), then call loss.backward().",
+        )
+    return gradient
+
+
+def unknown_site(site: object, known: Mapping[Site, Record]) -> UnknownSiteError:
+    """The error for a site that is not held, with the names of close ones."""
+    names = [str(other) for other in known]
+    close = get_close_matches(str(site), names, n=3, cutoff=0.5) or names[:3]
+    return UnknownSiteError(
+        f"This trace holds no {site}.", evidence=f"close: {', '.join(close)}", remedy="See trace.sites."
+    )

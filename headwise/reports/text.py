@@ -1,0 +1,77 @@
+"""Text from prompts, tokens and file names, made safe to look at: nothing invisible, nothing endless."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import unicodedata
+
+SHORT_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
+"""Unicode categories that show nothing or turn text around: control, format, surrogate, line, paragraph."""
+
+
+def visible(text: str, *, limit: int | None = None) -> str:
+    r"""`text` with control, bidirectional and zero-width characters as escapes, cut to `limit` characters.
+
+    Example:
+        >>> visible("a\u202eb\n")
+        'a\\u202eb\\n'
+        >>> visible("attention", limit=5)
+        'atte…'
+    """
+    cut = limit is not None and len(text) > limit
+    kept = text[: limit - 1] if cut else text
+    return "".join(_escape(character) for character in kept) + ("…" if cut else "")
+
+
+def shortened(text: str, *, longest: int = 40) -> str:
+    """`text` with words of more than `longest` characters cut, so that the rest of a sentence stays in sight.
+
+    Example:
+        >>> shortened("loooooong takes 40 %", longest=5)
+        'looo… takes 40 %'
+    """
+    return re.sub(rf"(\S{{{longest - 1}}})\S\S+", r"\1…", text)
+
+
+def token_text(token: str, *, limit: int = 40) -> str:
+    """A token for a table: `visible`, with the spaces at its ends drawn as `␣`.
+
+    Example:
+        >>> token_text(" the")
+        '␣the'
+    """
+    if not token:
+        return "(empty)"
+    lead = len(token) - len(token.lstrip(" "))
+    tail = len(token) - len(token.rstrip(" ")) if lead < len(token) else 0
+    spaced = "␣" * lead + token[lead : len(token) - tail] + "␣" * tail
+    return visible(spaced, limit=limit)
+
+
+def shell_quote(argument: str) -> str:
+    r"""`argument` quoted for a shell; what cannot be seen is written in bash's `$'…'` form.
+
+    Example:
+        >>> shell_quote("two words"), shell_quote("a\nb")
+        ("'two words'", "$'a\\nb'")
+    """
+    if argument.isprintable():
+        return shlex.quote(argument)
+    escaped = argument.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{visible(escaped)}'"
+
+
+def command_line(*arguments: str) -> str:
+    """The arguments as one line that can be pasted into a shell."""
+    return " ".join(shell_quote(argument) for argument in arguments)
+
+
+def _escape(character: str) -> str:
+    if character in SHORT_ESCAPES:
+        return SHORT_ESCAPES[character]
+    if unicodedata.category(character) not in HIDDEN_CATEGORIES:
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

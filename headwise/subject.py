@@ -1,0 +1,138 @@
+"""A model together with what turns words, images and sound into its inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from torch import device, nn
+
+from headwise.errors import InputError
+from headwise.layout import TokenLayout, describe, with_tokens
+from headwise.layout.roles import tokenizer_of
+from headwise.loading import load_model, load_processor
+from headwise.prepare import prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Subject:
+    """A model and its processor; the model stays the user's own object, untouched."""
+
+    model: PreTrainedModel
+    processor: Any = None
+    """Processor, tokenizer, image processor or feature extractor; None for a bare model."""
+    name: str = ""
+    revision: str | None = None
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, or None."""
+        return tokenizer_of(self.processor)
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The model's config."""
+        return self.model.config
+
+    @property
+    def device(self) -> device:
+        """Where the model's first parameter lies."""
+        return next(self.model.parameters()).device
+
+    def prepare(
+        self, *, text: Any = None, image: Any = None, audio: Any = None, target: Any = None
+    ) -> BatchFeature:
+        """Inputs for `model(**inputs)` and `model.generate(**inputs)`, on the model's device.
+
+        Lists make a padded batch, on the side that the tokenizer says. Text that names no image gets the
+        processor's placeholder: by its chat template where there is one, else in front.
+
+        Args:
+            text: string, list of strings, or token ids (the only form for a model without processor).
+            image: path, PIL image or array; a list of lists for several images per text.
+            audio: path, or (samples, rate); resampled to the rate the model listens at.
+            target: what the decoder of an encoder-decoder model is given; its start token otherwise.
+
+        Raises:
+            InputError: the input is empty, too long, unreadable, of a kind the model does not take, or the
+                kinds differ in number.
+
+        Example:
+            >>> from transformers import GPT2Config, GPT2LMHeadModel
+            >>> config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9, n_positions=8)
+            >>> subject = wrap(GPT2LMHeadModel(config))
+            >>> subject.prepare(text=[[5, 6, 7], [5]])["attention_mask"].tolist()
+            [[1, 1, 1], [1, 0, 0]]
+        """
+        return prepare(self, text=text, image=image, audio=audio, target=target)
+
+    def layout(self, inputs: Mapping[str, Any]) -> TokenLayout:
+        """What every position of `inputs` is, with its text.
+
+        Example:
+            >>> from transformers import GPT2Config, GPT2LMHeadModel
+            >>> config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9, n_positions=8)
+            >>> subject = wrap(GPT2LMHeadModel(config))
+            >>> subject.layout(subject.prepare(text=[5, 6])).axes["text"].tokens
+            (('5', '6'),)
+        """
+        return with_tokens(describe(self.model, self.processor, inputs), self.processor)
+
+    def __repr__(self) -> str:
+        tool = "no processor" if self.processor is None else type(self.processor).__name__
+        size = sum(p.numel() for p in self.model.parameters())
+        return (
+            f"Subject({self.name}: {type(self.model).__name__}, {size:,} parameters, {self.device}, {tool})"
+        )
+
+
+def load(name: str, **options: Any) -> Subject:
+    """Load a model in evaluation mode, with its processor if it has one.
+
+    Args:
+        name: local folder, or name on the Hugging Face hub.
+        options: passed to `from_pretrained` (`dtype`, `device_map`, `revision`, `attn_implementation`, ...).
+            Code from the repository is run only with `trust_remote_code=True`.
+
+    Raises:
+        LoadError: there is no such model, its files are incomplete or damaged, or its weights are not finite.
+    """
+    model = load_model(name, **options)
+    return Subject(
+        model,
+        load_processor(name, **options),
+        name=name,
+        revision=getattr(model.config, "_commit_hash", None) or options.get("revision"),
+    )
+
+
+def wrap(model: PreTrainedModel, processor: Any = None) -> Subject:
+    """A subject around a model that is already loaded. Nothing is copied and nothing is changed.
+
+    Args:
+        model: a transformers model.
+        processor: its processor or tokenizer, if there is one.
+
+    Raises:
+        InputError: the model is not a transformers model.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9, n_positions=8)
+        >>> wrap(GPT2LMHeadModel(config))
+        Subject(GPT2LMHeadModel: GPT2LMHeadModel, 1,024 parameters, cpu, no processor)
+    """
+    from transformers import PreTrainedModel
+
+    if not isinstance(model, PreTrainedModel):
+        inner = " its inner transformers model" if isinstance(model, nn.Module) else " a transformers model"
+        raise InputError(
+            "This is not a transformers model.", evidence=type(model).__name__, remedy=f"Give{inner}."
+        )
+    name = getattr(model.config, "_name_or_path", "") or type(model).__name__
+    return Subject(model, processor, name=name, revision=getattr(model.config, "_commit_hash", None))

@@ -1,0 +1,120 @@
+"""Traces made by hand from given patterns, with every statistic computed by plain loops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from headwise.layout import ROLES, Axis, TokenLayout
+from headwise.probes.sites import Site
+from headwise.probes.trace import Trace
+
+TEXT = Site("text", "self", 0, "layers.0.attn")
+
+
+def causal(pattern: torch.Tensor) -> torch.Tensor:
+    """Keep what lies on and below the diagonal, and make rows sum to one again."""
+    lower = pattern.tril()
+    return lower / lower.sum(-1, keepdim=True)
+
+
+def random_pattern(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Random rows that sum to one, (example, head, query, key)."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).mul(2).softmax(-1)
+
+
+def axis(stack: str, roles: list[list[str]], tokens: list[list[str]] | None = None) -> Axis:
+    """An axis from role names."""
+    index = [[ROLES.index(role) for role in row] for row in roles]
+    text = tuple(map(tuple, tokens)) if tokens is not None else None
+    return Axis(stack, torch.tensor(index, dtype=torch.uint8), tokens=text)
+
+
+def plain_axis(stack: str, examples: int, length: int, padding: tuple[int, ...] = ()) -> Axis:
+    """[CLS], then words; `padding` columns on the left of every example, none by default."""
+    padding = padding or (0,) * examples
+    roles = [["padding"] * p + ["special"] + ["content"] * (length - p - 1) for p in padding]
+    tokens = [["[PAD]"] * p + ["[CLS]"] + [f"w{i}" for i in range(1, length - p)] for p in padding]
+    return axis(stack, roles, tokens)
+
+
+def record(
+    pattern: torch.Tensor,
+    *,
+    query_valid: torch.Tensor,
+    key_valid: torch.Tensor,
+    key_roles: torch.Tensor,
+    causal: bool,
+    cross: bool = False,
+    positions: list[int] | None = None,
+) -> dict[str, torch.Tensor]:
+    """All statistics of one site, one number at a time."""
+    examples, heads, rows, keys = pattern.shape
+    where = positions or list(range(rows))
+    p = pattern.double().numpy()
+    entropy, maximum, distance = (np.full((examples, heads, rows), math.nan) for _ in range(3))
+    mass = np.full((examples, heads, rows, len(ROLES)), math.nan)
+    received = np.full((examples, heads, keys), math.nan)
+    visible, seen = np.full((examples, rows), math.nan), np.full((examples, keys), math.nan)
+    for b in range(examples):
+        real = [j for j in range(keys) if key_valid[b, j]]
+        seen[b, real], received[b, :, real] = 0, 0
+        for i in range(rows):
+            if not query_valid[b, i]:
+                continue
+            may_see = [j for j in real if cross or not causal or j <= where[i]]
+            visible[b, i] = len(may_see)
+            seen[b, may_see] += 1
+            for h in range(heads):
+                row = p[b, h, i]
+                entropy[b, h, i] = -sum(row[j] * math.log(row[j]) for j in may_see if row[j] > 0)
+                maximum[b, h, i] = max(row[j] for j in may_see)
+                distance[b, h, i] = math.nan if cross else sum(row[j] * abs(where[i] - j) for j in may_see)
+                mass[b, h, i] = 0
+                for j in may_see:
+                    received[b, h, j] += row[j]
+                    mass[b, h, i, int(key_roles[b, j])] += row[j]
+    numbers = {
+        "entropy": entropy,
+        "maximum": maximum,
+        "lse": np.full((examples, heads, rows), math.nan),
+        "distance": distance,
+        "visible": visible,
+        "mass": mass,
+        "received": received,
+        "seen": seen,
+    }
+    kept = pattern.where(key_valid[:, None, None], 0.0).where(query_valid[:, None, :, None], math.nan)
+    statistics = {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}
+    return {"positions": torch.tensor(where), **statistics, "maps": kept}
+
+
+def make_trace(
+    patterns: Mapping[Site, torch.Tensor],
+    axes: Mapping[str, Axis] | None = None,
+    *,
+    causal: bool = True,
+    meta: Mapping[str, Any] | None = None,
+) -> Trace:
+    """A trace with maps and statistics. Without `axes`: [CLS], words, no padding. Encoders look both ways."""
+    axes = dict(axes or {})
+    for site, pattern in patterns.items():
+        if site.kind == "self":
+            axes.setdefault(site.stack, plain_axis(site.stack, pattern.shape[0], pattern.shape[3]))
+    records = {}
+    for site, pattern in patterns.items():
+        queries = axes[site.stack]
+        keys = axes["encoder" if site.stack == "decoder" else "vision"] if site.kind == "cross" else queries
+        records[site] = record(
+            pattern,
+            query_valid=queries.valid,
+            key_valid=keys.valid,
+            key_roles=keys.roles,
+            causal=causal and site.stack in ("text", "decoder"),
+            cross=site.kind == "cross",
+        )
+    return Trace(records, TokenLayout(axes), meta or {"model": "by hand"})

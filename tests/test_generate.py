@@ -1,0 +1,240 @@
+"""Captures around `generate`: tokens stay the same, and rows are those of one forward on the final ids."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+import headwise as hw
+from tests.tiny import ARCHITECTURES
+from tests.tiny.architecture import Inputs
+from tests.tiny.inputs import padded_tokens, plain_tokens, random_ids
+from tests.tiny.reference import forward
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from headwise import Site, Trace
+
+NEW = 6
+CLOSE = {"rtol": 0.0, "atol": 2e-6}
+DECODERS = ("gpt2", "llama", "mistral", "gemma2", "gpt_oss", "deepseek_v3", "opt", "bloom", "gptj")
+TRANSLATORS = ("bart", "t5", "marian", "whisper", "moonshine")
+MODES: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "uncached": {"use_cache": False},
+    "sampling": {"do_sample": True, "top_k": 20},
+    "beams": {"num_beams": 3},
+    "static cache": {"cache_implementation": "static"},
+}
+
+
+def generate(model: PreTrainedModel, inputs: Inputs, **options: Any) -> torch.Tensor:
+    """Exactly `NEW` new tokens, from a fixed random state; no end token can stop it."""
+    options = {"do_sample": False, "max_new_tokens": NEW, "min_new_tokens": NEW, "pad_token_id": 0} | options
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(3)
+        return model.generate(**inputs, **options)
+
+
+def complete(model: PreTrainedModel, inputs: Inputs, ids: torch.Tensor) -> Trace:
+    """A capture of one forward on everything that was fed during generation: all but the last token."""
+    fed = ids[:, :-1]
+    if model.config.is_encoder_decoder:
+        final = inputs | {"decoder_input_ids": fed}
+    else:
+        final = {"input_ids": fed}
+        if "attention_mask" in inputs:
+            grown = fed.shape[1] - inputs["attention_mask"].shape[1]
+            final["attention_mask"] = torch.nn.functional.pad(inputs["attention_mask"], (0, grown), value=1)
+    with hw.capture(model, stats=True, maps=True) as trace:
+        forward(model, final, use_cache=False)
+    return trace
+
+
+def assert_same_rows(trace: Trace, whole: Trace, site: Site, examples: slice = slice(None)) -> None:
+    """The patterns of two captures agree, as far as keys exist in both; what lies behind is zero."""
+    pattern, expected = trace.maps[site][examples], whole.maps[site]
+    keys = expected.shape[-1]
+    assert torch.equal(trace.positions[site], whole.positions[site]), site
+    assert pattern[..., keys:].nan_to_num().eq(0).all(), site
+    torch.testing.assert_close(pattern[..., :keys], expected, equal_nan=True, **CLOSE)
+
+
+def assert_same_statistics(trace: Trace, whole: Trace, site: Site) -> None:
+    """The statistics of two captures agree; roles may differ, since only one knows what was generated."""
+    record, expected = trace.records[site], whole.records[site]
+    for field in ("entropy", "maximum", "lse", "distance", "visible"):
+        torch.testing.assert_close(record[field], expected[field], rtol=1e-5, atol=1e-5, equal_nan=True)
+    keys = expected["received"].shape[-1]
+    for field in ("received", "seen"):
+        torch.testing.assert_close(
+            record[field][..., :keys], expected[field], rtol=1e-5, atol=1e-5, equal_nan=True
+        )
+    torch.testing.assert_close(
+        record["mass"].sum(-1), expected["mass"].sum(-1), rtol=1e-5, atol=1e-5, equal_nan=True
+    )
+
+
+def prompt(name: str) -> Inputs:
+    """What the model is given before it writes: two examples without padding."""
+    row = ARCHITECTURES[name]
+    inputs = row.inputs["plain"]()
+    return {field: value for field, value in inputs.items() if not field.startswith("decoder")}
+
+
+@pytest.mark.parametrize("name", DECODERS + TRANSLATORS)
+@pytest.mark.parametrize("mode", MODES)
+def test_the_tokens_are_the_same_with_and_without_a_capture(name: str, mode: str) -> None:
+    if mode == "static cache" and not ARCHITECTURES[name].build()._can_compile_fullgraph:
+        pytest.skip("the model has no static cache")
+    model, inputs = ARCHITECTURES[name].build(), prompt(name)
+    expected = generate(model, inputs, **MODES[mode])
+    with hw.capture(model, stats=True):
+        assert torch.equal(generate(model, inputs, **MODES[mode]), expected)
+    assert torch.equal(generate(model, inputs, **MODES[mode]), expected)
+
+
+@pytest.mark.parametrize("name", DECODERS + TRANSLATORS)
+@pytest.mark.parametrize("mode", ["greedy", "uncached", "sampling", "static cache"])
+def test_captured_rows_are_those_of_one_forward_on_the_final_ids(name: str, mode: str) -> None:
+    if mode == "static cache" and not ARCHITECTURES[name].build()._can_compile_fullgraph:
+        pytest.skip("the model has no static cache")
+    model, inputs = ARCHITECTURES[name].build(), prompt(name)
+    with hw.capture(model, stats=True, maps=True) as trace:
+        ids = generate(model, inputs, **MODES[mode])
+    whole = complete(model, inputs, ids)
+    assert set(trace.sites) == set(whole.sites)
+    for site in trace.sites:
+        assert_same_rows(trace, whole, site)
+        assert_same_statistics(trace, whole, site)
+
+
+@pytest.mark.parametrize("name", DECODERS + TRANSLATORS)
+def test_beam_search_keeps_the_rows_of_the_beams_that_win(name: str) -> None:
+    model, inputs = ARCHITECTURES[name].build(), prompt(name)
+    with hw.capture(model, stats=True, maps=True) as trace:
+        ids = generate(model, inputs, num_beams=3)
+    whole = complete(model, inputs, ids)
+    for site in trace.sites:
+        beams = trace.maps[site].shape[0] // len(ids)
+        assert beams == (1 if site.stack == "encoder" else 3)
+        assert_same_rows(trace, whole, site, slice(None, None, beams))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "gemma2", "bloom"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padded_batches_give_what_each_example_gives_alone(name: str, side: str) -> None:
+    """With right padding the answer of a decoder is of no use, but its rows are still rows."""
+    model, inputs = ARCHITECTURES[name].build(), padded_tokens(side)
+    with hw.capture(model, stats=True, maps=True) as trace:
+        ids = generate(model, inputs)
+    whole = complete(model, inputs, ids)
+    for site in trace.sites:
+        assert_same_rows(trace, whole, site)
+        assert_same_statistics(trace, whole, site)
+    if side == "left":
+        alone = {"input_ids": inputs["input_ids"][1:, 3:]}
+        with hw.capture(model, stats=True, maps=True) as single:
+            assert torch.equal(generate(model, alone), ids[1:, 3:])
+        for site in single.sites:
+            pattern = trace.maps[site][1:, :, 3:, 3:]
+            torch.testing.assert_close(pattern, single.maps[site], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bart", "t5", "marian"])
+def test_padded_sources_give_what_each_source_gives_alone(name: str) -> None:
+    model, inputs = ARCHITECTURES[name].build(), padded_tokens("right")
+    with hw.capture(model, stats=True, maps=True) as trace:
+        ids = generate(model, inputs)
+    alone = {"input_ids": inputs["input_ids"][1:, :-3]}
+    with hw.capture(model, stats=True, maps=True) as single:
+        assert torch.equal(generate(model, alone), ids[1:])
+    for site in single.sites:
+        expected = single.maps[site]
+        pattern = trace.maps[site][1:, :, : expected.shape[2], : expected.shape[3]]
+        torch.testing.assert_close(pattern, expected, rtol=0, atol=1e-5)
+
+
+def test_generated_positions_are_known_as_such() -> None:
+    model, inputs = ARCHITECTURES["llama"].build(), plain_tokens()
+    from headwise.layout import ROLES
+
+    for options in ({}, {"use_cache": False}):
+        with hw.capture(model) as trace:
+            generate(model, inputs, **options)
+        roles = trace.layout.axes["text"].roles
+        generated = roles == ROLES.index("generated")
+        assert not generated[:, :12].any()
+        assert generated[:, 12:].all()
+
+
+def test_every_call_of_generate_adds_its_examples() -> None:
+    model = ARCHITECTURES["llama"].build()
+    first, second = plain_tokens(2, 12), {"input_ids": random_ids(1, 5, seed=4)}
+    with hw.capture(model, maps=True) as trace:
+        generate(model, first)
+        generate(model, second)
+    with hw.capture(model, maps=True) as alone:
+        generate(model, second)
+    assert trace.examples == 3
+    for site in trace.sites:
+        rows = alone.maps[site].shape[2]
+        torch.testing.assert_close(trace.maps[site][2:, :, :rows, :rows], alone.maps[site], **CLOSE)
+        assert trace.maps[site][2, :, rows:].isnan().all()
+        for field in ("entropy", "received"):
+            whole = alone.records[site][field]
+            torch.testing.assert_close(trace.records[site][field][2:, :, :rows], whole, **CLOSE)
+
+
+def test_several_samples_of_one_prompt_are_several_examples() -> None:
+    model, inputs = ARCHITECTURES["llama"].build(), plain_tokens(1)
+    with hw.capture(model, maps=True) as trace:
+        ids = generate(model, inputs, do_sample=True, num_return_sequences=4)
+    assert trace.examples == 4
+    whole = complete(model, inputs, ids)
+    for site in trace.sites:
+        assert_same_rows(trace, whole, site)
+
+
+def test_a_prompt_fed_in_pieces_gives_the_rows_of_the_whole_prompt() -> None:
+    model, inputs = ARCHITECTURES["llama"].build(), plain_tokens()
+    ids = inputs["input_ids"]
+    with hw.capture(model, stats=True, maps=True) as trace:
+        output = forward(model, {"input_ids": ids[:, :5]}, use_cache=True)
+        forward(model, {"input_ids": ids[:, 5:]}, past_key_values=output.past_key_values)
+    with hw.capture(model, stats=True, maps=True) as whole:
+        forward(model, inputs)
+    assert trace.examples == 2
+    for site in trace.sites:
+        assert_same_rows(trace, whole, site)
+        assert_same_statistics(trace, whole, site)
+
+
+def test_a_cache_filled_before_the_capture_keeps_its_positions() -> None:
+    model, inputs = ARCHITECTURES["llama"].build(), plain_tokens()
+    ids = inputs["input_ids"]
+    cached = forward(model, {"input_ids": ids[:, :5]}, use_cache=True).past_key_values
+    with hw.capture(model, stats=True, maps=True) as trace:
+        forward(model, {"input_ids": ids[:, 5:]}, past_key_values=cached)
+    with hw.capture(model, stats=True, maps=True) as whole:
+        forward(model, inputs)
+    for site in trace.sites:
+        assert trace.positions[site].tolist() == list(range(5, 12))
+        torch.testing.assert_close(trace.maps[site], whole.maps[site][:, :, 5:], **CLOSE)
+
+
+def test_rolled_back_drafts_leave_no_rows() -> None:
+    """Prompt-lookup decoding feeds guesses and takes some of them back."""
+    model = ARCHITECTURES["llama"].build()
+    ids = random_ids(1, 6)
+    inputs = {"input_ids": torch.cat([ids, ids, ids], dim=1)}
+    with hw.capture(model, stats=True, maps=True) as trace:
+        final = generate(model, inputs, prompt_lookup_num_tokens=3)
+    assert torch.equal(final, generate(model, inputs))
+    whole = complete(model, inputs, final)
+    for site in trace.sites:
+        assert_same_rows(trace, whole, site)
+        assert_same_statistics(trace, whole, site)
