@@ -28,7 +28,7 @@ class CannotRunError(Exception):
 
 
 def build_model(name: str, *, dtype: str, positions: int) -> PreTrainedModel:
-    """Random weights: `gpt2-like` (12 layers × 768, 12 heads) or `llama-like` (8 × 512, 8 heads, 2 key heads)."""
+    """`gpt2-like` (12 layers × 768, 12 heads) or `llama-like` (8 × 512, 8 heads, 2 key heads), random weights."""
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -96,7 +96,7 @@ def peak_megabytes() -> float:
 
 
 def prove_memory_measure(ballast: int = 64) -> None:
-    """Check that a block of `ballast` MB, held and let go, shows in the peak and is forgotten after a reset."""
+    """Check that `ballast` MB, held and let go, show in the peak and are forgotten after a reset."""
     reset_peak()
     before = peak_megabytes()
     block = torch.ones(ballast * MEGABYTE // 4)

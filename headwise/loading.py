@@ -111,6 +111,11 @@ def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(name, **hub)
     except (OSError, ValueError, KeyError, ImportError) as error:
+        if "trust_remote_code" in str(error):
+            raise LoadError(
+                f"The model {name} brings code of its own, which is not run unasked.",
+                remedy="Read that code, then load with trust_remote_code=True.",
+            ) from error
         if folder.is_dir():
             remedy = "Repair config.json, or update transformers if the architecture is newer."
             raise LoadError(
@@ -184,4 +189,4 @@ def _quiet() -> Iterator[None]:
 
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return lines[0].strip() if lines else type(error).__name__

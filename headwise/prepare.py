@@ -27,6 +27,8 @@ def prepare(subject: Subject, *, text: Any, image: Any, audio: Any, target: Any)
     images = _images(image, texts)
     sounds = None if audio is None else audio if isinstance(audio, list) else [audio]
     size = _size(text=texts, image=images, audio=sounds, target=targets)
+    if images is not None and sounds is not None:
+        raise InputError("Images and sound cannot be combined.", remedy="Give one of them.")
     if images is not None:
         batch = _with_images(subject, texts, images)
     elif sounds is not None:
@@ -43,6 +45,7 @@ def prepare(subject: Subject, *, text: Any, image: Any, audio: Any, target: Any)
         check_length(subject, batch["decoder_input_ids"], DECODER)
     elif targets is not None:
         raise InputError("This model has no decoder to give a target to.", remedy="Give the words as text=.")
+    batch.pop("labels", None)  # PaliGemma's processor makes them
     if "token_type_ids" in batch and not _accepts(subject.model, "token_type_ids"):
         del batch["token_type_ids"]
     return BatchFeature(batch).to(subject.device, dtype=subject.model.dtype)

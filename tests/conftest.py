@@ -10,6 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
+
+import tests.shapes  # noqa: F401 (the hook below finds it by name)
+
+install_import_hook("headwise", "tests.shapes.checked")  # shapes are checked in tests, and only there
 
 torch.set_num_threads(1)
 

@@ -24,14 +24,13 @@ class Copy:
         return pattern.clone()
 
 
-class OneHot:
-    """Looks at nothing but the first key."""
+class FirstKey:
+    """Makes every row look at nothing but the first key it sees."""
 
-    def __init__(self, *, in_place: bool) -> None:
+    def __init__(self, *, in_place: bool = False) -> None:
         self.in_place = in_place
 
     def edit(self, pattern: torch.Tensor, site: Site, context: Any) -> torch.Tensor:
         new = pattern if self.in_place else pattern.clone()
-        new.zero_()
-        new[..., 0] = 1.0
-        return new
+        first = pattern.gt(0).byte().argmax(-1, keepdim=True)
+        return new.zero_().scatter_(-1, first, 1.0)

@@ -27,7 +27,7 @@ def test_gradients_of_patterns_equal_those_through_eager(name: str) -> None:
     with hw.capture(model, stats=False, gradients=True) as long:
         output = model(**inputs, return_dict=True)
     loss(output).backward()
-    assert {(site.module, site.call) for site in trace.sites} == set(patterns)
+    assert len(trace.sites) == sum(row.sites.values())
     for site in trace.sites:
         pattern = patterns[site.module, site.call]
         expected = pattern.grad

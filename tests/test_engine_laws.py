@@ -9,7 +9,7 @@ import torch
 
 import headwise as hw
 from headwise import fixes
-from tests.edits import Copy, Identity, OneHot
+from tests.edits import Copy, FirstKey, Identity
 from tests.tiny import ARCHITECTURES
 from tests.tiny.architecture import Inputs
 from tests.tiny.inputs import padded_tokens, plain_tokens, random_ids
@@ -96,7 +96,7 @@ def test_an_edit_acts_whether_it_copies_or_not(name: str, length: int) -> None:
     plain = first(forward(model, inputs))
     outputs = []
     for in_place in (False, True):
-        with hw.patch(model, OneHot(in_place=in_place)), hw.capture(model, stats=True, maps=True) as trace:
+        with hw.patch(model, FirstKey(in_place=in_place)), hw.capture(model, stats=True, maps=True) as trace:
             outputs.append(first(forward(model, inputs)))
         for site in trace.sites:
             assert trace.maps[site][..., 0].eq(1).all()
@@ -108,26 +108,39 @@ def test_an_edit_acts_whether_it_copies_or_not(name: str, length: int) -> None:
 
 
 QUANTITIES = {
-    "z": "heads",
-    "q": "queries",
-    "k": "keys",
-    "v": "values",
-    "pattern": "maps",
-    "residual": "residual",
+    "z": ("heads", {"heads": True}),
+    "q": ("queries", {"qkv": True}),
+    "k": ("keys", {"qkv": True}),
+    "v": ("values", {"qkv": True}),
+    "pattern": ("maps", {"rows": range(12)}),
+    "residual": ("residual", {"residual": True}),
 }
+"""Where a trace holds each quantity that can be replaced, and how to ask for it.
+
+Not with `maps`, under which the model computes with the patterns, as eager attention does.
+"""
 
 
-@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "bert", "bart"])
+def recorded(model: PreTrainedModel, inputs: Inputs, quantity: str, layer: int) -> torch.Tensor:
+    """What a forward gives for a quantity at a layer."""
+    view, options = QUANTITIES[quantity]
+    with hw.capture(model, stats=False, **options) as trace:
+        forward(model, inputs)
+    return getattr(trace, view)[trace.site(layer)]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "bert", "bart", "t5"])
 @pytest.mark.parametrize("quantity", QUANTITIES)
 @pytest.mark.parametrize("variant", ["plain", "padded"])
-def test_putting_back_what_was_recorded_changes_no_bit(name: str, quantity: str, variant: str) -> None:
-    model, inputs = ARCHITECTURES[name].build(), ARCHITECTURES[name].inputs[variant]()
-    everything = {"maps": True, "qkv": True, "heads": True, "residual": True}
-    with hw.capture(model, stats=False, **everything) as trace:
-        forward(model, inputs)
+@pytest.mark.parametrize("attention", [None, "eager"])
+def test_putting_back_what_was_recorded_changes_no_bit(
+    name: str, quantity: str, variant: str, attention: str | None
+) -> None:
+    row = ARCHITECTURES[name]
+    model, inputs = row.build(attention), row.inputs[variant]()
     expected = first(forward(model, inputs))
     for layer in (0, 1):
-        value = getattr(trace, QUANTITIES[quantity])[trace.site(layer)]
+        value = recorded(model, inputs, quantity, layer)
         with hw.patch(model, fixes.Replace(quantity=quantity, layer=layer, value=value)):
             assert torch.equal(first(forward(model, inputs)), expected), layer
 
@@ -137,27 +150,19 @@ def test_replacing_everything_by_another_run_gives_that_run(quantity: str) -> No
     """The residual entering the last layer decides the output; the others decide only what they feed."""
     model = ARCHITECTURES["llama"].build()
     here, there = plain_tokens(), {"input_ids": random_ids(2, 12, seed=9)}
-    with hw.capture(model, stats=False, maps=True, qkv=True, heads=True, residual=True) as trace:
-        expected = first(forward(model, there))
-    value = getattr(trace, QUANTITIES[quantity])[trace.site(1)]
-    replace = fixes.Replace(quantity=quantity, layer=1, value=value)
-    with (
-        hw.patch(model, replace),
-        hw.capture(model, stats=False, maps=True, qkv=True, heads=True, residual=True) as after,
-    ):
+    value = recorded(model, there, quantity, 1)
+    with hw.patch(model, fixes.Replace(quantity=quantity, layer=1, value=value)):
+        assert torch.equal(recorded(model, here, quantity, 1), value)
         output = first(forward(model, here))
-    assert torch.equal(getattr(after, QUANTITIES[quantity])[after.site(1)], value)
-    assert torch.equal(output, expected) == (quantity == "residual")
     assert not torch.equal(output, first(forward(model, here)))
+    assert torch.equal(output, first(forward(model, there))) == (quantity == "residual")
 
 
 def test_replacing_at_one_position_leaves_the_rows_before_it() -> None:
     model = ARCHITECTURES["llama"].build()
     here, there = plain_tokens(), {"input_ids": random_ids(2, 12, seed=9)}
-    with hw.capture(model, stats=False, heads=True) as trace:
-        forward(model, there)
+    value = recorded(model, there, "z", 0)
     expected = first(forward(model, here))
-    value = trace.heads[trace.site(0)]
     with hw.patch(model, fixes.Replace(quantity="z", layer=0, value=value, heads=(2,), positions=(7,))):
         output = first(forward(model, here))
     assert torch.equal(output[:, :7], expected[:, :7])

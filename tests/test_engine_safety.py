@@ -16,7 +16,7 @@ import torch
 import headwise as hw
 from benchmarks.common import peak_megabytes, reset_peak
 from headwise import fixes
-from tests.edits import Identity, OneHot
+from tests.edits import FirstKey, Identity
 from tests.tiny import ARCHITECTURES
 from tests.tiny.architecture import Inputs
 from tests.tiny.inputs import plain_tokens
@@ -100,11 +100,11 @@ def test_captures_and_patches_leave_nothing_behind(name: str) -> None:
     before = snapshot(model)
     with (
         hw.capture(model, maps=True, qkv=True, heads=True, residual=True),
-        hw.patch(model, OneHot(in_place=False)),
+        hw.patch(model, FirstKey()),
     ):
         forward(model, inputs)
     assert snapshot(model) == before
-    handle = hw.patch(model, OneHot(in_place=False))
+    handle = hw.patch(model, FirstKey())
     handle.remove()
     handle.remove()
     assert snapshot(model) == before
@@ -114,7 +114,7 @@ def test_captures_and_patches_leave_nothing_behind(name: str) -> None:
 def test_a_patch_and_a_capture_may_end_in_any_order() -> None:
     model, inputs = ARCHITECTURES["llama"].build(), inputs_of("llama")
     before = snapshot(model)
-    handle = hw.patch(model, OneHot(in_place=False))
+    handle = hw.patch(model, FirstKey())
     with hw.capture(model, maps=True) as edited:
         forward(model, inputs)
     with hw.capture(model, maps=True) as plain:
@@ -127,7 +127,7 @@ def test_a_patch_and_a_capture_may_end_in_any_order() -> None:
 
 def test_fixes_act_in_the_order_of_the_list() -> None:
     model, inputs = ARCHITECTURES["llama"].build(), inputs_of("llama")
-    first_key, mask = OneHot(in_place=False), fixes.MaskKeys(keys=(3,))
+    first_key, mask = FirstKey(), fixes.MaskKeys(keys=(3,))
     with hw.patch(model, [mask, first_key]), hw.capture(model, maps=True) as trace:
         forward(model, inputs)
     assert trace.maps[trace.site(0)][..., 0].eq(1).all()
@@ -136,7 +136,7 @@ def test_fixes_act_in_the_order_of_the_list() -> None:
 def test_a_copy_of_an_attached_model_is_not_attached() -> None:
     model, inputs = ARCHITECTURES["llama"].build(), inputs_of("llama")
     expected = first(forward(model, inputs))
-    with hw.patch(model, OneHot(in_place=False)):
+    with hw.patch(model, FirstKey()):
         twin = deepcopy(model)
         assert torch.equal(first(forward(twin, inputs)), expected)
 
@@ -180,7 +180,7 @@ def test_a_model_in_another_thread_never_notices_a_patch() -> None:
     inputs = inputs_of("llama")
     expected = first(forward(other, inputs))
     outputs: list[torch.Tensor] = []
-    with hw.patch(patched, OneHot(in_place=False)):
+    with hw.patch(patched, FirstKey()):
         thread = threading.Thread(target=lambda: outputs.append(first(forward(other, inputs))))
         thread.start()
         thread.join()

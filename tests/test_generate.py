@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -39,22 +40,32 @@ def generate(model: PreTrainedModel, inputs: Inputs, **options: Any) -> torch.Te
         return model.generate(**inputs, **options)
 
 
+def fed(model: PreTrainedModel, ids: torch.Tensor) -> torch.Tensor:
+    """What the model was fed to write `ids`: all but the last token. Whisper hands out no start token."""
+    if model.main_input_name == "input_features":
+        ids = torch.nn.functional.pad(ids, (1, 0), value=model.config.decoder_start_token_id)
+    return ids[:, :-1]
+
+
 def complete(model: PreTrainedModel, inputs: Inputs, ids: torch.Tensor) -> Trace:
-    """A capture of one forward on everything that was fed during generation: all but the last token."""
-    fed = ids[:, :-1]
+    """A capture of one forward on everything that was fed during generation."""
+    final: Inputs = {"input_ids": fed(model, ids)}
     if model.config.is_encoder_decoder:
-        final = inputs | {"decoder_input_ids": fed}
-    else:
-        final = {"input_ids": fed}
-        if "attention_mask" in inputs:
-            grown = fed.shape[1] - inputs["attention_mask"].shape[1]
-            final["attention_mask"] = torch.nn.functional.pad(inputs["attention_mask"], (0, grown), value=1)
+        final = inputs | {"decoder_input_ids": fed(model, ids)}
+    elif "attention_mask" in inputs:
+        grown = final["input_ids"].shape[1] - inputs["attention_mask"].shape[1]
+        mask = torch.nn.functional.pad(inputs["attention_mask"], (0, grown), value=1)
+        final["attention_mask"] = mask
+        if "position_ids" in inspect.signature(model.forward).parameters:
+            final["position_ids"] = (mask.cumsum(-1) - 1).masked_fill(mask == 0, 0)
     with hw.capture(model, stats=True, maps=True) as trace:
         forward(model, final, use_cache=False)
     return trace
 
 
-def assert_same_rows(trace: Trace, whole: Trace, site: Site, examples: slice = slice(None)) -> None:
+def assert_same_rows(
+    trace: Trace, whole: Trace, site: Site, examples: slice | list[int] = slice(None)
+) -> None:
     """The patterns of two captures agree, as far as keys exist in both; what lies behind is zero."""
     pattern, expected = trace.maps[site][examples], whole.maps[site]
     keys = expected.shape[-1]
@@ -114,14 +125,17 @@ def test_captured_rows_are_those_of_one_forward_on_the_final_ids(name: str, mode
 
 @pytest.mark.parametrize("name", DECODERS + TRANSLATORS)
 def test_beam_search_keeps_the_rows_of_the_beams_that_win(name: str) -> None:
+    """Every beam that was running at the last step is an example; the winners are among them."""
     model, inputs = ARCHITECTURES[name].build(), prompt(name)
     with hw.capture(model, stats=True, maps=True) as trace:
         ids = generate(model, inputs, num_beams=3)
     whole = complete(model, inputs, ids)
+    beams = trace.layout.axes["decoder" if model.config.is_encoder_decoder else "text"].ids.tolist()
+    winners = [beams.index(row, 3 * example) for example, row in enumerate(fed(model, ids).tolist())]
     for site in trace.sites:
-        beams = trace.maps[site].shape[0] // len(ids)
-        assert beams == (1 if site.stack == "encoder" else 3)
-        assert_same_rows(trace, whole, site, slice(None, None, beams))
+        alone = site.stack == "encoder"
+        assert len(trace.maps[site]) == (len(ids) if alone else 3 * len(ids))
+        assert_same_rows(trace, whole, site, slice(None) if alone else winners)
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "gemma2", "bloom"])

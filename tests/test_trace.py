@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.helpers_trace import TEXT, make_trace, plain_axis, random_pattern
 
 from headwise.errors import CaptureError, InputError
 from headwise.layout import ROLES, TokenLayout
 from headwise.probes.sites import Site
 from headwise.probes.trace import Trace
+from tests.helpers_trace import TEXT, make_trace, plain_axis, random_pattern
 
 VISION = Site("vision", "self", 0, "vision.0")
 DECODER = Site("decoder", "self", 0, "dec.0")
@@ -97,7 +97,9 @@ class TestReading:
         )
 
     def test_warnings_and_unreached_come_from_meta(self):
-        trace = make_trace({TEXT: causal_pattern()}, meta={"warnings": ["w"], "unreached": ["a.b"], "examples": 4})
+        trace = make_trace(
+            {TEXT: causal_pattern()}, meta={"warnings": ["w"], "unreached": ["a.b"], "examples": 4}
+        )
         assert (trace.warnings, trace.unreached, trace.examples) == (("w",), ("a.b",), 4)
 
 
@@ -186,7 +188,9 @@ class TestFrames:
         pattern = torch.zeros(2, 2, 5, 5)
         pattern[0] = causal_pattern()[0]
         pattern[1, :, 2:, 2:] = causal_pattern(length=3)[0]
-        batch = make_trace({TEXT: pattern}, {"text": plain_axis("text", 2, 5, padding=(0, 2))}).to_frame(level)
+        batch = make_trace({TEXT: pattern}, {"text": plain_axis("text", 2, 5, padding=(0, 2))}).to_frame(
+            level
+        )
         alone = make_trace({TEXT: causal_pattern(length=3)}).to_frame(level)
         second = batch[batch["example"] == 1].reset_index(drop=True).drop(columns="example")
         if level != "head":
@@ -219,7 +223,13 @@ class TestFrames:
         axis = trace.layout.axes["text"]
         ids = torch.tensor([[7, 8, 9, 10, 11]])
         named = TokenLayout({"text": type(axis)("text", axis.roles, ids=ids)})
-        assert Trace(trace.records, named, {}).to_frame("key")["token"].tolist()[:5] == ["7", "8", "9", "10", "11"]
+        assert Trace(trace.records, named, {}).to_frame("key")["token"].tolist()[:5] == [
+            "7",
+            "8",
+            "9",
+            "10",
+            "11",
+        ]
 
     def test_half_precision_is_widened(self):
         record = dict(make_trace({TEXT: causal_pattern()}).records[TEXT])

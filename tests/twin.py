@@ -15,7 +15,7 @@ def statistics(
     query_valid: torch.Tensor,
     key_valid: torch.Tensor,
     key_roles: torch.Tensor,
-    cross: bool,
+    placed: bool,
 ) -> dict[str, torch.Tensor]:
     """Every statistic of a `Trace` record but the log-sum-exp, which a pattern does not tell.
 
@@ -25,7 +25,8 @@ def statistics(
         query_valid: (example, query) False on padded rows.
         key_valid: (example, key) False on padded keys.
         key_roles: (example, key) indices into `ROLES`.
-        cross: True for cross-attention, where distance has no meaning.
+        placed: False where rows and keys do not share one row of places (cross-attention, a coarser grid of
+            keys), so that distance has no meaning.
     """
     rows = query_valid.numpy()
     keys = key_valid.numpy()
@@ -38,7 +39,7 @@ def statistics(
     numbers = {
         "entropy": _real(-(p * log).sum(-1), head_rows),
         "maximum": _real(p.max(-1), head_rows),
-        "distance": _real((p * apart).sum(-1), head_rows & (not cross)),
+        "distance": _real((p * apart).sum(-1), head_rows & placed),
         "visible": _real(seen_by.sum(-1), rows),
         "mass": _real(np.einsum("bhqk,bkr->bhqr", p, roles), head_rows[..., None]),
         "received": _real(p.sum(-2), head_keys),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from torch import Tensor
 
 from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def mean_distance(
-    attn: Float[Tensor, "*lead query key"], *, positions: Float[Tensor, " query"] | None = None
+    attn: Float[Tensor, "*lead query key"], *, positions: Real[Tensor, " query"] | None = None
 ) -> Float[Tensor, "*lead query"]:
     """Mean of |i − j| under every attention row, in positions.
 

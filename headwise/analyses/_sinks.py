@@ -212,7 +212,7 @@ def _key_name(group: Received, trace: Trace, offset: int) -> str:
     positions = group.first[examples] + offset
     tokens = set(_labels(group, trace)[0][examples.numpy(), positions.numpy()])
     same_place = len(positions.unique()) == 1
-    place = f"position {positions[0]}" if same_place else f"position {offset} from the first real key"
+    place = f"position {positions[0]}" if same_place else f"position {offset} after the padding"
     token = tokens.pop() if len(tokens) == 1 else None
     return f"the key at {place}" if token is None else f"{token} ({place})"
 

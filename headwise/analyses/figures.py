@@ -80,7 +80,7 @@ def _bars(result: Result) -> go.Figure:
     import plotly.graph_objects as go
 
     fig = go.Figure()
-    for names, part in result.frame.groupby(["example", "stack", "kind"], sort=False):
+    for names, part in result.frame.groupby(["example", "stack", "kind"]):
         example, stack, kind = names
         part = part.head(20)
         text = [escape(token if isinstance(token, str) else "") for token in part["token"]]

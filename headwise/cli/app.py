@@ -10,6 +10,7 @@ import typer
 
 from headwise.cli.request import Request
 from headwise.cli.session import FAILED, session
+from headwise.reports.text import shortened, visible
 
 app = typer.Typer(
     epilog="Exit status: 0; 1 when a finding fails a threshold, or on an unforeseen error; 2 for bad input.",
@@ -35,7 +36,7 @@ Target = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="Text for the decoder of an encoder-decoder model.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the warnings of libraries, and tracebacks.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def print_version(wanted: bool) -> None:
@@ -65,13 +66,10 @@ def report(
     audio: Audio = None,
     target: Target = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
-    max_sink_rate: Annotated[
+    max_sink_share: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE",
-            min=0,
-            max=1,
-            help="Exit with status 1 if a larger share of heads has one key as its sink.",
+            metavar="SHARE", min=0, max=1, help="Exit with status 1 if more of the heads have a sink."
         ),
     ] = None,
     as_json: Json = False,
@@ -83,13 +81,13 @@ def report(
         request.check(out)
         from headwise.cli.work import write_report
 
-        answer = write_report(request, out)
-    rate = answer["sink_rate"]
-    failed = max_sink_rate is not None and rate is not None and rate > max_sink_rate
-    lines = [*answer["verdict"], *(f"warning: {warning}" for warning in answer["warnings"])]
+        answer = write_report(request, out, judge_sinks=max_sink_share is not None)
+    share = answer["heads_with_sink"]
+    failed = max_sink_share is not None and share > max_sink_share
+    lines = [*map(shortened, answer["verdict"]), *_warnings(answer), f"wrote {answer['path']}"]
     if failed:
-        lines.append(f"failed: the sink rate is {rate:.3f}, above {max_sink_rate:g}")
-    _answer(answer, as_json=as_json, lines=[*lines, f"wrote {answer['path']}"])
+        lines.append(f"failed: a share of {share:.3f} of the heads has a sink, more than {max_sink_share:g}")
+    _answer(answer, lines, as_json=as_json)
     raise typer.Exit(FAILED if failed else 0)
 
 
@@ -129,9 +127,8 @@ def trace(
 
         keep = {"maps": maps, "heads": heads, "residual": residual, "qkv": qkv}
         answer = write_trace(request, out, keep=keep, generate=generate)
-    lines = [f"warning: {warning}" for warning in answer["warnings"]]
-    size = f"{len(answer['sites'])} sites, {answer['examples']} examples, {answer['bytes'] / 1e6:.1f} MB"
-    _answer(answer, as_json=as_json, lines=[*lines, f"wrote {answer['path']}: {size}"])
+    size = f"{len(answer['sites'])} sites, {answer['bytes'] / 1e6:.1f} MB"
+    _answer(answer, [*_warnings(answer), f"wrote {answer['path']}: {size}"], as_json=as_json)
 
 
 @app.command()
@@ -153,7 +150,7 @@ def doctor(
 
         diagnosis = examine(request)
     if as_json:
-        _answer(diagnosis.to_dict(), as_json=True)
+        _answer(diagnosis.to_dict(), [], as_json=True)
     else:
         from headwise.cli.tables import print_doctor
 
@@ -161,10 +158,10 @@ def doctor(
     raise typer.Exit(0 if diagnosis.ok else FAILED)
 
 
-def _answer(answer: dict[str, Any], *, as_json: bool, lines: list[str] | None = None) -> None:
-    from headwise.reports.text import shortened, visible
+def _warnings(answer: dict[str, Any]) -> list[str]:
+    return [f"warning: {shortened(warning)}" for warning in answer["warnings"]]
 
-    if as_json:
-        typer.echo(json.dumps(answer, indent=1, allow_nan=False))
-    else:
-        typer.echo("\n".join(visible(shortened(line)) for line in lines or ()))
+
+def _answer(answer: dict[str, Any], lines: list[str], *, as_json: bool) -> None:
+    """Print the answer as JSON, or the lines."""
+    typer.echo(json.dumps(answer, indent=1, allow_nan=False) if as_json else "\n".join(map(visible, lines)))

@@ -24,8 +24,7 @@ def session(*, debug: bool) -> Iterator[None]:
     """
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-            if not debug:
-                warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")
             yield
     except HeadwiseError as error:
         if debug:
@@ -33,7 +32,7 @@ def session(*, debug: bool) -> Iterator[None]:
         _complain(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except Exception as error:
-        if debug or isinstance(error, typer.Exit):
+        if debug:
             raise
         _complain(f"{type(error).__name__}: {error}. Nobody foresaw this; add --debug to see the traceback.")
         raise typer.Exit(FAILED) from error

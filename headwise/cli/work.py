@@ -13,6 +13,7 @@ import torch
 import headwise as hw
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
+from headwise.errors import InputError
 from headwise.reports.data import gather
 from headwise.reports.page import write_page
 
@@ -22,11 +23,14 @@ if TYPE_CHECKING:
     from headwise.subject import Subject
 
 
-def write_report(request: Request, out: Path) -> dict[str, Any]:
+def write_report(request: Request, out: Path, *, judge_sinks: bool) -> dict[str, Any]:
     """Load, run once, write the report.
 
     Returns:
         The answer of `headwise report --json`.
+
+    Raises:
+        InputError: with `judge_sinks`, when the input is too short to say whether heads have sinks.
     """
     run = ("with hw.capture(subject) as trace:", "    subject.model(**inputs)")
     call = request.python(*run, f"hw.report(trace, {str(out)!r})")
@@ -37,13 +41,17 @@ def write_report(request: Request, out: Path) -> dict[str, Any]:
         with progress("Writing the report"):
             content = gather(trace, subject=subject, call=call, command=command)
             content = replace(content, warnings=(*notes, *content.warnings))
+            if judge_sinks and content.sink_share is None:
+                raise InputError(
+                    "No key was seen by four rows, so no sink can be judged.", remedy="Give more text."
+                )
             write_page(content, out)
     return {
         "path": str(out),
         "model": content.title,
         "verdict": content.verdict,
         "warnings": content.warnings,
-        "sink_rate": content.sink_rate,
+        "heads_with_sink": content.sink_share,
         **{table.key: table.records() for table in content.tables},
         "provenance": dict(content.provenance),
         "call": call,
@@ -91,19 +99,36 @@ def _load(model: str) -> tuple[Subject, list[str]]:
     return subject, list(dict.fromkeys(str(warning.message) for warning in caught))
 
 
-def _run(subject: Subject, request: Request, *, keep: Mapping[str, bool], generate: int) -> Trace:
+def _run(subject: Subject, request: Request, *, keep: Mapping[str, Any], generate: int) -> Trace:
+    model: Any = subject.model
     inputs = subject.prepare(**request.arguments())
+    if generate:
+        _check_generation(subject, inputs, generate)
     with (
         progress("Generating" if generate else "Running the model", total=generate or None) as advance,
         hw.capture(subject, **keep) as trace,
         torch.no_grad(),
     ):
-        counter = subject.model.register_forward_hook(lambda *_: advance())
+        counter = model.register_forward_hook(lambda *_: advance())
         try:
             if generate:
-                subject.model.generate(**inputs, max_new_tokens=generate, do_sample=False)
+                model.generate(**inputs, max_new_tokens=generate, do_sample=False)
             else:
-                subject.model(**inputs)
+                model(**inputs)
         finally:
             counter.remove()
     return trace
+
+
+def _check_generation(subject: Subject, inputs: Mapping[str, Any], generate: int) -> None:
+    if not subject.model.can_generate():
+        name = type(subject.model).__name__
+        raise InputError("This model generates nothing.", evidence=name, remedy="Leave --generate out.")
+    prompt = inputs.get("decoder_input_ids", inputs.get("input_ids"))
+    limit = getattr(subject.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if prompt is not None and limit is not None and prompt.shape[1] + generate > limit:
+        raise InputError(
+            f"The prompt and what is to be generated are longer than the model's {limit} positions.",
+            evidence=f"{prompt.shape[1]} + {generate} tokens",
+            remedy="Lower --generate, or shorten the text.",
+        )

@@ -9,46 +9,12 @@ entry point of the group `headwise.families`, named like the model type:
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from headwise.errors import HeadwiseError, InputError
-
-_BUILTIN = {
-    "blip": "blip",
-    "blip-2": "blip",
-    "data2vec-audio": "speech",
-    "gemma3": "gemma3",
-    "git": "git",
-    "hubert": "speech",
-    "instructblip": "blip",
-    "m2m_100": "translation",
-    "marian": "translation",
-    "mbart": "translation",
-    "mllama": "mllama",
-    "moonshine": "speech",
-    "nllb-moe": "translation",
-    "paligemma": "paligemma",
-    "pixtral": "pixtral",
-    "qwen2_5_vl": "qwen_vl",
-    "qwen2_vl": "qwen_vl",
-    "qwen3_vl": "qwen_vl",
-    "seamless_m4t": "translation",
-    "seamless_m4t_v2": "translation",
-    "speech_to_text": "speech_to_text",
-    "unispeech": "speech",
-    "unispeech-sat": "speech",
-    "wav2vec2": "speech",
-    "wav2vec2-conformer": "speech",
-    "wavlm": "speech",
-    "whisper": "whisper",
-}
+from headwise.plugins import Plugins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,47 +39,52 @@ class Family:
     """Time between two entries of the audio input, used when there is no processor to ask."""
 
 
-def family(model_type: str) -> Family:
-    """The family of a model type.
+FAMILIES = Plugins(
+    "family",
+    "headwise.families",
+    {
+        "blip": "headwise.families.blip:FAMILY",
+        "blip-2": "headwise.families.blip:FAMILY",
+        "data2vec-audio": "headwise.families.speech:FAMILY",
+        "gemma3": "headwise.families.gemma3:FAMILY",
+        "git": "headwise.families.git:FAMILY",
+        "hubert": "headwise.families.speech:FAMILY",
+        "instructblip": "headwise.families.blip:FAMILY",
+        "m2m_100": "headwise.families.translation:FAMILY",
+        "marian": "headwise.families.translation:FAMILY",
+        "mbart": "headwise.families.translation:FAMILY",
+        "mllama": "headwise.families.mllama:FAMILY",
+        "moonshine": "headwise.families.speech:FAMILY",
+        "nllb-moe": "headwise.families.translation:FAMILY",
+        "paligemma": "headwise.families.paligemma:FAMILY",
+        "pixtral": "headwise.families.pixtral:FAMILY",
+        "qwen2_5_vl": "headwise.families.qwen_vl:FAMILY",
+        "qwen2_vl": "headwise.families.qwen_vl:FAMILY",
+        "qwen3_vl": "headwise.families.qwen_vl:FAMILY",
+        "seamless_m4t": "headwise.families.translation:FAMILY",
+        "seamless_m4t_v2": "headwise.families.translation:FAMILY",
+        "speech_to_text": "headwise.families.speech_to_text:FAMILY",
+        "unispeech": "headwise.families.speech:FAMILY",
+        "unispeech-sat": "headwise.families.speech:FAMILY",
+        "wav2vec2": "headwise.families.speech:FAMILY",
+        "wav2vec2-conformer": "headwise.families.speech:FAMILY",
+        "wavlm": "headwise.families.speech:FAMILY",
+        "whisper": "headwise.families.whisper:FAMILY",
+    },
+)
 
-    Raises:
-        InputError: nobody has a word for this model type.
-        HeadwiseError: two packages claim it.
-
-    Example:
-        >>> family("paligemma").image_prompt
-        '{image}'
-    """
-    found = _find(model_type)
-    if found is None:
-        known = sorted({*_BUILTIN, *(point.name for point in _third_party())})
-        close = get_close_matches(model_type, known, n=3) or known
-        raise InputError(
-            f"There is no family named {model_type!r}.", remedy=f"Did you mean one of {', '.join(close)}?"
-        )
-    return found
+get, names = FAMILIES.get, FAMILIES.names
 
 
 def family_of(config: Any) -> Family:
-    """The family of a model, by its config; a plain `Family()` for the models that need none."""
-    return _find(getattr(config, "model_type", "")) or Family()
+    """The family of a model, by its config; a plain `Family()` for the many models that need none.
 
-
-def _find(model_type: str) -> Family | None:
-    claims = Counter(point.name for point in _third_party()) + Counter(_BUILTIN.keys())
-    if claims[model_type] > 1:
-        raise HeadwiseError(
-            f"The family {model_type!r} is registered {claims[model_type]} times.",
-            remedy="Uninstall one of the packages that provide it (entry points headwise.families).",
-        )
-    if model_type in _BUILTIN:
-        return import_module(f"headwise.families.{_BUILTIN[model_type]}").FAMILY
-    for point in _third_party():
-        if point.name == model_type:
-            return point.load()
-    return None
+    Raises:
+        HeadwiseError: two packages claim this model type, or its package cannot be imported.
+    """
+    return _of_type(getattr(config, "model_type", ""))
 
 
 @cache
-def _third_party() -> tuple[EntryPoint, ...]:
-    return tuple(entry_points(group="headwise.families"))
+def _of_type(model_type: str) -> Family:
+    return get(model_type) if model_type in names() else Family()

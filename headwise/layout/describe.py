@@ -79,6 +79,8 @@ def _with_tokens(axis: Axis, tokenizer: Any) -> Axis:
 
 
 def _shown(text: str | None, token: int) -> str:
+    if token < 0:  # a position that is no token, such as GIT's image features
+        return ""
     return str(token) if text is None else text
 
 

@@ -15,7 +15,8 @@ import torch
 from headwise import __version__
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout, with_tokens
-from headwise.probes.hub import Hub, hub_of
+from headwise.probes.check import self_check, unsupported
+from headwise.probes.hub import hub_of
 from headwise.probes.recording import Want
 from headwise.probes.records import Record, merge_layouts, merge_records
 from headwise.probes.session import Session
@@ -44,9 +45,10 @@ def capture(
 ) -> Iterator[Trace]:
     """Records attention while the model runs inside the `with` block, in any way: forward, generate, a pipeline.
 
-    The model's outputs stay what they are: bit for bit when only maps, rows, heads, qkv or residual are kept, within
-    float32 rounding with `stats`, whose attention runs in tiles of its own. On leaving the block, also through an
-    exception, the model is exactly as before. What other threads do with the model is not recorded.
+    The model's outputs stay what they are: bit for bit when only rows, heads, qkv or residual are kept; those of its
+    eager attention with `maps`; within float32 rounding with `stats`, whose attention runs in tiles of its own. On
+    leaving the block, also through an exception, the model is exactly as before. What other threads do with the
+    model is not recorded.
 
     Args:
         subject: a `Subject` or a bare transformers model.
@@ -84,9 +86,7 @@ def capture(
         raise InputError("Nothing to capture.", remedy="Ask for stats, maps, rows, qkv, heads or residual.")
     warnings: list[str] = []
     if check:
-        from headwise.probes.check import self_check
-
-        warnings = self_check(model)
+        warnings = list(self_check(model).warnings)
     hub = hub_of(model)
     implementations = sorted({_implementation(module) for module in hub.modules.values()})
     session = Session(model, processor, hub.language, want=want)
@@ -98,21 +98,22 @@ def capture(
     finally:
         hub.remove(session)
     records, layout = _collect(session, processor)
-    unreached = _unreached(hub)
+    unreached = hub.unreached()
     if not any(records.values()):
+        if unreached:
+            raise unsupported(model, unreached)
         raise CaptureError(
-            "Nothing was captured: no attention of this model ran inside the `with` block on this thread.",
-            evidence=f"{type(model).__name__}; modules out of reach: {', '.join(unreached) or 'none'}",
+            "Nothing was captured: the model did not run inside the `with` block on this thread.",
+            evidence=type(model).__name__,
             remedy="Run the captured model itself (forward, generate or a pipeline) inside the block.",
         )
-    if unreached:
-        warnings.append(f"{len(unreached)} attention modules ran out of sight: {', '.join(unreached)}")
+    warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
     meta = describe_model(subject, implementations) | {
         "call": _call(want),
         "examples": layout_examples(layout),
         "warnings": warnings,
-        "unreached": unreached,
-        "fallback": [i.entry.name for i in hub._intercepts if i.seen],
+        "unreached": list(unreached),
+        "fallback": hub.fallback(),
         "seconds": round(time.perf_counter() - started, 4),
     }
     trace._fill(records, layout, meta)
@@ -169,10 +170,6 @@ def _collect(session: Session, processor: Any) -> tuple[dict[Site, Record], Toke
     if not records:
         return {}, TokenLayout({})
     return merge_records(records), with_tokens(merge_layouts(layouts), processor)
-
-
-def _unreached(hub: Hub) -> list[str]:
-    return [i.entry.name for i in hub._intercepts if i.ran and not i.seen]
 
 
 def _implementation(entry: Any) -> str:

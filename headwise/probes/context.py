@@ -26,7 +26,7 @@ class Context:
     """The prompt and what was decoded from it so far."""
     query_valid: Bool[Tensor, "batch query"] | None = None
     """False on padded rows; None when all are real."""
-    residual: Float[Tensor, "batch query width"] | None = None
+    residual: Float[Tensor, "batch call_query width"] | None = None
     """Residual entering the layer, for fixes that declare `needs_residual = True`."""
 
     @property
@@ -57,6 +57,7 @@ class Fix(Protocol):
     * `heads`: (layer, head) pairs; layers that are not named are left to the model's own kernel.
     * `layer`: the one layer it acts on.
     * `neutral`: True when it changes nothing; it is then not run at all.
+    * `steps`: the steps that are to run; all that it has when absent.
     * `rows(context, batch)`: absolute positions of the only rows that it edits.
     """
 

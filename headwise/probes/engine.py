@@ -76,11 +76,11 @@ def attend(plan: Plan, call: Call, native: Any, *, training: bool = False, keep:
     if traced:
         outcome = _graph(plan, call, places, edits, maps=maps, training=training)
     elif edits and graph:
-        outcome = _materialised(plan, call, places, edits, native, training=training, through=True)
+        outcome = _materialised(plan, call, places, edits, native, maps=maps, training=training)
     elif (edits or stats or maps) and call.query.shape[2] == 1 and not graph:
         outcome = _decode(plan, call, places, edits)
     elif maps or (edits and call.query.shape[2] * call.key.shape[2] * call.shape[0] * call.shape[1] <= _WHOLE):
-        outcome = _materialised(plan, call, places, edits, native, training=training)
+        outcome = _materialised(plan, call, places, edits, native, maps=maps, training=training)
     elif edits and not stats and not rows and all(hasattr(fix, "rows") for fix, _ in edits):
         outcome = Outcome(_edit_rows(plan, call, places, edits, native(call)))
     elif edits or (stats and not graph):
@@ -114,7 +114,7 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
     places = flow.shaped(plan.site.stack, plan.site.kind, batch, rows, keys, pattern.device)
     edits = _active_edits(plan, batch, places)
     new = _apply_edits(plan, edits, pattern, places)
-    lowest = torch.finfo(scores.dtype).min / 2
+    lowest = torch.finfo(scores.dtype).min / 64  # some models scale after masking
     seen_by = (scores.detach() > lowest).any(1)
     if new is not pattern:
         blind = ~seen_by.any(-1, keepdim=True)
@@ -185,20 +185,18 @@ def _decode(plan: Plan, call: Call, places: Places, edits: Sequence) -> Outcome:
 
 
 def _materialised(
-    plan: Plan,
-    call: Call,
-    places: Places,
-    edits: Sequence,
-    native: Any,
-    *,
-    training: bool,
-    through: bool = False,
+    plan: Plan, call: Call, places: Places, edits: Sequence, native: Any, *, maps: bool, training: bool
 ) -> Outcome:
-    """Whole pattern. Where no edit changes it, the outputs are the model's own, bit for bit."""
+    """Whole pattern, the one that eager attention forms.
+
+    With maps, outputs are computed from it, so that deeper layers see what they would see under eager. Without, an
+    edit that changed nothing leaves the model's own outputs, bit for bit.
+    """
     pattern, lse = dense.pattern(call)
     new = _apply_edits(plan, edits, pattern, places)
-    if new is pattern or (not through and torch.equal(new, pattern)):
-        return Outcome(native(call), pattern, lse)
+    if new is pattern or (not new.requires_grad and torch.equal(new, pattern)):
+        z = dense.apply_pattern(pattern, call, training=training) if maps else native(call)
+        return Outcome(z, pattern, lse)
     streaming.check_edit(new, pattern, outside=_hidden(call), positions=slice(int(places.positions[0]), None))
     return Outcome(dense.apply_pattern(new, call, training=training), new)
 
@@ -254,17 +252,24 @@ def _edited_rows(edits: Sequence, call: Call, places: Places) -> Tensor:
 
 
 def _apply_edits(
-    plan: Plan, edits: Sequence, pattern: Tensor, places: Places, block: slice = slice(None)
+    plan: Plan, edits: Sequence, pattern: Tensor, places: Places, block: slice | None = None
 ) -> Tensor:
-    """Every edit in order, on rows of a call; keys are shown by absolute position."""
-    start = places.key_start
+    """Every edit in order, on rows of a call; the very tensor that was given when nothing changed.
+
+    Keys are shown by absolute position. An edit that works in place acts like one that copies: outside tiles, whose
+    `block` is given and whose pattern is a working copy, it is shown a tensor of its own.
+    """
+    start, given = places.key_start, pattern
     for fix, session in edits:
-        given = torch.nn.functional.pad(pattern, (start, 0)) if start else pattern
-        new = fix.edit(given, plan.site, context(session, places, block))
-        if new is not given:
-            streaming.check_edit(new, given, outside=None, positions=slice(0, 0))
-            pattern = new[..., start:].to(pattern.dtype)
-    return pattern
+        shown = torch.nn.functional.pad(given, (start, 0)) if start else given
+        shown = shown.clone() if shown is pattern and block is None else shown
+        version = shown._version
+        new = fix.edit(shown, plan.site, context(session, places, block or slice(None)))
+        if new is shown and shown._version == version:
+            continue
+        streaming.check_edit(new, shown, outside=None, positions=slice(0, 0))
+        given = new[..., start:].to(pattern.dtype)
+    return given
 
 
 def context(session: Session, places: Places, block: slice = slice(None)) -> Context:

@@ -91,10 +91,8 @@ class Run:
                 self.axes[stack] = _repeat(axis, examples // known)
                 return self.axes[stack]
         sound = axis is not None and bool((axis.roles == ROLES.index("audio")).any())
-        axis = generic_axis(stack, examples, positions, sound=sound)
-        if not stack.endswith(" keys"):
-            self.axes[stack] = axis
-        return axis
+        self.axes[stack] = generic_axis(stack, examples, positions, sound=sound)
+        return self.axes[stack]
 
     def reorder(self, index: Tensor) -> None:
         """Follows a beam search: example b continues what example `index[b]` was."""
@@ -270,9 +268,10 @@ class Flow:
         queries = run.axis(stack, batch, past + rows)
         start = 0 if cross else max(0, past + rows - keys)
         held = queries
-        if cross:
-            source = key_stack(stack, kind, run.axes)
-            held = run.axis(source if kind == "cross" else f"{stack} keys", batch, keys)
+        if kind == "cross":
+            held = run.axis(key_stack(stack, kind, run.axes), batch, keys)
+        elif cross:  # keys were pooled (Segformer): they are no positions of the stack
+            held = generic_axis(stack, batch, keys)
         roles = held.roles[:, start : start + keys].to(device)
         padded = roles == _PADDING
         present = tuple(sorted(set(roles.unique().tolist()) - {_PADDING}))

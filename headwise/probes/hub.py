@@ -136,7 +136,7 @@ class Hub:
             session
             for session in self.sessions
             if session.want.residual
-            or any(hasattr(fix, "stream") or getattr(fix, "needs_residual", False) for fix in session.fixes)
+            or any(_streams(fix) or getattr(fix, "needs_residual", False) for fix in session.fixes)
         ]
         if not needed:
             return
@@ -156,6 +156,14 @@ class Hub:
         if not stacks:
             return None
         return self.language if self.language in stacks else stacks[0]
+
+    def unreached(self) -> dict[str, str]:
+        """Attention modules that ran and could not be seen, and why."""
+        return {i.entry.name: i.refusal for i in self._intercepts if i.ran and not i.seen}
+
+    def fallback(self) -> list[str]:
+        """Modules that were seen through their softmax."""
+        return [i.entry.name for i in self._intercepts if i.seen]
 
     # -- forwards ------------------------------------------------------------------------------------------------
 
@@ -250,9 +258,8 @@ class Hub:
                 continue
             rows = flow.rows(site.stack, *hidden.shape[:2], hidden.device)
             for fix in session.fixes:
-                if hasattr(fix, "stream") and not getattr(fix, "neutral", False):
-                    if touches(fix, site, self.language):
-                        new = fix.stream(new, site, context(session, rows))
+                if _streams(fix) and touches(fix, site, self.language):
+                    new = fix.stream(new, site, context(session, rows))
         for session in self.listening():
             flow = session.flow()
             if flow.run is None or local.depth == 0:
@@ -275,7 +282,7 @@ class Hub:
         for session in sessions:
             for fix in session.fixes:
                 if not getattr(fix, "neutral", False) and touches(fix, site, self.language):
-                    for step in STEPS:
+                    for step in getattr(fix, "steps", STEPS):
                         if hasattr(fix, step):
                             steps[step].append((fix, session))
         return Plan(
@@ -391,6 +398,11 @@ def _switches(model: PreTrainedModel, modules: list[AttentionModule]) -> list[tu
         wants_float = now == "eager" or (now not in ("sdpa", interface.BOOL_NAME) and not supports_sdpa)
         result.append((config, interface.FLOAT_NAME if wants_float else interface.BOOL_NAME))
     return result
+
+
+def _streams(fix: Any) -> bool:
+    own = "stream" in getattr(fix, "steps", STEPS) and hasattr(fix, "stream")
+    return own and not getattr(fix, "neutral", False)
 
 
 class _Enter:

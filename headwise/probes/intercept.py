@@ -32,14 +32,12 @@ class Intercept:
         self._before: Any = None
 
     @property
-    def refusal(self) -> str | None:
-        """Why this module cannot be seen; None when it can, or when it has not run yet."""
-        module = self.entry.module
-        if any(hasattr(module, name) for name in _BANDED):
-            return "its attention is banded, not a query-by-key matrix"
-        if self.ran and not self.seen:
-            return "it takes no softmax of its own (a fused kernel, or attention without softmax)"
-        return None
+    def refusal(self) -> str:
+        """Why this module could not be seen."""
+        name = type(self.entry.module).__name__
+        if any(hasattr(self.entry.module, attribute) for attribute in _BANDED):
+            return f"{name} computes a band, not a query-by-key matrix"
+        return f"{name} takes no softmax over a query-by-key matrix (a fused kernel, blocks, or no softmax at all)"
 
     def install(self) -> None:
         """Puts the wrapper in place."""
@@ -57,30 +55,31 @@ class Intercept:
         else:
             module.__dict__["forward"] = self._before
 
-    def pattern(self, scores: Tensor, pattern: Tensor) -> Tensor:
-        """Called with the input and the result of a softmax; returns the result to use."""
-        folded = self._fold(pattern)
+    def pattern(self, scores: Tensor, pattern: Tensor, rows: tuple[int, ...]) -> Tensor:
+        """Called with the input and the result of a softmax; returns the result to use.
+
+        `rows` is the shape of the module's input, which the rows of a pattern must match: a softmax over blocks or
+        over a few global tokens is not the module's pattern.
+        """
+        folded = self._fold(pattern, rows)
         if folded is None:
             return pattern
         self.seen = True
-        new = self.hub.observe(self.entry, scores.reshape(pattern.shape), folded)
-        return pattern if new is folded else self._unfold(new, pattern).to(pattern.dtype)
+        new = self.hub.observe(self.entry, scores, folded)
+        return pattern if new is folded else new.reshape(pattern.shape).to(pattern.dtype)
 
-    def _fold(self, tensor: Tensor) -> Tensor | None:
-        """As (batch, head, query, key); None when the tensor has another layout."""
+    def _fold(self, tensor: Tensor, rows: tuple[int, ...]) -> Tensor | None:
+        """As (batch, head, query, key); None when the tensor is something else."""
         heads = self._heads()
-        if heads is None or self.refusal is not None or not tensor.is_floating_point():
+        banded = any(hasattr(self.entry.module, name) for name in _BANDED)
+        if heads is None or banded or not tensor.is_floating_point() or len(rows) < 3:
             return None
         if tensor.dim() == 3 and tensor.shape[0] % heads == 0:
-            return tensor.view(-1, heads, *tensor.shape[1:])
-        if tensor.dim() == 4 and tensor.shape[1] == heads:
-            return tensor
-        if tensor.dim() == 5 and tensor.shape[2] == heads:  # (batch, block, head, query, key)
-            return tensor.flatten(0, 1)
-        return None
-
-    def _unfold(self, new: Tensor, like: Tensor) -> Tensor:
-        return new.reshape(like.shape)
+            tensor = tensor.view(-1, heads, *tensor.shape[1:])
+        if tensor.dim() != 4 or tensor.shape[1] != heads:
+            return None
+        sequence_first = (tensor.shape[2], tensor.shape[0]) == rows[:2]  # XLNet, FSMT
+        return tensor if tensor.shape[2] == rows[1] or sequence_first else None
 
     def _heads(self) -> int | None:
         module = self.entry.module
@@ -104,7 +103,8 @@ class _Forward:
         if not self.intercept.hub.listening():
             return run(*args, **kwargs)
         self.intercept.ran = True
-        with _SoftmaxMode(self.intercept):
+        hidden = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+        with _SoftmaxMode(self.intercept, () if hidden is None else tuple(hidden.shape)):
             return run(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Any, tuple]:
@@ -117,9 +117,9 @@ def _own_forward(module: nn.Module, before: Any) -> Any:
 
 
 class _SoftmaxMode(TorchFunctionMode):
-    def __init__(self, intercept: Intercept) -> None:
+    def __init__(self, intercept: Intercept, rows: tuple[int, ...]) -> None:
         super().__init__()
-        self.intercept = intercept
+        self.intercept, self.rows = intercept, rows
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -130,4 +130,4 @@ class _SoftmaxMode(TorchFunctionMode):
         if not isinstance(scores, Tensor) or result.dim() < 3:
             return result
         with torch._C.DisableTorchFunction():
-            return self.intercept.pattern(scores, result)
+            return self.intercept.pattern(scores, result, self.rows)

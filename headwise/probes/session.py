@@ -79,33 +79,30 @@ class Session:
         at = torch.tensor(wanted, dtype=torch.long, device=places.positions.device)
         return torch.isin(places.positions, at).nonzero()[:, 0]
 
-    def charge(self, site: Site, pattern: Tensor, sites: int = 1) -> None:
-        """Refuses to keep more bytes of patterns than the limit."""
+    def charge(self, site: Site, pattern: Tensor) -> None:
+        """Counts the bytes of a pattern that is kept, and refuses more than the limit."""
         self._kept_bytes += pattern.numel() * pattern.element_size()
-        self._refuse(self._kept_bytes, f"{site} brought them to {_size(self._kept_bytes)}")
+        if self._kept_bytes > self.want.map_limit:
+            self._refuse(f"{site} brought them to {_size(self._kept_bytes)}")
 
     def forecast(self, batch: int, heads: int, rows: int, keys: int, size: int, sites: int) -> None:
         """Refuses before any pattern is made when those of one forward would not fit."""
         total = batch * heads * rows * keys * size * sites
-        self._refuse(
-            total,
-            f"{sites} sites x {batch} examples x {heads} heads x {rows} x {keys} positions = {_size(total)}",
+        if total > self.want.map_limit:
+            shape = f"{sites} sites x {batch} examples x {heads} heads x {rows} x {keys} positions"
+            self._refuse(f"{shape} = {_size(total)}")
+
+    def _refuse(self, evidence: str) -> None:
+        raise CaptureError(
+            f"maps=True would keep more attention patterns than map_limit allows ({_size(self.want.map_limit)}).",
+            evidence=evidence,
+            remedy="Use stats=True (no patterns are kept), rows=[...] for some rows, a shorter input, or a larger "
+            "map_limit.",
         )
 
-    def _refuse(self, total: int, evidence: str) -> None:
-        if total > self.want.map_limit:
-            raise CaptureError(
-                f"The attention patterns asked for with maps=True need more than map_limit "
-                f"({_size(self.want.map_limit)}).",
-                evidence=evidence,
-                remedy="Use stats=True (no patterns are kept), rows=[...] for some rows, a shorter input, "
-                "or a larger map_limit.",
-            )
 
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.3g} {unit}"
-        count /= 1024
-    return f"{count:.3g} TiB"
+def _size(count: int) -> str:
+    size, unit = float(count), 0
+    while size >= 1024 and unit < 4:
+        size, unit = size / 1024, unit + 1
+    return f"{size:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"

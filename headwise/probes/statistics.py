@@ -52,7 +52,7 @@ class Statistics:
 
 def counts(
     seen_by: Bool[Tensor, "batch_or_1 query key"] | None, rows: int, keys: int, places: Places, *, causal: bool = False
-) -> tuple[Float[Tensor, "batch_or_1 query"], Float[Tensor, "batch_or_1 key"]]:
+) -> tuple[Float[Tensor, "rows_batch query"], Float[Tensor, "keys_batch key"]]:
     """How many real keys each row may see, and how many real rows may see each key.
 
     `seen_by` is True where a row may see a key; None means everywhere, or, with `causal`, on and below the diagonal.

@@ -27,7 +27,7 @@ class Panel:
 
     label: str
     layers: tuple[str, ...]
-    values: tuple[tuple[float | None, ...], ...]
+    cells: tuple[tuple[float | None, ...], ...]
     across: str = "head"
 
 
@@ -49,7 +49,7 @@ class Metric:
     @property
     def scale(self) -> tuple[float, float]:
         """Lowest and highest colour: from 0 (or below it) to the largest value, widened to a round number."""
-        values = [v for panel in self.panels for row in panel.values for v in row if v is not None]
+        values = [v for panel in self.panels for row in panel.cells for v in row if v is not None]
         low, high = min(values, default=0.0), max(values, default=0.0)
         low = -round_up(-low) if low < 0 else 0.0
         high = round_up(high) if high > 0 else 0.0
@@ -113,8 +113,8 @@ class Content:
     provenance: tuple[tuple[str, str], ...] = ()
     call: str = ""
     command: str = ""
-    sink_rate: float | None = None
-    """Share of heads that have the most common sink; None where no key was seen by enough rows."""
+    sink_share: float | None = None
+    """Share of heads that have a sink; None where that is not known."""
 
     @property
     def largest_share(self) -> float:
@@ -141,10 +141,20 @@ def percent(share: float) -> str:
     """A share in whole percent, for prose.
 
     Example:
-        >>> percent(0.416)
-        '42 %'
+        >>> percent(0.416), percent(0.002), percent(0.0)
+        ('42 %', '<1 %', '0 %')
     """
-    return f"{100 * share:.0f} %"
+    return "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+
+
+def tick(value: float, form: Form) -> str:
+    """An end of a colour scale.
+
+    Example:
+        >>> tick(0.0, "share"), tick(0.015, "share"), tick(40.0, "number")
+        ('0 %', '1.5 %', '40')
+    """
+    return f"{100 * value:.3g} %" if form == "share" else f"{value:.3g}"
 
 
 def show(value: Value, form: Form) -> str:

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.analyses import Result, distance, entropy, mass, sink_rate, sinks
 from headwise.errors import CaptureError, InputError
 from headwise.layout import ROLES
 from headwise.probes.trace import Trace
-from headwise.reports.content import Content, Metric, percent
+from headwise.reports.content import Content, percent
 from headwise.reports.examples import examples_of
-from headwise.reports.maps import maps_of, strongest_keys
+from headwise.reports.maps import maps_of, sink_share, strongest_keys
 from headwise.reports.tables import layer_table, role_table, sink_table
 from headwise.reports.text import shortened
-from headwise.reports.verdict import headlines_of, largest_sink_rate, sink_warning
+from headwise.reports.verdict import headlines_of, sink_warning
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
 
-FIRST_ANALYSES: tuple[Callable[[Trace], Result], ...] = (sinks, sink_rate, entropy, mass, distance)
+FIRST_ANALYSES: tuple[Callable[[Trace], Result], ...] = (sinks, sink_rate, entropy, distance, mass)
 SPOKEN = ("sinks", "entropy", "mass", "distance")
 """Results whose summaries make the verdict; the others only when none of these is there."""
 
@@ -38,29 +39,33 @@ def gather(
         InputError: when the source is not a trace, a result or several results.
         CaptureError: when none of the first analyses can be run on the trace.
     """
-    trace = source if isinstance(source, Trace) else None
-    results, failures = _analysed(trace) if trace is not None else (_checked(source), [])
+    if isinstance(source, Trace):
+        trace, (results, failures) = source, _analysed(source)
+    else:
+        trace, results, failures = None, _checked(source), []
     meta = trace.meta if trace is not None else results[0].provenance
     by_name = {result.name: result for result in results}
+    found = by_name.get("sinks")
 
-    metrics: list[Metric] = [strongest_keys(trace)] if trace is not None else []
+    metrics, share = [], None
+    if trace is not None:
+        metrics.append(strongest_keys(trace))
+        share = sink_share(trace, found.provenance["parameters"]["epsilon"]) if found else None
     metrics += [metric for result in results for metric in maps_of(result)]
-    tables = [sink_table(by_name.get("sinks")), role_table(by_name.get("mass")), layer_table(metrics)]
-    rates = by_name.get("sink_rate")
-    largest = largest_sink_rate(rates) if rates is not None else None
+    tables = [sink_table(found), role_table(by_name.get("mass")), layer_table(metrics)]
     spoken = [by_name[name].summary for name in SPOKEN if name in by_name]
     return Content(
-        title=title or str(meta.get("model") or "Attention report"),
-        headlines=headlines_of(by_name),
+        title=title or _short_name(str(meta.get("model") or "Attention report")),
+        headlines=headlines_of(by_name, share),
         verdict=tuple(shortened(sentence) for sentence in spoken or [result.summary for result in results]),
-        warnings=(*_warnings(meta, trace), *sink_warning(by_name.get("sinks")), *failures, *_mixed(results)),
+        warnings=(*_warnings(meta, trace), *sink_warning(found), *failures, *_mixed(results)),
         metrics=tuple(metrics),
         tables=tuple(table for table in tables if table is not None),
         examples=examples_of(trace) if trace is not None else (),
         provenance=tuple(_provenance(meta, subject).items()),
         call=call if call is not None else str(meta.get("call") or ""),
         command=command or "",
-        sink_rate=largest[1] if largest else None,
+        sink_share=share,
     )
 
 
@@ -92,7 +97,8 @@ def _checked(source: Result | Sequence[Result]) -> list[Result]:
 
 def _warnings(meta: Mapping[str, Any], trace: Trace | None) -> list[str]:
     warnings = [str(warning) for warning in meta.get("warnings") or ()]
-    if unreached := meta.get("unreached"):
+    unreached = [name for name in meta.get("unreached") or () if not any(name in said for said in warnings)]
+    if unreached:
         warnings.append(
             f"Attention that was not seen, and is missing from every number here: {_some(unreached)}."
         )
@@ -121,6 +127,11 @@ def _mixed(results: Sequence[Result]) -> list[str]:
         if len(runs) > 1
         else []
     )
+
+
+def _short_name(name: str) -> str:
+    """A hub name as it is; of the path of a folder, the last two parts."""
+    return "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() else name
 
 
 def _provenance(meta: Mapping[str, Any], subject: Subject | None) -> dict[str, str]:

@@ -32,13 +32,13 @@ def head_map(panel: Panel, metric: Metric) -> dict[str, Any]:
         input appears in it.
     """
     low, high = metric.scale
-    heads = max((len(row) for row in panel.values), default=0)
+    heads = max((len(row) for row in panel.cells), default=0)
     gap = 1 if max(heads, len(panel.layers)) <= 48 else 0
     last = len(COLOURS) - 1
     shown = ".1%" if metric.form == "share" else ".3~g"
     heat = {
         "type": "heatmap",
-        "z": [[_rounded(value) for value in row] for row in panel.values],
+        "z": [[_rounded(value) for value in row] for row in panel.cells],
         "y": list(panel.layers),
         "zmin": low,
         "zmax": high,
@@ -47,7 +47,7 @@ def head_map(panel: Panel, metric: Metric) -> dict[str, Any]:
         "xgap": gap,
         "ygap": gap,
         "hoverongaps": False,
-        "hovertemplate": f"layer %{{y}}, {panel.across} %{{x}}<br><b>%{{z:{shown}}}</b><extra></extra>",
+        "hovertemplate": f"layer %{{y}}, {panel.across.split()[0]} %{{x}}<br><b>%{{z:{shown}}}</b><extra></extra>",
     }
     height = min(max(MARGIN_PIXELS + ROW_PIXELS * len(panel.layers), LOWEST_MAP), HIGHEST_MAP)
     layout = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MIN_ROWS = 4
 """A key that fewer rows can see gets no say: the last causal keys are seen by one or two rows only."""
 
-WIDEST = 64
+WIDEST = 32
 """Maps by position show this many positions."""
 
 WORDING = {
@@ -42,9 +42,11 @@ def maps_of(result: Result) -> list[Metric]:
     frame = result.mean() if across == "head" else result.frame
     groups = list(frame.select_dtypes(exclude="number"))
     panels = [
-        _panel(" · ".join(map(str, names)), part, across, result.value)
-        for names, part in frame.groupby(groups, sort=False)
+        _panel(" · ".join(part[groups].iloc[0]), part, across, result.value)
+        for _, part in frame.groupby(groups, sort=False)
     ]
+    if len(groups) > 2:  # roles that a stack does not have
+        panels = [panel for panel in panels if any(any(row) for row in panel.cells)]
     title, description = WORDING.get(result.name, (result.name.replace("_", " ").capitalize(), ""))
     return [Metric(result.name, title, result.unit, description or result.description, tuple(panels))]
 
@@ -70,6 +72,16 @@ def strongest_keys(trace: Trace) -> Metric:
     return Metric("strongest_key", "Strongest key of each head", "share", description, panels)
 
 
+def sink_share(trace: Trace, epsilon: float) -> float | None:
+    """Share of (example, head) pairs with a key above epsilon; None if no key can be judged."""
+    strongest = [
+        mean_received(record).nan_to_num(-torch.inf).amax(-1).flatten()
+        for record in statistics(trace).values()
+    ]
+    judged = torch.cat([values[values.isfinite()] for values in strongest])
+    return (judged > epsilon).float().mean().item() if len(judged) else None
+
+
 def mean_received(record: Record) -> torch.Tensor:
     """(example, head, key): mean attention from the rows that see a key, NaN if they are fewer than four."""
     seen = record["seen"].detach().float()[:, None]
@@ -78,19 +90,19 @@ def mean_received(record: Record) -> torch.Tensor:
 
 
 def _panel(label: str, part: pd.DataFrame, across: str, value: str) -> Panel:
-    layer = part["layer"].astype(str)
-    if "call" in part and part["call"].any():
-        layer = layer.where(part["call"] == 0, layer + "." + part["call"].astype(str))
-    grid = part.assign(layer=layer).pivot_table(
+    calls = part["call"] if "call" in part else [0] * len(part)
+    layers = [
+        f"{layer}.{call}" if call else str(layer) for layer, call in zip(part["layer"], calls, strict=True)
+    ]
+    grid = part.assign(layer=layers).pivot_table(
         index="layer", columns=across, values=value, sort=False, dropna=False
     )
     grid = grid[sorted(grid.columns)]
-    if across == "offset":
-        grid = grid.iloc[:, :WIDEST]
-    values = tuple(tuple(_number(cell) for cell in row) for row in grid.to_numpy().tolist())
-    return Panel(
-        label, tuple(grid.index), values, "head" if across == "head" else "position from the first key"
-    )
+    title = "head" if across == "head" else "position from the first key"
+    if across == "offset" and len(grid.columns) > WIDEST:
+        grid, title = grid.iloc[:, :WIDEST], f"{title} (first {WIDEST})"
+    cells = tuple(tuple(_number(cell) for cell in row) for row in grid.to_numpy().tolist())
+    return Panel(label, tuple(grid.index), cells, title)
 
 
 def _number(value: float) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.files import replacing
-from headwise.reports.content import Content, show
+from headwise.reports.content import Content, show, tick
 from headwise.reports.figures import gradient, head_map
 from headwise.reports.text import token_text, visible
 
@@ -82,6 +82,7 @@ def _environment() -> Environment:
     )
     environment.filters.update(
         show=show,
+        tick=tick,
         visible=visible,
         token=token_text,
         percent=lambda share: f"{100 * min(max(share, 0.0), 1.0):.1f}%",

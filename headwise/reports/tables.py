@@ -30,7 +30,7 @@ def sink_table(result: Result | None) -> Table | None:
     )
     columns = (
         Column("token", "token", "token"),
-        *([Column("example", "example", "count")] if frame["example"].max() > 0 else []),
+        Column("example", "example", "count"),
         Column("position", "position", "count"),
         Column("role", "role"),
         Column("site", "stack"),
@@ -50,10 +50,13 @@ def role_table(result: Result | None) -> Table | None:
         return None
     by = result.provenance["parameters"]["by"]
     rows = []
-    for (stack, kind, role), heads in result.mean().groupby(["stack", "kind", by], sort=False):
-        best = heads.loc[heads["mass"].idxmax()]
+    for _, heads in result.mean().groupby(["stack", "kind", by], sort=False):
+        best = max(heads.to_dict("records"), key=lambda row: row["mass"])
+        if best["mass"] == 0:  # a role that this stack does not have
+            continue
         name = f"{best['layer']}.{best['head']}"
-        rows.append((f"{stack} · {kind}", role, float(heads["mass"].mean()), name, float(best["mass"])))
+        site = f"{best['stack']} · {best['kind']}"
+        rows.append((site, best[by], fmean(heads["mass"]), name, best["mass"]))
     rows.sort(key=lambda row: (row[0], -row[2]))
     columns = (
         Column("site", "stack"),
@@ -71,7 +74,7 @@ def layer_table(metrics: Sequence[Metric]) -> Table | None:
     means: dict[tuple[str, str], dict[str, float | None]] = {}
     for metric in shown:
         for panel in metric.panels:
-            for layer, values in zip(panel.layers, panel.values, strict=True):
+            for layer, values in zip(panel.layers, panel.cells, strict=True):
                 known = [value for value in values if value is not None]
                 row = means.setdefault((panel.label, layer), {})
                 row[metric.key] = fmean(known) if known else None

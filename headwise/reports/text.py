@@ -20,9 +20,9 @@ def visible(text: str, *, limit: int | None = None) -> str:
         >>> visible("attention", limit=5)
         'atte…'
     """
-    cut = limit is not None and len(text) > limit
-    kept = text[: limit - 1] if cut else text
-    return "".join(_escape(character) for character in kept) + ("…" if cut else "")
+    if limit is not None and len(text) > limit:
+        text = f"{text[: limit - 1]}…"
+    return "".join(map(_escape, text))
 
 
 def shortened(text: str, *, longest: int = 40) -> str:

@@ -9,6 +9,8 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+MEMORY = {"_headwise_checked", "_is_full_backward_hook"}
+"""Attributes that may appear: what the self-check found, and torch's own note of the kind of hook."""
 HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -24,7 +26,7 @@ def snapshot(model: PreTrainedModel) -> dict[str, Any]:
     """Implementation names, hooks, attributes and modes of modules; parameters by identity and version."""
     state: dict[str, Any] = {}
     for name, module in model.named_modules():
-        attributes = frozenset(module.__dict__) - {"_is_full_backward_hook"}
+        attributes = frozenset(module.__dict__) - MEMORY
         hooks = tuple((kind, tuple(getattr(module, kind))) for kind in HOOKS)
         config = getattr(module, "config", None)
         attention = getattr(config, "_attn_implementation", None)

@@ -24,6 +24,7 @@
     }
   }
 
+  document.getElementById("undrawn").remove();
   draw();
   dark.addEventListener("change", draw);
 })();

@@ -1,0 +1,54 @@
+"""Checks and selections that fixes with a list of heads share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from headwise.errors import FixError
+
+Heads = tuple[tuple[int, int], ...]
+
+
+def as_heads(heads: Iterable[Iterable[int]]) -> Heads:
+    """(layer, head) pairs as a tuple; anything else raises `FixError`."""
+    try:
+        pairs = tuple((int(layer), int(head)) for layer, head in heads)
+    except (TypeError, ValueError) as error:
+        raise FixError(
+            "heads must be (layer, head) pairs.",
+            evidence=f"got {heads!r}",
+            remedy="For example heads=((3, 1), (4, 0)).",
+        ) from error
+    negative = [pair for pair in pairs if min(pair) < 0]
+    if negative:
+        raise FixError("Layers and heads count from 0.", evidence=f"got {negative[0]}")
+    return pairs
+
+
+def of_layer(heads: Heads, layer: int, count: int) -> list[int]:
+    """The heads of one layer; a head the layer does not have raises `FixError`."""
+    chosen = [head for at, head in heads if at == layer]
+    missing = [head for head in chosen if head >= count]
+    if missing:
+        raise FixError(
+            f"Layer {layer} has no head {missing[0]}.", evidence=f"it has {count} heads, 0 to {count - 1}"
+        )
+    return chosen
+
+
+def finite(value: float, name: str) -> float:
+    """The value as a float; NaN and infinity raise `FixError`."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise FixError(f"{name} must be finite.", evidence=f"got {value}")
+    return number
+
+
+def as_stack(stack: str | None, kind: str) -> None:
+    """Refuses a stack or kind that does not exist."""
+    stacks = ("text", "vision", "encoder", "decoder", "qformer")
+    if stack is not None and stack not in stacks:
+        raise FixError(f"There is no stack {stack!r}.", remedy=f"One of {', '.join(stacks)}.")
+    if kind not in ("self", "cross"):
+        raise FixError(f"There is no kind {kind!r}.", remedy="Either 'self' or 'cross'.")

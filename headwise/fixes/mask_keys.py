@@ -1,0 +1,71 @@
+"""Hide keys from heads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from headwise.errors import FixError
+from headwise.fixes._heads import Heads, as_heads, as_stack, of_layer
+from headwise.probes.context import Context
+from headwise.probes.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskKeys:
+    """Take all weight off some keys; the others grow in proportion, and the row keeps its sum.
+
+    The same as hiding the keys before the softmax. A row that looks at nothing else is left alone.
+
+    Args:
+        keys: absolute positions, padding counted. Keys that a row does not have (yet) are no error.
+        heads: (layer, head) pairs; every head of the stack when None.
+        stack: the language (or decoder) stack when None.
+        kind: "self" or "cross".
+
+    Raises:
+        FixError: a negative position, malformed heads, an unknown stack or kind.
+
+    Example:
+        >>> MaskKeys(keys=[0]).keys
+        (0,)
+    """
+
+    keys: tuple[int, ...]
+    heads: Heads | None = None
+    stack: str | None = None
+    kind: str = "self"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", tuple(int(key) for key in self.keys))
+        if self.heads is not None:
+            object.__setattr__(self, "heads", as_heads(self.heads))
+        if any(key < 0 for key in self.keys):
+            raise FixError("Key positions count from 0.", evidence=f"got {min(self.keys)}")
+        as_stack(self.stack, self.kind)
+
+    @property
+    def neutral(self) -> bool:
+        """True when nothing changes."""
+        return not self.keys or self.heads == ()
+
+    def edit(
+        self, pattern: Float[Tensor, "batch head query key"], site: Site, context: Context
+    ) -> Float[Tensor, "batch head query key"]:
+        """The pattern without the masked keys."""
+        count, keys = pattern.shape[1], pattern.shape[-1]
+        heads = list(range(count)) if self.heads is None else of_layer(self.heads, site.layer, count)
+        masked = torch.zeros(keys, dtype=torch.bool, device=pattern.device)
+        masked[[key for key in self.keys if key < keys]] = True
+        if not heads or not masked.any():
+            return pattern
+        rows = pattern[:, heads].float()
+        left = rows.masked_fill(masked, 0.0)
+        rest = left.sum(-1, keepdim=True)
+        grown = left * (rows.sum(-1, keepdim=True) / rest.clamp_min(1e-9))
+        new = pattern.clone()
+        new[:, heads] = torch.where(rest > 1e-6, grown, rows).to(pattern.dtype)
+        return new

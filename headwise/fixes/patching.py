@@ -1,0 +1,154 @@
+"""`patch`: install fixes on a model, and take them off again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from headwise.errors import FixError
+from headwise.probes.capture import parts
+from headwise.probes.context import STEPS
+from headwise.probes.hub import Hub, hub_of
+from headwise.probes.session import Session
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from headwise.subject import Subject
+
+
+class Handle:
+    """Fixes on a model: a context manager, or call `remove()` when done. Removing twice is no error."""
+
+    def __init__(self, hub: Hub, session: Session) -> None:
+        self._hub, self._session = hub, session
+
+    @property
+    def fixes(self) -> tuple[Any, ...]:
+        """The installed fixes, in the order in which they act."""
+        return self._session.fixes
+
+    @property
+    def active(self) -> bool:
+        """True until the fixes are removed."""
+        return self._session in self._hub.sessions
+
+    def remove(self) -> None:
+        """Takes the fixes off; the model is as it was before they came."""
+        if self.active:
+            self._hub.remove(self._session)
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def __repr__(self) -> str:
+        state = "active" if self.active else "removed"
+        return f"Handle({state}, {', '.join(type(fix).__name__ for fix in self.fixes)})"
+
+
+def patch(subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any]) -> Handle:
+    """Installs fixes on a model; they act in forward, generate and pipelines, on every thread, until removed.
+
+    Fixes act in the order given, later patches after earlier ones. A neutral fix (strength that changes nothing) is
+    not run at all: the model stays bit for bit what it was. Layers that no fix names keep the model's own kernel.
+
+    Args:
+        subject: a `Subject` or a bare transformers model.
+        fixes: one fix or several. Any object with an `edit(pattern, site, context)` is a fix.
+
+    Returns:
+        A handle: use it in a `with` statement, or keep it and call `remove()`.
+
+    Raises:
+        FixError: an object that is no fix, or a fix that names a layer or head the model does not have.
+        UnsupportedModel: the model has no attention that can be edited.
+
+    Example:
+        >>> import torch, headwise as hw
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9, n_positions=8)).eval()
+        >>> with hw.patch(model, hw.fixes.ZeroHeads(heads=((0, 1),))) as handle, torch.no_grad():
+        ...     _ = model(input_ids=torch.tensor([[3, 1, 2]]))
+        >>> handle
+        Handle(removed, ZeroHeads)
+    """
+    model, processor = parts(subject)
+    several = tuple(fixes) if isinstance(fixes, list | tuple) else (fixes,)
+    if not several:
+        raise FixError("There is nothing to install.", remedy="Give one fix or more.")
+    hub = hub_of(model)
+    for fix in several:
+        _validate(fix, hub)
+    session = Session(model, processor, hub.language, fixes=several)
+    hub.add(session)
+    return Handle(hub, session)
+
+
+def _validate(fix: Any, hub: Hub) -> None:
+    if isinstance(fix, str | Path):
+        raise FixError(
+            "This version of headwise does not read fixes from files.",
+            evidence=f"got {str(fix)!r}",
+            remedy="Pass fix objects, for example hw.fixes.ScaleHeads(...).",
+        )
+    if isinstance(fix, type) or not any(callable(getattr(fix, step, None)) for step in STEPS):
+        raise FixError(
+            "This object is not a fix.",
+            evidence=f"{fix!r} has none of {', '.join(STEPS)}",
+            remedy="Pass an instance with edit(pattern, site, context).",
+        )
+    if getattr(fix, "neutral", False):
+        return
+    stack, kind = getattr(fix, "stack", None) or hub.language, getattr(fix, "kind", "self")
+    there = [entry for entry in hub.modules.values() if (entry.stack, entry.kind) == (stack, kind)]
+    if not there:
+        have = sorted({f"{entry.stack} {entry.kind}" for entry in hub.modules.values()})
+        raise FixError(
+            f"This model has no {kind}-attention in a stack {stack!r}.",
+            evidence=f"it has {', '.join(have)}",
+            remedy="Set the fix's stack and kind.",
+        )
+    if any(entry.shared for entry in there):
+        count = getattr(there[0].module.config, "num_hidden_layers", 1)
+        layers = set(range(count))
+    else:
+        layers = {entry.layer for entry in there}
+    named = {layer for layer, _ in getattr(fix, "heads", None) or ()} if _pairs(fix) else set()
+    if getattr(fix, "layer", None) is not None:
+        named = {fix.layer}
+    missing = sorted(named - layers)
+    if missing:
+        raise FixError(
+            f"{type(fix).__name__} names layer {missing[0]}, which this model's {stack} stack does not have.",
+            evidence=f"layers {min(layers)} to {max(layers)}",
+        )
+    for layer, head in fix.heads if _pairs(fix) else ():
+        for entry in there:
+            count = head_count(entry.module)
+            if count is not None and entry.layer == layer and head >= count:
+                raise FixError(
+                    f"{type(fix).__name__} names head {head} of layer {layer}, which does not exist.",
+                    evidence=f"the layer has {count} heads, 0 to {count - 1}",
+                )
+
+
+def head_count(module: Any) -> int | None:
+    """Query heads of an attention module, where it says."""
+    for place in (module, getattr(module, "config", None)):
+        for name in ("num_heads", "num_attention_heads", "n_heads", "n_head"):
+            count = getattr(place, name, None)
+            if isinstance(count, int):
+                return count
+    return None
+
+
+def _pairs(fix: Any) -> bool:
+    heads = getattr(fix, "heads", None)
+    return bool(heads) and getattr(fix, "layer", None) is None

@@ -1,0 +1,147 @@
+"""Replace an activation by a recorded one: activation patching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from headwise.errors import FixError
+from headwise.fixes._heads import as_stack
+from headwise.probes.context import Context
+from headwise.probes.sites import Site
+
+Quantity = Literal["q", "k", "v", "pattern", "z", "residual"]
+_STEP = {"q": "project", "k": "project", "v": "project", "pattern": "edit", "z": "scale", "residual": "stream"}
+_HEAD_AXIS = {"q": 1, "k": 1, "v": 1, "pattern": 1, "z": 2}
+_POSITION_AXIS = {"q": 2, "k": 2, "v": 2, "pattern": 2, "z": 1, "residual": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replace:
+    """Put a recorded q, k, v, pattern, z or residual in the place of the model's own, at one layer.
+
+    The value has the shape that `capture` records for a whole input (`trace.queries`, `.keys`, `.values`, `.maps`,
+    `.heads`, `.residual`), with one example or as many as the batch. The model's own recorded value changes nothing,
+    bit for bit. Rows are met wherever their position is computed: in a forward over the whole input, and in the
+    decode step of a position that the value holds.
+
+    Args:
+        quantity: "q", "k", "v", "pattern", "z" or "residual".
+        layer: the layer, from 0.
+        value: the activation to put in.
+        heads: head numbers (key heads for k and v); all when None. The residual has none.
+        positions: absolute positions of query rows (of keys for k and v); all that the value holds when None.
+        stack: the language (or decoder) stack when None.
+        kind: "self" or "cross".
+
+    Raises:
+        FixError: an unknown quantity, heads for the residual; in use, a value that does not fit the activation.
+
+    Example:
+        >>> Replace(quantity="z", layer=0, value=torch.zeros(1, 4, 2, 8), heads=(1,)).steps
+        ('scale',)
+    """
+
+    quantity: Quantity
+    layer: int
+    value: Tensor = field(repr=False, compare=False)
+    heads: tuple[int, ...] | None = None
+    positions: tuple[int, ...] | None = None
+    stack: str | None = None
+    kind: str = "self"
+
+    def __post_init__(self) -> None:
+        if self.quantity not in _STEP:
+            names = ", ".join(get_args(Quantity))
+            raise FixError(f"There is no quantity {self.quantity!r}.", remedy=f"One of {names}.")
+        if self.heads is not None and self.quantity == "residual":
+            raise FixError("The residual stream has no heads.", evidence=f"heads={self.heads}")
+        for name in ("heads", "positions"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, tuple(int(number) for number in value))
+        as_stack(self.stack, self.kind)
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """The one step that this quantity needs."""
+        return (_STEP[self.quantity],)
+
+    @property
+    def neutral(self) -> bool:
+        """True when nothing is named."""
+        return self.heads == () or self.positions == ()
+
+    def project(
+        self, q: Tensor, k: Tensor, v: Tensor, site: Site, context: Context
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, one of them replaced."""
+        parts = {"q": q, "k": k, "v": v}
+        own = parts[self.quantity]
+        at = context.positions if self.quantity == "q" else torch.arange(own.shape[2], device=own.device)
+        parts[self.quantity] = self._put(own, at)
+        return parts["q"], parts["k"], parts["v"]
+
+    def edit(
+        self, pattern: Float[Tensor, "batch head query key"], site: Site, context: Context
+    ) -> Float[Tensor, "batch head query key"]:
+        """The pattern with the rows replaced."""
+        return self._put(pattern, context.positions)
+
+    def scale(
+        self, z: Float[Tensor, "batch query head width"], site: Site, context: Context
+    ) -> Float[Tensor, "batch query head width"]:
+        """Head outputs with the rows replaced."""
+        return self._put(z, context.positions)
+
+    def stream(
+        self, residual: Float[Tensor, "batch query width"], site: Site, context: Context
+    ) -> Float[Tensor, "batch query width"]:
+        """The residual with the rows replaced."""
+        return self._put(residual, context.positions)
+
+    def _put(self, own: Tensor, at: Tensor) -> Tensor:
+        """`own`, whose positions are `at`, with the value in the chosen places."""
+        axis = _POSITION_AXIS[self.quantity]
+        value = self.value.to(device=own.device, dtype=own.dtype)
+        chosen = at < value.shape[axis] if value.dim() == own.dim() else at < 0
+        if self.positions is not None:
+            chosen &= torch.isin(at, torch.tensor(self.positions, device=at.device))
+        rows = chosen.nonzero()[:, 0]
+        if value.dim() == own.dim() and len(rows) == 0:
+            return own
+        value = value.index_select(axis, at[rows]) if value.dim() == own.dim() else value
+        if self.quantity == "pattern" and value.dim() == own.dim():
+            value = value[..., : own.shape[-1]]
+        where: list = [slice(None)] * own.dim()
+        where[axis] = rows
+        if self.heads is not None:
+            self._check_heads(own)
+            heads = torch.tensor(self.heads, device=own.device)
+            value = value.index_select(_HEAD_AXIS[self.quantity], heads) if value.dim() == own.dim() else value
+            first, second = sorted((axis, _HEAD_AXIS[self.quantity]))
+            by_axis = {axis: rows, _HEAD_AXIS[self.quantity]: heads}
+            where[first], where[second] = by_axis[first][:, None], by_axis[second][None]
+        new = own.clone()
+        try:
+            new[tuple(where)] = value.expand(own.shape[0], *value.shape[1:])
+        except RuntimeError as error:
+            raise FixError(
+                f"The value for {self.quantity} does not fit layer {self.layer}.",
+                evidence=f"value {tuple(self.value.shape)}, activation {tuple(own.shape)}",
+                remedy="Record it from the same model with an input of the same shape.",
+            ) from error
+        return new
+
+    def _check_heads(self, own: Tensor) -> None:
+        count = own.shape[_HEAD_AXIS[self.quantity]]
+        missing = [head for head in self.heads or () if not 0 <= head < count]
+        if missing:
+            raise FixError(
+                f"Layer {self.layer} has no head {missing[0]} for {self.quantity}.",
+                evidence=f"it has {count}, 0 to {count - 1}",
+            )

@@ -1,0 +1,96 @@
+"""Scale or silence what heads write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from headwise.fixes._heads import Heads, as_heads, as_stack, finite, of_layer
+from headwise.probes.context import Context
+from headwise.probes.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleHeads:
+    """Multiply the outputs of heads, before W_O, by `factor`.
+
+    The same as multiplying their columns of W_O. `factor=1` changes nothing, bit for bit; 0 silences the heads.
+
+    Args:
+        heads: (layer, head) pairs.
+        factor: any finite number.
+        stack: the language (or decoder) stack when None.
+        kind: "self" or "cross".
+
+    Raises:
+        FixError: malformed heads, a factor that is not finite, an unknown stack or kind.
+
+    Example:
+        >>> ScaleHeads(heads=((0, 1),), factor=0.5).factor
+        0.5
+    """
+
+    heads: Heads
+    factor: float
+    stack: str | None = None
+    kind: str = "self"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", as_heads(self.heads))
+        object.__setattr__(self, "factor", finite(self.factor, "factor"))
+        as_stack(self.stack, self.kind)
+
+    @property
+    def neutral(self) -> bool:
+        """True when nothing changes."""
+        return self.factor == 1.0 or not self.heads
+
+    def scale(
+        self, z: Float[Tensor, "batch query head width"], site: Site, context: Context
+    ) -> Float[Tensor, "batch query head width"]:
+        """Head outputs, the chosen ones scaled."""
+        factors = torch.ones(z.shape[2], dtype=z.dtype, device=z.device)
+        factors[of_layer(self.heads, site.layer, z.shape[2])] = self.factor
+        return z * factors[:, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ZeroHeads:
+    """Replace the outputs of heads, before W_O, by zeros: zero ablation.
+
+    Args:
+        heads: (layer, head) pairs.
+        stack: the language (or decoder) stack when None.
+        kind: "self" or "cross".
+
+    Raises:
+        FixError: malformed heads, an unknown stack or kind.
+
+    Example:
+        >>> ZeroHeads(heads=[(2, 0)]).heads
+        ((2, 0),)
+    """
+
+    heads: Heads
+    stack: str | None = None
+    kind: str = "self"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "heads", as_heads(self.heads))
+        as_stack(self.stack, self.kind)
+
+    @property
+    def neutral(self) -> bool:
+        """True when nothing changes."""
+        return not self.heads
+
+    def scale(
+        self, z: Float[Tensor, "batch query head width"], site: Site, context: Context
+    ) -> Float[Tensor, "batch query head width"]:
+        """Head outputs, the chosen ones zero."""
+        silent = torch.zeros(z.shape[2], dtype=torch.bool, device=z.device)
+        silent[of_layer(self.heads, site.layer, z.shape[2])] = True
+        return z.masked_fill(silent[:, None], 0.0)

@@ -1,0 +1,76 @@
+"""Things by name: headwise's own, and those that installed packages add through entry points.
+
+Nothing is imported before it is asked for, and nothing is remembered between calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from headwise.errors import HeadwiseError, InputError
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """One kind of thing that packages may add.
+
+    Args:
+        what: its name in messages, such as "analysis".
+        group: the entry-point group.
+        own: headwise's own, name -> "module:object".
+
+    Example:
+        >>> Plugins("codec", "headwise.codecs", {"json": "json:dumps"}).get("json")([1])
+        '[1]'
+    """
+
+    what: str
+    group: str
+    own: Mapping[str, str]
+
+    def names(self) -> tuple[str, ...]:
+        """Every name that `get` finds, sorted.
+
+        Raises:
+            HeadwiseError: two packages use one name.
+        """
+        return tuple(sorted(self._points()))
+
+    def get(self, name: str) -> Any:
+        """The object called `name`.
+
+        Raises:
+            InputError: there is none; close names are listed.
+            HeadwiseError: two packages use one name, or the one that adds it cannot be imported.
+        """
+        points = self._points()
+        if name not in points:
+            close = get_close_matches(name, points) or sorted(points)
+            raise InputError(f"There is no {self.what} {name!r}.", evidence=f"close: {', '.join(close)}")
+        module, _, attribute = points[name].partition(":")
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise HeadwiseError(
+                f"The {self.what} {name!r} could not be loaded.",
+                evidence=f"{points[name]}: {error}",
+                remedy="Repair or remove the package that adds it.",
+            ) from error
+
+    def _points(self) -> dict[str, str]:
+        points = dict(self.own)
+        added: list[EntryPoint] = list(entry_points(group=self.group))
+        for point in added:
+            if points.get(point.name, point.value) != point.value:
+                raise HeadwiseError(
+                    f"The {self.what} {point.name!r} is defined twice.",
+                    evidence=f"{points[point.name]} and {point.value}",
+                    remedy="Remove or rename one of them.",
+                )
+            points[point.name] = point.value
+        return points

@@ -1,0 +1,79 @@
+"""A few tokens, a picture or a sound of the size a model expects, to try it out."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def probe_inputs(model: PreTrainedModel, tokens: int = 8) -> list[dict[str, Tensor]]:
+    """Seeded inputs on the model's device, the smallest first; the global random state is not touched.
+
+    The first holds the model's main input alone (a vision-language model gets text), the second a picture as well,
+    for models that want both. Shapes come from the configuration.
+    """
+    config, main = model.config, model.main_input_name
+    generator = torch.Generator().manual_seed(0)
+    inputs: dict[str, Tensor] = {}
+    if main == "pixel_values":
+        inputs[main] = torch.randn(1, *_picture(config), generator=generator)
+    elif main in ("input_features", "input_values"):
+        inputs[main] = torch.randn(1, *_sound(config, main), generator=generator)
+    else:
+        inputs[main] = _ids(config, tokens)
+    if getattr(config, "is_encoder_decoder", False):
+        start = getattr(config, "decoder_start_token_id", None)
+        inputs["decoder_input_ids"] = _ids(config, 4)
+        if start is not None:
+            inputs["decoder_input_ids"][0, 0] = start
+    elif main == "pixel_values" and getattr(config, "text_config", None) is not None:
+        inputs["input_ids"] = _ids(config, tokens)
+    if "qformer_input_ids" in inspect.signature(type(model).forward).parameters:
+        inputs["qformer_input_ids"] = _ids(config, 4)
+    tries = [inputs]
+    if main == "input_ids" and getattr(config, "vision_config", None) is not None:
+        tries.append({**inputs, "pixel_values": torch.randn(1, *_picture(config), generator=generator)})
+    return [_placed(model, given) for given in tries]
+
+
+def _placed(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: value.to(model.device, model.dtype) if value.is_floating_point() else value.to(model.device)
+        for name, value in inputs.items()
+    }
+
+
+def _ids(config: Any, tokens: int) -> Tensor:
+    text = config.get_text_config()
+    size = getattr(text, "vocab_size", None) or 32
+    reserved = {
+        value
+        for place in (config, text)
+        for name, value in place.to_dict().items()
+        if name.endswith(("_token_id", "_token_index")) and isinstance(value, int)
+    }
+    free = [token for token in range(min(size, 4 * tokens + len(reserved) + 8)) if token not in reserved]
+    return torch.tensor([[free[(7 * k) % len(free)] for k in range(tokens)]])
+
+
+def _picture(config: Any) -> tuple[int, int, int]:
+    vision = getattr(config, "vision_config", None) or config
+    size = getattr(vision, "image_size", 224)
+    height, width = size if isinstance(size, list | tuple) else (size, size)
+    return getattr(vision, "num_channels", 3), height, width
+
+
+def _sound(config: Any, main: str) -> tuple[int, ...]:
+    bins = getattr(config, "num_mel_bins", None)
+    if main == "input_values":
+        return (config.max_length, bins) if bins else (8000,)
+    positions = getattr(config, "max_source_positions", None)
+    if getattr(config, "input_feat_per_channel", None):
+        return 64, config.input_feat_per_channel
+    return bins or 80, 2 * (positions or 1500)

@@ -1,0 +1,72 @@
+"""A trace with sinks, hostile texts, and a reader of pages, for the tests of reports."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+
+from headwise.probes.sites import Site
+from tests.helpers_trace import axis, causal, make_trace, random_pattern
+
+META = {
+    "model": "by hand",
+    "dtype": "float32",
+    "attention": ["sdpa"],
+    "versions": {"torch": "2.x"},
+    "seed": 3,
+    "call": "model(**inputs)",
+    "warnings": ["said by the engine"],
+    "unreached": ["layers.9.attn"],
+    "fallback": ["layers.8.attn"],
+}
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "\"'><img src=x onerror=alert(1)>",
+    "\u202egnp.exe",
+    "\x00\x1b[31m",
+]
+
+
+def sink_trace(tokens=None, *, layers=3, length=12, meta=META):
+    """Causal heads that give the first key more and more, layer by layer."""
+    patterns = {}
+    for layer in range(layers):
+        pattern = random_pattern(1, 2, length, length, seed=layer)
+        pattern[..., 0] += layer
+        patterns[Site("text", "self", layer, f"layers.{layer}")] = causal(pattern)
+    tokens = tokens or ["[CLS]", *(f"w{i}" for i in range(1, length))]
+    axes = {"text": axis("text", [["bos"] + ["content"] * (length - 1)], [tokens])}
+    return make_trace(patterns, axes, meta=meta)
+
+
+class Page(HTMLParser):
+    """Tags, attributes and visible text of a page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.text, self.scripts, self._open = [], [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self._open.append(tag)
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if "script" in self._open:
+            self.scripts[-1] += data
+        elif "style" not in self._open:
+            self.text.append(data)
+
+    @property
+    def words(self):
+        return re.sub(r"\s+", " ", " ".join(self.text))
+
+    def figures(self):
+        return next(json.loads(text) for text in self.scripts if text.startswith("{"))

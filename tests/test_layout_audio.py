@@ -1,0 +1,106 @@
+"""Encoder positions of speech models, their seconds, and Whisper's tags."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from transformers import WhisperFeatureExtractor
+
+from headwise.layout import ROLES, describe
+from tests.subjects import tone, wav2vec2, whisper
+from tests.tiny import ARCHITECTURES
+
+
+def names(roles: torch.Tensor) -> list[str]:
+    return [ROLES[role] for role in roles.tolist()]
+
+
+def test_whisper_positions_last_20_ms():
+    subject = whisper()
+    axis = subject.layout(subject.prepare(audio=tone())).axes["encoder"]
+    assert axis.roles.shape == (1, 50)
+    assert set(names(axis.roles[0])) == {"audio"}
+    torch.testing.assert_close(axis.seconds[:2], torch.tensor([[0.0, 0.02], [0.02, 0.04]]))
+    assert axis.seconds[-1, 1].item() == pytest.approx(1.0)
+
+
+def test_whisper_tags():
+    subject = whisper()
+    tags = [28, 29, 32, 33, 34, 0, 27]  # start, en, transcribe, notimestamps, 0.00, a, end
+    layout = subject.layout({"decoder_input_ids": torch.tensor([tags])})
+    expected = ["bos", "language", "task", "task", "special", "content", "eos"]
+    assert names(layout.axes["decoder"].roles[0]) == expected
+
+
+def test_a_bare_whisper_knows_its_tags_from_its_generation_config():
+    model = ARCHITECTURES["whisper"].build()
+    model.generation_config.lang_to_id = {"<|en|>": 10}
+    model.generation_config.task_to_id = {"transcribe": 20}
+    model.generation_config.no_timestamps_token_id = 30
+    layout = describe(model, None, {"decoder_input_ids": torch.tensor([[2, 10, 20, 30, 31, 5]])})
+    expected = ["bos", "language", "task", "task", "special", "content"]
+    assert names(layout.axes["decoder"].roles[0]) == expected
+
+
+def test_whisper_hears_the_padding_of_its_window():
+    subject = whisper()
+    inputs = {**subject.prepare(audio=tone()), "attention_mask": torch.zeros(1, 100)}
+    assert set(names(subject.layout(inputs).axes["encoder"].roles[0])) == {"audio"}
+
+
+def test_states_of_a_speech_encoder_that_ran_before():
+    subject = whisper()
+    states = subject.model.get_encoder()(subject.prepare(audio=tone())["input_features"])
+    axis = subject.layout({"encoder_outputs": states}).axes["encoder"]
+    assert set(names(axis.roles[0])) == {"audio"}
+    assert axis.seconds[-1, 1].item() == pytest.approx(1.0)
+
+
+def test_the_hop_of_the_feature_extractor_sets_the_time():
+    model = ARCHITECTURES["whisper"].build()
+    extractor = WhisperFeatureExtractor(feature_size=16, hop_length=80)
+    axis = describe(model, extractor, ARCHITECTURES["whisper"].inputs["plain"]()).axes["encoder"]
+    assert axis.seconds[0, 1].item() == pytest.approx(0.01)
+
+
+def test_padding_of_a_waveform():
+    subject = wav2vec2()
+    inputs = subject.prepare(audio=[tone(0.5), tone(0.25)])
+    axis = subject.layout(inputs).axes["encoder"]
+    assert axis.roles.shape == subject.model(**inputs).last_hidden_state.shape[:2]
+    assert axis.valid.sum(1).tolist() == [399, 199]
+    assert axis.seconds[0, 1].item() == pytest.approx(20 / 16000)
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds"),
+    [
+        ("whisper", 0.02),
+        ("speech_to_text", 0.04),
+        ("wav2vec2", 20 / 16000),
+        ("hubert", 20 / 16000),
+        ("moonshine", 384 / 16000),
+    ],
+)
+def test_bare_speech_models(name, seconds):
+    row = ARCHITECTURES[name]
+    model, inputs = row.build(), row.inputs["plain"]()
+    axis = describe(model, None, inputs).axes["encoder"]
+    out = model(**inputs)
+    states = out.encoder_last_hidden_state if "encoder_last_hidden_state" in out else out.last_hidden_state
+    assert axis.roles.shape == states.shape[:2]
+    assert axis.seconds[0, 1].item() == pytest.approx(seconds)
+
+
+def test_sound_without_a_rule_for_its_positions_is_left_out():
+    row = ARCHITECTURES["ast"]
+    assert describe(row.build(), None, row.inputs["plain"]()).axes == {}
+
+
+def test_seconds_in_the_frame():
+    subject = whisper()
+    frame = subject.layout(subject.prepare(audio=tone())).to_frame()
+    sound = frame[frame["stack"] == "encoder"]
+    assert sound["modality"].unique().tolist() == ["audio"]
+    assert sound["start_seconds"].iloc[1] == pytest.approx(0.02)
+    assert frame[frame["stack"] == "decoder"]["start_seconds"].isna().all()
