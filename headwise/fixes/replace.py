@@ -128,7 +128,10 @@ class Replace:
             where[first], where[second] = by_axis[first][:, None], by_axis[second][None]
         new = own.clone()
         try:
-            new[tuple(where)] = value.expand(own.shape[0], *value.shape[1:])
+            value = value.expand(own.shape[0], *value.shape[1:])
+            if self.quantity == "pattern":  # padded rows of a recorded pattern are NaN
+                value = torch.where(value.isnan(), own[tuple(where)], value)
+            new[tuple(where)] = value
         except RuntimeError as error:
             raise FixError(
                 f"The value for {self.quantity} does not fit layer {self.layer}.",

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _WHOLE = 2**20
 """A pattern of at most this many elements is edited in one piece, exactly as eager attention would form it."""
-_CHUNK = 64
-"""Rows of a decode chunk (assisted generation) that are kept apart, so that they can be rolled back one by one."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Outcome:
     z: Tensor
     pattern: Tensor | None = None
     lse: Tensor | None = None
-    statistics: Statistics | None = None
+    statistics: tuple[Statistics, ...] = ()
     rows: tuple[tuple[Tensor, Tensor], ...] | None = None
     """Chosen rows of an edited pattern, each with its index within the call."""
 
@@ -72,14 +70,17 @@ def attend(plan: Plan, call: Call, native: Any, *, training: bool = False, keep:
     rows = any(session.want.rows is not None for session in plan.watch)
     graph = torch.is_grad_enabled() and any(t.requires_grad for t in (call.query, call.key, call.value))
     edits = _active_edits(plan, call.shape[0], places)
+    loose = plan.leader.flow().revocable(plan.site.stack) if stats else 0
     traced = graph and any(session.want.gradients for session in plan.watch)
     if traced:
         outcome = _graph(plan, call, places, edits, maps=maps, training=training)
     elif edits and graph:
         outcome = _materialised(plan, call, places, edits, native, maps=maps, training=training)
+    elif loose and not (edits or maps):
+        outcome = Outcome(native(call))
     elif (edits or stats or maps) and call.query.shape[2] == 1 and not graph:
         outcome = _decode(plan, call, places, edits)
-    elif maps or (edits and call.query.shape[2] * call.key.shape[2] * call.shape[0] * call.shape[1] <= _WHOLE):
+    elif maps or loose or (edits and call.query.shape[2] * call.key.shape[2] * call.shape[0] * call.shape[1] <= _WHOLE):
         outcome = _materialised(plan, call, places, edits, native, maps=maps, training=training)
     elif edits and not stats and not rows and all(hasattr(fix, "rows") for fix, _ in edits):
         outcome = Outcome(_edit_rows(plan, call, places, edits, native(call)))
@@ -87,8 +88,8 @@ def attend(plan: Plan, call: Call, native: Any, *, training: bool = False, keep:
         outcome = _streamed(plan, call, places, edits, stats=stats)
     else:
         outcome = Outcome(native(call))
-    if stats and outcome.statistics is None:
-        outcome.statistics = _statistics(plan, call, places, outcome)
+    if stats and not outcome.statistics:
+        outcome.statistics = _statistics(plan, call, places, outcome, loose)
     for fix, session in plan.scale:
         scaled = fix.scale(outcome.z, plan.site, context(session, places))
         if scaled.shape != outcome.z.shape:
@@ -108,9 +109,11 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
 
     Scaling a head's outputs is scaling its pattern, since z is linear in it.
     """
-    batch, heads, rows, keys = pattern.shape
-    scores = scores.reshape(pattern.shape)
     flow = plan.leader.flow()
+    filled = flow.filled(plan.site.stack, plan.site.kind, *pattern.shape[2:])
+    whole, scores = pattern, scores.reshape(pattern.shape)[..., :filled]
+    pattern = pattern[..., :filled]
+    batch, heads, rows, keys = pattern.shape
     places = flow.shaped(plan.site.stack, plan.site.kind, batch, rows, keys, pattern.device)
     edits = _active_edits(plan, batch, places)
     new = _apply_edits(plan, edits, pattern, places)
@@ -141,7 +144,9 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
             buffer.add_rows("maps", new if want.gradients else new.detach(), places)
         elif want.rows is not None and len(index := session.row_index(places)):
             buffer.add_rows("maps", new.detach()[:, :, index], places, index=index)
-    return new
+    if new is pattern:
+        return whole
+    return torch.nn.functional.pad(new, (0, whole.shape[-1] - filled))
 
 
 def _graph(
@@ -216,7 +221,8 @@ def _streamed(plan: Plan, call: Call, places: Places, edits: Sequence, *, stats:
     z, statistics = streaming.attend(
         call, places if stats else None, edit=edit if edits else None, count=count
     )
-    return Outcome(z, None, None, statistics, None if wanted is None else tuple(kept))
+    found = () if statistics is None else (statistics,)
+    return Outcome(z, None, None, found, None if wanted is None else tuple(kept))
 
 
 def _edit_rows(plan: Plan, call: Call, places: Places, edits: Sequence, z: Tensor) -> Tensor:
@@ -224,7 +230,7 @@ def _edit_rows(plan: Plan, call: Call, places: Places, edits: Sequence, z: Tenso
     index = _edited_rows(edits, call, places)
     part = call.rows(index)
     pattern, _ = dense.pattern(part)
-    some = replace(places, positions=places.positions[index])
+    some = places.rows(index)
     new = _apply_edits(plan, edits, pattern, some)
     if new is pattern or torch.equal(new, pattern):
         return z
@@ -294,12 +300,28 @@ def _hidden(call: Call) -> Tensor | None:
     return (~seen_by & ~blind)[:, None]
 
 
-def _statistics(plan: Plan, call: Call, places: Places, outcome: Outcome) -> Statistics:
-    count = plan.leader.flow().counts(call, places)
-    if outcome.pattern is not None:
-        return from_pattern(outcome.pattern, places, count, lse=outcome.lse)
+def _statistics(
+    plan: Plan, call: Call, places: Places, outcome: Outcome, loose: int
+) -> tuple[Statistics, ...]:
+    """Statistics beside a kernel that does not give them; the last `loose` rows one by one."""
+    flow, rows = plan.leader.flow(), call.query.shape[2]
     with torch.no_grad():
-        return streaming.attend(call.detach(), places, count=count)[1]
+        if outcome.pattern is None and not loose:
+            return (streaming.attend(call.detach(), places, count=flow.counts(call, places))[1],)
+        if not loose:
+            return (from_pattern(outcome.pattern, places, flow.counts(call, places), lse=outcome.lse),)
+        found = []
+        for first, last in ((0, rows - loose), *((row, row + 1) for row in range(rows - loose, rows))):
+            if last > first:
+                index = torch.arange(first, last, device=call.query.device)
+                part, here = call.detach().rows(index), places.rows(index)
+                count = counts(visible_keys(part), last - first, call.key.shape[2], here)
+                if outcome.pattern is not None:
+                    lse = None if outcome.lse is None else outcome.lse[:, :, index]
+                    found.append(from_pattern(outcome.pattern[:, :, index], here, count, lse=lse))
+                else:
+                    found.append(streaming.attend(part, here, count=count)[1])
+    return tuple(found)
 
 
 def _projected(plan: Plan, call: Call, places: Places) -> Call:
@@ -311,8 +333,9 @@ def _projected(plan: Plan, call: Call, places: Places) -> Call:
 
 def _record(session: Session, site: Site, call: Call, places: Places, outcome: Outcome) -> None:
     want, buffer = session.want, session.buffer(site)
-    if want.stats and outcome.statistics is not None:
-        buffer.add_statistics(outcome.statistics)
+    if want.stats:
+        for statistics in outcome.statistics:
+            buffer.add_statistics(statistics)
     if want.heads:
         buffer.add_rows("z", outcome.z.detach(), places)
     if want.qkv:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _PADDING = ROLES.index("padding")
 _CACHED = ROLES.index("cached")
+_DRAFTS = 64
+"""Largest continuing call whose rows are kept apart, so that they can be rolled back one by one."""
 
 
 class Run:
@@ -35,10 +37,13 @@ class Run:
         """Positions so far, those of the call under way included."""
         self.past = 0
         """Position of the first row of the call under way."""
+        self.drafts = 0
+        """How many of the call's last rows are drafts, which may be rolled back."""
         self.ids: Tensor | None = None
         self.stacks: set[str] = set()
         self.buffers: dict[Any, Any] = {}
         self._cache: weakref.ref | None = None
+        self._order: Tensor | None = None
         self._pending: list[tuple[Tensor, Tensor | None]] = []
         self._finished: Tensor | None = None
 
@@ -88,14 +93,29 @@ class Run:
             if known == examples:
                 return axis
             if examples % known == 0:  # beams: the copies of an example stand side by side
-                self.axes[stack] = _repeat(axis, examples // known)
-                return self.axes[stack]
+                return self._several(stack, axis, examples // known)
         sound = axis is not None and bool((axis.roles == ROLES.index("audio")).any())
         self.axes[stack] = generic_axis(stack, examples, positions, sound=sound)
         return self.axes[stack]
 
+    def _several(self, stack: str, axis: Axis, times: int) -> Axis:
+        wide = _repeat(axis, times)
+        if stack == self.language:
+            self.axes[stack] = wide
+        return wide
+
     def reorder(self, index: Tensor) -> None:
-        """Follows a beam search: example b continues what example `index[b]` was."""
+        """Follows a beam search: example b continues what example `index[b]` was.
+
+        Takes effect with the next call: the order in which a search leaves its beams behind means nothing.
+        """
+        self._order = index if self._order is None else self._order[index]
+
+    def settle(self) -> None:
+        """Puts examples in the order that the call under way has them."""
+        index, self._order = self._order, None
+        if index is None:
+            return
         self._flush()
         axis = self.axes.get(self.language)
         cpu = index.cpu()
@@ -163,6 +183,7 @@ class Flow:
         elif primary not in run.stacks:
             run.axes.update(describe(self.model, self.processor, inputs).axes)
         else:
+            run.settle()
             if past < run.length:
                 run.truncate(past)
             if past:
@@ -171,8 +192,9 @@ class Flow:
                 run.axes.update(describe(self.model, self.processor, inputs).axes)
                 _mark_generated(run, new)
         if primary == self.language:
+            run.drafts = _drafts(inputs, past, new)
             if primary not in run.stacks:
-                run.prompt = past + new
+                run.prompt = past + new - run.drafts
             run.past, run.length, run.ids = past, past + new, ids
         run.stacks.add(primary)
         if cache is not None:
@@ -199,11 +221,22 @@ class Flow:
 
     def fit(self, stack: str, kind: str, call: Call) -> Call:
         """The call without the slots of a static cache that are not filled yet."""
-        run = self.run
-        if kind == "cross" or stack != self.language or run is None or not run.cached or call.causal:
+        if call.causal:
             return call
-        end = run.past + call.query.shape[2]
-        return call.crop(end) if call.key.shape[2] > end else call
+        keys = call.key.shape[2]
+        filled = self.filled(stack, kind, call.query.shape[2], keys)
+        return call.crop(filled) if filled < keys else call
+
+    def filled(self, stack: str, kind: str, rows: int, keys: int) -> int:
+        """How many of the keys of a call exist: a static cache hands over all its slots."""
+        run = self.run
+        if kind == "cross" or stack != self.language or run is None or not run.cached:
+            return keys
+        return min(keys, run.past + rows)
+
+    def revocable(self, stack: str) -> int:
+        """How many of the last rows of a call may be rolled back: the drafts of assisted generation."""
+        return self.run.drafts if self.run is not None and stack == self.language else 0
 
     def places(self, stack: str, kind: str, call: Call) -> Places:
         """What the rows and keys of a call are; computed once per forward and shape."""
@@ -310,6 +343,14 @@ def _rows(inputs: Mapping[str, Any], primary: str) -> int:
         if isinstance(value, Tensor):
             return value.shape[1]
     return 0
+
+
+def _drafts(inputs: Mapping[str, Any], past: int, new: int) -> int:
+    """Assisted generation asks for the logits of its drafts and of the token before them."""
+    asked = inputs.get("logits_to_keep")
+    if isinstance(asked, int) and 1 < asked <= new:
+        return asked - 1
+    return new - 1 if past and 1 < new <= _DRAFTS else 0
 
 
 def _padding(inputs: Mapping[str, Any], primary: str, new: int) -> Tensor | None:

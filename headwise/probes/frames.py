@@ -116,14 +116,15 @@ def labels(axis: Axis | None, examples: int, positions: int) -> tuple[np.ndarray
     """Text and role of every position, (example, position), None where the layout does not know them."""
     tokens = np.full((examples, positions), None, dtype=object)
     roles = tokens.copy()
-    if axis is None or axis.roles.shape[0] != examples:
+    if axis is None or examples % len(axis.roles):
         return tokens, roles
+    beams = examples // len(axis.roles)  # the beams of an example stand side by side
     width = min(positions, axis.roles.shape[1])
-    roles[:, :width] = np.array(ROLES, dtype=object)[axis.roles[:, :width].cpu().numpy()]
+    roles[:, :width] = np.array(ROLES, dtype=object)[axis.roles[:, :width].cpu().numpy()].repeat(beams, 0)
     if axis.tokens is not None:
-        tokens[:, :width] = [row[:width] for row in axis.tokens]
+        tokens[:, :width] = np.array([row[:width] for row in axis.tokens], dtype=object).repeat(beams, 0)
     elif axis.ids is not None:
-        tokens[:, :width] = axis.ids[:, :width].cpu().numpy().astype(str)
+        tokens[:, :width] = axis.ids[:, :width].cpu().numpy().astype(str).repeat(beams, 0)
     return tokens, roles
 
 

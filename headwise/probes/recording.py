@@ -62,8 +62,8 @@ class Buffer:
         """Follows a beam search."""
         self.statistics.reorder(index)
         for field, parts in self._rows.items():
-            self._rows[field] = [(at, value.index_select(0, index)) for at, value in parts]
-        self._last = {field: value.index_select(0, index) for field, value in self._last.items()}
+            self._rows[field] = [(at, _reordered(value, index)) for at, value in parts]
+        self._last = {field: _reordered(value, index) for field, value in self._last.items()}
 
     def truncate(self, length: int) -> None:
         """Forgets rows at or after an absolute position."""
@@ -93,6 +93,10 @@ class Buffer:
 
 
 _QUERY_AXIS = {"maps": 2, "q": 2, "z": 1, "residual": 1, "z_graph": 1}
+
+
+def _reordered(value: Tensor, index: Tensor) -> Tensor:
+    return value.index_select(0, index) if len(value) == len(index) else value
 
 
 def _wider(value: Tensor, keys: int) -> Tensor:

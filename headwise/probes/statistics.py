@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -31,6 +31,13 @@ class Places:
     """False on padded rows; None when all are real."""
     key_valid: Bool[Tensor, "batch key"] | None = None
     """False on padded keys; None when all are real."""
+
+    def rows(self, index: Int[Tensor, " row"]) -> Places:
+        """The same for some of the rows, counted within the call."""
+        valid = self.query_valid
+        return replace(
+            self, positions=self.positions[index], query_valid=None if valid is None else valid[:, index]
+        )
 
 
 @dataclass(frozen=True)
@@ -150,7 +157,9 @@ class RunningStatistics:
         self._calls.extend(other._calls)
 
     def reorder(self, index: Int[Tensor, " batch"]) -> None:
-        """Makes example b what example `index[b]` was."""
+        """Makes example b what example `index[b]` was; rows that beams share (an encoder's) stay as they are."""
+        if any(len(call.seen) != len(index) for call in self._calls):
+            return
         batched = [f.name for f in fields(Statistics) if f.name not in ("positions", "roles", "key_start")]
         self._calls = [
             Statistics(

@@ -131,7 +131,7 @@ def _mixed(results: Sequence[Result]) -> list[str]:
 
 def _short_name(name: str) -> str:
     """A hub name as it is; of the path of a folder, the last two parts."""
-    return "/".join(Path(name).parts[-2:]) if Path(name).is_absolute() else name
+    return "/".join(Path(name).parts[-2:])
 
 
 def _provenance(meta: Mapping[str, Any], subject: Subject | None) -> dict[str, str]:

@@ -1,0 +1,127 @@
+"""What no analysis and no fix may depend on: padding, batching, grouped heads, caching, the attention kernel.
+
+Whatever is registered is tested: an analysis needs nothing but its name; a fix needs an entry in `FIXES`
+that makes an instance which acts on the tiny models here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+import headwise as hw
+from headwise import analyses, fixes
+from tests.tiny.architecture import Inputs
+from tests.tiny.inputs import PADDED, random_ids
+from tests.tiny.reference import first, forward
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+Run = Callable[["PreTrainedModel"], Any]
+LONG, SHORT = 12, 12 - PADDED
+NEW = 4
+TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def alone(example: int) -> Inputs:
+    """One of two texts, without padding."""
+    ids = random_ids(1, (LONG, SHORT)[example], seed=20 + example)
+    return {"input_ids": ids, "position_ids": torch.arange(ids.shape[1])[None]}
+
+
+def together(side: str) -> Inputs:
+    """Both texts in a batch; the second has padding on one side."""
+    texts = [alone(example) for example in (0, 1)]
+    room = (PADDED, 0) if side == "left" else (0, PADDED)
+    second = {name: torch.nn.functional.pad(value, room) for name, value in texts[1].items()}
+    batch = {name: torch.cat([texts[0][name], second[name]]) for name in second}
+    real = torch.nn.functional.pad(torch.ones(1, SHORT, dtype=torch.long), room)
+    return batch | {"attention_mask": torch.cat([torch.ones(1, LONG, dtype=torch.long), real])}
+
+
+def equal_length_pair() -> Inputs:
+    """Two texts of one length."""
+    ids = random_ids(2, LONG, seed=22)
+    return {"input_ids": ids, "position_ids": torch.arange(LONG).expand(2, -1)}
+
+
+def ungrouped(model: PreTrainedModel) -> PreTrainedModel:
+    """A Llama without grouped heads that computes the same: every query head has a copy of its key head."""
+    from transformers import LlamaForCausalLM
+
+    config = type(model.config).from_dict(model.config.to_dict())
+    groups = config.num_attention_heads // config.num_key_value_heads
+    config.num_key_value_heads = config.num_attention_heads
+    twin = LlamaForCausalLM(config).eval()
+    weights = model.state_dict()
+    for name in list(weights):
+        if "k_proj" in name or "v_proj" in name:
+            heads = weights[name].unflatten(0, (-1, config.head_dim))
+            weights[name] = heads.repeat_interleave(groups, 0).flatten(0, 1)
+    twin.load_state_dict(weights)
+    return twin
+
+
+def decode(model: PreTrainedModel, inputs: Inputs, *, use_cache: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and logits of greedy decoding."""
+    output = model.generate(
+        input_ids=inputs["input_ids"],
+        do_sample=False,
+        max_new_tokens=NEW,
+        min_new_tokens=NEW,
+        pad_token_id=0,
+        use_cache=use_cache,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    return output.sequences, torch.stack(output.logits, dim=1)
+
+
+def analysed(name: str, model: PreTrainedModel, runs: Iterable[Run]) -> pd.DataFrame:
+    """The frame of an analysis over everything that `runs` do with a model."""
+    with hw.capture(model) as trace:
+        for run in runs:
+            run(model)
+    return analyses.get(name)(trace).frame
+
+
+def assert_same_frame(frame: pd.DataFrame, other: pd.DataFrame) -> None:
+    """Both frames hold the same numbers, in any order of rows."""
+    tables = []
+    for table in (frame, other):
+        keys = [column for column in table if table[column].dtype.kind != "f"]
+        tables.append(table.sort_values(keys).reset_index(drop=True))
+    pd.testing.assert_frame_equal(*tables, check_dtype=False, **TOLERANCE)
+
+
+def without_padding(frame: pd.DataFrame, shift: int) -> pd.DataFrame:
+    """The frame with the positions of the second example counted from its first real one."""
+    if "position" not in frame:
+        return frame
+    return frame.assign(position=frame["position"] - shift * (frame["example"] == 1))
+
+
+def patched(fix: Any, model: PreTrainedModel, inputs: Inputs) -> torch.Tensor:
+    """The first output of a forward with a fix installed."""
+    with hw.patch(model, fix):
+        return first(forward(model, inputs))
+
+
+def _replacement(shift: int) -> fixes.Replace:
+    value = torch.zeros(1, 20, 4, 8)
+    value[:, 5 + shift] = torch.randn(4, 8, generator=torch.Generator().manual_seed(7))
+    return fixes.Replace(quantity="z", layer=1, value=value, heads=(1, 2), positions=(5 + shift,))
+
+
+FIXES: dict[str, Callable[[int], Any]] = {
+    "mask_keys": lambda shift: fixes.MaskKeys(keys=(2 + shift, 4 + shift)),
+    "replace": _replacement,
+    "scale_heads": lambda shift: fixes.ScaleHeads(heads=((0, 1), (1, 3)), factor=0.3),
+    "set_rows": lambda shift: fixes.SetRows(heads=((1, 0), (1, 2)), row=-1, weights={3 + shift: 1.0}),
+    "zero_heads": lambda shift: fixes.ZeroHeads(heads=((0, 0), (1, 2))),
+}
+"""One instance of every fix that headwise registers, its positions moved to the right by `shift`."""

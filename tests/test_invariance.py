@@ -1,0 +1,144 @@
+"""The shared invariance suite: every registered analysis and fix passes it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import headwise as hw
+from headwise import analyses, fixes
+from tests.invariance import (
+    FIXES,
+    TOLERANCE,
+    alone,
+    analysed,
+    assert_same_frame,
+    decode,
+    equal_length_pair,
+    patched,
+    together,
+    ungrouped,
+    without_padding,
+)
+from tests.tiny import ARCHITECTURES
+from tests.tiny.inputs import PADDED
+from tests.tiny.reference import first, forward
+
+MODELS = ("gpt2", "llama", "gemma2", "bert")
+every_analysis = pytest.mark.parametrize("name", analyses.names())
+every_fix = pytest.mark.parametrize("name", fixes.names())
+every_model = pytest.mark.parametrize("architecture", MODELS)
+both_sides = pytest.mark.parametrize("side", ["left", "right"])
+
+
+def test_every_registered_fix_is_tested() -> None:
+    assert set(FIXES) == set(fixes.names())
+
+
+@every_analysis
+@every_model
+@both_sides
+def test_analyses_ignore_padding(name: str, architecture: str, side: str) -> None:
+    model = ARCHITECTURES[architecture].build()
+    batch = analysed(name, model, [lambda m: forward(m, together(side))])
+    single = analysed(name, model, [lambda m: forward(m, alone(0)), lambda m: forward(m, alone(1))])
+    assert_same_frame(without_padding(batch, PADDED if side == "left" else 0), single)
+
+
+@every_analysis
+@every_model
+def test_analyses_ignore_batching(name: str, architecture: str) -> None:
+    model, inputs = ARCHITECTURES[architecture].build(), equal_length_pair()
+    halves = [{field: value[i : i + 1] for field, value in inputs.items()} for i in (0, 1)]
+    batch = analysed(name, model, [lambda m: forward(m, inputs)])
+    single = analysed(name, model, [lambda m, half=half: forward(m, half) for half in halves])
+    assert_same_frame(batch, single)
+
+
+@every_analysis
+def test_analyses_count_grouped_heads_as_heads(name: str) -> None:
+    model = ARCHITECTURES["llama"].build()
+    frames = [analysed(name, m, [lambda m: forward(m, alone(0))]) for m in (model, ungrouped(model))]
+    assert_same_frame(*frames)
+
+
+@every_analysis
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+def test_analyses_of_cached_and_uncached_decoding_agree(name: str, architecture: str) -> None:
+    model = ARCHITECTURES[architecture].build()
+    cached = analysed(name, model, [lambda m: decode(m, equal_length_pair(), use_cache=True)])
+    uncached = analysed(name, model, [lambda m: decode(m, equal_length_pair(), use_cache=False)])
+    assert_same_frame(cached, uncached)
+
+
+@every_analysis
+@every_model
+def test_analyses_do_not_depend_on_the_kernel(name: str, architecture: str) -> None:
+    row = ARCHITECTURES[architecture]
+    frames = [
+        analysed(name, row.build(attention), [lambda m: forward(m, together("left"))])
+        for attention in (None, "eager")
+    ]
+    assert_same_frame(*frames)
+
+
+@every_fix
+@every_model
+def test_fixes_act(name: str, architecture: str) -> None:
+    model = ARCHITECTURES[architecture].build()
+    plain = first(forward(model, alone(0)))
+    assert not torch.allclose(patched(FIXES[name](0), model, alone(0)), plain, atol=1e-4)
+    assert torch.equal(first(forward(model, alone(0))), plain)
+
+
+@every_fix
+@every_model
+@both_sides
+def test_fixes_ignore_padding(name: str, architecture: str, side: str) -> None:
+    """Positions count padding, so a fix on a left-padded batch sits `PADDED` places further to the right."""
+    model = ARCHITECTURES[architecture].build()
+    shift = PADDED if side == "left" else 0
+    batch = patched(FIXES[name](shift), model, together(side))
+    single = [patched(FIXES[name](shift), model, alone(0)), patched(FIXES[name](0), model, alone(1))]
+    torch.testing.assert_close(batch[:1], single[0], **TOLERANCE)
+    length = single[1].shape[1]
+    torch.testing.assert_close(batch[1:, shift : shift + length], single[1], **TOLERANCE)
+
+
+@every_fix
+@every_model
+def test_fixes_ignore_batching(name: str, architecture: str) -> None:
+    model, inputs = ARCHITECTURES[architecture].build(), equal_length_pair()
+    batch = patched(FIXES[name](0), model, inputs)
+    for example in (0, 1):
+        half = {field: value[example : example + 1] for field, value in inputs.items()}
+        torch.testing.assert_close(
+            batch[example : example + 1], patched(FIXES[name](0), model, half), **TOLERANCE
+        )
+
+
+@every_fix
+def test_fixes_address_query_heads_of_grouped_models(name: str) -> None:
+    model = ARCHITECTURES["llama"].build()
+    outputs = [patched(FIXES[name](0), m, alone(0)) for m in (model, ungrouped(model))]
+    torch.testing.assert_close(*outputs, **TOLERANCE)
+
+
+@every_fix
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+def test_fixed_models_decode_alike_with_and_without_a_cache(name: str, architecture: str) -> None:
+    model, inputs = ARCHITECTURES[architecture].build(), equal_length_pair()
+    with hw.patch(model, FIXES[name](0)):
+        tokens, logits = decode(model, inputs, use_cache=True)
+        same_tokens, same_logits = decode(model, inputs, use_cache=False)
+    assert torch.equal(tokens, same_tokens)
+    torch.testing.assert_close(logits, same_logits, **TOLERANCE)
+
+
+@every_fix
+@every_model
+def test_fixes_do_not_depend_on_the_kernel(name: str, architecture: str) -> None:
+    row, inputs = ARCHITECTURES[architecture], together("left")
+    outputs = [patched(FIXES[name](PADDED), row.build(attention), inputs) for attention in (None, "eager")]
+    real = inputs["attention_mask"].bool()
+    torch.testing.assert_close(outputs[0][real], outputs[1][real], **TOLERANCE)
