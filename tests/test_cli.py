@@ -96,7 +96,7 @@ def test_doctor_prints_a_table_and_status_0(model):
     done = run("doctor", model, "--text", TEXT)
     assert done.exit_code == 0, done.output
     assert "model.layers.0.self_attn" in done.stdout
-    assert "everything agrees" in done.stdout
+    assert "headwise and this model agree" in done.stdout
     answer = json.loads(run("doctor", model, "--json").stdout)
     assert answer["ok"] is True
 

@@ -12,27 +12,32 @@ from headwise.reports.text import visible
 if TYPE_CHECKING:
     from headwise.probes.doctor import DoctorReport
 
+PLAIN_WIDTH = 160
+"""Characters per line where there is no terminal to ask."""
+
 
 def print_doctor(report: DoctorReport) -> None:
     """One row per site, then what holds for the whole model, then the problems."""
-    console = Console(highlight=False, markup=False)
-    table = Table("stack", "kind", "layer", "call", "module", "patterns", "streaming", "reached", box=None)
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, emoji=False, width=PLAIN_WIDTH)
+    table = Table("stack", "kind", "layer", "call", box=None)
+    table.add_column("module", overflow="fold")
+    for heading in ("seen through", "patterns", "streaming"):
+        table.add_column(heading, no_wrap=True)
     for row in report.frame.itertuples():
-        differences = (_difference(row.pattern_difference), _difference(row.streaming_difference))
-        place = (row.stack, row.kind, str(row.layer), str(row.call), visible(str(row.module)))
-        table.add_row(*place, *differences, "yes" if row.reached else "no")
+        place = (row.stack, row.kind, str(row.layer), str(row.call), visible(str(row.module)), row.route)
+        table.add_row(*place, _difference(row.pattern_difference), _difference(row.streaming_difference))
     console.print(table)
-    console.print(
-        f"largest difference of logits, headwise against eager: {_difference(report.logits_difference)}"
-    )
-    console.print(f"largest change of logits when a head is edited: {_difference(report.edit_effect)}")
-    for name, modules in (("not reached", report.unreached), ("seen through softmax", report.fallback)):
-        if modules:
-            console.print(f"{name}: {visible(', '.join(modules))}")
+    console.print(f"largest difference that counts as agreement: {_difference(report.tolerance)}")
+    console.print(f"logits, headwise against eager: {_difference(report.logits_difference)} of the largest")
+    console.print(f"logits, change when every head is edited: {_difference(report.edit_effect)}")
+    if report.unreached:
+        console.print(f"not reached: {visible(', '.join(report.unreached))}")
     for problem in report.problems:
         console.print(f"problem: {visible(problem)}")
-    console.print("everything agrees" if report.ok else "status 1: headwise and this model do not agree")
+    console.print("headwise and this model agree" if report.ok else "headwise and this model do not agree")
 
 
-def _difference(value: float | None) -> str:
-    return "–" if value is None or value != value else f"{value:.1e}"
+def _difference(value: float) -> str:
+    return "–" if value != value else f"{value:.1e}"

@@ -19,6 +19,7 @@ from headwise.probes.context import STEPS, touches
 from headwise.probes.engine import Plan, attend, context, observe
 from headwise.probes.flow import bind
 from headwise.probes.intercept import Intercept
+from headwise.probes.reference import Reference
 from headwise.probes.session import Session
 from headwise.probes.sites import AttentionModule, Site, attention_modules, language_stack
 
@@ -65,7 +66,7 @@ class Hub:
         with self._lock:
             try:
                 if not self.sessions:
-                    self._install()
+                    self._install(eager=isinstance(session, Reference))
                 self.sessions = (*self.sessions, session)
                 self._refresh()
             except BaseException:
@@ -81,14 +82,14 @@ class Hub:
             else:
                 self._restore()
 
-    def _install(self) -> None:
+    def _install(self, *, eager: bool) -> None:
         from transformers import PreTrainedModel
 
         interface.register()
         reached = [entry for entry in self.modules.values() if entry.interface]
         for config, name in _switches(self.model, list(self.modules.values())):
             self.original[id(config)] = (config, config._attn_implementation_internal)
-            config._attn_implementation_internal = name
+            config._attn_implementation_internal = interface.FLOAT_NAME if eager else name
         for entry in reached:
             entry.module.__dict__[interface.HUB] = self
         self.model.__dict__[interface.HUB] = self
@@ -206,6 +207,9 @@ class Hub:
         """One attention call of one of the model's modules."""
         original = self.implementation(module)
         site, plan = self.plan(module)
+        reference = next((session for session in self.sessions if isinstance(session, Reference)), None)
+        if reference is not None:
+            return reference.attend(site, module, query, key, value, mask, **kwargs)
         if plan is None:
             return interface.plain(module, original, query, key, value, mask, **kwargs)
         call = normalise(module, query, key, value, mask, **interface.call_arguments(kwargs))

@@ -100,4 +100,8 @@ def _reordered(value: Tensor, index: Tensor) -> Tensor:
 
 
 def _wider(value: Tensor, keys: int) -> Tensor:
-    return value if value.shape[-1] == keys else torch.nn.functional.pad(value, (0, keys - value.shape[-1]))
+    """Patterns with zeros for keys that did not exist yet; padded rows stay NaN throughout."""
+    if value.shape[-1] == keys:
+        return value
+    padded = value[..., :1].isnan()
+    return torch.nn.functional.pad(value, (0, keys - value.shape[-1])).masked_fill(padded, torch.nan)

@@ -1,0 +1,252 @@
+"""`doctor`: does headwise tell the truth about this model, on this machine?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.errors import InputError
+from headwise.probes.capture import capture, describe_model, parts
+from headwise.probes.check import first_output
+from headwise.probes.hub import attached, hub_of
+from headwise.probes.probe_inputs import probe_inputs
+from headwise.probes.records import STATISTICS
+from headwise.probes.reference import Reference
+from headwise.probes.sites import Site
+from headwise.probes.trace import Trace
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedModel
+
+    from headwise.subject import Subject
+
+_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+"""Largest difference of probabilities, relative statistics and relative logits that counts as agreement."""
+
+
+@dataclass(frozen=True)
+class DoctorReport:
+    """What the doctor found. `ok` is True when engine and eager attention agree everywhere they can be compared."""
+
+    frame: pd.DataFrame
+    """One row per site: stack, kind, layer, call, module, route, pattern_difference, streaming_difference, reached.
+
+    `route` is "interface" or "softmax" (the fallback, whose pattern is the model's own softmax). Differences are
+    the largest absolute ones of probabilities, and the largest relative ones of statistics.
+    """
+    logits_difference: float
+    """Largest difference of logits between the engine and the model's eager attention, over the largest logit."""
+    edit_effect: float
+    """Largest change of a logit when the pattern of every language-stack head is edited; 0 means edits are lost."""
+    tolerance: float
+    unreached: list[str] = field(default_factory=list)
+    fallback: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """True when there is no problem. Modules out of reach are listed, but are no mismatch."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        numbers = self.frame.astype(object).where(self.frame.notna(), None)
+        return {
+            "ok": self.ok,
+            "problems": self.problems,
+            "logits_difference": self.logits_difference,
+            "edit_effect": self.edit_effect,
+            "tolerance": self.tolerance,
+            "unreached": self.unreached,
+            "fallback": self.fallback,
+            "sites": numbers.to_dict("records"),
+            "provenance": self.provenance,
+        }
+
+    def __repr__(self) -> str:
+        state = "ok" if self.ok else f"{len(self.problems)} problems"
+        return f"DoctorReport({state}, {len(self.frame)} sites, {len(self.unreached)} unreached)"
+
+
+def doctor(
+    subject: Subject | PreTrainedModel, inputs: Mapping[str, Tensor] | None = None, *, tolerance: float | None = None
+) -> DoctorReport:
+    """Compares headwise with the model's own eager attention, site by site, on your model and inputs.
+
+    Four forwards: plain, eager (recording what the model's own eager function returns), the engine with patterns,
+    the engine with streaming statistics; and one with an edit, to see that it reaches the logits.
+
+    Args:
+        subject: a `Subject` or a bare transformers model.
+        inputs: keyword arguments of the model's forward; a few made-up tokens when None.
+        tolerance: largest difference that counts as agreement; by dtype when None (1e-4 in float32).
+
+    Raises:
+        UnsupportedModel: no attention of this model can be seen.
+        InputError: no input could be made up for the model, or the inputs do not fit it.
+
+    Example:
+        >>> import headwise as hw
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9, n_positions=8)).eval()
+        >>> hw.doctor(model)
+        DoctorReport(ok, 1 sites, 0 unreached)
+    """
+    model, _ = parts(subject)
+    if hub_of(model).sessions:
+        raise InputError(
+            "The model is captured or patched at the moment.",
+            evidence=type(model).__name__,
+            remedy="Call doctor outside the `with` block, or remove the patch first.",
+        )
+    limit = _TOLERANCE.get(model.dtype, 1e-4) if tolerance is None else tolerance
+    with torch.no_grad():
+        given, plain = _inputs(model, inputs)
+        reference, eager = _reference(model, given)
+        with capture(subject, stats=False, maps=True, check=False) as maps:
+            engine = _forward(model, given)
+        with capture(subject, stats=True, check=False) as streamed:
+            _forward(model, given)
+        with capture(subject, stats=True, maps=True, check=False) as dense:
+            _forward(model, given)
+        effect = _edit_effect(model, given, plain)
+    routes = set(maps.meta["fallback"])
+    rows = [_row(site, maps, reference, streamed, dense, routes) for site in maps.sites]
+    difference = _relative(engine, eager)
+    problems = _problems(rows, limit, difference, effect, _relative(engine, plain))
+    import pandas as pd
+
+    unreached = [*maps.unreached]
+    frame = pd.DataFrame(rows)
+    return DoctorReport(
+        frame=frame,
+        logits_difference=difference,
+        edit_effect=effect,
+        tolerance=limit,
+        unreached=unreached,
+        fallback=sorted(routes),
+        problems=problems,
+        provenance=describe_model(subject, maps.meta["attention"]),
+    )
+
+
+class _Halve:
+    """An edit that every row of every head feels: half the weight, on the same keys."""
+
+    def __init__(self, stack: str, kind: str) -> None:
+        self.stack, self.kind = stack, kind
+
+    def edit(self, pattern: Tensor, site: Site, context: Any) -> Tensor:
+        return pattern * 0.5
+
+
+def _inputs(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor] | None
+) -> tuple[Mapping[str, Tensor], Tensor]:
+    tries = probe_inputs(model) if inputs is None else [inputs]
+    complaint: Exception | None = None
+    for given in tries:
+        try:
+            return given, _forward(model, given)
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+            complaint = complaint or error
+    what = "No input could be made up for this model." if inputs is None else "The model does not run on these inputs."
+    raise InputError(
+        what,
+        evidence=f"{type(model).__name__}: {(str(complaint).splitlines() or [''])[0][:160]}",
+        remedy="Pass the keyword arguments of its forward, for example subject.prepare(text=..., image=...).",
+    ) from complaint
+
+
+def _forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return first_output(model(**inputs))
+
+
+def _reference(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> tuple[dict[Site, list[Tensor]], Tensor]:
+    hub = hub_of(model)
+    session = Reference(model, None, hub.language)
+    with attached(hub, session):
+        output = _forward(model, inputs)
+    return session.patterns, output
+
+
+def _edit_effect(model: PreTrainedModel, inputs: Mapping[str, Tensor], plain: Tensor) -> float:
+    from headwise.probes.session import Session
+
+    hub = hub_of(model)
+    entry = next(entry for entry in hub.modules.values() if entry.stack == hub.language)
+    session = Session(model, None, hub.language, fixes=(_Halve(hub.language, entry.kind),))
+    with attached(hub, session):
+        edited = _forward(model, inputs)
+    return float((edited.float() - plain.float()).abs().max())
+
+
+def _row(
+    site: Site,
+    maps: Trace,
+    reference: Mapping[Site, list[Tensor]],
+    streamed: Trace,
+    dense: Trace,
+    routes: set[str],
+) -> dict[str, Any]:
+    own = reference.get(site)
+    pattern = maps.maps[site]
+    apart = float("nan")
+    if own is not None:
+        apart = float((pattern - own[0]).abs().nan_to_num().max()) if own[0].shape == pattern.shape else float("inf")
+    return {
+        "stack": site.stack,
+        "kind": site.kind,
+        "layer": site.layer,
+        "call": site.call,
+        "module": site.module,
+        "route": "softmax" if site.module in routes else "interface",
+        "pattern_difference": apart,
+        "streaming_difference": _statistics_apart(streamed, dense, site),
+        "reached": True,
+    }
+
+
+def _statistics_apart(streamed: Trace, dense: Trace, site: Site) -> float:
+    worst = 0.0
+    for name in STATISTICS:
+        one, other = streamed.records[site][name], dense.records[site][name]
+        if not torch.equal(one.isnan(), other.isnan()):
+            return float("inf")
+        difference = (one - other).abs() / other.abs().clamp_min(1.0)
+        worst = max(worst, float(difference.nan_to_num().max()) if difference.numel() else 0.0)
+    return worst
+
+
+def _relative(one: Tensor, other: Tensor) -> float:
+    scale = max(1.0, float(other.abs().max()))
+    return float((one.float() - other.float()).abs().max()) / scale
+
+
+def _problems(
+    rows: list[dict[str, Any]], limit: float, difference: float, effect: float, from_plain: float
+) -> list[str]:
+    problems = []
+    for row in rows:
+        where = f"{row['stack']} {row['kind']} layer {row['layer']} call {row['call']} ({row['module']})"
+        if row["pattern_difference"] > limit:
+            problems.append(f"{where}: patterns differ from eager by {row['pattern_difference']:.2g}.")
+        if row["streaming_difference"] > max(limit, 1e-4):
+            problems.append(f"{where}: streaming statistics differ by {row['streaming_difference']:.2g}.")
+    if not difference <= limit:
+        problems.append(f"Logits differ from eager attention by {difference:.2g} of the largest logit.")
+    if not from_plain <= limit:
+        problems.append(f"Logits differ from the model's own attention by {from_plain:.2g} of the largest logit.")
+    if effect == 0.0:
+        problems.append("An edit of every pattern did not reach the logits.")
+    return problems
+
+
