@@ -3,9 +3,9 @@
     python benchmarks/capture.py                                   # everything; about an hour on one core
     python benchmarks/capture.py --models llama-like --lengths 512 1024 --dtypes fp32
 
-Every row of the table comes from a fresh process, which first takes the peak memory of one run after a
-short warm-up, then lets the plain forward and the capture take turns. `ratio` is the smallest CPU time of
-the capture over that of the plain forward; `MB above plain` is the difference of the two processes' peaks.
+`ratio` is the smallest CPU time of the capture over that of the plain forward, the two taking turns in a
+fresh process. `MB above plain` is the peak memory of one capture above that of one plain forward, each in a
+fresh process of its own, after a short warm-up.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ import argparse
 import json
 import sys
 import warnings
+from collections.abc import Iterator
+from itertools import product
 
 import torch
 from common import (
     DTYPES,
     MODELS,
+    RETURN_MEMORY,
     CannotRunError,
     alternating_minima,
     build_model,
@@ -30,70 +33,74 @@ from common import (
     run_fresh,
     versions,
 )
-from peers import WAYS, plain
+from peers import WAYS
 
+PLAIN = "plain sdpa"
 WARM_UP = 64
 """Length of the warm-up: code is loaded and headwise's self-check is done before anything is measured."""
 
 
-def measure(
-    way: str, model_name: str, dtype: str, length: int, repeats: int, threads: int
-) -> dict[str, float]:
-    """Peak memory (MB) and smallest CPU times (s) of one way, in this process."""
-    torch.set_num_threads(threads)
+def measure_memory(way: str, model_name: str, dtype: str, length: int) -> dict[str, float]:
+    """Peak memory (MB) of one run of a way, in this process."""
     ids = random_ids(length)
-    with torch.no_grad():
-        run = WAYS[way](build_model(model_name, dtype=dtype, positions=length))
+    run = WAYS[way](build_model(model_name, dtype=dtype, positions=length))
+    run(ids[:, :WARM_UP])
+    reset_peak()
+    run(ids)
+    return {"peak": peak_megabytes()}
+
+
+def measure_time(way: str, model_name: str, dtype: str, length: int, repeats: int) -> dict[str, float]:
+    """Smallest CPU times (s) of a way and of the plain forward, in this process."""
+    ids = random_ids(length)
+    runs = {name: WAYS[name](build_model(model_name, dtype=dtype, positions=length)) for name in (PLAIN, way)}
+    for run in runs.values():
         run(ids[:, :WARM_UP])
-        reset_peak()
-        run(ids)
-        peak = peak_megabytes()
-        if way == "plain sdpa":
-            return {"peak": peak}
-        base = plain(build_model(model_name, dtype=dtype, positions=length))
-        base(ids[:, :WARM_UP])
-        times = alternating_minima({"plain": lambda: base(ids), "way": lambda: run(ids)}, repeats=repeats)
-    return {"peak": peak, **times}
+    times = alternating_minima(
+        {name: lambda run=run: run(ids) for name, run in runs.items()}, repeats=repeats
+    )
+    return {"plain": times[PLAIN], "way": times[way]}
 
 
-def rows(arguments: argparse.Namespace) -> list[list[str]]:
+def rows(arguments: argparse.Namespace) -> Iterator[list[str]]:
     """The table, one row per model, dtype, length and way."""
-    table = []
-    for model_name in arguments.models:
-        for dtype in arguments.dtypes:
-            for length in arguments.lengths:
-                setting = {"model_name": model_name, "dtype": dtype, "length": length}
-                floor = None
-                for way in arguments.ways:
-                    result = run_fresh(
-                        __file__,
-                        {"way": way, **setting, "repeats": arguments.repeats, "threads": arguments.threads},
-                        timeout=arguments.timeout,
-                    )
-                    if way == "plain sdpa":
-                        floor = result.get("peak")
-                    cells = describe(result, floor)
-                    table.append([model_name, dtype, str(length), way, *cells])
-                    print(" ".join(table[-1]), file=sys.stderr, flush=True)
-    return table
+    for setting in product(arguments.models, arguments.dtypes, arguments.lengths):
+        task = dict(zip(("model_name", "dtype", "length"), setting, strict=True))
+        floor = memory(task | {"way": PLAIN}, arguments)
+        for way in arguments.ways:
+            times = run_fresh(
+                __file__,
+                task
+                | {"way": way, "measure": "time", "repeats": arguments.repeats, "threads": arguments.threads},
+                timeout=arguments.timeout,
+            )
+            peak = {} if "cannot" in times else memory(task | {"way": way}, arguments)
+            yield [*map(str, setting), way, *describe(times, peak, floor)]
 
 
-def describe(result: dict, floor: float | None) -> list[str]:
+def memory(task: dict, arguments: argparse.Namespace) -> dict:
+    """`measure_memory` in a fresh process."""
+    task = task | {"measure": "memory", "threads": arguments.threads}
+    return run_fresh(__file__, task, timeout=arguments.timeout, environment=RETURN_MEMORY)
+
+
+def describe(times: dict, peak: dict, floor: dict) -> list[str]:
     """The cells plain CPU s, CPU s, ratio, MB above plain, and a note."""
-    if "cannot" in result:
-        return ["", "", "", "", result["cannot"]]
-    above = "" if floor is None else f"{result['peak'] - floor:.0f}"
-    if "way" not in result:
-        return ["", "", "", above, ""]
-    ratio = result["way"] / result["plain"]
-    return [f"{result['plain']:.2f}", f"{result['way']:.2f}", f"{ratio:.3f}", above, ""]
+    if "cannot" in times:
+        return ["", "", "", "", times["cannot"]]
+    above = f"{peak['peak'] - floor['peak']:.0f}" if "peak" in peak and "peak" in floor else ""
+    ratio = times["way"] / times["plain"]
+    return [f"{times['plain']:.2f}", f"{times['way']:.2f}", f"{ratio:.3f}", above, peak.get("cannot", "")]
 
 
 def work(task: dict) -> None:
-    """Measure one row and print it as JSON, for the process that asked."""
+    """Measure one thing and print it as JSON, for the process that asked."""
     warnings.simplefilter("ignore")
+    torch.set_num_threads(task.pop("threads"))
+    measure = {"time": measure_time, "memory": measure_memory}[task.pop("measure")]
     try:
-        print(json.dumps(measure(**task)))
+        with torch.no_grad():
+            print(json.dumps(measure(**task)))
     except CannotRunError as reason:
         print(json.dumps({"cannot": str(reason)}))
 
@@ -106,7 +113,12 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=list(DTYPES))
     parser.add_argument("--lengths", nargs="+", type=int, default=[512, 1024, 2048, 4096, 8192])
-    parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
+    parser.add_argument(
+        "--ways",
+        nargs="+",
+        choices=[way for way in WAYS if way != PLAIN],
+        default=[way for way in WAYS if way != PLAIN],
+    )
     parser.add_argument("--repeats", type=int, default=5, help="runs of each way; the fastest counts")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     parser.add_argument("--timeout", type=float, default=1800.0, help="seconds for one row")
@@ -117,7 +129,11 @@ def main() -> None:
         return
     prove_memory_measure()
     header = ["model", "dtype", "T", "way", "plain CPU s", "CPU s", "ratio", "MB above plain", "note"]
-    print(markdown_table(header, rows(arguments)))
+    table = []
+    for row in rows(arguments):
+        table.append(row)
+        print(" ".join(row), file=sys.stderr, flush=True)
+    print(markdown_table(header, table))
     print(f"\n{versions()}; {arguments.threads} thread(s), {arguments.repeats} repeats, minima.")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -28,7 +29,7 @@ class CannotRunError(Exception):
 
 
 def build_model(name: str, *, dtype: str, positions: int) -> PreTrainedModel:
-    """`gpt2-like` (12 layers × 768, 12 heads) or `llama-like` (8 × 512, 8 heads, 2 key heads), random weights."""
+    """`gpt2-like` (12 layers × 768, 12 heads) or `llama-like` (8 × 512, 8 heads, 2 key heads)."""
     from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -117,11 +118,24 @@ def free_megabytes() -> float:
     return int(line.split()[1]) * 1024 / MEGABYTE
 
 
-def run_fresh(script: str, arguments: Mapping[str, object], *, timeout: float) -> dict:
+RETURN_MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+"""Settings of glibc that hand freed blocks back at once: a peak is then one of use, not of fragments."""
+
+
+def run_fresh(
+    script: str,
+    arguments: Mapping[str, object],
+    *,
+    timeout: float,
+    environment: Mapping[str, str] | None = None,
+) -> dict:
     """Run `script --worker ARGUMENTS` in a fresh process and read the JSON that it prints last."""
     command = [sys.executable, script, "--worker", json.dumps(dict(arguments))]
+    variables = os.environ | dict(environment or {})
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout, check=False, env=variables
+        )
     except subprocess.TimeoutExpired:
         return {"cannot": f"took longer than {timeout:.0f} s"}
     if done.returncode == -9:

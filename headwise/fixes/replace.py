@@ -15,7 +15,14 @@ from headwise.probes.context import Context
 from headwise.probes.sites import Site
 
 Quantity = Literal["q", "k", "v", "pattern", "z", "residual"]
-_STEP = {"q": "project", "k": "project", "v": "project", "pattern": "edit", "z": "scale", "residual": "stream"}
+_STEP = {
+    "q": "project",
+    "k": "project",
+    "v": "project",
+    "pattern": "edit",
+    "z": "scale",
+    "residual": "stream",
+}
 _HEAD_AXIS = {"q": 1, "k": 1, "v": 1, "pattern": 1, "z": 2}
 _POSITION_AXIS = {"q": 2, "k": 2, "v": 2, "pattern": 2, "z": 1, "residual": 1}
 
@@ -122,7 +129,9 @@ class Replace:
         if self.heads is not None:
             self._check_heads(own)
             heads = torch.tensor(self.heads, device=own.device)
-            value = value.index_select(_HEAD_AXIS[self.quantity], heads) if value.dim() == own.dim() else value
+            value = (
+                value.index_select(_HEAD_AXIS[self.quantity], heads) if value.dim() == own.dim() else value
+            )
             first, second = sorted((axis, _HEAD_AXIS[self.quantity]))
             by_axis = {axis: rows, _HEAD_AXIS[self.quantity]: heads}
             where[first], where[second] = by_axis[first][:, None], by_axis[second][None]

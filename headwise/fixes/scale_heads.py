@@ -44,6 +44,11 @@ class ScaleHeads:
         as_stack(self.stack, self.kind)
 
     @property
+    def linear(self) -> bool:
+        """True: each head is multiplied by a number, so the same can be done to its pattern."""
+        return True
+
+    @property
     def neutral(self) -> bool:
         """True when nothing changes."""
         return self.factor == 1.0 or not self.heads
@@ -81,6 +86,11 @@ class ZeroHeads:
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", as_heads(self.heads))
         as_stack(self.stack, self.kind)
+
+    @property
+    def linear(self) -> bool:
+        """True: each head is multiplied by a number, so the same can be done to its pattern."""
+        return True
 
     @property
     def neutral(self) -> bool:

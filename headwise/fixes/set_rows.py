@@ -68,10 +68,13 @@ class SetRows:
         position = [key for key, _ in self.weights]
         if max(position) >= keys:
             raise FixError(
-                f"SetRows names key {max(position)}, which does not exist.", evidence=f"the input has {keys} keys"
+                f"SetRows names key {max(position)}, which does not exist.",
+                evidence=f"the input has {keys} keys",
             )
         row = torch.zeros(keys, dtype=pattern.dtype, device=pattern.device)
-        row[position] = torch.tensor([weight for _, weight in self.weights], dtype=row.dtype, device=row.device)
+        row[position] = torch.tensor(
+            [weight for _, weight in self.weights], dtype=row.dtype, device=row.device
+        )
         new = pattern.clone()
         for head in chosen:
             new[example, head, at] = row

@@ -1,0 +1,1 @@
+"""Observe and edit attention inside a running model."""

@@ -40,8 +40,10 @@ def apply_pattern(
     return z.transpose(1, 2).contiguous()
 
 
-def decode_row(call: Call) -> tuple[Float[Tensor, "batch head 1 key"], Float[Tensor, "batch head 1"]]:
-    """`pattern` for a single query row, without repeating grouped keys."""
+def decode_row(
+    call: Call, *, lse: bool
+) -> tuple[Float[Tensor, "batch head 1 key"], Float[Tensor, "batch head 1"] | None]:
+    """`pattern` for a single query row, without repeating grouped keys; the log-sum-exp where it is asked for."""
     batch, heads, _, keys = call.shape
     grouped = (call.query * call.scaling).view(batch, call.key.shape[1], call.groups, -1)
     scores = torch.matmul(grouped, call.key.transpose(2, 3)).view(batch, heads, 1, keys)
@@ -50,11 +52,12 @@ def decode_row(call: Call) -> tuple[Float[Tensor, "batch head 1 key"], Float[Ten
     if call.bias is not None:
         scores = scores + call.bias
     scores = apply_mask(scores, call).float()
-    lse = torch.logsumexp(scores, dim=-1)
     if call.sinks is not None:
-        lse = torch.logaddexp(lse, call.sinks.float().view(1, -1, 1))
-        return torch.exp(scores - lse[..., None]).to(call.query.dtype), lse
-    return torch.softmax(scores, dim=-1).to(call.query.dtype), lse
+        total = torch.logaddexp(torch.logsumexp(scores, dim=-1), call.sinks.float().view(1, -1, 1))
+        return torch.exp(scores - total[..., None]).to(call.query.dtype), total
+    p = torch.softmax(scores, dim=-1)
+    total = scores.amax(-1) - p.amax(-1).log() if lse else None
+    return p.to(call.query.dtype), total
 
 
 def apply_row(
@@ -85,5 +88,3 @@ def repeat_heads(
 ) -> Float[Tensor, "batch head key width"]:
     """One copy of a key or value head for every query head that reads it."""
     return tensor if groups == 1 else tensor.repeat_interleave(groups, dim=1)
-
-

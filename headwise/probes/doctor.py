@@ -75,7 +75,10 @@ class DoctorReport:
 
 
 def doctor(
-    subject: Subject | PreTrainedModel, inputs: Mapping[str, Tensor] | None = None, *, tolerance: float | None = None
+    subject: Subject | PreTrainedModel,
+    inputs: Mapping[str, Tensor] | None = None,
+    *,
+    tolerance: float | None = None,
 ) -> DoctorReport:
     """Compares headwise with the model's own eager attention, site by site, on your model and inputs.
 
@@ -156,7 +159,11 @@ def _inputs(
             return given, _forward(model, given)
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             complaint = complaint or error
-    what = "No input could be made up for this model." if inputs is None else "The model does not run on these inputs."
+    what = (
+        "No input could be made up for this model."
+        if inputs is None
+        else "The model does not run on these inputs."
+    )
     raise InputError(
         what,
         evidence=f"{type(model).__name__}: {(str(complaint).splitlines() or [''])[0][:160]}",
@@ -170,7 +177,9 @@ def _forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
         return first_output(model(**inputs))
 
 
-def _reference(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> tuple[dict[Site, list[Tensor]], Tensor]:
+def _reference(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor]
+) -> tuple[dict[Site, list[Tensor]], Tensor]:
     hub = hub_of(model)
     session = Reference(model, None, hub.language)
     with attached(hub, session):
@@ -201,7 +210,11 @@ def _row(
     pattern = maps.maps[site]
     apart = float("nan")
     if own is not None:
-        apart = float((pattern - own[0]).abs().nan_to_num().max()) if own[0].shape == pattern.shape else float("inf")
+        apart = (
+            float((pattern - own[0]).abs().nan_to_num().max())
+            if own[0].shape == pattern.shape
+            else float("inf")
+        )
     return {
         "stack": site.stack,
         "kind": site.kind,
@@ -244,9 +257,9 @@ def _problems(
     if not difference <= limit:
         problems.append(f"Logits differ from eager attention by {difference:.2g} of the largest logit.")
     if not from_plain <= limit:
-        problems.append(f"Logits differ from the model's own attention by {from_plain:.2g} of the largest logit.")
+        problems.append(
+            f"Logits differ from the model's own attention by {from_plain:.2g} of the largest logit."
+        )
     if effect == 0.0:
         problems.append("An edit of every pattern did not reach the logits.")
     return problems
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,147 +10,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from headwise.layout import ROLES, Axis, TokenLayout, describe, extend, generic_axis
+from headwise.layout import ROLES, Axis, describe, generic_axis
 from headwise.probes.arguments import Call, visible_keys
+from headwise.probes.run import PADDING, Run
 from headwise.probes.sites import key_stack
 from headwise.probes.statistics import Places, counts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_PADDING = ROLES.index("padding")
 _CACHED = ROLES.index("cached")
 _DRAFTS = 64
 """Largest continuing call whose rows are kept apart, so that they can be rolled back one by one."""
-
-
-class Run:
-    """One prompt and everything decoded from it: the tokens so far, and what was recorded about them."""
-
-    def __init__(self, language: str, layout: TokenLayout) -> None:
-        self.language = language
-        self.axes: dict[str, Axis] = dict(layout.axes)
-        self.prompt = 0
-        """Positions of the first call, and of what was cached before it."""
-        self.length = 0
-        """Positions so far, those of the call under way included."""
-        self.past = 0
-        """Position of the first row of the call under way."""
-        self.drafts = 0
-        """How many of the call's last rows are drafts, which may be rolled back."""
-        self.ids: Tensor | None = None
-        self.stacks: set[str] = set()
-        self.buffers: dict[Any, Any] = {}
-        self._cache: weakref.ref | None = None
-        self._order: Tensor | None = None
-        self._pending: list[tuple[Tensor, Tensor | None]] = []
-        self._finished: Tensor | None = None
-
-    @property
-    def cached(self) -> bool:
-        """True once the run has a key-value cache."""
-        return self._cache is not None
-
-    @property
-    def alive(self) -> bool:
-        """True while its key-value cache exists."""
-        return self._cache is not None and self._cache() is not None
-
-    def owns(self, cache: object) -> bool:
-        """True when `cache` is the key-value cache of this run."""
-        return self._cache is not None and self._cache() is cache
-
-    def adopt(self, cache: object) -> None:
-        """Makes `cache` the key-value cache of this run."""
-        self._cache = weakref.ref(cache)
-
-    def append(self, ids: Tensor | None, padding: Tensor | None, ends: frozenset[int]) -> None:
-        """Adds the token ids of a continuing call; an example that fed an end token has ended."""
-        if ids is None:
-            return
-        if ids.shape[0] > 1 and ids.shape[1] == 1 and ends:
-            ended = torch.zeros_like(ids, dtype=torch.bool)
-            for end in ends:
-                ended |= ids == end
-            if self._finished is not None and len(self._finished) == len(ended):
-                ended |= self._finished
-            self._finished = ended
-            padding = ended if padding is None else padding | ended
-        self._pending.append((ids.detach().clone(), padding))
-
-    def layout(self) -> TokenLayout:
-        """What every position so far is."""
-        self._flush()
-        return TokenLayout(dict(self.axes))
-
-    def axis(self, stack: str, examples: int, positions: int) -> Axis:
-        """The axis of a stack; a generic one where the inputs did not tell, or tell another size."""
-        self._flush()
-        axis = self.axes.get(stack)
-        if axis is not None and axis.roles.shape[1] >= positions:
-            known = axis.roles.shape[0]
-            if known == examples:
-                return axis
-            if examples % known == 0:  # beams: the copies of an example stand side by side
-                return self._several(stack, axis, examples // known)
-        sound = axis is not None and bool((axis.roles == ROLES.index("audio")).any())
-        self.axes[stack] = generic_axis(stack, examples, positions, sound=sound)
-        return self.axes[stack]
-
-    def _several(self, stack: str, axis: Axis, times: int) -> Axis:
-        wide = _repeat(axis, times)
-        if stack == self.language:
-            self.axes[stack] = wide
-        return wide
-
-    def reorder(self, index: Tensor) -> None:
-        """Follows a beam search: example b continues what example `index[b]` was.
-
-        Takes effect with the next call: the order in which a search leaves its beams behind means nothing.
-        """
-        self._order = index if self._order is None else self._order[index]
-
-    def settle(self) -> None:
-        """Puts examples in the order that the call under way has them."""
-        index, self._order = self._order, None
-        if index is None:
-            return
-        self._flush()
-        axis = self.axes.get(self.language)
-        cpu = index.cpu()
-        if axis is not None and len(axis.roles) == len(cpu):
-            ids = None if axis.ids is None else axis.ids[cpu]
-            self.axes[self.language] = replace(axis, roles=axis.roles[cpu], ids=ids, tokens=None)
-        if self._finished is not None and len(self._finished) == len(index):
-            self._finished = self._finished[index]
-        for buffer in self.buffers.values():
-            buffer.reorder(index)
-
-    def truncate(self, length: int) -> None:
-        """Forgets positions from `length` on: a call begins there again."""
-        self._flush()
-        axis = self.axes.get(self.language)
-        if axis is not None and axis.roles.shape[1] > length:
-            ids = None if axis.ids is None else axis.ids[:, :length]
-            images = tuple(span for span in axis.images if span.start < length)
-            self.axes[self.language] = replace(
-                axis, roles=axis.roles[:, :length], ids=ids, images=images, tokens=None
-            )
-        self.length = min(self.length, length)
-        for site, buffer in self.buffers.items():
-            if site.stack == self.language:
-                buffer.truncate(length)
-
-    def _flush(self) -> None:
-        for ids, padding in self._pending:
-            axis = self.axes.get(self.language)
-            if axis is None:
-                continue
-            if len(axis.roles) != len(ids) and len(ids) % len(axis.roles) == 0:
-                axis = _repeat(axis, len(ids) // len(axis.roles))
-            if len(axis.roles) == len(ids):
-                self.axes[self.language] = extend(axis, ids, padding)
-        self._pending.clear()
 
 
 class Flow:
@@ -238,22 +108,31 @@ class Flow:
         """How many of the last rows of a call may be rolled back: the drafts of assisted generation."""
         return self.run.drafts if self.run is not None and stack == self.language else 0
 
-    def places(self, stack: str, kind: str, call: Call) -> Places:
-        """What the rows and keys of a call are; computed once per forward and shape."""
-        batch, _, rows, keys = call.shape
-        return self.shaped(stack, kind, batch, rows, keys, call.query.device)
+    @property
+    def current(self) -> Run:
+        """The run of the forward under way."""
+        assert self.run is not None
+        return self.run
 
-    def shaped(self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any) -> Places:
-        """`places` for a call of this shape."""
-        name = ("places", stack, kind, batch, rows, keys)
+    def places(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> Places:
+        """What the rows and keys of a call are; without `labels`, their roles are left out."""
+        batch, _, rows, keys = call.shape
+        return self.shaped(stack, kind, batch, rows, keys, call.query.device, labels=labels)
+
+    def shaped(
+        self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any, *, labels: bool = True
+    ) -> Places:
+        """`places` for a call of this shape; computed once per forward."""
+        name = ("places", stack, kind, batch, rows, keys, labels)
         if name not in self._memo:
-            self._memo[name] = self._places(stack, kind, batch, rows, keys, device)
+            make = self._places if labels or self.current.padded else self._bare_places
+            self._memo[name] = make(stack, kind, batch, rows, keys, device)
         return self._memo[name]
 
     def rows(self, stack: str, batch: int, rows: int, device: Any) -> Places:
         """`places` for rows alone."""
-        past = self.run.past if self.run is not None and stack == self.language else 0
-        return self.shaped(stack, "self", batch, rows, past + rows, device)
+        past = self.current.past if stack == self.language else 0
+        return self.shaped(stack, "self", batch, rows, past + rows, device, labels=self.keep)
 
     def counts(self, call: Call, places: Places) -> tuple[Tensor, Tensor]:
         """`counts` of a call; computed once per forward and mask."""
@@ -286,16 +165,27 @@ class Flow:
             before = torch.full((len(axis.roles), past), _CACHED, dtype=torch.uint8)
             mask = inputs.get("attention_mask")
             if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] >= past:
-                before[mask[:, :past].cpu() == 0] = _PADDING
+                before[mask[:, :past].cpu() == 0] = PADDING
             run.axes[self.language] = Axis(self.language, torch.cat([before, axis.roles[:, -new:]], dim=1))
         if not self.keep:
             self.runs = [other for other in self.runs if other.alive]
         self.runs.append(run)
         return run
 
+    def _bare_places(self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any) -> Places:
+        """Positions alone, where nothing is padding."""
+        past = self.current.past if stack == self.language else 0
+        cross = kind == "cross" or (past == 0 and keys != rows)
+        return Places(
+            positions=torch.arange(past, past + rows, device=device),
+            roles=(),
+            classes=torch.zeros(1, keys, 0, device=device),
+            cross=cross,
+            key_start=0 if cross else max(0, past + rows - keys),
+        )
+
     def _places(self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any) -> Places:
-        run = self.run
-        assert run is not None  # noqa: S101 - `enter` has set it
+        run = self.current
         past = run.past if stack == self.language else 0
         cross = kind == "cross" or (past == 0 and keys != rows)
         queries = run.axis(stack, batch, past + rows)
@@ -306,8 +196,8 @@ class Flow:
         elif cross:  # keys were pooled (Segformer): they are no positions of the stack
             held = generic_axis(stack, batch, keys)
         roles = held.roles[:, start : start + keys].to(device)
-        padded = roles == _PADDING
-        present = tuple(sorted(set(roles.unique().tolist()) - {_PADDING}))
+        padded = roles == PADDING
+        present = tuple(sorted(set(roles.unique().tolist()) - {PADDING}))
         classes = torch.zeros(batch, keys, len(present), device=device)
         for column, role in enumerate(present):
             classes[..., column] = roles == role
@@ -379,16 +269,8 @@ def _mark_generated(run: Run, length: int) -> None:
         return
     roles = axis.roles.clone()
     tail = roles[:, run.prompt :]
-    tail[tail != _PADDING] = ROLES.index("generated")
+    tail[tail != PADDING] = ROLES.index("generated")
     run.axes[run.language] = replace(axis, roles=roles)
-
-
-def _repeat(axis: Axis, times: int) -> Axis:
-    ids = None if axis.ids is None else axis.ids.repeat_interleave(times, 0)
-    images = tuple(
-        replace(span, example=span.example * times + k) for span in axis.images for k in range(times)
-    )
-    return replace(axis, roles=axis.roles.repeat_interleave(times, 0), ids=ids, images=images, tokens=None)
 
 
 def _end_ids(model: PreTrainedModel) -> frozenset[int]:

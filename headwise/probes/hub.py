@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +13,19 @@ from torch import Tensor, nn
 
 from headwise.errors import CaptureError, UnsupportedModel
 from headwise.probes import interface
-from headwise.probes.arguments import normalise
+from headwise.probes.arguments import Call, normalise
 from headwise.probes.context import STEPS, touches
-from headwise.probes.engine import Plan, attend, context, observe
+from headwise.probes.engine import attend
+from headwise.probes.fallback import observe
 from headwise.probes.flow import bind
+from headwise.probes.hooks import Enter, EnterBlock, Leave
 from headwise.probes.intercept import Intercept
+from headwise.probes.plan import Plan, context
 from headwise.probes.reference import Reference
 from headwise.probes.session import Session
 from headwise.probes.sites import AttentionModule, Site, attention_modules, language_stack
+from headwise.probes.switching import switches
+from headwise.probes.watch import CacheWatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,13 +51,17 @@ class Hub:
         self.language = language_stack([entry.stack for entry in found])
         self.sessions: tuple[Session, ...] = ()
         self.original: dict[int, tuple[Any, str]] = {}
+        self._kernels: dict[int, interface.Kernel] = {}
         self._local = threading.local()
         self._lock = threading.RLock()
         self._plans: dict[Any, Plan] = {}
+        self._personal = False
+        """True when what is to be done differs between threads."""
+        self._reference: Reference | None = None
         self._hooks: list[Any] = []
         self._block_hooks: list[Any] = []
         self._intercepts = [Intercept(self, entry) for entry in found if not entry.interface]
-        self._watched: dict[int, Any] = {}
+        self._caches = CacheWatch(self._reordered, self._cropped)
 
     def __reduce__(self) -> tuple[Any, tuple]:
         """A copied or pickled model is not attached to anything."""
@@ -87,10 +95,12 @@ class Hub:
 
         interface.register()
         reached = [entry for entry in self.modules.values() if entry.interface]
-        for config, name in _switches(self.model, list(self.modules.values())):
+        for config, name in switches(self.model, list(self.modules.values())):
             self.original[id(config)] = (config, config._attn_implementation_internal)
             config._attn_implementation_internal = interface.FLOAT_NAME if eager else name
         for entry in reached:
+            original = self.original[id(entry.module.config)][1]
+            self._kernels[id(entry.module)] = interface.kernel(entry.module, original)
             entry.module.__dict__[interface.HUB] = self
         self.model.__dict__[interface.HUB] = self
         for intercept in self._intercepts:
@@ -101,16 +111,17 @@ class Hub:
                 primary = self._primary(names[id(module)])
                 if primary is not None:
                     self._hooks.append(
-                        module.register_forward_pre_hook(_Enter(self, primary), with_kwargs=True)
+                        module.register_forward_pre_hook(Enter(self, primary), with_kwargs=True)
                     )
                     self._hooks.append(
-                        module.register_forward_hook(_Leave(self), with_kwargs=True, always_call=True)
+                        module.register_forward_hook(Leave(self), with_kwargs=True, always_call=True)
                     )
 
     def _restore(self) -> None:
         for config, name in self.original.values():
             config._attn_implementation_internal = name
         self.original.clear()
+        self._kernels.clear()
         for entry in self.modules.values():
             entry.module.__dict__.pop(interface.HUB, None)
         self.model.__dict__.pop(interface.HUB, None)
@@ -120,16 +131,14 @@ class Hub:
             hook.remove()
         self._hooks.clear()
         self._block_hooks.clear()
-        for reference in self._watched.values():
-            cache = reference()
-            for name in ("reorder_cache", "crop") if cache is not None else ():
-                cache.__dict__.pop(name, None)
-        self._watched.clear()
+        self._caches.clear()
         self._plans.clear()
 
     def _refresh(self) -> None:
         """Plans and residual hooks follow from who is attached."""
         self._plans = {}
+        self._personal = any(session.watches for session in self.sessions)
+        self._reference = next((s for s in self.sessions if isinstance(s, Reference)), None)
         for hook in self._block_hooks:
             hook.remove()
         self._block_hooks = []
@@ -148,7 +157,7 @@ class Hub:
         for name, entry in blocks.items():
             block = self.model.get_submodule(name)
             self._block_hooks.append(
-                block.register_forward_pre_hook(_EnterBlock(self, entry), with_kwargs=True)
+                block.register_forward_pre_hook(EnterBlock(self, entry), with_kwargs=True)
             )
 
     def _primary(self, name: str) -> str | None:
@@ -188,7 +197,7 @@ class Hub:
         cache = inputs.get("past_key_values")
         for session in sessions:
             session.flow().enter(primary, inputs)
-        self._watch(cache)
+        self._caches.add(cache)
 
     def leave(self, output: Any) -> None:
         """The forward that began last has ended."""
@@ -197,7 +206,7 @@ class Hub:
         if local.depth == 0:
             cache = getattr(output, "past_key_values", None)
             if cache is not None and hasattr(cache, "get_seq_length"):
-                self._watch(cache)
+                self._caches.add(cache)
                 for session in self.listening():
                     session.flow().leave(cache)
 
@@ -205,23 +214,19 @@ class Hub:
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
         """One attention call of one of the model's modules."""
-        original = self.implementation(module)
         site, plan = self.plan(module)
-        reference = next((session for session in self.sessions if isinstance(session, Reference)), None)
-        if reference is not None:
-            return reference.attend(site, module, query, key, value, mask, **kwargs)
+        if self._reference is not None:
+            return self._reference.attend(site, module, query, key, value, mask, **kwargs)
+        kernel = self._kernels[id(module)]
         if plan is None:
-            return interface.plain(module, original, query, key, value, mask, **kwargs)
+            return kernel(module, query, key, value, mask, **kwargs)
         call = normalise(module, query, key, value, mask, **interface.call_arguments(kwargs))
         call = plan.leader.flow().fit(site.stack, site.kind, call)
-        keep = original == "eager" and bool(kwargs.get("output_attentions"))
+        keep = bool(kwargs.get("output_attentions")) and self.original[id(module.config)][1] == "eager"
 
-        def native(used: Any) -> Tensor:
-            if plan.project:
-                q, k, v = used.query, used.key, used.value
-            else:
-                q, k, v = query, key, value
-            return interface.plain(module, original, q, k, v, mask, **kwargs)[0]
+        def native(used: Call) -> Tensor:
+            parts = (used.query, used.key, used.value) if plan.project else (query, key, value)
+            return kernel(module, *parts, mask, **kwargs)[0]
 
         self._forecast(plan, call)
         outcome = attend(plan, call, native, training=module.training, keep=keep)
@@ -232,19 +237,20 @@ class Hub:
         local = self._thread()
         number = local.calls[id(module)]
         local.calls[id(module)] += 1
-        thread = threading.get_ident() if any(session.watches for session in self.sessions) else 0
-        name = (id(module), number, thread)
+        name = (id(module), number, threading.get_ident() if self._personal else 0)
         if name not in self._plans:
             self._plans[name] = self._plan(self.modules[id(module)].site(number))
         plan = self._plans[name]
-        if plan and local.depth == 0:  # a layer called on its own, or once more in backward: nothing is recorded
+        if (
+            plan and local.depth == 0
+        ):  # a layer called on its own, or once more in backward: nothing is recorded
             plan = replace(plan, watch=())
         active = plan and plan.leader.flow().run is not None
         return plan.site, plan if active else None
 
     def observe(self, entry: AttentionModule, scores: Tensor, pattern: Tensor) -> Tensor:
         """One pattern of a module outside the interface; returns the pattern to use."""
-        site, plan = self.plan(entry.module)
+        _, plan = self.plan(entry.module)
         return pattern if plan is None else observe(plan, scores, pattern)
 
     def stream(self, entry: AttentionModule, args: tuple, kwargs: dict[str, Any]) -> Any:
@@ -276,10 +282,6 @@ class Hub:
             return None
         return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
 
-    def implementation(self, module: nn.Module) -> str:
-        """The attention implementation the module had before it was attached."""
-        return self.original[id(module.config)][1]
-
     def _plan(self, site: Site) -> Plan:
         sessions = self.listening()
         steps: dict[str, list] = {step: [] for step in STEPS}
@@ -303,29 +305,13 @@ class Hub:
                 alike = sum(entry.stack == plan.site.stack for entry in self.modules.values())
                 session.forecast(*call.shape, call.query.element_size(), alike)
 
-    def _watch(self, cache: Any) -> None:
-        """Follows beam search and roll-backs, which act on the cache between two calls."""
-        if cache is None or id(cache) in self._watched or not hasattr(type(cache), "reorder_cache"):
-            return
-        reference = weakref.ref(cache, lambda _, name=id(cache): self._watched.pop(name, None))
+    def _reordered(self, cache: Any, index: Tensor) -> None:
+        for session in self.listening():
+            session.flow().reorder(cache, index)
 
-        def reorder_cache(beam_idx: Tensor) -> None:
-            held = reference()
-            type(held).reorder_cache(held, beam_idx)
-            for session in self.listening():
-                session.flow().reorder(held, beam_idx)
-
-        def crop(*args: Any, **kwargs: Any) -> Any:
-            held = reference()
-            result = type(held).crop(held, *args, **kwargs)
-            for session in self.listening():
-                session.flow().crop(held)
-            return result
-
-        cache.reorder_cache = reorder_cache
-        if hasattr(type(cache), "crop"):
-            cache.crop = crop
-        self._watched[id(cache)] = reference
+    def _cropped(self, cache: Any) -> None:
+        for session in self.listening():
+            session.flow().crop(cache)
 
     def _thread(self) -> Any:
         local = self._local
@@ -369,83 +355,6 @@ def hub_of(model: PreTrainedModel) -> Hub:
     return held
 
 
-def _switches(model: PreTrainedModel, modules: list[AttentionModule]) -> list[tuple[Any, str]]:
-    """Which configurations to switch, and to what.
-
-    Those of the modules that ask the interface, and those of the models around them, from which the masks are made;
-    not those of models whose own attention stays outside the interface (the text half of GIT).
-    """
-    from transformers import PreTrainedModel
-
-    owners: dict[str, PreTrainedModel] = {
-        name: module for name, module in model.named_modules() if isinstance(module, PreTrainedModel)
-    }
-    switched: dict[int, tuple[Any, bool]] = {}
-    outside: set[int] = set()
-    for entry in modules:
-        around = [
-            (name, owner) for name, owner in owners.items() if name == "" or entry.name.startswith(f"{name}.")
-        ]
-        name, nearest = max(around, key=lambda pair: len(pair[0]))
-        if not entry.interface:
-            outside.add(id(nearest.config))
-            continue
-        switched.setdefault(id(entry.module.config), (entry.module.config, nearest._supports_sdpa))
-    for entry in modules:
-        if entry.interface:
-            for name, owner in owners.items():
-                if (name == "" or entry.name.startswith(f"{name}.")) and id(owner.config) not in outside:
-                    switched.setdefault(id(owner.config), (owner.config, owner._supports_sdpa))
-    result = []
-    for config, supports_sdpa in switched.values():
-        now = config._attn_implementation_internal
-        wants_float = now == "eager" or (now not in ("sdpa", interface.BOOL_NAME) and not supports_sdpa)
-        result.append((config, interface.FLOAT_NAME if wants_float else interface.BOOL_NAME))
-    return result
-
-
 def _streams(fix: Any) -> bool:
     own = "stream" in getattr(fix, "steps", STEPS) and hasattr(fix, "stream")
     return own and not getattr(fix, "neutral", False)
-
-
-class _Enter:
-    def __init__(self, hub: Hub, primary: str) -> None:
-        self.hub, self.primary = hub, primary
-
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
-        self.hub.enter(module, self.primary, args, kwargs)
-
-    def __reduce__(self) -> tuple[Any, tuple]:
-        return (_Nothing, ())
-
-
-class _Leave:
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
-
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
-        self.hub.leave(output)
-
-    def __reduce__(self) -> tuple[Any, tuple]:
-        return (_Nothing, ())
-
-
-class _EnterBlock:
-    """Records and replaces the residual that enters a layer."""
-
-    def __init__(self, hub: Hub, entry: AttentionModule) -> None:
-        self.hub, self.entry = hub, entry
-
-    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
-        return self.hub.stream(self.entry, args, kwargs)
-
-    def __reduce__(self) -> tuple[Any, tuple]:
-        return (_Nothing, ())
-
-
-class _Nothing:
-    """What a hook becomes in a copy of the model."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        return None

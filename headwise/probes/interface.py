@@ -22,6 +22,9 @@ FLOAT_NAME = "headwise_float"
 HUB = "_headwise_hub"
 """Attribute of an attention module that leads to what is attached to its model."""
 
+Kernel = Callable[..., tuple[Tensor, Tensor | None]]
+"""An attention function as transformers calls it."""
+
 _CALL_ARGUMENTS = ("scaling", "dropout", "is_causal", "softcap", "position_bias")
 
 
@@ -37,13 +40,16 @@ def register() -> None:
         AttentionInterface.register(FLOAT_NAME, _attend_float)
 
 
-def plain(module: nn.Module, original: str, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor | None]:
+def kernel(module: nn.Module, original: str) -> Kernel:
     """The model's own attention: the eager function of its file, else sdpa."""
-    function = eager_function(module) if original == "eager" else _sdpa()
-    return function(module, *args, **kwargs)
+    if original == "eager":
+        return eager_function(module)
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    return sdpa_attention_forward
 
 
-def eager_function(module: nn.Module) -> Callable[..., tuple[Tensor, Tensor | None]]:
+def eager_function(module: nn.Module) -> Kernel:
     """The eager attention function that the module's own forward falls back to."""
     forward = inspect.unwrap(type(module).forward)
     for name in forward.__code__.co_names:
@@ -60,27 +66,31 @@ def call_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _attend_bool(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any):
+def _attend_bool(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any
+):
     return _attend(module, "sdpa", query, key, value, kwargs.pop("attention_mask", mask), kwargs)
 
 
-def _attend_float(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any):
+def _attend_float(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any
+):
     return _attend(module, "eager", query, key, value, kwargs.pop("attention_mask", mask), kwargs)
 
 
 def _attend(
-    module: nn.Module, original: str, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
+    module: nn.Module,
+    original: str,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Any,
+    kwargs: dict[str, Any],
 ) -> tuple[Tensor, Tensor | None]:
     hub = module.__dict__.get(HUB)
     if hub is None:  # a copy of the model, or another model that shares its configuration
-        return plain(module, original, query, key, value, mask, **kwargs)
+        return kernel(module, original)(module, query, key, value, mask, **kwargs)
     return hub.attend(module, query, key, value, mask, kwargs)
-
-
-def _sdpa() -> Callable[..., tuple[Tensor, Tensor | None]]:
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    return sdpa_attention_forward
 
 
 def _dense(

@@ -68,13 +68,13 @@ class Session:
     def buffer(self, site: Site) -> Buffer:
         """The records of a site in the current run."""
         run = self.flow().run
-        assert run is not None  # noqa: S101 - records are made inside a forward only
+        assert run is not None
         return run.buffers.setdefault(site, Buffer())
 
     def row_index(self, places: Places) -> Tensor:
         """Which rows of a call this session keeps, counted within the call."""
         run = self.flow().run
-        assert run is not None  # noqa: S101
+        assert run is not None
         wanted = [row if row >= 0 else run.prompt + row for row in self.want.rows or ()]
         at = torch.tensor(wanted, dtype=torch.long, device=places.positions.device)
         return torch.isin(places.positions, at).nonzero()[:, 0]

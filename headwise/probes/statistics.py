@@ -10,7 +10,6 @@ from torch import Tensor
 
 from headwise.layout import ROLES
 
-
 ROW_FIELDS = ("entropy", "maximum", "lse", "distance")
 
 
@@ -58,7 +57,12 @@ class Statistics:
 
 
 def counts(
-    seen_by: Bool[Tensor, "batch_or_1 query key"] | None, rows: int, keys: int, places: Places, *, causal: bool = False
+    seen_by: Bool[Tensor, "batch_or_1 query key"] | None,
+    rows: int,
+    keys: int,
+    places: Places,
+    *,
+    causal: bool = False,
 ) -> tuple[Float[Tensor, "rows_batch query"], Float[Tensor, "keys_batch key"]]:
     """How many real keys each row may see, and how many real rows may see each key.
 
@@ -69,7 +73,9 @@ def counts(
         if causal:
             index = torch.arange(rows, device=device, dtype=torch.float32)
             return (index + 1)[None], (rows - index)[None]
-        return torch.full((1, rows), float(keys), device=device), torch.full((1, keys), float(rows), device=device)
+        return torch.full((1, rows), float(keys), device=device), torch.full(
+            (1, keys), float(rows), device=device
+        )
     if seen_by is None:
         seen_by = torch.ones(1, rows, keys, dtype=torch.bool, device=device)
         if causal:

@@ -78,7 +78,7 @@ def attend(
     complete (keys after the last row are exact zeros), and the edited rows are used and counted.
     """
     tiles = _Tiles(call, whole=edit is not None)
-    folded, groups, rows, keys = tiles.folded, tiles.groups, tiles.rows, tiles.keys
+    folded, groups, rows = tiles.folded, tiles.groups, tiles.rows
     width = tiles.value.shape[-1]
     z = torch.empty(folded, groups, rows, width, dtype=tiles.dtype, device=call.query.device)
     gather = None if places is None else _Gather(tiles, places)
@@ -119,9 +119,7 @@ def _attend_heads(tiles: _Tiles, heads: slice, z: Tensor, gather: _Gather | None
             gather.add(heads, block, span, scores, pattern, out, edited)
 
 
-def _masked(
-    tiles: _Tiles, scores: Tensor, heads: slice, block: slice, span: slice, future: Tensor
-) -> Tensor:
+def _masked(tiles: _Tiles, scores: Tensor, heads: slice, block: slice, span: slice, future: Tensor) -> Tensor:
     call = tiles.call
     if call.softcap is not None:
         scores.div_(call.softcap).tanh_().mul_(call.softcap)
@@ -163,7 +161,9 @@ def _edited(
             tiles.batch, tiles.heads, rows, tiles.keys
         )
         wide[..., : span.stop].copy_(given)
-        if rows < tiles.block:  # the last tile has other strides: what lies behind its keys was written before
+        if (
+            rows < tiles.block
+        ):  # the last tile has other strides: what lies behind its keys was written before
             wide[..., span.stop :].zero_()
         given = wide
     elif span.stop - span.start < tiles.keys:
@@ -214,7 +214,9 @@ class _Gather:
         call, device = tiles.call, tiles.query.device
         self.linear = call.causal and not places.cross
         shape = (tiles.folded, tiles.groups, tiles.rows)
-        self.row = {name: torch.empty(shape, device=device) for name in ("entropy", "maximum", "lse", "distance")}
+        self.row = {
+            name: torch.empty(shape, device=device) for name in ("entropy", "maximum", "lse", "distance")
+        }
         self.mass = torch.empty(*shape, len(places.roles), device=device)
         self.received = torch.zeros(tiles.folded, tiles.groups, tiles.keys, device=device)
         classes = places.classes.to(device).float()
@@ -243,7 +245,14 @@ class _Gather:
         return wide
 
     def add(
-        self, heads: slice, block: slice, span: slice, scores: Tensor, pattern: Tensor, out: Tensor, edited: bool
+        self,
+        heads: slice,
+        block: slice,
+        span: slice,
+        scores: Tensor,
+        pattern: Tensor,
+        out: Tensor,
+        edited: bool,
     ) -> None:
         """Folds one tile into the sums."""
         top = pattern.amax(-1)

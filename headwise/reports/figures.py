@@ -35,6 +35,7 @@ def head_map(panel: Panel, metric: Metric) -> dict[str, Any]:
     heads = max((len(row) for row in panel.cells), default=0)
     gap = 1 if max(heads, len(panel.layers)) <= 48 else 0
     last = len(COLOURS) - 1
+    across = panel.across.split()[0]
     shown = ".1%" if metric.form == "share" else ".3~g"
     heat = {
         "type": "heatmap",
@@ -47,7 +48,7 @@ def head_map(panel: Panel, metric: Metric) -> dict[str, Any]:
         "xgap": gap,
         "ygap": gap,
         "hoverongaps": False,
-        "hovertemplate": f"layer %{{y}}, {panel.across.split()[0]} %{{x}}<br><b>%{{z:{shown}}}</b><extra></extra>",
+        "hovertemplate": f"layer %{{y}}, {across} %{{x}}<br><b>%{{z:{shown}}}</b><extra></extra>",
     }
     height = min(max(MARGIN_PIXELS + ROW_PIXELS * len(panel.layers), LOWEST_MAP), HIGHEST_MAP)
     layout = {

@@ -1,0 +1,67 @@
+"""The softmax fallback: one pattern of a module that computes attention outside the interface."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from headwise.errors import FixError
+from headwise.probes.plan import Plan, active_edits, apply_edits, context
+from headwise.probes.statistics import Places, counts, from_pattern
+from headwise.probes.streaming import check_edit
+
+
+def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
+    """Records a pattern (batch, head, query, key) at hand, and returns the one to use.
+
+    Queries, keys, values and outputs are out of reach here. Scaling a head's outputs is scaling its pattern, since z
+    is linear in it.
+    """
+    flow, site = plan.leader.flow(), plan.site
+    filled = flow.filled(site.stack, site.kind, *pattern.shape[2:])
+    whole, scores = pattern, scores.reshape(pattern.shape)[..., :filled]
+    pattern = pattern[..., :filled]
+    places = flow.shaped(site.stack, site.kind, len(pattern), *pattern.shape[2:], pattern.device)
+    lowest = torch.finfo(scores.dtype).min / 64  # some models scale after masking
+    seen_by = (scores.detach() > lowest).any(1)
+    new = _edited(plan, pattern, places, seen_by)
+    lse = torch.logsumexp(scores.detach().float(), -1) if plan.stats and new is pattern else None
+    for session in plan.watch:
+        want, buffer = session.want, session.buffer(site)
+        if want.stats:
+            count = counts(seen_by, *pattern.shape[2:], places)
+            buffer.add_statistics(from_pattern(new, places, count, lse=lse))
+        if want.maps:
+            session.charge(site, new)
+            if want.gradients and new.requires_grad:
+                new.retain_grad()
+            buffer.add_rows("maps", new if want.gradients else new.detach(), places)
+        elif want.rows is not None and len(index := session.row_index(places)):
+            buffer.add_rows("maps", new.detach()[:, :, index], places, index=index)
+    if new is pattern:
+        return whole
+    return torch.nn.functional.pad(new, (0, whole.shape[-1] - filled))
+
+
+def _edited(plan: Plan, pattern: Tensor, places: Places, seen_by: Tensor) -> Tensor:
+    batch, heads, rows, _ = pattern.shape
+    new = apply_edits(plan, active_edits(plan, batch, places), pattern, places)
+    if new is not pattern:
+        blind = ~seen_by.any(-1, keepdim=True)
+        check_edit(new, pattern, outside=(~seen_by & ~blind)[:, None], positions=slice(0, None))
+    for fix, session in plan.scale:
+        if not getattr(fix, "linear", False):
+            raise _out_of_reach(plan, "head outputs")
+        ones = torch.ones(batch, rows, heads, 1, dtype=new.dtype, device=new.device)
+        new = new * fix.scale(ones, plan.site, context(session, places)).transpose(1, 2)
+    if plan.project:
+        raise _out_of_reach(plan, "queries, keys and values")
+    return new
+
+
+def _out_of_reach(plan: Plan, what: str) -> FixError:
+    return FixError(
+        f"The {what} of this model cannot be replaced.",
+        evidence=f"{plan.site.module} computes attention outside the transformers interface",
+        remedy="Replace its pattern or its residual instead.",
+    )

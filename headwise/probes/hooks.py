@@ -1,0 +1,55 @@
+"""The hooks of a hub. In a copy of the model, or one read back from a file, they do nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from headwise.probes.sites import AttentionModule
+
+if TYPE_CHECKING:
+    from headwise.probes.hub import Hub
+
+
+class _Hook:
+    def __reduce__(self) -> tuple[Any, tuple]:
+        return (_Nothing, ())
+
+
+class Enter(_Hook):
+    """A forward of the model, or of a part of it, begins."""
+
+    def __init__(self, hub: Hub, primary: str) -> None:
+        self.hub, self.primary = hub, primary
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Before the forward."""
+        self.hub.enter(module, self.primary, args, kwargs)
+
+
+class Leave(_Hook):
+    """A forward has ended, or failed."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
+        """After the forward; `output` is None when it failed."""
+        self.hub.leave(output)
+
+
+class EnterBlock(_Hook):
+    """The residual enters a layer."""
+
+    def __init__(self, hub: Hub, entry: AttentionModule) -> None:
+        self.hub, self.entry = hub, entry
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Before the layer; returns other arguments when a fix changes the residual."""
+        return self.hub.stream(self.entry, args, kwargs)
+
+
+class _Nothing:
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        return None

@@ -1,0 +1,144 @@
+"""What is to be done at a site, and the steps of the fixes that do it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.errors import FixError
+from headwise.probes.arguments import Call
+from headwise.probes.context import Context
+from headwise.probes.sites import Site
+from headwise.probes.statistics import Places, Statistics
+from headwise.probes.streaming import check_edit
+
+if TYPE_CHECKING:
+    from headwise.probes.session import Session
+
+Edits = Sequence[tuple[Any, "Session"]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who acts on a site, and who watches it."""
+
+    site: Site
+    project: Edits = ()
+    edit: Edits = ()
+    scale: Edits = ()
+    watch: tuple[Session, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.project or self.edit or self.scale or self.watch)
+
+    @cached_property
+    def leader(self) -> Session:
+        """A session whose flow tells where rows and keys are; all of them agree."""
+        return (*self.watch, *(session for _, session in (*self.edit, *self.scale, *self.project)))[0]
+
+    @cached_property
+    def stats(self) -> bool:
+        """True when someone wants statistics."""
+        return any(session.want.stats for session in self.watch)
+
+    @cached_property
+    def maps(self) -> bool:
+        """True when someone wants whole patterns."""
+        return any(session.want.maps for session in self.watch)
+
+    @cached_property
+    def rows(self) -> bool:
+        """True when someone wants some rows of the pattern."""
+        return any(session.want.rows is not None for session in self.watch)
+
+    @cached_property
+    def gradients(self) -> bool:
+        """True when someone wants the autograd graph."""
+        return any(session.want.gradients for session in self.watch)
+
+
+@dataclass
+class Outcome:
+    """What one call gave."""
+
+    z: Tensor
+    pattern: Tensor | None = None
+    lse: Tensor | None = None
+    statistics: tuple[Statistics, ...] = ()
+    rows: tuple[tuple[Tensor, Tensor], ...] | None = None
+    """Chosen rows of an edited pattern, each with its index within the call."""
+
+
+def context(session: Session, places: Places, block: slice = slice(None)) -> Context:
+    """What a fix of a session is told about the rows in hand."""
+    valid, residual = places.query_valid, session.entering
+    return Context(
+        positions=places.positions[block],
+        run=session.flow().current,
+        query_valid=None if valid is None else valid[:, block],
+        residual=None if residual is None else residual[:, block],
+    )
+
+
+def active_edits(plan: Plan, batch: int, places: Places) -> list[tuple[Any, Session]]:
+    """Edits that have rows in this call."""
+    return [
+        (fix, session)
+        for fix, session in plan.edit
+        if not hasattr(fix, "rows")
+        or bool(torch.isin(places.positions, fix.rows(context(session, places), batch)).any())
+    ]
+
+
+def edited_rows(edits: Edits, batch: int, places: Places) -> Tensor:
+    """The rows of a call that its edits ask for, counted within the call."""
+    asked = [fix.rows(context(session, places), batch) for fix, session in edits]
+    return torch.isin(places.positions, torch.cat(asked)).nonzero()[:, 0]
+
+
+def apply_edits(
+    plan: Plan, edits: Edits, pattern: Tensor, places: Places, block: slice | None = None
+) -> Tensor:
+    """Every edit in order, on rows of a call; the very tensor that was given when nothing changed.
+
+    Keys are shown by absolute position. An edit that works in place acts like one that copies: outside tiles, whose
+    `block` is given and whose pattern is a working copy, it is shown a tensor of its own.
+    """
+    start, given = places.key_start, pattern
+    for fix, session in edits:
+        shown = torch.nn.functional.pad(given, (start, 0)) if start else given
+        shown = shown.clone() if shown is pattern and block is None else shown
+        version = shown._version
+        new = fix.edit(shown, plan.site, context(session, places, block or slice(None)))
+        if new is shown and shown._version == version:
+            continue
+        check_edit(new, shown, outside=None, positions=slice(0, 0))
+        given = new[..., start:].to(pattern.dtype)
+    return given
+
+
+def project(plan: Plan, call: Call, places: Places) -> Call:
+    """The call with queries, keys and values as the fixes want them."""
+    q, k, v = call.query, call.key, call.value
+    for fix, session in plan.project:
+        q, k, v = fix.project(q, k, v, plan.site, context(session, places))
+    return replace(call, query=q, key=k, value=v)
+
+
+def scale(plan: Plan, z: Tensor, places: Places) -> Tensor:
+    """Head outputs as the fixes want them."""
+    for fix, session in plan.scale:
+        new = fix.scale(z, plan.site, context(session, places))
+        if new.shape != z.shape:
+            raise FixError(
+                "A fix returned head outputs of the wrong shape.",
+                evidence=f"got {tuple(new.shape)}, expected {tuple(z.shape)}",
+                remedy="`scale` must return (batch, query, head, width) as it received it.",
+            )
+        z = new
+    return z

@@ -1,0 +1,89 @@
+"""Writes what a call gave into the records of those who watch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from headwise.probes import dense, streaming
+from headwise.probes.arguments import Call, visible_keys
+from headwise.probes.plan import Outcome, Plan
+from headwise.probes.recording import Buffer
+from headwise.probes.sites import Site
+from headwise.probes.statistics import Places, Statistics, counts, from_pattern
+
+if TYPE_CHECKING:
+    from headwise.probes.session import Session
+
+
+def record(plan: Plan, call: Call, places: Places, outcome: Outcome) -> None:
+    """Keeps for every watching session what it wants of a call."""
+    for session in plan.watch:
+        _record(session, plan.site, call, places, outcome)
+
+
+def statistics(
+    plan: Plan, call: Call, places: Places, outcome: Outcome, loose: int
+) -> tuple[Statistics, ...]:
+    """Statistics beside a kernel that does not give them; the last `loose` rows one by one."""
+    flow, rows = plan.leader.flow(), call.query.shape[2]
+    with torch.no_grad():
+        if outcome.pattern is None and not loose:
+            return (streaming.attend(call.detach(), places, count=flow.counts(call, places))[1],)
+        if not loose:
+            return (from_pattern(outcome.pattern, places, flow.counts(call, places), lse=outcome.lse),)
+        found = []
+        for first, last in ((0, rows - loose), *((row, row + 1) for row in range(rows - loose, rows))):
+            if last > first:
+                index = torch.arange(first, last, device=call.query.device)
+                part, here = call.detach().rows(index), places.rows(index)
+                count = counts(visible_keys(part), last - first, call.key.shape[2], here)
+                if outcome.pattern is not None:
+                    lse = None if outcome.lse is None else outcome.lse[:, :, index]
+                    found.append(from_pattern(outcome.pattern[:, :, index], here, count, lse=lse))
+                else:
+                    found.append(streaming.attend(part, here, count=count)[1])
+    return tuple(found)
+
+
+def _record(session: Session, site: Site, call: Call, places: Places, outcome: Outcome) -> None:
+    want, buffer = session.want, session.buffer(site)
+    if want.stats:
+        for found in outcome.statistics:
+            buffer.add_statistics(found)
+    if want.heads:
+        buffer.add_rows("z", outcome.z.detach(), places)
+    if want.qkv:
+        buffer.add_rows("q", call.query.detach().clone(), places)
+        buffer.set("k", call.key.detach().clone())
+        buffer.set("v", call.value.detach().clone())
+    if want.maps and outcome.pattern is not None:
+        session.charge(site, outcome.pattern)
+        pattern = outcome.pattern if want.gradients else outcome.pattern.detach()
+        buffer.add_rows("maps", pattern, places)
+    elif want.rows is not None:
+        _record_rows(session, buffer, call, places, outcome)
+
+
+def _record_rows(session: Session, buffer: Buffer, call: Call, places: Places, outcome: Outcome) -> None:
+    index = session.row_index(places)
+    if outcome.rows is not None:
+        for inside, rows in outcome.rows:
+            mine = torch.isin(inside, index)
+            if mine.any():
+                buffer.add_rows("maps", rows[:, :, mine], places, index=inside[mine])
+    elif len(index):
+        if outcome.pattern is not None:
+            rows = outcome.pattern.detach()[:, :, index]
+        else:
+            with torch.no_grad():
+                rows, _ = dense.pattern(call.detach().rows(index))
+        buffer.add_rows("maps", rows, places, index=index)
+
+
+def wanted_rows(plan: Plan, places: Places) -> Tensor | None:
+    """Rows of a call whose pattern someone keeps, counted within the call."""
+    wanted = [session.row_index(places) for session in plan.watch if session.want.rows is not None]
+    return torch.cat(wanted).unique() if wanted else None

@@ -1,0 +1,159 @@
+"""One run of a model: a prompt and everything that is decoded from it."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
+
+PADDING = ROLES.index("padding")
+
+
+class Run:
+    """One prompt and everything decoded from it: the tokens so far, and what was recorded about them."""
+
+    def __init__(self, language: str, layout: TokenLayout) -> None:
+        self.language = language
+        self.axes: dict[str, Axis] = dict(layout.axes)
+        self.prompt = 0
+        """Positions of the first call, and of what was cached before it."""
+        self.length = 0
+        """Positions so far, those of the call under way included."""
+        self.past = 0
+        """Position of the first row of the call under way."""
+        self.drafts = 0
+        """How many of the call's last rows are drafts, which may be rolled back."""
+        self.ids: Tensor | None = None
+        self.stacks: set[str] = set()
+        self.buffers: dict[Any, Any] = {}
+        self._cache: weakref.ref | None = None
+        self._order: Tensor | None = None
+        self._pending: list[tuple[Tensor, Tensor | None]] = []
+        self._padded = False
+        self._finished: Tensor | None = None
+
+    @property
+    def cached(self) -> bool:
+        """True once the run has a key-value cache."""
+        return self._cache is not None
+
+    @property
+    def alive(self) -> bool:
+        """True while its key-value cache exists."""
+        return self._cache is not None and self._cache() is not None
+
+    def owns(self, cache: object) -> bool:
+        """True when `cache` is the key-value cache of this run."""
+        return self._cache is not None and self._cache() is cache
+
+    def adopt(self, cache: object) -> None:
+        """Makes `cache` the key-value cache of this run."""
+        self._cache = weakref.ref(cache)
+
+    def append(self, ids: Tensor | None, padding: Tensor | None, ends: frozenset[int]) -> None:
+        """Adds the token ids of a continuing call; an example that fed an end token has ended."""
+        if ids is None:
+            return
+        if ids.shape[0] > 1 and ids.shape[1] == 1 and ends:
+            ended = torch.zeros_like(ids, dtype=torch.bool)
+            for end in ends:
+                ended |= ids == end
+            if self._finished is not None and len(self._finished) == len(ended):
+                ended |= self._finished
+            self._finished = ended
+            padding = ended if padding is None else padding | ended
+        self._padded = self._padded or (padding is not None and bool(padding.any()))
+        self._pending.append((ids.detach().clone(), padding))
+
+    @property
+    def padded(self) -> bool:
+        """True when a position of the language stack may be padding."""
+        axis = self.axes.get(self.language)
+        return self._padded or (axis is not None and not bool(axis.valid.all()))
+
+    def layout(self) -> TokenLayout:
+        """What every position so far is."""
+        self._flush()
+        return TokenLayout(dict(self.axes))
+
+    def axis(self, stack: str, examples: int, positions: int) -> Axis:
+        """The axis of a stack; a generic one where the inputs did not tell, or tell another size."""
+        self._flush()
+        axis = self.axes.get(stack)
+        if axis is not None and axis.roles.shape[1] >= positions:
+            known = axis.roles.shape[0]
+            if known == examples:
+                return axis
+            if examples % known == 0:  # beams: the copies of an example stand side by side
+                return self._several(stack, axis, examples // known)
+        sound = axis is not None and bool((axis.roles == ROLES.index("audio")).any())
+        self.axes[stack] = generic_axis(stack, examples, positions, sound=sound)
+        return self.axes[stack]
+
+    def _several(self, stack: str, axis: Axis, times: int) -> Axis:
+        wide = _repeat(axis, times)
+        if stack == self.language:
+            self.axes[stack] = wide
+        return wide
+
+    def reorder(self, index: Tensor) -> None:
+        """Follows a beam search: example b continues what example `index[b]` was.
+
+        Takes effect with the next call: the order in which a search leaves its beams behind means nothing.
+        """
+        self._order = index if self._order is None else self._order[index]
+
+    def settle(self) -> None:
+        """Puts examples in the order that the call under way has them."""
+        index, self._order = self._order, None
+        if index is None:
+            return
+        self._flush()
+        axis = self.axes.get(self.language)
+        cpu = index.cpu()
+        if axis is not None and len(axis.roles) == len(cpu):
+            ids = None if axis.ids is None else axis.ids[cpu]
+            self.axes[self.language] = replace(axis, roles=axis.roles[cpu], ids=ids, tokens=None)
+        if self._finished is not None and len(self._finished) == len(index):
+            self._finished = self._finished[index]
+        for buffer in self.buffers.values():
+            buffer.reorder(index)
+
+    def truncate(self, length: int) -> None:
+        """Forgets positions from `length` on: a call begins there again."""
+        self._flush()
+        axis = self.axes.get(self.language)
+        if axis is not None and axis.roles.shape[1] > length:
+            ids = None if axis.ids is None else axis.ids[:, :length]
+            images = tuple(span for span in axis.images if span.start < length)
+            self.axes[self.language] = replace(
+                axis, roles=axis.roles[:, :length], ids=ids, images=images, tokens=None
+            )
+        self.length = min(self.length, length)
+        for site, buffer in self.buffers.items():
+            if site.stack == self.language:
+                buffer.truncate(length)
+
+    def _flush(self) -> None:
+        for ids, padding in self._pending:
+            axis = self.axes.get(self.language)
+            if axis is None:
+                continue
+            if len(axis.roles) != len(ids) and len(ids) % len(axis.roles) == 0:
+                axis = _repeat(axis, len(ids) // len(axis.roles))
+            if len(axis.roles) == len(ids):
+                self.axes[self.language] = extend(axis, ids, padding)
+        self._pending.clear()
+
+
+def _repeat(axis: Axis, times: int) -> Axis:
+    ids = None if axis.ids is None else axis.ids.repeat_interleave(times, 0)
+    images = tuple(
+        replace(span, example=span.example * times + k) for span in axis.images for k in range(times)
+    )
+    return replace(axis, roles=axis.roles.repeat_interleave(times, 0), ids=ids, images=images, tokens=None)
