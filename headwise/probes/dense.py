@@ -22,8 +22,9 @@ def pattern(call: Call) -> tuple[Float[Tensor, "batch head query key"], Float[Te
         scores = scores + call.bias
     scores = apply_mask(scores, call)
     if call.sinks is None:
-        p = torch.softmax(scores, dim=-1, dtype=torch.float32).to(call.query.dtype)
-        return p, torch.logsumexp(scores.detach().float(), dim=-1)
+        wide = torch.promote_types(scores.dtype, torch.float32)
+        p = torch.softmax(scores, dim=-1, dtype=wide).to(call.query.dtype)
+        return p, torch.logsumexp(scores.detach().to(wide), dim=-1)
     extra = call.sinks.to(scores.dtype).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
     scores = torch.cat([scores, extra], dim=-1)
     lse = torch.logsumexp(scores.detach().float(), dim=-1)
@@ -51,9 +52,10 @@ def decode_row(
         scores = torch.tanh(scores / call.softcap) * call.softcap
     if call.bias is not None:
         scores = scores + call.bias
-    scores = apply_mask(scores, call).float()
+    scores = apply_mask(scores, call)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if call.sinks is not None:
-        total = torch.logaddexp(torch.logsumexp(scores, dim=-1), call.sinks.float().view(1, -1, 1))
+        total = torch.logaddexp(torch.logsumexp(scores, dim=-1), call.sinks.to(scores.dtype).view(1, -1, 1))
         return torch.exp(scores - total[..., None]).to(call.query.dtype), total
     p = torch.softmax(scores, dim=-1)
     total = scores.amax(-1) - p.amax(-1).log() if lse else None

@@ -41,7 +41,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Statistics of one call. Shapes (batch, head, query), (batch, head, key) and so on; float32."""
+    """Statistics of one call. Shapes (batch, head, query), (batch, head, key) and so on; float32 or wider."""
 
     positions: Int[Tensor, " query"]
     entropy: Float[Tensor, "batch head query"]
@@ -125,21 +125,21 @@ def from_pattern(
     lse: Float[Tensor, "batch head query"] | None = None,
 ) -> Statistics:
     """The statistics of a pattern that is at hand; `lse` is NaN where it is not known."""
-    p = probabilities.detach().float()
+    p = probabilities.detach().to(torch.promote_types(probabilities.dtype, torch.float32))
     if places.key_valid is not None:
         p = p.masked_fill(~places.key_valid[:, None, None], 0.0)
     keys = torch.arange(places.key_start, places.key_start + p.shape[-1], device=p.device)
-    apart = (places.positions[:, None] - keys).abs().float()
-    weights = torch.ones(1, p.shape[2], device=p.device)
+    apart = (places.positions[:, None] - keys).abs().to(p.dtype)
+    weights = torch.ones(1, p.shape[2], dtype=p.dtype, device=p.device)
     if places.query_valid is not None:
-        weights = places.query_valid.float()
+        weights = places.query_valid.to(p.dtype)
     row = {
         "entropy": torch.special.entr(p).sum(-1),
         "maximum": p.amax(-1),
-        "lse": torch.full_like(p[..., 0], torch.nan) if lse is None else lse.float().clone(),
+        "lse": torch.full_like(p[..., 0], torch.nan) if lse is None else lse.to(p.dtype, copy=True),
         "distance": torch.linalg.vecdot(p, apart),
     }
-    mass = torch.matmul(p, places.classes[:, None])
+    mass = torch.matmul(p, places.classes[:, None].to(p.dtype))
     received = torch.einsum("bq,bhqk->bhk", weights.expand(p.shape[0], -1), p)
     return finish(row, mass, received, places, count)
 

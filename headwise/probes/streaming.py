@@ -17,6 +17,8 @@ Edit = Callable[[Tensor, slice], Tensor]
 
 _TILE = 512 * 1024
 """Elements of one tile of scores: 2 MB in float32, so that a tile stays in a core's second-level cache."""
+_GRANULE = 256
+"""Keys to which tiles in half precision are rounded up: every new width costs a compiled kernel and its memory."""
 
 
 class _Tiles:
@@ -28,6 +30,9 @@ class _Tiles:
         kv_heads = call.key.shape[1]
         self.groups, self.folded, self.heads, self.kv_heads = call.groups, batch * kv_heads, heads, kv_heads
         self.dtype = call.query.dtype
+        self.wide = torch.promote_types(self.dtype, torch.float32)
+        """The dtype of patterns and sums."""
+        self.granule = 1 if self.wide == self.dtype else _GRANULE
         self.hidden = max(-1e30, torch.finfo(self.dtype).min)
         """Score of a key that a row may not see; finite, so that a row that sees nothing stays finite."""
         if whole:
@@ -45,7 +50,7 @@ class _Tiles:
     def span(self, start: int, stop: int) -> tuple[int, int]:
         """First and last+1 key that any row of a block may see."""
         if self.call.causal:
-            return 0, stop
+            return 0, min(self.keys, -(-stop // self.granule) * self.granule)
         mask = self.call.mask
         if mask is None or mask.dtype != torch.bool or mask.shape[2] == 1:
             return 0, self.keys
@@ -93,30 +98,33 @@ def _attend_heads(tiles: _Tiles, heads: slice, z: Tensor, gather: _Gather | None
     call, groups, folded = tiles.call, tiles.groups, heads.stop - heads.start
     query = tiles.query[heads] * call.scaling
     key = tiles.key[heads].transpose(1, 2)
-    value = tiles.value[heads] if gather is None else gather.values(tiles.value[heads], heads)
-    size = folded * groups * min(tiles.block, tiles.rows) * tiles.keys
-    scores_buffer = torch.empty(size, dtype=tiles.dtype, device=query.device)
-    pattern_buffer = torch.empty(size, dtype=torch.float32, device=query.device)
-    full = torch.zeros(size, device=query.device) if edit is not None and call.causal else None
-    future = torch.ones(tiles.block, tiles.block, dtype=torch.bool, device=query.device).triu(1)
+    value = tiles.value[heads]
+    height = min(tiles.block, tiles.rows)
+    size, device = folded * groups * height * tiles.keys, query.device
+    raw_buffer = torch.empty(size, dtype=tiles.dtype, device=device)
+    buffer = raw_buffer if tiles.dtype == tiles.wide else torch.empty(size, dtype=tiles.wide, device=device)
+    pattern_buffer = torch.empty(size, dtype=tiles.wide, device=device)
+    full = torch.zeros(size, dtype=tiles.wide, device=device) if edit is not None and call.causal else None
+    future = torch.ones(height, height + tiles.granule, dtype=torch.bool, device=device).triu(1)
     for start in range(0, tiles.rows, tiles.block):
         stop = min(start + tiles.block, tiles.rows)
         low, high = tiles.span(start, stop)
         block, span = slice(start, stop), slice(low, high)
         shape = (folded, groups, stop - start, high - low)
         flat = (folded, groups * (stop - start), high - low)
-        scores = scores_buffer[: folded * flat[1] * flat[2]].view(flat)
-        torch.bmm(query[:, :, block].reshape(folded, flat[1], -1), key[:, :, span], out=scores)
+        count = folded * flat[1] * flat[2]
+        raw = raw_buffer[:count].view(flat)
+        torch.bmm(query[:, :, block].reshape(folded, flat[1], -1), key[:, :, span], out=raw)
+        scores = raw if buffer is raw_buffer else buffer[:count].view(flat).copy_(raw)
         scores = _masked(tiles, scores.view(shape), heads, block, span, future)
-        pattern = _softmax(tiles, scores, heads, pattern_buffer)
+        pattern = _softmax(tiles, scores, heads, pattern_buffer[:count])
         edited = False
         if edit is not None:
             pattern, edited = _edited(tiles, pattern, scores, edit, block, span, full)
         out = torch.bmm(pattern.view(flat).to(tiles.dtype), value[:, span])
-        out = out.view(*shape[:3], -1)
-        z[heads, :, block] = out[..., : z.shape[-1]]
+        z[heads, :, block] = out.view(*shape[:3], -1)
         if gather is not None:
-            gather.add(heads, block, span, scores, pattern, out, edited)
+            gather.add(heads, block, span, scores, pattern, edited)
 
 
 def _masked(tiles: _Tiles, scores: Tensor, heads: slice, block: slice, span: slice, future: Tensor) -> Tensor:
@@ -126,8 +134,8 @@ def _masked(tiles: _Tiles, scores: Tensor, heads: slice, block: slice, span: sli
     if call.bias is not None:
         scores.add_(tiles.part(call.bias, heads, block, span))
     if call.causal:
-        rows = scores.shape[2]
-        scores[..., scores.shape[3] - rows :].masked_fill_(future[:rows, :rows], tiles.hidden)
+        beside = scores[..., block.start :]
+        beside.masked_fill_(future[: beside.shape[2], : beside.shape[3]], tiles.hidden)
     elif call.mask is not None:
         mask = tiles.part(call.mask, heads, block, span)
         if mask.dtype == torch.bool:
@@ -138,14 +146,12 @@ def _masked(tiles: _Tiles, scores: Tensor, heads: slice, block: slice, span: sli
 
 
 def _softmax(tiles: _Tiles, scores: Tensor, heads: slice, buffer: Tensor) -> Tensor:
-    pattern = buffer[: scores.numel()].view(scores.shape)
+    pattern = buffer.view(scores.shape)
     if tiles.call.sinks is None:
-        if scores.dtype == torch.float32:
-            return torch._softmax(scores, -1, False, out=pattern)
-        return torch.softmax(scores, -1, dtype=torch.float32)
-    sinks = tiles.call.sinks.float().view(1, tiles.kv_heads, tiles.groups, 1, 1)
+        return torch._softmax(scores, -1, False, out=pattern)
+    sinks = tiles.call.sinks.to(tiles.wide).view(1, tiles.kv_heads, tiles.groups, 1, 1)
     sinks = sinks.expand(tiles.batch, -1, -1, -1, -1).reshape(tiles.folded, tiles.groups, 1, 1)[heads]
-    top = torch.maximum(scores.amax(-1, keepdim=True).float(), sinks)
+    top = torch.maximum(scores.amax(-1, keepdim=True), sinks)
     torch.exp(torch.sub(scores, top, out=pattern), out=pattern)
     return pattern.div_(pattern.sum(-1, keepdim=True) + torch.exp(sinks - top))
 
@@ -205,105 +211,86 @@ def check_edit(new: Tensor, old: Tensor, *, outside: Tensor | None, positions: s
 class _Gather:
     """Collects the statistics of tiles.
 
-    The position of a key and its role ride as extra columns of the values, so that one product gives outputs, mean
-    position and mass per role; row entropy is lse - sum(p * s); received mass is a one-row product.
+    Row entropy is lse - sum(p * s); received mass is a one-row product; mean position and mass per role are products
+    with a few columns, where the last role is what remains of the row.
     """
 
     def __init__(self, tiles: _Tiles, places: Places) -> None:
         self.tiles, self.places = tiles, places
-        call, device = tiles.call, tiles.query.device
-        self.linear = call.causal and not places.cross
+        call, device, wide = tiles.call, tiles.query.device, tiles.wide
         shape = (tiles.folded, tiles.groups, tiles.rows)
-        self.row = {
-            name: torch.empty(shape, device=device) for name in ("entropy", "maximum", "lse", "distance")
-        }
-        self.mass = torch.empty(*shape, len(places.roles), device=device)
-        self.received = torch.zeros(tiles.folded, tiles.groups, tiles.keys, device=device)
-        classes = places.classes.to(device).float()
+        names = ("entropy", "maximum", "lse", "distance")
+        self.row = {name: torch.empty(shape, dtype=wide, device=device) for name in names}
+        self.mass = torch.empty(*shape, len(places.roles), dtype=wide, device=device)
+        self.received = torch.zeros(tiles.folded, tiles.groups, tiles.keys, dtype=wide, device=device)
+        self.linear = call.causal and not places.cross
+        self.index = torch.arange(tiles.keys, device=device)
+        classes = places.classes.to(device, wide)
         if places.key_valid is not None:
             classes = classes * places.key_valid[..., None]
+        columns = [classes[..., :-1]]
         if self.linear:
-            place = torch.arange(tiles.keys, device=device) / tiles.keys
-            classes = torch.cat([classes, place[None, :, None].expand(classes.shape[0], -1, -1)], -1)
-        self.columns = classes
-        self.weights = torch.ones(1, tiles.rows, device=device)
+            columns.append((self.index / tiles.keys).to(wide)[None, :, None].expand(len(classes), -1, -1))
+        self.columns = torch.cat(columns, -1).transpose(1, 2).contiguous()
+        """(example or 1, column, key)."""
+        self.weights = torch.ones(1, 1, tiles.rows, dtype=wide, device=device)
         if places.query_valid is not None:
-            self.weights = places.query_valid.float()
-        self.apart = None
-        if not self.linear and not places.cross:
-            self.index = torch.arange(tiles.keys, device=device) + places.key_start
-        self.fused = tiles.dtype == torch.float32
-
-    def values(self, value: Tensor, heads: slice) -> Tensor:
-        """Values with the extra columns behind them, padded to a multiple of 16."""
-        if not self.fused:
-            return value
-        width, extra = value.shape[-1], self.columns.shape[-1]
-        wide = value.new_zeros(*value.shape[:-1], width + extra + (-(width + extra)) % 16)
-        wide[..., :width] = value
-        wide[..., width : width + extra] = self._per_head(self.columns, heads)
-        return wide
+            self.weights = places.query_valid.to(wide)[:, None]
 
     def add(
-        self,
-        heads: slice,
-        block: slice,
-        span: slice,
-        scores: Tensor,
-        pattern: Tensor,
-        out: Tensor,
-        edited: bool,
+        self, heads: slice, block: slice, span: slice, scores: Tensor, pattern: Tensor, edited: bool
     ) -> None:
         """Folds one tile into the sums."""
+        folded, groups, rows, keys = pattern.shape
         top = pattern.amax(-1)
+        total = pattern.sum(-1) if edited or self.tiles.call.sinks is not None else 1.0
         if edited:
             self.row["lse"][heads, :, block] = torch.nan
             self.row["entropy"][heads, :, block] = torch.special.entr(pattern).sum(-1)
         else:
-            wide = scores.float()
-            lse = wide.amax(-1) - top.log()
+            lse = scores.amax(-1) - top.log()
             self.row["lse"][heads, :, block] = lse
-            self.row["entropy"][heads, :, block] = self._entropy(lse, pattern, wide)
+            self.row["entropy"][heads, :, block] = lse * total - torch.linalg.vecdot(pattern, scores)
         self.row["maximum"][heads, :, block] = top
-        folded, groups, rows, keys = pattern.shape
-        weights = self._per_head(self.weights[:, block, None], heads).transpose(1, 2)
+        weights = self._per_head(self.weights[..., block], heads)
         weights = weights[:, None].expand(folded, groups, 1, rows).reshape(-1, 1, rows)
         received = torch.bmm(weights, pattern.view(-1, rows, keys))
         self.received[heads, :, span] += received.view(folded, groups, keys)
-        width = self.tiles.value.shape[-1]
-        if self.fused:
-            sums = out[..., width : width + self.columns.shape[-1]]
-        else:
-            sums = torch.matmul(pattern, self._per_head(self.columns, heads)[:, None, span])
-        roles = len(self.places.roles)
-        self.mass[heads, :, block] = sums[..., :roles]
-        query = self.places.positions[block].to(pattern.device)
+        sums = self._products(pattern, heads, span)
+        others = sums[..., : self.columns.shape[1] - self.linear]
+        if self.places.roles:
+            self.mass[heads, :, block, :-1] = others
+            self.mass[heads, :, block, -1] = total - others.sum(-1)
+        query = self.places.positions[block].to(pattern.device) - self.places.key_start
         if self.linear:
-            total = 1.0 if self.tiles.call.sinks is None and not edited else pattern.sum(-1)
-            self.row["distance"][heads, :, block] = (query - self.places.key_start) * total - (
-                sums[..., roles] * self.tiles.keys
-            )
+            self.row["distance"][heads, :, block] = query * total - sums[..., -1] * self.tiles.keys
         elif not self.places.cross:
-            apart = (query[:, None] - self.index[span]).abs().float()
+            apart = (query[:, None] - self.index[span]).abs().to(pattern.dtype)
             self.row["distance"][heads, :, block] = torch.linalg.vecdot(pattern, apart)
 
     def statistics(self, count: tuple[Tensor, Tensor] | None) -> Statistics:
         """The sums as `Statistics`."""
-        if count is None:
-            call = self.tiles.call
-            count = counts(visible_keys(call), self.tiles.rows, self.tiles.keys, self.places)
         tiles = self.tiles
+        if count is None:
+            count = counts(visible_keys(tiles.call), tiles.rows, tiles.keys, self.places)
         shape = (tiles.batch, tiles.heads)
         row = {name: value.view(*shape, tiles.rows) for name, value in self.row.items()}
         mass = self.mass.view(*shape, tiles.rows, -1)
         return finish(row, mass, self.received.view(*shape, tiles.keys), self.places, count)
 
-    def _entropy(self, lse: Tensor, pattern: Tensor, scores: Tensor) -> Tensor:
-        if self.tiles.call.sinks is None:
-            return lse - torch.linalg.vecdot(pattern, scores)
-        return lse * pattern.sum(-1) - torch.linalg.vecdot(pattern, scores)
+    def _products(self, pattern: Tensor, heads: slice, span: slice) -> Tensor:
+        """Sums of the pattern over every column, (folded, group, query, column)."""
+        folded, groups, rows, keys = pattern.shape
+        columns = self.columns[..., span]
+        if columns.shape[1] == 0:
+            return pattern.new_zeros(folded, groups, rows, 0)
+        if len(columns) == 1:
+            return torch.nn.functional.linear(pattern.view(-1, keys), columns[0]).view(folded, groups, rows, -1)
+        several = self._per_head(columns, heads).transpose(1, 2)
+        return torch.bmm(pattern.view(folded, -1, keys), several).view(folded, groups, rows, -1)
 
     def _per_head(self, tensor: Tensor, heads: slice) -> Tensor:
-        if tensor.shape[0] == 1:
+        """One copy per key head of what is given per example."""
+        if len(tensor) == 1:
             return tensor.expand(heads.stop - heads.start, -1, -1)
         return tensor.repeat_interleave(self.tiles.kv_heads, 0)[heads]
