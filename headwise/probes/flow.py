@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from headwise.layout import ROLES, Axis, describe, generic_axis
-from headwise.probes.arguments import Call, visible_keys
+from headwise.probes.arguments import Call
 from headwise.probes.run import PADDING, Run
 from headwise.probes.sites import key_stack
-from headwise.probes.statistics import Places, counts
+from headwise.probes.statistics import Places, counts_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -140,9 +140,7 @@ class Flow:
         same = None if mask is None else (mask.data_ptr(), mask.shape, mask.stride())
         name = ("counts", same, call.causal, call.shape[0], call.shape[2], call.shape[3], places.cross)
         if name not in self._memo:
-            rows, keys = call.shape[2:]
-            seen_by = None if call.causal else visible_keys(call)
-            self._memo[name] = (mask, counts(seen_by, rows, keys, places, causal=call.causal))
+            self._memo[name] = (mask, counts_of(call, places))
         return self._memo[name][1]
 
     def _find(self, primary: str, ids: Any, inputs: Mapping[str, Any], cache: Any, past: int) -> Run | None:

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from headwise.probes import dense, streaming
-from headwise.probes.arguments import Call, visible_keys
+from headwise.probes.arguments import Call
 from headwise.probes.plan import Outcome, Plan
 from headwise.probes.recording import Buffer
 from headwise.probes.sites import Site
-from headwise.probes.statistics import Places, Statistics, counts, from_pattern
+from headwise.probes.statistics import Places, Statistics, counts_of, from_pattern
 
 if TYPE_CHECKING:
     from headwise.probes.session import Session
@@ -39,7 +39,7 @@ def statistics(
             if last > first:
                 index = torch.arange(first, last, device=call.query.device)
                 part, here = call.detach().rows(index), places.rows(index)
-                count = counts(visible_keys(part), last - first, call.key.shape[2], here)
+                count = counts_of(part, here)
                 if outcome.pattern is not None:
                     lse = None if outcome.lse is None else outcome.lse[:, :, index]
                     found.append(from_pattern(outcome.pattern[:, :, index], here, count, lse=lse))

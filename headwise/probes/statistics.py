@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headwise.layout import ROLES
+from headwise.probes.arguments import Call, visible_keys
 
 ROW_FIELDS = ("entropy", "maximum", "lse", "distance")
 
@@ -86,6 +87,12 @@ def counts(
     if places.query_valid is not None:
         seen_by = seen_by & places.query_valid[..., None]
     return visible, seen_by.sum(1, dtype=torch.float32)
+
+
+def counts_of(call: Call, places: Places) -> tuple[Tensor, Tensor]:
+    """`counts` of a call."""
+    seen_by = None if call.causal else visible_keys(call)
+    return counts(seen_by, *call.shape[2:], places, causal=call.causal)
 
 
 def finish(

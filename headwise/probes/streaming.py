@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import FixError
-from headwise.probes.arguments import Call, visible_keys
-from headwise.probes.statistics import Places, Statistics, counts, finish
+from headwise.probes.arguments import Call
+from headwise.probes.statistics import Places, Statistics, counts_of, finish
 
 Edit = Callable[[Tensor, slice], Tensor]
 """Takes the pattern (batch, head, query, key) of a slice of rows, returns the pattern to use."""
@@ -39,9 +39,12 @@ class _Tiles:
             self.block = max(8, min(rows, 64, _TILE // (batch * heads * keys) or 1))
             self.chunk = self.folded
         else:
-            height = 128 if keys >= 4096 else 64
-            self.block = max(8, height // self.groups)
-            self.chunk = max(1, min(self.folded, _TILE // (self.groups * min(self.block, rows) * keys) or 1))
+            long = keys >= 4096
+            self.block = 128 if long or self.wide != self.dtype else 64
+            if long:
+                self.block = max(32, self.block // self.groups)
+            height = self.groups * min(self.block, rows)
+            self.chunk = max(1, min(self.folded, _TILE // (height * keys)))
         self.query = call.query.reshape(self.folded, self.groups, rows, -1)
         self.key = call.key.reshape(self.folded, keys, -1)
         self.value = call.value.reshape(self.folded, keys, -1)
@@ -272,7 +275,7 @@ class _Gather:
         """The sums as `Statistics`."""
         tiles = self.tiles
         if count is None:
-            count = counts(visible_keys(tiles.call), tiles.rows, tiles.keys, self.places)
+            count = counts_of(tiles.call, self.places)
         shape = (tiles.batch, tiles.heads)
         row = {name: value.view(*shape, tiles.rows) for name, value in self.row.items()}
         mass = self.mass.view(*shape, tiles.rows, -1)
