@@ -25,9 +25,9 @@ def print_doctor(report: DoctorReport) -> None:
     table.add_column("module", overflow="fold")
     for heading in ("seen through", "patterns", "streaming"):
         table.add_column(heading, no_wrap=True)
-    for row in report.frame.itertuples():
-        place = (row.stack, row.kind, str(row.layer), str(row.call), visible(str(row.module)), row.route)
-        table.add_row(*place, _difference(row.pattern_difference), _difference(row.streaming_difference))
+    for row in report.to_dict()["sites"]:
+        place = [visible(str(row[name])) for name in ("stack", "kind", "layer", "call", "module", "route")]
+        table.add_row(*place, *(_difference(row[f"{what}_difference"]) for what in ("pattern", "streaming")))
     console.print(table)
     console.print(f"largest difference that counts as agreement: {_difference(report.tolerance)}")
     console.print(f"logits, headwise against eager: {_difference(report.logits_difference)} of the largest")
@@ -39,5 +39,5 @@ def print_doctor(report: DoctorReport) -> None:
     console.print("headwise and this model agree" if report.ok else "headwise and this model do not agree")
 
 
-def _difference(value: float) -> str:
-    return "–" if value != value else f"{value:.1e}"
+def _difference(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1e}"

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from headwise.errors import FixError
+from headwise.errors import FixError, UnsupportedModel
 from headwise.probes.capture import parts
-from headwise.probes.context import STEPS
+from headwise.probes.check import self_check
+from headwise.probes.context import STEPS, touches
 from headwise.probes.hub import Hub, hub_of
 from headwise.probes.session import Session
 
@@ -24,6 +25,10 @@ class Handle:
 
     def __init__(self, hub: Hub, session: Session) -> None:
         self._hub, self._session = hub, session
+        self._idle = all(getattr(fix, "neutral", False) for fix in session.fixes)
+        """Fixes that change nothing are not attached at all; the handle is only told apart by `remove`."""
+        if not self._idle:
+            hub.add(session)
 
     @property
     def fixes(self) -> tuple[Any, ...]:
@@ -33,10 +38,11 @@ class Handle:
     @property
     def active(self) -> bool:
         """True until the fixes are removed."""
-        return self._session in self._hub.sessions
+        return self._idle or self._session in self._hub.sessions
 
     def remove(self) -> None:
         """Takes the fixes off; the model is as it was before they came."""
+        self._idle = False
         if self.active:
             self._hub.remove(self._session)
 
@@ -53,7 +59,7 @@ class Handle:
         return f"Handle({state}, {', '.join(type(fix).__name__ for fix in self.fixes)})"
 
 
-def patch(subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any]) -> Handle:
+def patch(subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any], *, check: bool = True) -> Handle:
     """Installs fixes on a model; they act in forward, generate and pipelines, on every thread, until removed.
 
     Fixes act in the order given, later patches after earlier ones. A neutral fix (strength that changes nothing) is
@@ -62,6 +68,8 @@ def patch(subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any]) -> Han
     Args:
         subject: a `Subject` or a bare transformers model.
         fixes: one fix or several. Any object with an `edit(pattern, site, context)` is a fix.
+        check: before the first use of this model, compare its logits with and without the engine on a few tokens,
+            and refuse fixes of attention that cannot be reached.
 
     Returns:
         A handle: use it in a `with` statement, or keep it and call `remove()`.
@@ -86,8 +94,9 @@ def patch(subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any]) -> Han
     hub = hub_of(model)
     for fix in several:
         _validate(fix, hub)
+    if check:
+        _require_reach(several, hub, self_check(model).unreached)
     session = Session(model, processor, hub.language, fixes=several)
-    hub.add(session)
     return Handle(hub, session)
 
 
@@ -136,6 +145,17 @@ def _validate(fix: Any, hub: Hub) -> None:
                 raise FixError(
                     f"{type(fix).__name__} names head {head} of layer {layer}, which does not exist.",
                     evidence=f"the layer has {count} heads, 0 to {count - 1}",
+                )
+
+
+def _require_reach(fixes: tuple[Any, ...], hub: Hub, unreached: Mapping[str, str]) -> None:
+    for entry in hub.modules.values():
+        for fix in fixes:
+            if entry.name in unreached and touches(fix, entry.site(0), hub.language):
+                raise UnsupportedModel(
+                    f"{type(fix).__name__} cannot reach {entry.name}.",
+                    evidence=unreached[entry.name],
+                    remedy='Load the model with attn_implementation="eager", or name other layers.',
                 )
 
 

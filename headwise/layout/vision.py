@@ -61,10 +61,7 @@ def default_unit(config: Any, pixels: Tensor | None) -> Unit | None:
     if getattr(config, "num_query_tokens", None) and hasattr(config, "qformer_config"):
         return config.num_query_tokens, None
     grid_of = family_of(config).image_grid
-    if grid_of is not None:
-        grid = grid_of(config)
-    else:
-        grid = _merged(config, patch_grid(vision_config(config), pixels))
+    grid = _merged(config, patch_grid(vision_config(config), pixels)) if grid_of is None else grid_of(config)
     return None if grid is None else (prod(grid), grid)
 
 

@@ -179,7 +179,7 @@ def _forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
 
 def _reference(
     model: PreTrainedModel, inputs: Mapping[str, Tensor]
-) -> tuple[dict[Site, list[Tensor]], Tensor]:
+) -> tuple[dict[Site, list[Tensor | None]], Tensor]:
     hub = hub_of(model)
     session = Reference(model, None, hub.language)
     with attached(hub, session):
@@ -201,20 +201,17 @@ def _edit_effect(model: PreTrainedModel, inputs: Mapping[str, Tensor], plain: Te
 def _row(
     site: Site,
     maps: Trace,
-    reference: Mapping[Site, list[Tensor]],
+    reference: Mapping[Site, list[Tensor | None]],
     streamed: Trace,
     dense: Trace,
     routes: set[str],
 ) -> dict[str, Any]:
-    own = reference.get(site)
+    own = (reference.get(site) or [None])[0]
     pattern = maps.maps[site]
     apart = float("nan")
     if own is not None:
-        apart = (
-            float((pattern - own[0]).abs().nan_to_num().max())
-            if own[0].shape == pattern.shape
-            else float("inf")
-        )
+        same = own.shape == pattern.shape
+        apart = float((pattern - own).abs().nan_to_num().max()) if same else float("inf")
     return {
         "stack": site.stack,
         "kind": site.kind,

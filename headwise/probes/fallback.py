@@ -18,10 +18,11 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
     is linear in it.
     """
     flow, site = plan.leader.flow(), plan.site
-    filled = flow.filled(site.stack, site.kind, *pattern.shape[2:])
+    batch, _, rows, keys = pattern.shape
+    filled = flow.filled(site.stack, site.kind, rows, keys)
     whole, scores = pattern, scores.reshape(pattern.shape)[..., :filled]
     pattern = pattern[..., :filled]
-    places = flow.shaped(site.stack, site.kind, len(pattern), *pattern.shape[2:], pattern.device)
+    places = flow.shaped(site.stack, site.kind, batch, rows, filled, pattern.device)
     lowest = torch.finfo(scores.dtype).min / 64  # some models scale after masking
     seen_by = (scores.detach() > lowest).any(1)
     new = _edited(plan, pattern, places, seen_by)
@@ -29,7 +30,7 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
     for session in plan.watch:
         want, buffer = session.want, session.buffer(site)
         if want.stats:
-            count = counts(seen_by, *pattern.shape[2:], places)
+            count = counts(seen_by, rows, filled, places)
             buffer.add_statistics(from_pattern(new, places, count, lse=lse))
         if want.maps:
             session.charge(site, new)

@@ -266,7 +266,7 @@ class Hub:
             flow = session.flow()
             if flow.run is None or local.depth == 0:
                 continue
-            rows = flow.rows(site.stack, *hidden.shape[:2], hidden.device)
+            rows = flow.rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
             for fix in session.fixes:
                 if _streams(fix) and touches(fix, site, self.language):
                     new = fix.stream(new, site, context(session, rows))
@@ -276,7 +276,7 @@ class Hub:
                 continue
             session.entering = new
             if session.want.residual:
-                rows = flow.rows(site.stack, *hidden.shape[:2], hidden.device)
+                rows = flow.rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
                 session.buffer(site).add_rows("residual", new.detach().clone(), rows)
         if new is hidden:
             return None
@@ -301,9 +301,9 @@ class Hub:
 
     def _forecast(self, plan: Plan, call: Any) -> None:
         for session in plan.watch:
-            if session.want.maps and not session.flow().run.buffers:
+            if session.want.maps and not session.flow().current.buffers:
                 alike = sum(entry.stack == plan.site.stack for entry in self.modules.values())
-                session.forecast(*call.shape, call.query.element_size(), alike)
+                session.forecast(call.shape, call.query.element_size(), alike)
 
     def _reordered(self, cache: Any, index: Tensor) -> None:
         for session in self.listening():

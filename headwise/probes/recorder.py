@@ -29,23 +29,31 @@ def statistics(
 ) -> tuple[Statistics, ...]:
     """Statistics beside a kernel that does not give them; the last `loose` rows one by one."""
     flow, rows = plan.leader.flow(), call.query.shape[2]
+    pattern, lse = outcome.pattern, outcome.lse
     with torch.no_grad():
-        if outcome.pattern is None and not loose:
-            return (streaming.attend(call.detach(), places, count=flow.counts(call, places))[1],)
         if not loose:
-            return (from_pattern(outcome.pattern, places, flow.counts(call, places), lse=outcome.lse),)
+            count = flow.counts(call, places)
+            if pattern is not None:
+                return (from_pattern(pattern, places, count, lse=lse),)
+            return (_tiled(call, places, count),)
         found = []
         for first, last in ((0, rows - loose), *((row, row + 1) for row in range(rows - loose, rows))):
             if last > first:
                 index = torch.arange(first, last, device=call.query.device)
                 part, here = call.detach().rows(index), places.rows(index)
                 count = counts_of(part, here)
-                if outcome.pattern is not None:
-                    lse = None if outcome.lse is None else outcome.lse[:, :, index]
-                    found.append(from_pattern(outcome.pattern[:, :, index], here, count, lse=lse))
+                if pattern is None:
+                    found.append(_tiled(part, here, count))
                 else:
-                    found.append(streaming.attend(part, here, count=count)[1])
+                    some = None if lse is None else lse[:, :, index]
+                    found.append(from_pattern(pattern[:, :, index], here, count, lse=some))
     return tuple(found)
+
+
+def _tiled(call: Call, places: Places, count: tuple[Tensor, Tensor]) -> Statistics:
+    found = streaming.attend(call.detach(), places, count=count)[1]
+    assert found is not None  # places were given
+    return found
 
 
 def _record(session: Session, site: Site, call: Call, places: Places, outcome: Outcome) -> None:

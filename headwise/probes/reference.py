@@ -16,9 +16,11 @@ class Reference(Session):
 
     def __init__(self, model: Any, processor: Any, language: str) -> None:
         super().__init__(model, processor, language)
-        self.patterns: dict[Site, list[Tensor]] = {}
+        self.patterns: dict[Site, list[Tensor | None]] = {}
 
-    def attend(self, site: Site, module: nn.Module, *arguments: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+    def attend(
+        self, site: Site, module: nn.Module, *arguments: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
         """One attention call, the model's own way."""
         z, pattern = interface.eager_function(module)(module, *arguments, **kwargs)
         self.patterns.setdefault(site, []).append(pattern)

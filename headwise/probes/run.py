@@ -34,7 +34,7 @@ class Run:
         self._cache: weakref.ref | None = None
         self._order: Tensor | None = None
         self._pending: list[tuple[Tensor, Tensor | None]] = []
-        self._padded = False
+        self._padded: bool | None = None
         self._finished: Tensor | None = None
 
     @property
@@ -67,14 +67,16 @@ class Run:
                 ended |= self._finished
             self._finished = ended
             padding = ended if padding is None else padding | ended
-        self._padded = self._padded or (padding is not None and bool(padding.any()))
+        self._padded = self.padded or (padding is not None and bool(padding.any()))
         self._pending.append((ids.detach().clone(), padding))
 
     @property
     def padded(self) -> bool:
         """True when a position of the language stack may be padding."""
-        axis = self.axes.get(self.language)
-        return self._padded or (axis is not None and not bool(axis.valid.all()))
+        if self._padded is None:
+            axis = self.axes.get(self.language)
+            self._padded = axis is not None and not bool(axis.valid.all())
+        return self._padded
 
     def layout(self) -> TokenLayout:
         """What every position so far is."""

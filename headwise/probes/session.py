@@ -85,12 +85,13 @@ class Session:
         if self._kept_bytes > self.want.map_limit:
             self._refuse(f"{site} brought them to {_size(self._kept_bytes)}")
 
-    def forecast(self, batch: int, heads: int, rows: int, keys: int, size: int, sites: int) -> None:
+    def forecast(self, shape: tuple[int, int, int, int], size: int, sites: int) -> None:
         """Refuses before any pattern is made when those of one forward would not fit."""
+        batch, heads, rows, keys = shape
         total = batch * heads * rows * keys * size * sites
         if total > self.want.map_limit:
-            shape = f"{sites} sites x {batch} examples x {heads} heads x {rows} x {keys} positions"
-            self._refuse(f"{shape} = {_size(total)}")
+            made = f"{sites} sites x {batch} examples x {heads} heads x {rows} x {keys} positions"
+            self._refuse(f"{made} = {_size(total)}")
 
     def _refuse(self, evidence: str) -> None:
         raise CaptureError(

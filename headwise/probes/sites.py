@@ -216,7 +216,9 @@ def _first_number(name: str) -> int | None:
 
 def _is_shared(module: nn.Module) -> bool:
     config = getattr(module, "config", None)
-    return getattr(config, "num_hidden_groups", None) is not None and config.inner_group_num == 1
+    return (
+        getattr(config, "num_hidden_groups", None) is not None and getattr(config, "inner_group_num", 0) == 1
+    )
 
 
 def _block(model: nn.Module, name: str, selves: list[str]) -> str:

@@ -151,7 +151,7 @@ def _masked(tiles: _Tiles, scores: Tensor, heads: slice, block: slice, span: sli
 def _softmax(tiles: _Tiles, scores: Tensor, heads: slice, buffer: Tensor) -> Tensor:
     pattern = buffer.view(scores.shape)
     if tiles.call.sinks is None:
-        return torch._softmax(scores, -1, False, out=pattern)
+        return torch.ops.aten._softmax.out(scores, -1, False, out=pattern)
     sinks = tiles.call.sinks.to(tiles.wide).view(1, tiles.kv_heads, tiles.groups, 1, 1)
     sinks = sinks.expand(tiles.batch, -1, -1, -1, -1).reshape(tiles.folded, tiles.groups, 1, 1)[heads]
     top = torch.maximum(scores.amax(-1, keepdim=True), sinks)
@@ -288,7 +288,9 @@ class _Gather:
         if columns.shape[1] == 0:
             return pattern.new_zeros(folded, groups, rows, 0)
         if len(columns) == 1:
-            return torch.nn.functional.linear(pattern.view(-1, keys), columns[0]).view(folded, groups, rows, -1)
+            return torch.nn.functional.linear(pattern.view(-1, keys), columns[0]).view(
+                folded, groups, rows, -1
+            )
         several = self._per_head(columns, heads).transpose(1, 2)
         return torch.bmm(pattern.view(folded, -1, keys), several).view(folded, groups, rows, -1)
 

@@ -26,12 +26,12 @@ class CacheWatch:
         reference = weakref.ref(cache, lambda _: watched.pop(name, None))
 
         def reorder_cache(beam_idx: Tensor) -> None:
-            held = reference()
+            held: Any = reference()
             type(held).reorder_cache(held, beam_idx)
             self._reordered(held, beam_idx)
 
         def crop(*args: Any, **kwargs: Any) -> Any:
-            held = reference()
+            held: Any = reference()
             result = type(held).crop(held, *args, **kwargs)
             self._cropped(held)
             return result
