@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -108,9 +108,14 @@ def capture(
             remedy="Run the captured model itself (forward, generate or a pipeline) inside the block.",
         )
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
+    if hub.fallback() and (heads or qkv):
+        warnings.append(
+            f"{len(hub.fallback())} attention modules were seen through their softmax alone: "
+            "their queries, keys, values and outputs are not recorded."
+        )
     meta = describe_model(subject, implementations) | {
         "call": _call(want),
-        "examples": layout_examples(layout),
+        "examples": _examples(records, hub.language),
         "warnings": warnings,
         "unreached": list(unreached),
         "fallback": hub.fallback(),
@@ -157,9 +162,15 @@ def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence
     }
 
 
-def layout_examples(layout: TokenLayout) -> int:
-    """Examples of the stack that has the fewest (a vision tower may see several images or windows per example)."""
-    return min((len(axis.roles) for axis in layout.axes.values()), default=0)
+def _examples(records: Mapping[Site, Record], language: str) -> int:
+    """Examples of the language stack; a vision tower may see several images or windows of each."""
+    counts = {
+        site.stack: len(value)
+        for site, record in records.items()
+        for name, value in record.items()
+        if not name.endswith("positions")
+    }
+    return counts.get(language, min(counts.values(), default=0))
 
 
 def _collect(session: Session, processor: Any) -> tuple[dict[Site, Record], TokenLayout]:

@@ -57,7 +57,8 @@ def _check(model: PreTrainedModel) -> Check:
     if model.training:
         return Check(warnings=("The model is in training mode; the self-check was not run.",))
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
+    plainly = torch.autocast(model.device.type, enabled=False)
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), plainly:
         tried = _first_that_runs(model)
         if isinstance(tried, str):
             return Check(

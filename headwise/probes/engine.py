@@ -105,7 +105,7 @@ def _graph(plan: Plan, call: Call, places: Places, edits: Edits, *, maps: bool, 
         ).transpose(1, 2)
     z.retain_grad()
     for session in plan.watch:
-        if session.want.gradients:
+        if session.want.gradients and not plan.silent:
             buffer = session.buffer(plan.site)
             buffer.set("v_heads", values)
             buffer.set("z_graph", z)

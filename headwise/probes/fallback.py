@@ -27,7 +27,7 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
     seen_by = (scores.detach() > lowest).any(1)
     new = _edited(plan, pattern, places, seen_by)
     lse = torch.logsumexp(scores.detach().float(), -1) if plan.stats and new is pattern else None
-    for session in plan.watch:
+    for session in () if plan.silent else plan.watch:
         want, buffer = session.want, session.buffer(site)
         if want.stats:
             count = counts(seen_by, rows, filled, places)

@@ -189,7 +189,7 @@ class Hub:
         local.depth += 1
         if local.depth > 1:
             return
-        local.calls.clear()
+        local.begin()
         sessions = self.listening()
         if not sessions:
             return
@@ -235,16 +235,13 @@ class Hub:
     def plan(self, module: nn.Module) -> tuple[Site, Plan | None]:
         """The site of a module's call, and what is to be done there; None when nothing is."""
         local = self._thread()
-        number = local.calls[id(module)]
-        local.calls[id(module)] += 1
+        number = local.count(id(module))
         name = (id(module), number, threading.get_ident() if self._personal else 0)
         if name not in self._plans:
             self._plans[name] = self._plan(self.modules[id(module)].site(number))
         plan = self._plans[name]
-        if (
-            plan and local.depth == 0
-        ):  # a layer called on its own, or once more in backward: nothing is recorded
-            plan = replace(plan, watch=())
+        if plan and local.depth == 0:
+            plan = replace(plan, silent=True)
         active = plan and plan.leader.flow().run is not None
         return plan.site, plan if active else None
 
@@ -259,8 +256,7 @@ class Hub:
         hidden = args[0] if args else kwargs.get("hidden_states")
         if not isinstance(hidden, Tensor) or hidden.dim() != 3:
             return None
-        number = local.calls["block", id(entry.module)]
-        local.calls["block", id(entry.module)] += 1
+        number = local.count(("block", id(entry.module)))
         site, new = entry.site(number), hidden
         for session in self.listening():
             flow = session.flow()
@@ -313,11 +309,35 @@ class Hub:
         for session in self.listening():
             session.flow().crop(cache)
 
-    def _thread(self) -> Any:
-        local = self._local
-        if not hasattr(local, "calls"):
-            local.calls, local.depth = Counter(), 0
-        return local
+    def _thread(self) -> _Calls:
+        if not hasattr(self._local, "calls"):
+            self._local.calls = _Calls()
+        return self._local.calls
+
+
+class _Calls:
+    """How deep in forwards a thread is, and how often each module was called in the outermost one."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self._made: Counter = Counter()
+        self._again: Counter = Counter()
+
+    def begin(self) -> None:
+        """An outermost forward begins."""
+        self._made.clear()
+        self._again.clear()
+
+    def count(self, name: Any) -> int:
+        """The number of this call of a module.
+
+        Outside a forward a layer is called on its own, or once more for the backward pass: its calls repeat.
+        """
+        if self.depth:
+            self._made[name] += 1
+            return self._made[name] - 1
+        self._again[name] += 1
+        return (self._again[name] - 1) % max(1, self._made[name])
 
 
 @contextmanager

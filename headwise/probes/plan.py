@@ -32,6 +32,8 @@ class Plan:
     edit: Edits = ()
     scale: Edits = ()
     watch: tuple[Session, ...] = ()
+    silent: bool = False
+    """True when the call is computed as planned and not recorded: a layer run again for the backward pass."""
 
     def __bool__(self) -> bool:
         return bool(self.project or self.edit or self.scale or self.watch)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def record(plan: Plan, call: Call, places: Places, outcome: Outcome) -> None:
     """Keeps for every watching session what it wants of a call."""
-    for session in plan.watch:
+    for session in () if plan.silent else plan.watch:
         _record(session, plan.site, call, places, outcome)
 
 

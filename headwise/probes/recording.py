@@ -85,7 +85,7 @@ class Buffer:
             positions = torch.cat([at for at, _ in parts])
             record.setdefault("positions", positions)
             if field == "maps" and len(positions) != len(record["positions"]):
-                record["map_positions"] = positions
+                record["row_positions"] = positions
         return record | self._last
 
     def __bool__(self) -> bool:

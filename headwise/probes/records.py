@@ -35,7 +35,8 @@ GRAPH_FIELDS = {
 FIELDS = {
     "positions": ("query",),
     **STATISTICS,
-    "maps": ("example", "head", "query", "key"),
+    "row_positions": ("row",),
+    "maps": ("example", "head", "row", "key"),
     "q": ("example", "head", "query", "width"),
     "k": ("example", "kv_head", "key", "width"),
     "v": ("example", "kv_head", "key", "width"),
@@ -43,7 +44,10 @@ FIELDS = {
     "residual": ("example", "query", "width"),
     **GRAPH_FIELDS,
 }
-"""Every field a record can hold, and its axes."""
+"""Every field a record can hold, and its axes.
+
+Rows of `maps` are the query rows at `positions`, unless chosen rows were kept: then they are those at `row_positions`.
+"""
 
 
 def merge_records(runs: Sequence[Mapping[Site, Record]]) -> dict[Site, Record]:
@@ -75,26 +79,34 @@ def _merge_site(site: Site, runs: Sequence[Mapping[Site, Record]]) -> Record:
 
     names = [name for name in full[0] if name in FIELDS and name not in GRAPH_FIELDS]
     names = [name for name in names if all(name in record for record in full)]
-    rows = torch.cat([part["positions"] for part in parts]).unique(sorted=True)
-    merged: dict[str, Tensor] = {"positions": rows}
+    places = {
+        "query": [part["positions"] for part in parts],
+        "row": [part.get("row_positions", part["positions"]) for part in parts],
+    }
+    rows = {axis: torch.cat(positions).unique(sorted=True) for axis, positions in places.items()}
+    merged = {"positions": rows["query"]}
+    if any("row_positions" in part for part in parts):
+        merged["row_positions"] = rows["row"]
     for name in names:
-        if name != "positions":
-            merged[name] = _merge_field(name, parts, rows)
+        if name not in merged:
+            merged[name] = _merge_field(name, parts, places, rows)
     return merged
 
 
-def _merge_field(name: str, parts: Sequence[Record], rows: Tensor) -> Tensor:
+def _merge_field(
+    name: str, parts: Sequence[Record], places: Mapping[str, Sequence[Tensor]], rows: Mapping[str, Tensor]
+) -> Tensor:
     axes = FIELDS[name]
     keys = max(part[name].shape[axes.index("key")] for part in parts) if "key" in axes else 0
     blocks = []
-    for part in parts:
+    for number, part in enumerate(parts):
         block = part[name].detach()
         if "key" in axes:
             fill = 0.0 if name == "maps" else torch.nan
             block = _widen(block, axes.index("key"), torch.arange(block.shape[axes.index("key")]), keys, fill)
-        if "query" in axes:
-            place = torch.searchsorted(rows, part["positions"])
-            block = _widen(block, axes.index("query"), place, len(rows), torch.nan)
+        for axis in rows.keys() & set(axes):
+            place = torch.searchsorted(rows[axis], places[axis][number])
+            block = _widen(block, axes.index(axis), place, len(rows[axis]), torch.nan)
         blocks.append(block)
     return torch.cat(blocks)
 
@@ -112,7 +124,7 @@ def _examples(record: Record) -> int:
 
 def _nothing(like: Record, *, examples: int) -> Record:
     """A record with the fields of `like`, for `examples` examples of which nothing was seen."""
-    sizes = {"example": examples, "query": 0, "key": 0}
+    sizes = {"example": examples, "query": 0, "row": 0, "key": 0}
     return {
         name: tensor.new_empty(
             [sizes.get(axis, size) for axis, size in zip(FIELDS[name], tensor.shape, strict=True)]

@@ -105,14 +105,19 @@ class Trace:
             record[name].shape[0]
             for record in self.records.values()
             for name in record
-            if name != "positions"
+            if not name.endswith("positions")
         ]
         return int(self.meta.get("examples", max(counts, default=0)))
 
     @property
     def positions(self) -> FieldView:
-        """Absolute position of every query row, (query,)."""
-        return self._view("positions", "query rows", "Run the model inside the with block.")
+        """Absolute position of every query row of the patterns, or, without patterns, of the statistics; (query,)."""
+        rows = {
+            site: {"positions": record.get("row_positions", record["positions"])}
+            for site, record in self._require_filled().items()
+            if "positions" in record
+        }
+        return FieldView(rows, "positions")
 
     @property
     def maps(self) -> FieldView:
@@ -242,7 +247,7 @@ class Trace:
         if self._records is None:
             return "Trace(open)"
         held = {name for record in self._records.values() for name in record}
-        fields = [name for name in FIELDS if name in held and name != "positions"]
+        fields = [name for name in FIELDS if name in held and not name.endswith("positions")]
         size = sum(tensor.nbytes for record in self._records.values() for tensor in record.values()) / 1e6
         sites, examples = len(self._records), self.examples
         return (
