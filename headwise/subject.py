@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ class Subject:
         )
 
 
-def load(name: str, **options: Any) -> Subject:
+def load(name: str | os.PathLike[str], **options: Any) -> Subject:
     """Load a model in evaluation mode, with its processor if it has one.
 
     Args:
@@ -102,6 +103,7 @@ def load(name: str, **options: Any) -> Subject:
     Raises:
         LoadError: there is no such model, its files are incomplete or damaged, or its weights are not finite.
     """
+    name = os.fspath(name)
     model = load_model(name, **options)
     return Subject(
         model,
