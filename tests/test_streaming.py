@@ -10,7 +10,7 @@ import torch
 
 from headwise.errors import FixError
 from headwise.layout import ROLES
-from headwise.probes import dense, streaming
+from headwise.probes import dense, streaming, tiles
 from headwise.probes.arguments import Call, visible_keys
 from headwise.probes.statistics import Places, counts, from_pattern
 from tests.twin import statistics
@@ -133,7 +133,7 @@ def test_tiles_give_what_the_whole_pattern_gives(kind: str, length: int) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_heads_in_several_chunks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streaming, "_TILE", 1)
+    monkeypatch.setattr(tiles, "_TILE", 1)
     check(kind, KINDS[kind](100))
 
 

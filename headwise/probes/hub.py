@@ -14,17 +14,15 @@ from torch import Tensor, nn
 from headwise.errors import CaptureError, UnsupportedModel
 from headwise.probes import interface
 from headwise.probes.arguments import Call, normalise
+from headwise.probes.attachment import Attachment
 from headwise.probes.context import STEPS, touches
 from headwise.probes.engine import attend
 from headwise.probes.fallback import observe
 from headwise.probes.flow import bind
-from headwise.probes.hooks import Enter, EnterBlock, Leave
-from headwise.probes.intercept import Intercept
 from headwise.probes.plan import Plan, context
 from headwise.probes.reference import Reference
 from headwise.probes.session import Session
 from headwise.probes.sites import AttentionModule, Site, attention_modules, language_stack
-from headwise.probes.switching import switches
 from headwise.probes.watch import CacheWatch
 
 if TYPE_CHECKING:
@@ -50,17 +48,13 @@ class Hub:
         self.modules: dict[int, AttentionModule] = {id(entry.module): entry for entry in found}
         self.language = language_stack([entry.stack for entry in found])
         self.sessions: tuple[Session, ...] = ()
-        self.original: dict[int, tuple[Any, str]] = {}
-        self._kernels: dict[int, interface.Kernel] = {}
         self._local = threading.local()
         self._lock = threading.RLock()
         self._plans: dict[Any, Plan] = {}
         self._personal = False
         """True when what is to be done differs between threads."""
         self._reference: Reference | None = None
-        self._hooks: list[Any] = []
-        self._block_hooks: list[Any] = []
-        self._intercepts = [Intercept(self, entry) for entry in found if not entry.interface]
+        self._attachment = Attachment(self)
         self._caches = CacheWatch(self._reordered, self._cropped)
 
     def __reduce__(self) -> tuple[Any, tuple]:
@@ -74,7 +68,7 @@ class Hub:
         with self._lock:
             try:
                 if not self.sessions:
-                    self._install(eager=isinstance(session, Reference))
+                    self._attachment.install(eager=isinstance(session, Reference))
                 self.sessions = (*self.sessions, session)
                 self._refresh()
             except BaseException:
@@ -88,92 +82,29 @@ class Hub:
             if self.sessions:
                 self._refresh()
             else:
-                self._restore()
-
-    def _install(self, *, eager: bool) -> None:
-        from transformers import PreTrainedModel
-
-        interface.register()
-        reached = [entry for entry in self.modules.values() if entry.interface]
-        for config, name in switches(self.model, list(self.modules.values())):
-            self.original[id(config)] = (config, config._attn_implementation_internal)
-            config._attn_implementation_internal = interface.FLOAT_NAME if eager else name
-        for entry in reached:
-            original = self.original[id(entry.module.config)][1]
-            self._kernels[id(entry.module)] = interface.kernel(entry.module, original)
-            entry.module.__dict__[interface.HUB] = self
-        self.model.__dict__[interface.HUB] = self
-        for intercept in self._intercepts:
-            intercept.install()
-        names = {id(module): name for name, module in self.model.named_modules()}
-        for module in self.model.modules():
-            if isinstance(module, PreTrainedModel):
-                primary = self._primary(names[id(module)])
-                if primary is not None:
-                    self._hooks.append(
-                        module.register_forward_pre_hook(Enter(self, primary), with_kwargs=True)
-                    )
-                    self._hooks.append(
-                        module.register_forward_hook(Leave(self), with_kwargs=True, always_call=True)
-                    )
-
-    def _restore(self) -> None:
-        for config, name in self.original.values():
-            config._attn_implementation_internal = name
-        self.original.clear()
-        self._kernels.clear()
-        for entry in self.modules.values():
-            entry.module.__dict__.pop(interface.HUB, None)
-        self.model.__dict__.pop(interface.HUB, None)
-        for intercept in self._intercepts:
-            intercept.remove()
-        for hook in (*self._hooks, *self._block_hooks):
-            hook.remove()
-        self._hooks.clear()
-        self._block_hooks.clear()
-        self._caches.clear()
-        self._plans.clear()
+                self._attachment.remove()
+                self._caches.clear()
+                self._plans.clear()
 
     def _refresh(self) -> None:
         """Plans and residual hooks follow from who is attached."""
         self._plans = {}
         self._personal = any(session.watches for session in self.sessions)
         self._reference = next((s for s in self.sessions if isinstance(s, Reference)), None)
-        for hook in self._block_hooks:
-            hook.remove()
-        self._block_hooks = []
-        needed = [
-            session
-            for session in self.sessions
-            if session.want.residual
+        wanted = any(
+            session.want.residual
             or any(_streams(fix) or getattr(fix, "needs_residual", False) for fix in session.fixes)
-        ]
-        if not needed:
-            return
-        blocks: dict[str, AttentionModule] = {}
-        for entry in self.modules.values():
-            if entry.kind == "self" or entry.block not in blocks:
-                blocks[entry.block] = entry
-        for name, entry in blocks.items():
-            block = self.model.get_submodule(name)
-            self._block_hooks.append(
-                block.register_forward_pre_hook(EnterBlock(self, entry), with_kwargs=True)
-            )
-
-    def _primary(self, name: str) -> str | None:
-        prefix = f"{name}." if name else ""
-        stacks = [entry.stack for entry in self.modules.values() if entry.name.startswith(prefix)]
-        if not stacks:
-            return None
-        return self.language if self.language in stacks else stacks[0]
+            for session in self.sessions
+        )
+        self._attachment.watch_residual(wanted=wanted)
 
     def unreached(self) -> dict[str, str]:
         """Attention modules that ran and could not be seen, and why."""
-        return {i.entry.name: i.refusal for i in self._intercepts if i.ran and not i.seen}
+        return {i.entry.name: i.refusal for i in self._attachment.intercepts if i.ran and not i.seen}
 
     def fallback(self) -> list[str]:
         """Modules that were seen through their softmax."""
-        return [i.entry.name for i in self._intercepts if i.seen]
+        return [i.entry.name for i in self._attachment.intercepts if i.seen]
 
     # -- forwards ------------------------------------------------------------------------------------------------
 
@@ -217,12 +148,12 @@ class Hub:
         site, plan = self.plan(module)
         if self._reference is not None:
             return self._reference.attend(site, module, query, key, value, mask, **kwargs)
-        kernel = self._kernels[id(module)]
+        kernel = self._attachment.kernels[id(module)]
         if plan is None:
             return kernel(module, query, key, value, mask, **kwargs)
         call = normalise(module, query, key, value, mask, **interface.call_arguments(kwargs))
         call = plan.leader.flow().fit(site.stack, site.kind, call)
-        keep = bool(kwargs.get("output_attentions")) and self.original[id(module.config)][1] == "eager"
+        keep = bool(kwargs.get("output_attentions")) and self._attachment.original(module) == "eager"
 
         def native(used: Call) -> Tensor:
             parts = (used.query, used.key, used.value) if plan.project else (query, key, value)
