@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
-from headwise import analyses
-from headwise.analyses import registry
+from headwise import analyses, plugins
+from headwise.analyses.registry import ANALYSES
 from headwise.analyses.result import Result
 from headwise.errors import HeadwiseError, InputError
 from headwise.probes.sites import Site
@@ -147,13 +147,13 @@ def test_a_result_without_rows_cannot_be_made():
 
 
 def entry(name, value):
-    return EntryPoint(name, value, registry.GROUP)
+    return EntryPoint(name, value, ANALYSES.group)
 
 
 @pytest.fixture
 def install(monkeypatch):
     def put(*points):
-        monkeypatch.setattr(registry, "entry_points", lambda group: EntryPoints(points))
+        monkeypatch.setattr(plugins, "entry_points", lambda group: EntryPoints(points))
 
     return put
 
@@ -178,7 +178,7 @@ class TestRegistry:
 
     def test_duplicates_raise(self, install):
         install(entry("sinks", "other:sinks"))
-        with pytest.raises(HeadwiseError, match=r"Two analyses are called 'sinks'.*headwise and other:sinks"):
+        with pytest.raises(HeadwiseError, match=r"analysis 'sinks' is defined twice.*other:sinks"):
             analyses.names()
         install(entry("mine", "a:f"), entry("mine", "b:f"))
         with pytest.raises(HeadwiseError, match="a:f and b:f"):

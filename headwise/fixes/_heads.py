@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from headwise.errors import FixError
 
-Heads = tuple[tuple[int, int], ...]
+Heads = Sequence[tuple[int, int]]
+"""(layer, head) pairs; a fix keeps them as a tuple."""
 
 
-def as_heads(heads: Iterable[Iterable[int]]) -> Heads:
+def as_heads(heads: Iterable[Iterable[int]]) -> tuple[tuple[int, int], ...]:
     """(layer, head) pairs as a tuple; anything else raises `FixError`."""
     try:
         pairs = tuple((int(layer), int(head)) for layer, head in heads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,7 @@ class MaskKeys:
         (0,)
     """
 
-    keys: tuple[int, ...]
+    keys: Sequence[int]
     heads: Heads | None = None
     stack: str | None = None
     kind: str = "self"
@@ -50,7 +51,7 @@ class MaskKeys:
     @property
     def neutral(self) -> bool:
         """True when nothing changes."""
-        return not self.keys or self.heads == ()
+        return not self.keys or (self.heads is not None and len(self.heads) == 0)
 
     def edit(
         self, pattern: Float[Tensor, "batch head query key"], site: Site, context: Context

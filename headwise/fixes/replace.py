@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -56,8 +57,8 @@ class Replace:
     quantity: Quantity
     layer: int
     value: Tensor = field(repr=False, compare=False)
-    heads: tuple[int, ...] | None = None
-    positions: tuple[int, ...] | None = None
+    heads: Sequence[int] | None = None
+    positions: Sequence[int] | None = None
     stack: str | None = None
     kind: str = "self"
 
@@ -81,7 +82,7 @@ class Replace:
     @property
     def neutral(self) -> bool:
         """True when nothing is named."""
-        return self.heads == () or self.positions == ()
+        return any(chosen is not None and len(chosen) == 0 for chosen in (self.heads, self.positions))
 
     def project(
         self, q: Tensor, k: Tensor, v: Tensor, site: Site, context: Context

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,7 +38,7 @@ class SetRows:
 
     heads: Heads
     row: int
-    weights: tuple[tuple[int, float], ...]
+    weights: Mapping[int, float] | Tensor | Sequence[tuple[int, float]]
     stack: str | None = None
     kind: str = "self"
 
@@ -65,16 +65,15 @@ class SetRows:
         example, at = (self._row(context, batch)[:, None] == context.positions).nonzero(as_tuple=True)
         if len(example) == 0:
             return pattern
-        position = [key for key, _ in self.weights]
+        weights = _as_weights(self.weights)
+        position = [key for key, _ in weights]
         if max(position) >= keys:
             raise FixError(
                 f"SetRows names key {max(position)}, which does not exist.",
                 evidence=f"the input has {keys} keys",
             )
         row = torch.zeros(keys, dtype=pattern.dtype, device=pattern.device)
-        row[position] = torch.tensor(
-            [weight for _, weight in self.weights], dtype=row.dtype, device=row.device
-        )
+        row[position] = torch.tensor([weight for _, weight in weights], dtype=row.dtype, device=row.device)
         new = pattern.clone()
         for head in chosen:
             new[example, head, at] = row
@@ -86,7 +85,9 @@ class SetRows:
         return context.last_prompt_positions(batch) + self.row + 1
 
 
-def _as_weights(weights: Mapping[int, float] | Tensor | Iterable) -> tuple[tuple[int, float], ...]:
+def _as_weights(
+    weights: Mapping[int, float] | Tensor | Sequence[tuple[int, float]],
+) -> tuple[tuple[int, float], ...]:
     if isinstance(weights, Tensor):
         if weights.dim() != 1:
             raise FixError("weights must be one row.", evidence=f"got shape {tuple(weights.shape)}")
