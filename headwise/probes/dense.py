@@ -46,8 +46,10 @@ def decode_row(
 ) -> tuple[Float[Tensor, "batch head 1 key"], Float[Tensor, "batch head 1"] | None]:
     """`pattern` for a single query row, without repeating grouped keys; the log-sum-exp where it is asked for."""
     batch, heads, _, keys = call.shape
-    grouped = (call.query * call.scaling).view(batch, call.key.shape[1], call.groups, -1)
-    scores = torch.matmul(grouped, call.key.transpose(2, 3)).view(batch, heads, 1, keys)
+    query = call.query.reshape(-1, call.groups, call.query.shape[-1])
+    key = call.key.reshape(-1, keys, call.key.shape[-1]).transpose(1, 2)
+    scores = torch.baddbmm(query.new_empty(1), query, key, beta=0, alpha=call.scaling)
+    scores = scores.view(batch, heads, 1, keys)
     if call.softcap is not None:
         scores = torch.tanh(scores / call.softcap) * call.softcap
     if call.bias is not None:
@@ -67,8 +69,9 @@ def apply_row(
 ) -> Float[Tensor, "batch 1 head value_width"]:
     """`apply_pattern` for a single query row, without repeating grouped values."""
     batch, heads, _, keys = call.shape
-    grouped = probabilities.to(call.value.dtype).view(batch, call.key.shape[1], call.groups, keys)
-    return torch.matmul(grouped, call.value).view(batch, 1, heads, -1)
+    weights = probabilities.to(call.value.dtype).reshape(-1, call.groups, keys)
+    value = call.value.reshape(-1, keys, call.value.shape[-1])
+    return torch.bmm(weights, value).view(batch, 1, heads, -1)
 
 
 def apply_mask(scores: Tensor, call: Call) -> Tensor:

@@ -114,7 +114,7 @@ def _graph(plan: Plan, call: Call, places: Places, edits: Edits, *, maps: bool, 
 
 def _decode(plan: Plan, call: Call, places: Places, edits: Edits) -> Outcome:
     pattern, lse = dense.decode_row(call, lse=plan.stats)
-    new = apply_edits(plan, edits, pattern, places)
+    new = apply_edits(plan, edits, pattern, places, slice(0, 1))
     if new is not pattern and call.mask is not None:
         streaming.check_edit(
             new, pattern, outside=_hidden(call), positions=slice(int(places.positions[0]), None)

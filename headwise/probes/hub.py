@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -50,9 +49,6 @@ class Hub:
         self.sessions: tuple[Session, ...] = ()
         self._local = threading.local()
         self._lock = threading.RLock()
-        self._plans: dict[Any, Plan] = {}
-        self._personal = False
-        """True when what is to be done differs between threads."""
         self._reference: Reference | None = None
         self._attachment = Attachment(self)
         self._caches = CacheWatch(self._reordered, self._cropped)
@@ -84,12 +80,9 @@ class Hub:
             else:
                 self._attachment.remove()
                 self._caches.clear()
-                self._plans.clear()
 
     def _refresh(self) -> None:
-        """Plans and residual hooks follow from who is attached."""
-        self._plans = {}
-        self._personal = any(session.watches for session in self.sessions)
+        """What is on the model follows from who is attached."""
         self._reference = next((s for s in self.sessions if isinstance(s, Reference)), None)
         wanted = any(
             session.want.residual
@@ -166,15 +159,15 @@ class Hub:
     def plan(self, module: nn.Module) -> tuple[Site, Plan | None]:
         """The site of a module's call, and what is to be done there; None when nothing is."""
         local = self._thread()
-        number = local.count(id(module))
-        name = (id(module), number, threading.get_ident() if self._personal else 0)
-        if name not in self._plans:
-            self._plans[name] = self._plan(self.modules[id(module)].site(number))
-        plan = self._plans[name]
-        if plan and local.depth == 0:
-            plan = replace(plan, silent=True)
-        active = plan and plan.leader.flow().run is not None
-        return plan.site, plan if active else None
+        name = (id(module), local.count(id(module)))
+        if local.version is not self.sessions:
+            local.plans, local.version = {}, self.sessions
+        plan = local.plans.get(name)
+        if plan is None:
+            plan = local.plans[name] = self._plan(self.modules[id(module)].site(name[1]))
+        if plan.idle or plan.leader.flow().run is None:
+            return plan.site, None
+        return plan.site, plan if local.depth else replace(plan, silent=True)
 
     def observe(self, entry: AttentionModule, scores: Tensor, pattern: Tensor) -> Tensor:
         """One pattern of a module outside the interface; returns the pattern to use."""
@@ -241,18 +234,23 @@ class Hub:
             session.flow().crop(cache)
 
     def _thread(self) -> _Calls:
-        if not hasattr(self._local, "calls"):
+        try:
+            return self._local.calls
+        except AttributeError:
             self._local.calls = _Calls()
-        return self._local.calls
+            return self._local.calls
 
 
 class _Calls:
-    """How deep in forwards a thread is, and how often each module was called in the outermost one."""
+    """What a thread is doing with the model: how deep in forwards it is, how often each module was called."""
 
     def __init__(self) -> None:
         self.depth = 0
-        self._made: Counter = Counter()
-        self._again: Counter = Counter()
+        self.plans: dict[tuple[int, int], Plan] = {}
+        self.version: tuple[Session, ...] | None = None
+        """The sessions that the plans were made for."""
+        self._made: dict[Any, int] = {}
+        self._again: dict[Any, int] = {}
 
     def begin(self) -> None:
         """An outermost forward begins."""
@@ -264,11 +262,10 @@ class _Calls:
 
         Outside a forward a layer is called on its own, or once more for the backward pass: its calls repeat.
         """
-        if self.depth:
-            self._made[name] += 1
-            return self._made[name] - 1
-        self._again[name] += 1
-        return (self._again[name] - 1) % max(1, self._made[name])
+        calls = self._made if self.depth else self._again
+        number = calls.get(name, 0)
+        calls[name] = number + 1
+        return number if self.depth else number % max(1, self._made.get(name, 0))
 
 
 @contextmanager

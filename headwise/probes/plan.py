@@ -35,13 +35,20 @@ class Plan:
     silent: bool = False
     """True when the call is computed as planned and not recorded: a layer run again for the backward pass."""
 
-    def __bool__(self) -> bool:
-        return bool(self.project or self.edit or self.scale or self.watch)
+    @cached_property
+    def idle(self) -> bool:
+        """True when there is nothing to do."""
+        return not (self.project or self.edit or self.scale or self.watch)
 
     @cached_property
     def leader(self) -> Session:
         """A session whose flow tells where rows and keys are; all of them agree."""
         return (*self.watch, *(session for _, session in (*self.edit, *self.scale, *self.project)))[0]
+
+    @cached_property
+    def ranged(self) -> bool:
+        """True when an edit names the only rows that it acts on."""
+        return any(hasattr(fix, "rows") for fix, _ in self.edit)
 
     @cached_property
     def stats(self) -> bool:
@@ -89,6 +96,8 @@ def context(session: Session, places: Places, block: slice = slice(None)) -> Con
 
 def active_edits(plan: Plan, batch: int, places: Places) -> list[tuple[Any, Session]]:
     """Edits that have rows in this call."""
+    if not plan.ranged:
+        return list(plan.edit)
     return [
         (fix, session)
         for fix, session in plan.edit

@@ -49,8 +49,8 @@ def _attend_heads(
 ) -> None:
     groups, folded = tiles.groups, heads.stop - heads.start
     query = tiles.query[heads] * tiles.call.scaling
-    key = tiles.key[heads].transpose(1, 2)
-    value = tiles.value[heads]
+    key = tiles.key[heads].transpose(1, 2).contiguous()  # models hand over strided views, slow to read again
+    value = tiles.value[heads].contiguous()
     for start in range(0, tiles.rows, tiles.block):
         stop = min(start + tiles.block, tiles.rows)
         low, high = tiles.span(start, stop)
