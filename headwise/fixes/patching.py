@@ -28,7 +28,7 @@ class Handle:
         self._idle = all(getattr(fix, "neutral", False) for fix in session.fixes)
         """Fixes that change nothing are not attached at all; the handle is only told apart by `remove`."""
         if not self._idle:
-            hub.add(session)
+            self._hub = hub.add(session)
 
     @property
     def fixes(self) -> tuple[Any, ...]:

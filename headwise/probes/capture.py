@@ -92,7 +92,7 @@ def capture(
     session = Session(model, processor, hub.language, want=want)
     trace = Trace()
     started = time.perf_counter()
-    hub.add(session)
+    hub = hub.add(session)
     try:
         yield trace
     finally:
@@ -177,6 +177,8 @@ def _collect(session: Session, processor: Any) -> tuple[dict[Site, Record], Toke
     runs = [run for flow in session.flows for run in flow.runs if run.buffers]
     records = [{site: buffer.compute() for site, buffer in run.buffers.items() if buffer} for run in runs]
     layouts = [run.layout() for run in runs]
+    for flow in session.flows:  # what was recorded belongs to the trace alone
+        flow.runs, flow.run = [], None
     session.flows.clear()
     if not records:
         return {}, TokenLayout({})

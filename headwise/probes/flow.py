@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from headwise.layout import ROLES, Axis, describe, generic_axis
+from headwise.layout import ROLES, Axis, TokenLayout, describe, generic_axis
 from headwise.probes.arguments import Call
 from headwise.probes.run import PADDING, Run
 from headwise.probes.sites import key_stack
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _CACHED = ROLES.index("cached")
-_DRAFTS = 64
-"""Largest continuing call whose rows are kept apart, so that they can be rolled back one by one."""
 
 
 class Flow:
@@ -48,25 +46,28 @@ class Flow:
         past, new = cached_length(cache), _rows(inputs, primary)
         ids = _ids(inputs, primary)
         run = self._find(primary, ids, inputs, cache, past)
-        if run is None:
-            run = self._begin(primary, inputs, past, new)
-        elif primary not in run.stacks:
-            run.axes.update(describe(self.model, self.processor, inputs).axes)
-        else:
+        described: Mapping[str, Axis] = {}
+        if run is not None and primary in run.stacks and past:
             run.settle()
             if past < run.length:
                 run.truncate(past)
-            if past:
-                run.append(ids, _padding(inputs, primary, new), self._ends)
+            self._continue(run, primary, inputs, past, new)
+        else:
+            described = describe(self.model, self.processor, inputs).axes
+            if run is None:
+                run = self._begin(primary, inputs, past, new, described)
+            elif primary in run.stacks:
+                run.truncate(0)
+                run.axes.update(described)
+                _mark_generated(run, new, self._ends)
             else:
-                run.axes.update(describe(self.model, self.processor, inputs).axes)
-                _mark_generated(run, new)
+                run.axes.update(described)
         if primary == self.language:
-            run.drafts = _drafts(inputs, past, new)
+            run.drafts = _drafts(inputs, new)
             if primary not in run.stacks:
                 run.prompt = past + new - run.drafts
             run.past, run.length, run.ids = past, past + new, ids
-        run.stacks.add(primary)
+        run.stacks |= {primary, *described}
         if cache is not None:
             run.adopt(cache)
         self.run = run
@@ -125,7 +126,8 @@ class Flow:
         """`places` for a call of this shape; computed once per forward."""
         name = ("places", stack, kind, batch, rows, keys, labels)
         if name not in self._memo:
-            make = self._places if labels or self.current.padded else self._bare_places
+            bare = not labels and stack == self.language and not self.current.padded
+            make = self._bare_places if bare else self._places
             self._memo[name] = make(stack, kind, batch, rows, keys, device)
         return self._memo[name]
 
@@ -153,11 +155,26 @@ class Flow:
             return run
         cached = inputs.get("use_cache")
         if cached is None:
-            cached = getattr(self.model.config, "use_cache", False)
+            cached = getattr(self.model.config, "use_cache", True)
         return run if cached is False and _extends(ids, run.ids) else None
 
-    def _begin(self, primary: str, inputs: Mapping[str, Any], past: int, new: int) -> Run:
-        run = Run(self.language, describe(self.model, self.processor, inputs))
+    def _continue(self, run: Run, primary: str, inputs: Mapping[str, Any], past: int, new: int) -> None:
+        """A cached call goes on: a decode step, drafts, or more of the prompt."""
+        ids, padding = _ids(inputs, primary), _padding(inputs, primary, new)
+        if ids is None or new == 1 or _drafts(inputs, new):
+            run.append(ids, new, padding, self._ends)
+            return
+        chunk = {"input_ids": ids}
+        if padding is not None:
+            chunk["attention_mask"] = (~padding).long()
+        axes = describe(self.model, self.processor, chunk).axes
+        run.lengthen(axes.get(self.language), new, padding)
+        run.prompt = past + new
+
+    def _begin(
+        self, primary: str, inputs: Mapping[str, Any], past: int, new: int, described: Mapping[str, Axis]
+    ) -> Run:
+        run = Run(self.language, TokenLayout(described))
         axis = run.axes.get(self.language)
         if past and axis is not None and primary == self.language:
             before = torch.full((len(axis.roles), past), _CACHED, dtype=torch.uint8)
@@ -233,12 +250,12 @@ def _rows(inputs: Mapping[str, Any], primary: str) -> int:
     return 0
 
 
-def _drafts(inputs: Mapping[str, Any], past: int, new: int) -> int:
-    """Assisted generation asks for the logits of its drafts and of the token before them."""
+def _drafts(inputs: Mapping[str, Any], new: int) -> int:
+    """Assisted generation, which always has a cache, asks for the logits of its drafts and the token before them."""
     asked = inputs.get("logits_to_keep")
-    if isinstance(asked, int) and 1 < asked <= new:
+    if inputs.get("past_key_values") is not None and isinstance(asked, int) and 1 < asked <= new:
         return asked - 1
-    return new - 1 if past and 1 < new <= _DRAFTS else 0
+    return 0
 
 
 def _padding(inputs: Mapping[str, Any], primary: str, new: int) -> Tensor | None:
@@ -256,18 +273,25 @@ def cached_length(cache: Any) -> int:
 
 
 def _extends(ids: Any, before: Any) -> bool:
+    """True when every row of ids begins with a row of what came before: beams may have changed places."""
     if not isinstance(ids, Tensor) or not isinstance(before, Tensor) or ids.shape[0] != before.shape[0]:
         return False
-    return ids.shape[1] > before.shape[1] and bool((ids[:, : before.shape[1]] == before).all())
+    length = before.shape[1]
+    if ids.shape[1] <= length:
+        return False
+    return bool((ids[:, None, :length] == before).all(-1).any(-1).all())
 
 
-def _mark_generated(run: Run, length: int) -> None:
+def _mark_generated(run: Run, length: int, ends: frozenset[int]) -> None:
     axis = run.axes.get(run.language)
     if axis is None or axis.roles.shape[1] != length or run.prompt >= length:
         return
     roles = axis.roles.clone()
     tail = roles[:, run.prompt :]
     tail[tail != PADDING] = ROLES.index("generated")
+    if axis.ids is not None and len(axis.ids) > 1 and ends:
+        ended = torch.isin(axis.ids[:, run.prompt :], torch.tensor(sorted(ends))).cumsum(1) > 0
+        tail[ended] = PADDING
     run.axes[run.language] = replace(axis, roles=roles)
 
 

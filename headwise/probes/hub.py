@@ -59,21 +59,36 @@ class Hub:
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
-    def add(self, session: Session) -> None:
-        """Attaches a session; on failure the model is as before."""
+    def add(self, session: Session) -> Hub:
+        """Attaches a session, and returns the hub that took it; on failure the model is as before.
+
+        Where another thread has attached a hub of its own in the meantime, that one takes the session.
+        """
         with self._lock:
-            try:
-                if not self.sessions:
-                    self._attachment.install(eager=isinstance(session, Reference))
-                self.sessions = (*self.sessions, session)
-                self._refresh()
-            except BaseException:
-                self.remove(session)
-                raise
+            owner = self.model.__dict__.setdefault(interface.HUB, self)
+            if owner is self:
+                self._add(session)
+                return self
+        return owner.add(session)
+
+    def _add(self, session: Session) -> None:
+        local = self._thread()
+        if not any(other.listens() for other in self.sessions):
+            local.depth = 0  # an interrupt may have left a forward unfinished
+        try:
+            if not self.sessions:
+                self._attachment.install(eager=isinstance(session, Reference))
+            self.sessions = (*self.sessions, session)
+            self._refresh()
+        except BaseException:
+            self.remove(session)
+            raise
 
     def remove(self, session: Session) -> None:
         """Detaches a session; the last one to leave restores the model."""
         with self._lock:
+            session.entering = None
+            self._thread().plans = {}
             self.sessions = tuple(other for other in self.sessions if other is not session)
             if self.sessions:
                 self._refresh()
@@ -128,8 +143,8 @@ class Hub:
         local = self._thread()
         local.depth = max(0, local.depth - 1)
         if local.depth == 0:
-            cache = getattr(output, "past_key_values", None)
-            if cache is not None and hasattr(cache, "get_seq_length"):
+            cache = _cache_of(output)
+            if cache is not None:
                 self._caches.add(cache)
                 for session in self.listening():
                     session.flow().leave(cache)
@@ -139,7 +154,7 @@ class Hub:
     ) -> tuple[Tensor, Tensor | None]:
         """One attention call of one of the model's modules."""
         site, plan = self.plan(module)
-        if self._reference is not None:
+        if self._reference is not None and self._reference.listens():
             return self._reference.attend(site, module, query, key, value, mask, **kwargs)
         kernel = self._attachment.kernels[id(module)]
         if plan is None:
@@ -149,8 +164,9 @@ class Hub:
         keep = bool(kwargs.get("output_attentions")) and self._attachment.original(module) == "eager"
 
         def native(used: Call) -> Tensor:
-            parts = (used.query, used.key, used.value) if plan.project else (query, key, value)
-            return kernel(module, *parts, mask, **kwargs)[0]
+            if plan.project:
+                return kernel(module, used.query, used.key, used.value, used.mask, **kwargs)[0]
+            return kernel(module, query, key, value, mask, **kwargs)[0]
 
         self._forecast(plan, call)
         outcome = attend(plan, call, native, training=module.training, keep=keep)
@@ -177,9 +193,10 @@ class Hub:
     def stream(self, entry: AttentionModule, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The residual enters a layer; returns the arguments to use when a fix changes it."""
         local = self._thread()
-        hidden = args[0] if args else kwargs.get("hidden_states")
-        if not isinstance(hidden, Tensor) or hidden.dim() != 3:
+        given = args[0] if args else kwargs.get("hidden_states")
+        if not isinstance(given, Tensor) or given.dim() not in (2, 3):
             return None
+        hidden = given if given.dim() == 3 else given[None]  # packed images have no batch axis
         number = local.count(("block", id(entry.module)))
         site, new = entry.site(number), hidden
         for session in self.listening():
@@ -200,6 +217,7 @@ class Hub:
                 session.buffer(site).add_rows("residual", new.detach().clone(), rows)
         if new is hidden:
             return None
+        new = new if given.dim() == 3 else new[0]
         return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
 
     def _plan(self, site: Site) -> Plan:
@@ -292,15 +310,19 @@ def hub_of(model: PreTrainedModel) -> Hub:
         ),
         None,
     )
-    if held is None:
-        return fresh
-    if len(held.modules) < len(fresh.modules):
+    if held is not None and held.model is not model:
         raise CaptureError(
-            "A part of this model is already captured or patched on its own.",
-            evidence=f"{type(held.model).__name__} inside {type(model).__name__}",
-            remedy="Attach to the whole model first, or leave the inner capture or patch before.",
+            "A model around this one, or a part of it, is captured or patched already.",
+            evidence=f"{type(held.model).__name__} is attached, {type(model).__name__} was asked for",
+            remedy="Attach to the same model both times; stack and kind choose the part.",
         )
-    return held
+    return fresh
+
+
+def _cache_of(output: Any) -> Any:
+    """The key-value cache that a forward hands out, as a field or in a tuple; None when there is none."""
+    places = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
+    return next((place for place in places if hasattr(place, "get_seq_length")), None)
 
 
 def _streams(fix: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ class Reference(Session):
 
     def __init__(self, model: Any, processor: Any, language: str) -> None:
         super().__init__(model, processor, language)
+        self.thread = threading.get_ident()
         self.patterns: dict[Site, list[Tensor | None]] = {}
 
     def attend(

@@ -12,6 +12,7 @@ from torch import Tensor
 from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
 
 PADDING = ROLES.index("padding")
+GENERATED = ROLES.index("generated")
 
 
 class Run:
@@ -55,20 +56,38 @@ class Run:
         """Makes `cache` the key-value cache of this run."""
         self._cache = weakref.ref(cache)
 
-    def append(self, ids: Tensor | None, padding: Tensor | None, ends: frozenset[int]) -> None:
-        """Adds the token ids of a continuing call; an example that fed an end token has ended."""
+    def append(self, ids: Tensor | None, new: int, padding: Tensor | None, ends: frozenset[int]) -> None:
+        """Adds the tokens of a continuing call; an example of a batch that fed an end token has ended."""
         if ids is None:
+            self.lengthen(None, new, padding)
             return
         if ids.shape[0] > 1 and ids.shape[1] == 1 and ends:
-            ended = torch.zeros_like(ids, dtype=torch.bool)
-            for end in ends:
-                ended |= ids == end
+            ended = torch.isin(ids, torch.tensor(sorted(ends), device=ids.device))
             if self._finished is not None and len(self._finished) == len(ended):
                 ended |= self._finished
             self._finished = ended
             padding = ended if padding is None else padding | ended
         self._padded = self.padded or (padding is not None and bool(padding.any()))
         self._pending.append((ids.detach().clone(), padding))
+
+    def lengthen(self, chunk: Axis | None, new: int, padding: Tensor | None) -> None:
+        """Adds positions of which `chunk` tells the roles; generated ones when it is None."""
+        self._flush()
+        axis = self.axes.get(self.language)
+        if axis is None:
+            return
+        if chunk is not None and len(chunk.roles) != len(axis.roles):
+            chunk = None
+        if chunk is None:
+            chunk = Axis(axis.stack, torch.full((len(axis.roles), new), GENERATED, dtype=torch.uint8))
+            if padding is not None:
+                chunk.roles[padding.cpu()] = PADDING
+        known = axis.ids is not None and chunk.ids is not None
+        ids = torch.cat([axis.ids, chunk.ids], 1) if known else None  # type: ignore[list-item]
+        self.axes[self.language] = replace(
+            axis, roles=torch.cat([axis.roles, chunk.roles], 1), ids=ids, tokens=None
+        )
+        self._padded = None
 
     @property
     def padded(self) -> bool:

@@ -24,21 +24,11 @@ class CacheWatch:
             return
         name, watched = id(cache), self._watched
         reference = weakref.ref(cache, lambda _: watched.pop(name, None))
-
-        def reorder_cache(beam_idx: Tensor) -> None:
-            held: Any = reference()
-            type(held).reorder_cache(held, beam_idx)
-            self._reordered(held, beam_idx)
-
-        def crop(*args: Any, **kwargs: Any) -> Any:
-            held: Any = reference()
-            result = type(held).crop(held, *args, **kwargs)
-            self._cropped(held)
-            return result
-
-        cache.reorder_cache = reorder_cache
+        cache.reorder_cache = _Method(
+            reference, "reorder_cache", lambda held, index: self._reordered(held, index)
+        )
         if hasattr(type(cache), "crop"):
-            cache.crop = crop
+            cache.crop = _Method(reference, "crop", lambda held, *_: self._cropped(held))
         watched[name] = reference
 
     def clear(self) -> None:
@@ -48,3 +38,20 @@ class CacheWatch:
             for name in _METHODS if cache is not None else ():
                 cache.__dict__.pop(name, None)
         self._watched.clear()
+
+
+class _Method:
+    """Stands in for a method of one cache, and tells when it was called. A copy of the cache gets its own method."""
+
+    def __init__(self, reference: weakref.ref, name: str, told: Callable[..., None]) -> None:
+        self._reference, self._name, self._told = reference, name, told
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        held: Any = self._reference()
+        result = getattr(type(held), self._name)(held, *args, **kwargs)
+        self._told(held, *args, *kwargs.values())
+        return result
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        copied = memo[id(self._reference())]
+        return getattr(type(copied), self._name).__get__(copied)
