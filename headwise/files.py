@@ -40,5 +40,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     try:
         yield part
         os.replace(part, target)
+    except OSError as error:
+        raise InputError(
+            "The file could not be written.",
+            evidence=f"{target}: {error.strerror or error}",
+            remedy="Check the folder's permissions and free space.",
+        ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -220,12 +220,10 @@ def _key_name(group: Received, trace: Trace, offset: int) -> str:
 def _rate_sentence(group: Received, epsilon: float) -> str:
     rates = 100.0 * (group.alpha > epsilon).sum((0, 1)) / (~group.alpha.isnan()).sum((0, 1))
     rates = rates.where(group.rows.nan_to_num(0).amax((0, 1)) >= MIN_ROWS, torch.nan)
+    if rates.isnan().all():
+        return f"no key was seen by {MIN_ROWS} rows or more, so there is no sink rate"
     best = int(rates.nan_to_num(-1).argmax())
     first = (
         f"the first key is a sink in {rates[0]:.1f} % of (example, layer, head) triples (alpha > {epsilon:g})"
     )
-    return (
-        first
-        if best == 0 or rates.isnan().all()
-        else f"{first}; most often position {best}, {rates[best]:.1f} %"
-    )
+    return first if best == 0 else f"{first}; most often position {best}, {rates[best]:.1f} %"

@@ -27,6 +27,18 @@ def as_heads(heads: Iterable[Iterable[int]]) -> tuple[tuple[int, int], ...]:
     return pairs
 
 
+def as_numbers(numbers: Iterable[int], name: str) -> tuple[int, ...]:
+    """Numbers that count from 0 as a tuple; anything else raises `FixError`."""
+    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+        raise FixError(
+            f"{name} must be a list of numbers.", evidence=f"got {numbers!r}", remedy="For example [0, 3]."
+        )
+    found = tuple(numbers)
+    if not all(isinstance(number, int) and number >= 0 for number in found):
+        raise FixError(f"{name} must be whole numbers from 0.", evidence=f"got {numbers!r}")
+    return found
+
+
 def of_layer(heads: Heads, layer: int, count: int) -> list[int]:
     """The heads of one layer; a head the layer does not have raises `FixError`."""
     chosen = [head for at, head in heads if at == layer]
@@ -40,7 +52,10 @@ def of_layer(heads: Heads, layer: int, count: int) -> list[int]:
 
 def finite(value: float, name: str) -> float:
     """The value as a float; NaN and infinity raise `FixError`."""
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError) as error:
+        raise FixError(f"{name} must be a number.", evidence=f"got {value!r}") from error
     if not math.isfinite(number):
         raise FixError(f"{name} must be finite.", evidence=f"got {value}")
     return number

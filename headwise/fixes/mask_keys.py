@@ -9,8 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.errors import FixError
-from headwise.fixes._heads import Heads, as_heads, as_stack, of_layer
+from headwise.fixes._heads import Heads, as_heads, as_numbers, as_stack, of_layer
 from headwise.probes.context import Context
 from headwise.probes.sites import Site
 
@@ -41,11 +40,9 @@ class MaskKeys:
     kind: str = "self"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "keys", tuple(int(key) for key in self.keys))
+        object.__setattr__(self, "keys", as_numbers(self.keys, "keys"))
         if self.heads is not None:
             object.__setattr__(self, "heads", as_heads(self.heads))
-        if any(key < 0 for key in self.keys):
-            raise FixError("Key positions count from 0.", evidence=f"got {min(self.keys)}")
         as_stack(self.stack, self.kind)
 
     @property
@@ -63,7 +60,8 @@ class MaskKeys:
         masked[[key for key in self.keys if key < keys]] = True
         if not heads or not masked.any():
             return pattern
-        rows = pattern[:, heads].float()
+        rows = pattern[:, heads]
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         left = rows.masked_fill(masked, 0.0)
         rest = left.sum(-1, keepdim=True)
         grown = left * (rows.sum(-1, keepdim=True) / rest.clamp_min(1e-9))

@@ -88,7 +88,12 @@ def patch(subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any], *, che
         Handle(removed, ZeroHeads)
     """
     model, processor = parts(subject)
-    several = tuple(fixes) if isinstance(fixes, list | tuple) else (fixes,)
+    one = (
+        any(hasattr(fixes, step) for step in STEPS)
+        or not isinstance(fixes, Iterable)
+        or isinstance(fixes, str)
+    )
+    several = (fixes,) if one else tuple(fixes)
     if not several:
         raise FixError("There is nothing to install.", remedy="Give one fix or more.")
     hub = hub_of(model)
@@ -112,6 +117,13 @@ def _validate(fix: Any, hub: Hub) -> None:
             "This object is not a fix.",
             evidence=f"{fix!r} has none of {', '.join(STEPS)}",
             remedy="Pass an instance with edit(pattern, site, context).",
+        )
+    later = [step for step in ("begin", "fit") if hasattr(fix, step)]
+    if later:
+        raise FixError(
+            f"{type(fix).__name__} has steps that this version of headwise does not run.",
+            evidence=", ".join(later),
+            remedy=f"Fixes of this version have {', '.join(STEPS)}.",
         )
     if getattr(fix, "neutral", False):
         return

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import FixError
-from headwise.fixes._heads import as_stack
+from headwise.fixes._heads import as_numbers, as_stack
 from headwise.probes.context import Context
 from headwise.probes.sites import Site
 
@@ -34,8 +34,9 @@ class Replace:
 
     The value has the shape that `capture` records for a whole input (`trace.queries`, `.keys`, `.values`, `.maps`,
     `.heads`, `.residual`), with one example or as many as the batch. The model's own recorded value changes nothing,
-    bit for bit. Rows are met wherever their position is computed: in a forward over the whole input, and in the
-    decode step of a position that the value holds.
+    bit for bit, when it was recorded with the model's own kernel in place (`stats=False`; a pattern with `rows=`).
+    Rows are met wherever their position is computed: in a forward over the whole input, and in the decode step of a
+    position that the value holds. For k and v, positions count the keys at hand.
 
     Args:
         quantity: "q", "k", "v", "pattern", "z" or "residual".
@@ -66,12 +67,18 @@ class Replace:
         if self.quantity not in _STEP:
             names = ", ".join(get_args(Quantity))
             raise FixError(f"There is no quantity {self.quantity!r}.", remedy=f"One of {names}.")
-        if self.heads is not None and self.quantity == "residual":
-            raise FixError("The residual stream has no heads.", evidence=f"heads={self.heads}")
+        if self.quantity == "residual" and (self.heads is not None or self.kind == "cross"):
+            raise FixError(
+                "The residual stream has no heads, and enters a layer once.",
+                evidence=f"heads={self.heads}, kind={self.kind!r}",
+                remedy='Leave out heads, and use kind="self".',
+            )
+        if not isinstance(self.value, Tensor):
+            raise FixError("The value must be a tensor.", evidence=f"got {type(self.value).__name__}")
         for name in ("heads", "positions"):
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, tuple(int(number) for number in value))
+            chosen = getattr(self, name)
+            if chosen is not None:
+                object.__setattr__(self, name, as_numbers(chosen, name))
         as_stack(self.stack, self.kind)
 
     @property
@@ -116,39 +123,43 @@ class Replace:
         """`own`, whose positions are `at`, with the value in the chosen places."""
         axis = _POSITION_AXIS[self.quantity]
         value = self.value.to(device=own.device, dtype=own.dtype)
-        chosen = at < value.shape[axis] if value.dim() == own.dim() else at < 0
+        if value.dim() != own.dim() or len(value) not in (1, len(own)):
+            raise self._misfit(own)
+        chosen = at < value.shape[axis]
         if self.positions is not None:
             chosen &= torch.isin(at, torch.tensor(self.positions, device=at.device))
         rows = chosen.nonzero()[:, 0]
-        if value.dim() == own.dim() and len(rows) == 0:
+        if len(rows) == 0:
             return own
-        value = value.index_select(axis, at[rows]) if value.dim() == own.dim() else value
-        if self.quantity == "pattern" and value.dim() == own.dim():
+        value = value.index_select(axis, at[rows])
+        if self.quantity == "pattern":
             value = value[..., : own.shape[-1]]
         where: list = [slice(None)] * own.dim()
         where[axis] = rows
         if self.heads is not None:
             self._check_heads(own)
+            if value.shape[_HEAD_AXIS[self.quantity]] != own.shape[_HEAD_AXIS[self.quantity]]:
+                raise self._misfit(own)
             heads = torch.tensor(self.heads, device=own.device)
-            value = (
-                value.index_select(_HEAD_AXIS[self.quantity], heads) if value.dim() == own.dim() else value
-            )
+            value = value.index_select(_HEAD_AXIS[self.quantity], heads)
             first, second = sorted((axis, _HEAD_AXIS[self.quantity]))
             by_axis = {axis: rows, _HEAD_AXIS[self.quantity]: heads}
             where[first], where[second] = by_axis[first][:, None], by_axis[second][None]
         new = own.clone()
-        try:
-            value = value.expand(own.shape[0], *value.shape[1:])
-            if self.quantity == "pattern":  # padded rows of a recorded pattern are NaN
-                value = torch.where(value.isnan(), own[tuple(where)], value)
-            new[tuple(where)] = value
-        except RuntimeError as error:
-            raise FixError(
-                f"The value for {self.quantity} does not fit layer {self.layer}.",
-                evidence=f"value {tuple(self.value.shape)}, activation {tuple(own.shape)}",
-                remedy="Record it from the same model with an input of the same shape.",
-            ) from error
+        place = tuple(where)
+        value = value.expand(len(own), *value.shape[1:])
+        if value.shape != own[place].shape:
+            raise self._misfit(own)
+        # Padded rows of a recorded pattern are NaN; they keep the model's own.
+        new[place] = torch.where(value.isnan(), own[place], value) if self.quantity == "pattern" else value
         return new
+
+    def _misfit(self, own: Tensor) -> FixError:
+        return FixError(
+            f"The value for {self.quantity} does not fit layer {self.layer}.",
+            evidence=f"value {tuple(self.value.shape)}, activation {tuple(own.shape)}",
+            remedy="Record it from the same model, whole, with an input of the same kind.",
+        )
 
     def _check_heads(self, own: Tensor) -> None:
         count = own.shape[_HEAD_AXIS[self.quantity]]

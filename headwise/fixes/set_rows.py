@@ -45,6 +45,10 @@ class SetRows:
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", as_heads(self.heads))
         object.__setattr__(self, "weights", _as_weights(self.weights))
+        if not isinstance(self.row, int):
+            raise FixError(
+                "row must be one position.", evidence=f"got {self.row!r}", remedy="For example row=-1."
+            )
         as_stack(self.stack, self.kind)
 
     @property
@@ -93,6 +97,12 @@ def _as_weights(
             raise FixError("weights must be one row.", evidence=f"got shape {tuple(weights.shape)}")
         pairs = [(key, weight) for key, weight in enumerate(weights.tolist()) if weight != 0]
     else:
+        if not isinstance(weights, Mapping | Sequence) or isinstance(weights, str):
+            raise FixError(
+                "weights must map key positions to numbers.",
+                evidence=f"got {weights!r}",
+                remedy="For example {3: 1.0}.",
+            )
         pairs = list(weights.items() if isinstance(weights, Mapping) else weights)
     pairs = tuple((int(key), finite(weight, "A weight")) for key, weight in pairs)
     total = sum(weight for _, weight in pairs)

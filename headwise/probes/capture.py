@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -102,6 +102,12 @@ def capture(
     if not any(records.values()):
         if unreached:
             raise unsupported(model, unreached)
+        if session.ran:
+            raise CaptureError(
+                "Nothing was captured: no attention of the model met what was asked for.",
+                evidence=f"{type(model).__name__}, {_call(want)}",
+                remedy="Check that rows lie within the input; negative ones count from the end of the prompt.",
+            )
         raise CaptureError(
             "Nothing was captured: the model did not run inside the `with` block on this thread.",
             evidence=type(model).__name__,
@@ -132,7 +138,7 @@ def parts(subject: Subject | PreTrainedModel) -> tuple[PreTrainedModel, Any]:
         return subject, None
     model = getattr(subject, "model", None)
     if isinstance(model, PreTrainedModel):
-        return model, subject.processor
+        return model, getattr(subject, "processor", None)
     raise InputError(
         "This is neither a Subject nor a transformers model.",
         evidence=type(subject).__name__,
@@ -177,6 +183,7 @@ def _collect(session: Session, processor: Any) -> tuple[dict[Site, Record], Toke
     runs = [run for flow in session.flows for run in flow.runs if run.buffers]
     records = [{site: buffer.compute() for site, buffer in run.buffers.items() if buffer} for run in runs]
     layouts = [run.layout() for run in runs]
+    session.ran = any(flow.runs for flow in session.flows)
     for flow in session.flows:  # what was recorded belongs to the trace alone
         flow.runs, flow.run = [], None
     session.flows.clear()
@@ -193,7 +200,11 @@ def _implementation(entry: Any) -> str:
 def _rows(rows: Sequence[int] | None) -> tuple[int, ...] | None:
     if rows is None:
         return None
-    if isinstance(rows, str | bytes) or not all(isinstance(row, int) for row in rows):
+    if (
+        isinstance(rows, str)
+        or not isinstance(rows, Iterable)
+        or not all(isinstance(row, int) for row in rows)
+    ):
         raise InputError(
             "rows must be a list of positions.", evidence=f"got {rows!r}", remedy="For example rows=[0, -1]."
         )

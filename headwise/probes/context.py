@@ -24,6 +24,8 @@ class Context:
     """Absolute positions of the rows (left padding counted)."""
     run: Run
     """The prompt and what was decoded from it so far."""
+    stack: str
+    """The stack that the rows belong to."""
     query_valid: Bool[Tensor, "batch query"] | None = None
     """False on padded rows; None when all are real."""
     residual: Float[Tensor, "batch call_query width"] | None = None
@@ -36,12 +38,12 @@ class Context:
 
     @property
     def prompt(self) -> int:
-        """Positions of the prompt, padding counted."""
-        return self.run.prompt
+        """Positions of the prompt in this stack, padding counted."""
+        return self.run.extent(self.stack)
 
     def last_prompt_positions(self, batch: int) -> Int[Tensor, " batch"]:
         """Absolute position of every example's last prompt token, whatever side the padding is on."""
-        valid = self.run.axis(self.run.language, batch, self.prompt).valid[:, : self.prompt]
+        valid = self.run.axis(self.stack, batch, self.prompt).valid[:, : self.prompt]
         order = torch.arange(1, self.prompt + 1)
         return (valid * order).argmax(-1).to(self.positions.device)
 

@@ -159,7 +159,7 @@ def _streamed(plan: Plan, call: Call, places: Places, edits: Edits) -> Outcome:
 
 def _edit_rows(plan: Plan, call: Call, places: Places, edits: Edits, z: Tensor) -> Tensor:
     """Edits the rows that the fixes ask for; every other row keeps the model's own output."""
-    index = edited_rows(edits, len(call.query), places)
+    index = edited_rows(plan, edits, len(call.query), places)
     part = call.rows(index)
     pattern, _ = dense.pattern(part)
     some = places.rows(index)

@@ -37,27 +37,34 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
             if want.gradients and new.requires_grad:
                 new.retain_grad()
             buffer.add_rows("maps", new if want.gradients else new.detach(), places)
-        elif want.rows is not None and len(index := session.row_index(places)):
+        elif want.rows is not None and len(index := session.row_index(plan.site.stack, places)):
             buffer.add_rows("maps", new.detach()[:, :, index], places, index=index)
-    if new is pattern:
+    used = _scaled(plan, new, places)
+    if used is pattern:
         return whole
-    return torch.nn.functional.pad(new, (0, whole.shape[-1] - filled))
+    return torch.nn.functional.pad(used, (0, whole.shape[-1] - filled))
 
 
 def _edited(plan: Plan, pattern: Tensor, places: Places, seen_by: Tensor) -> Tensor:
-    batch, heads, rows, _ = pattern.shape
-    new = apply_edits(plan, active_edits(plan, batch, places), pattern, places)
+    new = apply_edits(plan, active_edits(plan, len(pattern), places), pattern, places)
     if new is not pattern:
         blind = ~seen_by.any(-1, keepdim=True)
         check_edit(new, pattern, outside=(~seen_by & ~blind)[:, None], positions=slice(0, None))
+    return new
+
+
+def _scaled(plan: Plan, pattern: Tensor, places: Places) -> Tensor:
+    """The pattern times what the fixes multiply each head's output with."""
+    if plan.project:
+        raise _out_of_reach(plan, "queries, keys and values")
+    batch, heads, rows, _ = pattern.shape
     for fix, session in plan.scale:
         if not getattr(fix, "linear", False):
             raise _out_of_reach(plan, "head outputs")
-        ones = torch.ones(batch, rows, heads, 1, dtype=new.dtype, device=new.device)
-        new = new * fix.scale(ones, plan.site, context(session, places)).transpose(1, 2)
-    if plan.project:
-        raise _out_of_reach(plan, "queries, keys and values")
-    return new
+        ones = torch.ones(batch, rows, heads, 1, dtype=pattern.dtype, device=pattern.device)
+        here = context(session, plan.site.stack, places)
+        pattern = pattern * fix.scale(ones, plan.site, here).transpose(1, 2)
+    return pattern
 
 
 def _out_of_reach(plan: Plan, what: str) -> FixError:

@@ -206,7 +206,7 @@ class Hub:
             rows = flow.rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
             for fix in session.fixes:
                 if _streams(fix) and touches(fix, site, self.language):
-                    new = fix.stream(new, site, context(session, rows))
+                    new = fix.stream(new, site, context(session, site.stack, rows))
         for session in self.listening():
             flow = session.flow()
             if flow.run is None or local.depth == 0:

@@ -83,12 +83,13 @@ class Outcome:
     """Chosen rows of an edited pattern, each with its index within the call."""
 
 
-def context(session: Session, places: Places, block: slice = slice(None)) -> Context:
+def context(session: Session, stack: str, places: Places, block: slice = slice(None)) -> Context:
     """What a fix of a session is told about the rows in hand."""
     valid, residual = places.query_valid, session.entering
     return Context(
         positions=places.positions[block],
         run=session.flow().current,
+        stack=stack,
         query_valid=None if valid is None else valid[:, block],
         residual=None if residual is None else residual[:, block],
     )
@@ -102,13 +103,15 @@ def active_edits(plan: Plan, batch: int, places: Places) -> list[tuple[Any, Sess
         (fix, session)
         for fix, session in plan.edit
         if not hasattr(fix, "rows")
-        or bool(torch.isin(places.positions, fix.rows(context(session, places), batch)).any())
+        or bool(
+            torch.isin(places.positions, fix.rows(context(session, plan.site.stack, places), batch)).any()
+        )
     ]
 
 
-def edited_rows(edits: Edits, batch: int, places: Places) -> Tensor:
+def edited_rows(plan: Plan, edits: Edits, batch: int, places: Places) -> Tensor:
     """The rows of a call that its edits ask for, counted within the call."""
-    asked = [fix.rows(context(session, places), batch) for fix, session in edits]
+    asked = [fix.rows(context(session, plan.site.stack, places), batch) for fix, session in edits]
     return torch.isin(places.positions, torch.cat(asked)).nonzero()[:, 0]
 
 
@@ -125,7 +128,7 @@ def apply_edits(
         shown = torch.nn.functional.pad(given, (start, 0)) if start else given
         shown = shown.clone() if shown is pattern and block is None else shown
         version = shown._version
-        new = fix.edit(shown, plan.site, context(session, places, block or slice(None)))
+        new = fix.edit(shown, plan.site, context(session, plan.site.stack, places, block or slice(None)))
         if new is shown and shown._version == version:
             continue
         check_edit(new, shown, outside=None, positions=slice(0, 0))
@@ -137,14 +140,14 @@ def project(plan: Plan, call: Call, places: Places) -> Call:
     """The call with queries, keys and values as the fixes want them."""
     q, k, v = call.query, call.key, call.value
     for fix, session in plan.project:
-        q, k, v = fix.project(q, k, v, plan.site, context(session, places))
+        q, k, v = fix.project(q, k, v, plan.site, context(session, plan.site.stack, places))
     return replace(call, query=q, key=k, value=v)
 
 
 def scale(plan: Plan, z: Tensor, places: Places) -> Tensor:
     """Head outputs as the fixes want them."""
     for fix, session in plan.scale:
-        new = fix.scale(z, plan.site, context(session, places))
+        new = fix.scale(z, plan.site, context(session, plan.site.stack, places))
         if new.shape != z.shape:
             raise FixError(
                 "A fix returned head outputs of the wrong shape.",

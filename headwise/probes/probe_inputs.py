@@ -63,7 +63,7 @@ def _ids(config: Any, tokens: int) -> Tensor:
 
 
 def _picture(config: Any) -> tuple[int, int, int]:
-    vision = getattr(config, "vision_config", None) or config
+    vision = getattr(config, "vision_config", None) or getattr(config, "encoder", None) or config
     size = getattr(vision, "image_size", 224)
     height, width = size if isinstance(size, list | tuple) else (size, size)
     return getattr(vision, "num_channels", 3), height, width

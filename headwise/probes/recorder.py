@@ -10,7 +10,6 @@ from torch import Tensor
 from headwise.probes import dense, streaming
 from headwise.probes.arguments import Call
 from headwise.probes.plan import Outcome, Plan
-from headwise.probes.recording import Buffer
 from headwise.probes.sites import Site
 from headwise.probes.statistics import Places, Statistics, counts_of, from_pattern
 
@@ -72,11 +71,11 @@ def _record(session: Session, site: Site, call: Call, places: Places, outcome: O
         pattern = outcome.pattern if want.gradients else outcome.pattern.detach()
         buffer.add_rows("maps", pattern, places)
     elif want.rows is not None:
-        _record_rows(session, buffer, call, places, outcome)
+        _record_rows(session, site, call, places, outcome)
 
 
-def _record_rows(session: Session, buffer: Buffer, call: Call, places: Places, outcome: Outcome) -> None:
-    index = session.row_index(places)
+def _record_rows(session: Session, site: Site, call: Call, places: Places, outcome: Outcome) -> None:
+    index, buffer = session.row_index(site.stack, places), session.buffer(site)
     if outcome.rows is not None:
         for inside, rows in outcome.rows:
             mine = torch.isin(inside, index)
@@ -93,5 +92,7 @@ def _record_rows(session: Session, buffer: Buffer, call: Call, places: Places, o
 
 def wanted_rows(plan: Plan, places: Places) -> Tensor | None:
     """Rows of a call whose pattern someone keeps, counted within the call."""
-    wanted = [session.row_index(places) for session in plan.watch if session.want.rows is not None]
+    wanted = [
+        session.row_index(plan.site.stack, places) for session in plan.watch if session.want.rows is not None
+    ]
     return torch.cat(wanted).unique() if wanted else None

@@ -102,6 +102,11 @@ class Run:
         self._flush()
         return TokenLayout(dict(self.axes))
 
+    def extent(self, stack: str) -> int:
+        """Positions of a stack that do not come from decoding."""
+        axis = self.axes.get(stack)
+        return self.prompt if stack == self.language or axis is None else axis.roles.shape[1]
+
     def axis(self, stack: str, examples: int, positions: int) -> Axis:
         """The axis of a stack; a generic one where the inputs did not tell, or tell another size."""
         self._flush()

@@ -39,6 +39,8 @@ class Session:
         self.want = want or Want(stats=False)
         self.watches = want is not None
         self.thread = threading.get_ident() if self.watches else None
+        self.ran = False
+        """True once the model has run; known when the session has ended."""
         self._kept_bytes = 0
         self._local = threading.local()
         self._make_flow = partial(Flow, model, processor, language, keep=self.watches)
@@ -71,11 +73,10 @@ class Session:
         assert run is not None
         return run.buffers.setdefault(site, Buffer())
 
-    def row_index(self, places: Places) -> Tensor:
+    def row_index(self, stack: str, places: Places) -> Tensor:
         """Which rows of a call this session keeps, counted within the call."""
-        run = self.flow().run
-        assert run is not None
-        wanted = [row if row >= 0 else run.prompt + row for row in self.want.rows or ()]
+        extent = self.flow().current.extent(stack)
+        wanted = [row if row >= 0 else extent + row for row in self.want.rows or ()]
         at = torch.tensor(wanted, dtype=torch.long, device=places.positions.device)
         return torch.isin(places.positions, at).nonzero()[:, 0]
 
