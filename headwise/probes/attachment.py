@@ -40,7 +40,6 @@ class Attachment:
             if entry.interface:
                 self.kernels[id(entry.module)] = interface.kernel(entry.module, self.original(entry.module))
                 entry.module.__dict__[interface.HUB] = hub
-        hub.model.__dict__[interface.HUB] = hub
         for intercept in self.intercepts:
             intercept.install()
         for module, primary in self._stacks():
@@ -56,13 +55,13 @@ class Attachment:
         self.kernels.clear()
         for entry in self._hub.modules.values():
             entry.module.__dict__.pop(interface.HUB, None)
-        self._hub.model.__dict__.pop(interface.HUB, None)
         for intercept in self.intercepts:
             intercept.remove()
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()
         self.watch_residual(wanted=False)
+        self._hub.model.__dict__.pop(interface.HUB, None)  # last: from here on another hub may take the model
 
     def watch_residual(self, *, wanted: bool) -> None:
         """Puts hooks on the layers, or takes them off."""

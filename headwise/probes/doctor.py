@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -193,6 +194,7 @@ def _edit_effect(model: PreTrainedModel, inputs: Mapping[str, Tensor], plain: Te
     hub = hub_of(model)
     entry = next(entry for entry in hub.modules.values() if entry.stack == hub.language)
     session = Session(model, None, hub.language, fixes=(_Halve(hub.language, entry.kind),))
+    session.thread = threading.get_ident()  # what other threads do with the model meanwhile stays as it is
     with attached(hub, session):
         edited = _forward(model, inputs)
     return float((edited.float() - plain.float()).abs().max())

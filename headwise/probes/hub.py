@@ -93,8 +93,8 @@ class Hub:
             if self.sessions:
                 self._refresh()
             else:
-                self._attachment.remove()
                 self._caches.clear()
+                self._attachment.remove()
 
     def _refresh(self) -> None:
         """What is on the model follows from who is attached."""
@@ -289,11 +289,11 @@ class _Calls:
 @contextmanager
 def attached(hub: Hub, session: Session) -> Iterator[Session]:
     """Attaches a session for the length of a `with` block."""
-    hub.add(session)
+    owner = hub.add(session)
     try:
         yield session
     finally:
-        hub.remove(session)
+        owner.remove(session)
 
 
 def hub_of(model: PreTrainedModel) -> Hub:
