@@ -13,6 +13,7 @@ from headwise.probes.check import self_check
 from headwise.probes.context import STEPS, touches
 from headwise.probes.hub import Hub, hub_of
 from headwise.probes.session import Session
+from headwise.probes.sites import head_count
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -169,16 +170,6 @@ def _require_reach(fixes: tuple[Any, ...], hub: Hub, unreached: Mapping[str, str
                     evidence=unreached[entry.name],
                     remedy='Load the model with attn_implementation="eager", or name other layers.',
                 )
-
-
-def head_count(module: Any) -> int | None:
-    """Query heads of an attention module, where it says."""
-    for place in (module, getattr(module, "config", None)):
-        for name in ("num_heads", "num_attention_heads", "n_heads", "n_head"):
-            count = getattr(place, name, None)
-            if isinstance(count, int):
-                return count
-    return None
 
 
 def _pairs(fix: Any) -> bool:

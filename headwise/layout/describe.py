@@ -91,7 +91,7 @@ def _source_axis(
     if "input_ids" in given or "inputs_embeds" in given:
         return _word_axis(model, processor, given, "encoder", "")
     axis = audio_axis(model, processor, given)
-    if axis is not None or states is None or "pixel_values" in given:
+    if axis is not None or states is None or model.main_input_name == "pixel_values":
         return axis
     examples, positions = states.shape[:2]
     sound = model.main_input_name in ("input_values", "input_features")

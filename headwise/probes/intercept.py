@@ -13,12 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from headwise.probes.sites import AttentionModule
+from headwise.probes.sites import AttentionModule, head_count
 
 if TYPE_CHECKING:
     from headwise.probes.hub import Hub
 
-_HEAD_COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
 _BANDED = ("one_sided_attn_window_size",)
 
 
@@ -70,7 +69,7 @@ class Intercept:
 
     def _fold(self, tensor: Tensor, rows: tuple[int, ...]) -> Tensor | None:
         """As (batch, head, query, key); None when the tensor is something else."""
-        heads = self._heads()
+        heads = head_count(self.entry.module)
         banded = any(hasattr(self.entry.module, name) for name in _BANDED)
         if heads is None or banded or not tensor.is_floating_point() or len(rows) < 3:
             return None
@@ -80,16 +79,6 @@ class Intercept:
             return None
         sequence_first = (tensor.shape[2], tensor.shape[0]) == rows[:2]  # XLNet, FSMT
         return tensor if tensor.shape[2] == rows[1] or sequence_first else None
-
-    def _heads(self) -> int | None:
-        module = self.entry.module
-        places = (module, getattr(module, "config", None))
-        for place in places:
-            for name in _HEAD_COUNTS:
-                count = getattr(place, name, None)
-                if isinstance(count, int):
-                    return count
-        return None
 
 
 class _Forward:

@@ -142,6 +142,16 @@ def uses_interface(module: nn.Module) -> bool:
     return "ALL_ATTENTION_FUNCTIONS" in names
 
 
+def head_count(module: nn.Module) -> int | None:
+    """Query heads of an attention module, where it says."""
+    for place in (module, getattr(module, "config", None)):
+        for name in ("num_heads", "num_attention_heads", "n_heads", "n_head"):
+            count = getattr(place, name, None)
+            if isinstance(count, int):
+                return count
+    return None
+
+
 def _candidates(model: nn.Module, names: dict[int, str]) -> list[tuple[str, nn.Module]]:
     named = [
         (names[id(module)], module)
