@@ -1,0 +1,125 @@
+"""The output projection W_O behind every site, found by what it is fed and not by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from headwise.errors import InputError
+from headwise.probes.capture import capture, parts
+from headwise.probes.probe_inputs import probe_inputs
+from headwise.probes.sites import Site
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from headwise.subject import Subject
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The linear layer that takes a site's head outputs side by side."""
+
+    name: str
+    """Qualified name of the layer."""
+    weight: Float[Tensor, "head width model_width"]
+    """W_O per head. Its bias belongs to no head."""
+
+    def writes(
+        self, z: Float[Tensor, "example query head width"]
+    ) -> Float[Tensor, "example query head model_width"]:
+        """What every head adds to the residual stream: z_h W_O[h], before a norm that the model may put behind it.
+
+        Summed over heads, and with the layer's bias, this is the layer's output.
+        """
+        return torch.einsum("eqhw,hwd->eqhd", z.to(self.weight.dtype), self.weight)
+
+
+def output_projections(
+    subject: Subject | PreTrainedModel, inputs: Mapping[str, Any] | None = None
+) -> tuple[dict[Site, Projection], list[Site]]:
+    """Finds W_O of every site by running the model once and comparing what linear layers are fed with z.
+
+    Args:
+        subject: a `Subject` or a bare transformers model.
+        inputs: keyword arguments of the model's forward; a few made-up tokens when None.
+
+    Returns:
+        The projection of every site where a linear layer is fed z as it is, and the sites where none is: a norm or
+        a gate stands between (BitNet, Qwen3-Next), calls are joined first (DiffLlama, windows of Qwen2.5-VL), or z
+        is out of reach (modules seen through their softmax).
+
+    Raises:
+        InputError: no input could be made up for the model.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9, n_positions=8)).eval()
+        >>> found, missing = output_projections(model)
+        >>> [(str(site), p.name, tuple(p.weight.shape)) for site, p in found.items()], missing
+        ([('text self 0', 'transformer.h.0.attn.c_proj', (2, 4, 8))], [])
+    """
+    model, _ = parts(subject)
+    fed: list[tuple[str, nn.Module, Tensor]] = []
+    hooks = [
+        module.register_forward_pre_hook(_Fed(name, fed))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+    ]
+    try:
+        with torch.no_grad(), capture(subject, heads=True, check=False) as trace:
+            _run(model, inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found, missing = {}, []
+    for site in trace.sites:
+        z = trace.records[site].get("z")
+        match = next((entry for entry in fed if z is not None and _same(entry[2], z)), None)
+        if match is None or z is None:
+            missing.append(site)
+            continue
+        name, module, _ = match
+        weight: Any = module.weight
+        weight = weight.detach() if type(module).__name__ == "Conv1D" else weight.detach().T
+        found[site] = Projection(name, weight.reshape(z.shape[2], z.shape[3], -1))
+    return found, missing
+
+
+class _Fed:
+    def __init__(self, name: str, fed: list[tuple[str, nn.Module, Tensor]]) -> None:
+        self.name, self.fed = name, fed
+
+    def __call__(self, module: nn.Module, args: tuple) -> None:
+        if args and isinstance(args[0], Tensor):
+            self.fed.append((self.name, module, args[0].detach()))
+
+
+def _same(fed: Tensor, z: Tensor) -> bool:
+    return (
+        fed.numel() == z.numel()
+        and fed.shape[-1] == z.shape[2] * z.shape[3]
+        and torch.equal(fed.flatten(), z.flatten())
+    )
+
+
+def _run(model: PreTrainedModel, inputs: Mapping[str, Any] | None) -> None:
+    complaint: Exception | None = None
+    for given in probe_inputs(model) if inputs is None else [inputs]:
+        try:
+            model(**given)
+            return
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+            complaint = complaint or error
+    raise InputError(
+        "The model does not run on these inputs."
+        if inputs is not None
+        else "No input could be made up for this model.",
+        evidence=f"{type(model).__name__}: {(str(complaint).splitlines() or [''])[0][:160]}",
+        remedy="Pass the keyword arguments of its forward, for example subject.prepare(text=..., image=...).",
+    ) from complaint

@@ -1,0 +1,57 @@
+"""W_O is found by what it is fed."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import headwise as hw
+from headwise.probes.projection import output_projections
+from tests.tiny import ARCHITECTURES
+
+EXCEPTIONS = {
+    "diffllama": {"text"},  # the difference of two calls, then a norm
+    "bitnet": {"text"},  # a norm
+    "qwen3_next": {"text"},  # a gate
+    "qwen2_5_vl": {"vision"},  # windows are joined
+}
+
+
+@pytest.mark.parametrize("name", [name for name, row in ARCHITECTURES.items() if row.expected == "pass"])
+def test_every_site_has_its_projection_but_for_the_known_exceptions(name: str) -> None:
+    row = ARCHITECTURES[name]
+    found, missing = output_projections(row.build().eval(), row.inputs["plain"]())
+    assert {site.stack for site in missing} == EXCEPTIONS.get(name, set())
+    assert found or name in EXCEPTIONS
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "bart", "whisper"])
+def test_the_writes_of_all_heads_add_up_to_what_the_layer_gives(name: str) -> None:
+    row = ARCHITECTURES[name]
+    model, inputs = row.build().eval(), row.inputs["plain"]()
+    found, _ = output_projections(model, inputs)
+    given: dict[str, torch.Tensor] = {}
+    modules = dict(model.named_modules())
+    for projection in found.values():
+        modules[projection.name].register_forward_hook(
+            lambda module, args, output, name=projection.name: given.__setitem__(name, output.detach())
+        )
+    with torch.no_grad(), hw.capture(model, heads=True) as trace:
+        model(**inputs)
+    for site, projection in found.items():
+        total = projection.writes(trace.heads[site]).sum(2)
+        bias = modules[projection.name].bias
+        total = total if bias is None else total + bias.detach()
+        torch.testing.assert_close(total, given[projection.name], rtol=1e-5, atol=1e-5)
+
+
+def test_models_seen_through_their_softmax_have_none() -> None:
+    row = ARCHITECTURES["bloom"]
+    found, missing = output_projections(row.build().eval(), row.inputs["plain"]())
+    assert found == {}
+    assert len(missing) == 2
+
+
+def test_inputs_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(hw.InputError, match="does not run on these inputs"):
+        output_projections(ARCHITECTURES["gpt2"].build(), {"pixel_values": torch.zeros(1)})
