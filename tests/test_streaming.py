@@ -12,7 +12,7 @@ from headwise.errors import FixError
 from headwise.layout import ROLES
 from headwise.probes import dense, streaming, tiles
 from headwise.probes.arguments import Call, visible_keys
-from headwise.probes.statistics import Places, counts, from_pattern
+from headwise.probes.statistics import Places, RunningStatistics, counts, from_pattern
 from tests.twin import statistics
 
 BATCH, HEADS, KV_HEADS, WIDTH, VALUE_WIDTH = 2, 6, 2, 8, 5
@@ -228,3 +228,19 @@ def test_a_decode_row_is_the_last_row(kind: str) -> None:
     torch.testing.assert_close(row_lse, lse[:, :, 64:], rtol=1e-5, atol=1e-5)
     z = dense.apply_pattern(pattern, call)[:, 64:]
     torch.testing.assert_close(dense.apply_row(row, last), z, rtol=1e-5, atol=1e-5)
+
+
+def test_statistics_of_parts_merge_to_those_of_the_whole() -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 12, 8, generator=generator) for _ in range(3))
+    whole = Call(q, k, v, 0.3, causal=True)
+    places = Places(torch.arange(12), (6,), torch.ones(1, 12, 1))
+    parts = [RunningStatistics() for _ in range(3)]
+    for running, rows in zip(parts, (range(12), range(7), range(7, 12)), strict=True):
+        index = torch.tensor(list(rows))
+        running.update(streaming.attend(whole.rows(index), places.rows(index))[1])
+    parts[1].merge(parts[2])
+    together, expected = parts[1].compute(), parts[0].compute()
+    assert together.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-5, atol=1e-5)

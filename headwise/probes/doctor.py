@@ -14,7 +14,7 @@ from headwise.errors import InputError
 from headwise.probes.capture import capture, describe_model, parts
 from headwise.probes.check import first_output
 from headwise.probes.hub import attached, hub_of
-from headwise.probes.probe_inputs import probe_inputs
+from headwise.probes.probe_inputs import first_that_fits
 from headwise.probes.records import STATISTICS
 from headwise.probes.reference import Reference
 from headwise.probes.sites import Site
@@ -111,7 +111,7 @@ def doctor(
         )
     limit = _TOLERANCE.get(model.dtype, 1e-4) if tolerance is None else tolerance
     with torch.no_grad():
-        given, plain = _inputs(model, inputs)
+        given, plain = first_that_fits(model, inputs, lambda some: _forward(model, some))
         reference, eager = _reference(model, given)
         with capture(subject, stats=False, maps=True, check=False) as maps:
             engine = _forward(model, given)
@@ -148,28 +148,6 @@ class _Halve:
 
     def edit(self, pattern: Tensor, site: Site, context: Any) -> Tensor:
         return pattern * 0.5
-
-
-def _inputs(
-    model: PreTrainedModel, inputs: Mapping[str, Tensor] | None
-) -> tuple[Mapping[str, Tensor], Tensor]:
-    tries = probe_inputs(model) if inputs is None else [inputs]
-    complaint: Exception | None = None
-    for given in tries:
-        try:
-            return given, _forward(model, given)
-        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-            complaint = complaint or error
-    what = (
-        "No input could be made up for this model."
-        if inputs is None
-        else "The model does not run on these inputs."
-    )
-    raise InputError(
-        what,
-        evidence=f"{type(model).__name__}: {(str(complaint).splitlines() or [''])[0][:160]}",
-        remedy="Pass the keyword arguments of its forward, for example subject.prepare(text=..., image=...).",
-    ) from complaint
 
 
 def _forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:

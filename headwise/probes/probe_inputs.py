@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from headwise.errors import InputError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+Result = TypeVar("Result")
 
 
 def probe_inputs(model: PreTrainedModel, tokens: int = 8) -> list[dict[str, Tensor]]:
@@ -40,6 +45,28 @@ def probe_inputs(model: PreTrainedModel, tokens: int = 8) -> list[dict[str, Tens
     if main == "input_ids" and getattr(config, "vision_config", None) is not None:
         tries.append({**inputs, "pixel_values": torch.randn(1, *_picture(config), generator=generator)})
     return [_placed(model, given) for given in tries]
+
+
+def first_that_fits(
+    model: PreTrainedModel, inputs: Mapping[str, Any] | None, run: Callable[[Mapping[str, Any]], Result]
+) -> tuple[Mapping[str, Any], Result]:
+    """The given inputs, or the first made-up ones that the model accepts, and what `run` makes of them.
+
+    Raises:
+        InputError: the model does not run on any of them.
+    """
+    complaint: Exception | None = None
+    for given in probe_inputs(model) if inputs is None else [inputs]:
+        try:
+            return given, run(given)
+        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+            complaint = complaint or error
+    made_up = "No input could be made up for this model."
+    raise InputError(
+        made_up if inputs is None else "The model does not run on these inputs.",
+        evidence=f"{type(model).__name__}: {(str(complaint).splitlines() or [''])[0][:160]}",
+        remedy="Pass the keyword arguments of its forward, for example subject.prepare(text=..., image=...).",
+    ) from complaint
 
 
 def _placed(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

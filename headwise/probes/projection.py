@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from headwise.errors import InputError
 from headwise.probes.capture import capture, parts
-from headwise.probes.probe_inputs import probe_inputs
+from headwise.probes.probe_inputs import first_that_fits
 from headwise.probes.sites import Site
 
 if TYPE_CHECKING:
@@ -73,7 +72,7 @@ def output_projections(
     ]
     try:
         with torch.no_grad(), capture(subject, heads=True, check=False) as trace:
-            _run(model, inputs)
+            first_that_fits(model, inputs, lambda given: model(**given))
     finally:
         for hook in hooks:
             hook.remove()
@@ -106,20 +105,3 @@ def _same(fed: Tensor, z: Tensor) -> bool:
         and fed.shape[-1] == z.shape[2] * z.shape[3]
         and torch.equal(fed.flatten(), z.flatten())
     )
-
-
-def _run(model: PreTrainedModel, inputs: Mapping[str, Any] | None) -> None:
-    complaint: Exception | None = None
-    for given in probe_inputs(model) if inputs is None else [inputs]:
-        try:
-            model(**given)
-            return
-        except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-            complaint = complaint or error
-    raise InputError(
-        "The model does not run on these inputs."
-        if inputs is not None
-        else "No input could be made up for this model.",
-        evidence=f"{type(model).__name__}: {(str(complaint).splitlines() or [''])[0][:160]}",
-        remedy="Pass the keyword arguments of its forward, for example subject.prepare(text=..., image=...).",
-    ) from complaint
