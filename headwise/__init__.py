@@ -20,7 +20,8 @@ from headwise.errors import (
 )
 
 if TYPE_CHECKING:
-    from headwise import analyses, fixes
+    from headwise import analyses, evaluation, fixes, zoo
+    from headwise.evaluation import Evaluation, evaluate, load_evaluation
     from headwise.fixes.patching import patch
     from headwise.layout import TokenLayout
     from headwise.probes.capture import capture
@@ -35,6 +36,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CaptureError",
+    "Evaluation",
     "FixError",
     "HeadwiseError",
     "InputError",
@@ -49,22 +51,29 @@ __all__ = [
     "capture",
     "doctor",
     "errors",
+    "evaluate",
+    "evaluation",
     "fixes",
     "load",
+    "load_evaluation",
     "load_trace",
     "patch",
     "report",
     "wrap",
+    "zoo",
 ]
 
 _HOMES = {
+    "Evaluation": "headwise.evaluation.evaluation",
     "Site": "headwise.probes.sites",
     "Subject": "headwise.subject",
     "TokenLayout": "headwise.layout",
     "Trace": "headwise.probes.trace",
     "capture": "headwise.probes.capture",
     "doctor": "headwise.probes.doctor",
+    "evaluate": "headwise.evaluation.running",
     "load": "headwise.subject",
+    "load_evaluation": "headwise.evaluation.evaluation",
     "load_trace": "headwise.probes.storage",
     "patch": "headwise.fixes.patching",
     "report": "headwise.reports",
@@ -73,7 +82,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name in ("analyses", "fixes"):
+    if name in ("analyses", "evaluation", "fixes", "zoo"):
         return import_module(f"headwise.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'headwise' has no attribute {name!r}")

@@ -45,7 +45,7 @@ def load_model(name: str, **options: Any) -> PreTrainedModel:
     from safetensors import SafetensorError
 
     options.setdefault("trust_remote_code", False)
-    with _quiet():
+    with quiet():
         config = _load_config(name, options)
         loader = _model_class(config, options["trust_remote_code"])
         try:
@@ -70,7 +70,7 @@ def load_processor(name: str, **options: Any) -> Any:
         return None
     hub = {key: options[key] for key in _HUB if key in options}
     hub.setdefault("trust_remote_code", False)
-    with _quiet():
+    with quiet():
         try:
             return AutoProcessor.from_pretrained(name, **hub)
         except (ImportError, AttributeError) as error:
@@ -92,11 +92,6 @@ def load_processor(name: str, **options: Any) -> Any:
 def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
     from transformers import AutoConfig
 
-    if name.startswith("zoo:"):
-        raise LoadError(
-            f"There is no {name}: the zoo is not part of this version.",
-            remedy="Give a local folder or a hub name.",
-        )
     folder = Path(name)
     if folder.is_file():
         raise LoadError(f"{name} is a file, not a folder.", remedy=f"Give the folder: {folder.parent}.")
@@ -172,7 +167,7 @@ def _check_finite(name: str, model: PreTrainedModel) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep progress bars and notes of transformers out of the way; they come back afterwards."""
     from transformers.utils import logging
 

@@ -51,7 +51,11 @@ class Plugins:
         points = self._points()
         if name not in points:
             close = get_close_matches(name, points) or sorted(points)
-            raise InputError(f"There is no {self.what} {name!r}.", evidence=f"close: {', '.join(close)}")
+            raise InputError(
+                f"There is no {self.what} {name!r}.",
+                evidence=f"close: {', '.join(close)}",
+                remedy="Use a name that exists.",
+            )
         module, _, attribute = points[name].partition(":")
         try:
             return getattr(import_module(module), attribute)

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import device, nn
 
 from headwise.errors import InputError
@@ -13,6 +14,7 @@ from headwise.layout import TokenLayout, describe, with_tokens
 from headwise.layout.roles import tokenizer_of
 from headwise.loading import load_model, load_processor
 from headwise.prepare import prepare
+from headwise.zoo.registry import PREFIX, zoo_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,18 +98,27 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
     """Load a model in evaluation mode, with its processor if it has one.
 
     Args:
-        name: local folder, or name on the Hugging Face hub.
+        name: local folder, name on the Hugging Face hub, or a model of the zoo (`zoo:lm`, `zoo:vlm`,
+            `zoo:speech`, `zoo:nmt`; `zoo:lm@early` for a checkpoint), which comes in float32 unless `dtype` says
+            otherwise.
         options: passed to `from_pretrained` (`dtype`, `device_map`, `revision`, `attn_implementation`, ...).
             Code from the repository is run only with `trust_remote_code=True`.
 
     Raises:
         LoadError: there is no such model, its files are incomplete or damaged, or its weights are not finite.
+
+    Example:
+        >>> load("zoo:nmt").tokenizer.src_lang
+        'eng_Latn'
     """
-    name = os.fspath(name)
-    model = load_model(name, **options)
+    name = place = os.fspath(name)
+    if name.startswith(PREFIX):
+        place = str(zoo_folder(name))
+        options.setdefault("dtype", torch.float32)
+    model = load_model(place, **options)
     return Subject(
         model,
-        load_processor(name, **options),
+        load_processor(place, **options),
         name=name,
         revision=getattr(model.config, "_commit_hash", None) or options.get("revision"),
     )

@@ -191,6 +191,13 @@ def test_importing_analyses_loads_no_tables_and_no_figures():
     assert done.stdout.strip() == "set()"
 
 
+def test_what_a_flat_map_of_a_short_text_gives_its_first_key_is_no_finding():
+    flat = torch.ones(8, 8).tril()
+    pattern = (flat / flat.sum(-1, keepdim=True)).expand(1, 2, 8, 8)
+    summary = analyses.sinks(make_trace({TEXT: pattern})).summary
+    assert summary.endswith("(alpha > 0.3); in so short an input a flat map gives it 34 %, too.")
+
+
 def test_the_summary_of_a_real_sink_reads_like_a_sentence():
     pattern = torch.zeros(1, 2, 8, 8)
     pattern[..., 0] = 1

@@ -34,7 +34,7 @@ def test_page_says_what_was_found(html):
         "said by the engine",
         "layers.9.attn",
         "layers.8.attn",
-        "Attention sinks are present: [CLS], position 0",
+        "Attention sinks are present: [CLS] (position 0) is a sink in",
         "model(**inputs)",
         "headwise report x",
         "torch version 2.x",
@@ -61,7 +61,7 @@ def test_page_is_one_file_that_loads_nothing(html):
     policy = next(a["content"] for _, a in parsed.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert "default-src 'none'" in policy
     assert "unsafe-inline" not in policy.split("script-src")[1].split(";")[0]
-    assert "http" not in page._asset("report.css") + page._asset("report.js")
+    assert "http" not in page.asset("report.css") + page.asset("report.js")
 
 
 def test_headings_are_in_order_and_sections_have_names(html):
@@ -169,7 +169,7 @@ def test_after_a_failure_the_old_file_is_untouched(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("dark", [False, True])
 def test_contrast_is_at_least_four_and_a_half(dark):
-    colours = _colours(page._asset("report.css"), dark=dark)
+    colours = _colours(page.asset("report.css"), dark=dark)
     for ground in ("paper", "card"):
         for text in ("ink", "soft", "accent"):
             assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)

@@ -209,8 +209,13 @@ def test_a_broken_processor(folder):
     assert "processor" in refusal(folder)
 
 
-def test_the_zoo_comes_later():
-    assert "zoo" in refusal("zoo:vlm")
+def test_an_unknown_model_of_the_zoo_is_refused_with_close_names():
+    assert "zoo:lm" in refusal("zoo:llm")
+
+
+def test_a_model_of_the_zoo_is_float32_unless_told_otherwise():
+    assert hw.load("zoo:nmt").model.dtype == torch.float32
+    assert hw.load("zoo:nmt", dtype=torch.float16).model.dtype == torch.float16
 
 
 def test_code_from_a_repository_is_not_run(folder, monkeypatch):

@@ -26,7 +26,7 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> Result:
         by: `"role"` (bos, special, punctuation, content, image, …) or `"modality"` (text, image, audio).
 
     Returns:
-        One row per example, head and role (or modality) that occurs.
+        One row per example, head and role (or modality) that occurs among the keys of its stack.
 
     Raises:
         InputError: when `by` is something else.
@@ -43,6 +43,8 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> Result:
             group = role if by == "role" else MODALITIES.get(role, "text")
             wide[group] = wide.get(group, 0.0) + heads[f"mass_{role}"]
     frame = wide.melt(list(HEAD), var_name=by, value_name="mass")
+    there = frame.groupby(["stack", "kind", by])["mass"].transform("max") > 0  # else no key has the role
+    frame = frame[there | frame["mass"].isna()].reset_index(drop=True)
     return Result(
         name="mass",
         frame=frame,

@@ -187,10 +187,25 @@ def _sentence(group: Received, trace: Trace, epsilon: float) -> str:
     real = ~group.alpha.isnan().all(2)
     with_sink = int((group.alpha > epsilon).any(2).sum())
     heads = "heads" if real.any(1).sum() == 1 else "(example, head) pairs"
+    flat = _flat(group, offset)
+    doubt = (
+        f"; in so short an input a flat map gives it {percent(flat)}, too"
+        if epsilon < flat and peak < 2 * flat
+        else ""
+    )
     return (
         f"{_key_name(group, trace, offset)} takes {percent(peak)} of the attention in {layers}; "
-        f"{with_sink} of {int(real.sum())} {heads} have a sink (alpha > {epsilon:g})"
+        f"{with_sink} of {int(real.sum())} {heads} have a sink (alpha > {epsilon:g}){doubt}"
     )
+
+
+def _flat(group: Received, offset: int) -> float:
+    """What a key gets from heads that look alike at all keys they see; causal where later keys are seen by fewer."""
+    rows = group.rows.nan_to_num(0).amax((0, 1))
+    keys = int((rows > 0).sum())
+    if keys == 0 or rows[keys - 1] == rows[0]:
+        return 1.0 / max(keys, 1)
+    return sum(1.0 / (row + 1) for row in range(offset, keys)) / max(keys - offset, 1)
 
 
 def _strong_layers(group: Received, offset: int, epsilon: float) -> tuple[int, int, float]:

@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from headwise.cli import zoo
+from headwise.cli.evaluating import evaluate, list_tasks
 from headwise.cli.request import Request
 from headwise.cli.session import FAILED, session
 from headwise.reports.text import shortened, visible
@@ -66,6 +68,10 @@ def report(
     audio: Audio = None,
     target: Target = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
+    generate: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Generate this many tokens, greedily, and report on them too."),
+    ] = 0,
     max_sink_share: Annotated[
         float | None,
         typer.Option(
@@ -81,7 +87,7 @@ def report(
         request.check(out)
         from headwise.cli.work import write_report
 
-        answer = write_report(request, out, judge_sinks=max_sink_share is not None)
+        answer = write_report(request, out, generate=generate, judge_sinks=max_sink_share is not None)
     share = answer["heads_with_sink"]
     failed = max_sink_share is not None and share > max_sink_share
     lines = [*map(shortened, answer["verdict"]), *_warnings(answer), f"wrote {answer['path']}"]
@@ -156,6 +162,26 @@ def doctor(
 
         print_doctor(diagnosis)
     raise typer.Exit(0 if diagnosis.ok else FAILED)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write; created if need be.")] = Path(
+        "demo"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Write a report for every modality of the zoo, and an index page."""
+    with session(debug=debug):
+        from headwise.cli.demo import write_demo
+
+        pages = write_demo(out)
+    typer.echo("\n".join(f"wrote {visible(str(page))}" for page in pages))
+
+
+app.command("eval")(evaluate)
+app.command("tasks")(list_tasks)
+app.add_typer(zoo.app, name="zoo")
 
 
 def _warnings(answer: dict[str, Any]) -> list[str]:

@@ -10,6 +10,8 @@ from typing import Any
 
 from headwise.errors import InputError
 from headwise.reports.text import command_line
+from headwise.zoo.registry import PREFIX
+from headwise.zoo.samples import sample
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Request:
         """True when no input of any kind was given."""
         return not (self.texts or self.text_files or self.images or self.audio or self.targets)
 
+    @property
+    def in_zoo(self) -> bool:
+        """True for a model of the zoo, which has an input of its own to show."""
+        return self.model.startswith(PREFIX)
+
     def check(self, out: Path | None = None) -> None:
         """Refuse what can be refused before the model is loaded.
 
@@ -43,8 +50,8 @@ class Request:
             InputError: when an input file is missing, `out` cannot be written, or there is nothing to read.
         """
         if out is not None:
-            _check_output(out)
-        if out is not None and self.empty:
+            check_output(out)
+        if out is not None and self.empty and not self.in_zoo:
             raise InputError(
                 "There is nothing to read.", remedy="Give --text, --text-file, --image or --audio."
             )
@@ -55,7 +62,11 @@ class Request:
                 )
 
     def arguments(self) -> dict[str, Any]:
-        """Keywords for `Subject.prepare`: one input stands alone, several are a list."""
+        """Keywords for `Subject.prepare`: one input stands alone, several are a list; the zoo's own if there is
+        none.
+        """
+        if self.empty and self.in_zoo:
+            return dict(sample(self.model).inputs)
         return self._keywords(str, _read)
 
     def python(self, *lines: str) -> str:
@@ -63,6 +74,8 @@ class Request:
         read = 'Path({!r}).read_text(encoding="utf-8").strip()'.format
         given = self._keywords(lambda value: repr(str(value)), lambda path: read(str(path)))
         shown = [f"{name}={_plain(value)}" for name, value in given.items()]
+        if self.empty and self.in_zoo:
+            shown = [f"**hw.zoo.sample({self.model!r}).inputs"]
         imports = ["from pathlib import Path", ""] if self.text_files else []
         load = ["import headwise as hw", "", f"subject = hw.load({self.model!r})"]
         return "\n".join([*imports, *load, f"inputs = subject.prepare({', '.join(shown)})", *lines])
@@ -93,7 +106,8 @@ def _plain(value: Any) -> str:
     return f"[{', '.join(value)}]" if isinstance(value, list) else value
 
 
-def _check_output(out: Path) -> None:
+def check_output(out: Path) -> None:
+    """Refuse a file that could not be written, before any work is done for it."""
     folder = out.parent
     if not folder.is_dir():
         raise InputError(

@@ -76,5 +76,23 @@ def progress(description: str, *, total: int | None = None) -> Iterator[Callable
         yield lambda: bar.advance(task)
 
 
+@contextlib.contextmanager
+def progress_count(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr that is told how many are done, and of how many."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def _complain(message: str) -> None:
     typer.echo(f"error: {visible(' '.join(message.split()), limit=1000)}", err=True)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from headwise.subject import Subject
 
 
-def write_report(request: Request, out: Path, *, judge_sinks: bool) -> dict[str, Any]:
+def write_report(
+    request: Request, out: Path, *, generate: int = 0, judge_sinks: bool = False
+) -> dict[str, Any]:
     """Load, run once, write the report.
 
     Returns:
@@ -32,12 +34,14 @@ def write_report(request: Request, out: Path, *, judge_sinks: bool) -> dict[str,
     Raises:
         InputError: with `judge_sinks`, when the input is too short to say whether heads have sinks.
     """
-    run = ("with hw.capture(subject) as trace:", "    subject.model(**inputs)")
-    call = request.python(*run, f"hw.report(trace, {str(out)!r})")
-    command = request.shell("report", "--out", str(out))
+    more = f"max_new_tokens={generate}, do_sample=False"
+    use = f"    subject.model.generate(**inputs, {more})" if generate else "    subject.model(**inputs)"
+    call = request.python("with hw.capture(subject) as trace:", use, f"hw.report(trace, {str(out)!r})")
+    options = ("--generate", str(generate)) if generate else ()
+    command = request.shell("report", *options, "--out", str(out))
     with quiet_transformers():
         subject, notes = _load(request.model)
-        trace = _run(subject, request, keep={}, generate=0)
+        trace = _run(subject, request, keep={}, generate=generate)
         with progress("Writing the report"):
             content = gather(trace, subject=subject, call=call, command=command)
             content = replace(content, warnings=(*notes, *content.warnings))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from headwise.analyses._sinks import MIN_ROWS
 from headwise.probes.frames import statistics
 from headwise.reports.content import Metric, Panel
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
     from headwise.analyses import Result
     from headwise.probes.records import Record
     from headwise.probes.trace import Trace
-
-MIN_ROWS = 4
-"""A key that fewer rows can see gets no say: the last causal keys are seen by one or two rows only."""
 
 WIDEST = 32
 """Maps by position show this many positions."""

@@ -27,21 +27,21 @@ def render(content: Content) -> str:
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
-    scripts = (get_plotlyjs(), _asset("report.js")) if content.metrics else ()
+    scripts = (get_plotlyjs(), asset("report.js")) if content.metrics else ()
     figures = {
         f"map-{outer}-{inner}": head_map(panel, metric)
         for outer, metric in enumerate(content.metrics)
         for inner, panel in enumerate(metric.panels)
     }
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             content=content,
             sections=_sections(content),
             gradient=gradient(),
             policy=_policy(scripts),
-            style=Markup(_asset("report.css")),
+            style=Markup(asset("report.css")),
             figures=Markup(json_for_script(figures)),
             scripts=[Markup(script) for script in scripts],
         )
@@ -70,7 +70,8 @@ def json_for_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates, with everything escaped that is not markup, and the filters that show values."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -105,5 +106,6 @@ def _policy(scripts: tuple[str, ...]) -> str:
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """The text of a file beside the templates."""
     return files("headwise.reports").joinpath("templates", name).read_text(encoding="utf-8")

@@ -36,7 +36,7 @@ def shortened(text: str, *, longest: int = 40) -> str:
 
 
 def token_text(token: str, *, limit: int = 40) -> str:
-    """A token for a table: `visible`, with the spaces at its ends drawn as `␣`.
+    """A token for a table: `visible`, with the spaces at its ends, and the marks of tokenizers for them, as `␣`.
 
     Example:
         >>> token_text(" the")
@@ -44,6 +44,8 @@ def token_text(token: str, *, limit: int = 40) -> str:
     """
     if not token:
         return "(empty)"
+    word = token.lstrip("Ġ▁")
+    token = " " * (len(token) - len(word)) + word
     lead = len(token) - len(token.lstrip(" "))
     tail = len(token) - len(token.rstrip(" ")) if lead < len(token) else 0
     spaced = "␣" * lead + token[lead : len(token) - tail] + "␣" * tail

@@ -41,7 +41,7 @@ def sink_warning(result: Result | None) -> list[str]:
         return []
     heads = round(top["heads"] / top["share"])
     return [
-        f"Attention sinks are present: {_key(top['token'], top['position'])}, is a sink in {top['heads']} of "
+        f"Attention sinks are present: {_key(top['token'], top['position'])} is a sink in {top['heads']} of "
         f"{heads} {top['stack']} heads. They pull entropy down and stretch distance, so a low entropy here "
         "need not mean a head that picks something out."
     ]
@@ -49,4 +49,4 @@ def sink_warning(result: Result | None) -> list[str]:
 
 def _key(token: object, position: int) -> str:
     place = f"position {position}"
-    return f"{token_text(token)}, {place}" if isinstance(token, str) else place
+    return f"{token_text(token)} ({place})" if isinstance(token, str) else place

@@ -1,0 +1,166 @@
+"""`headwise eval`: score a model on a task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from headwise.cli.session import FAILED, progress_count, session
+from headwise.errors import InputError
+from headwise.reports.text import shortened, visible
+
+_OUT = (".json", ".parquet", ".csv")
+
+
+def evaluate(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A folder, a hub name, or a model of the zoo (zoo:vlm)."),
+    ],
+    task: Annotated[
+        str, typer.Option("--task", metavar="NAME", help="The task; `headwise tasks` lists them.")
+    ],
+    options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="OPTION=VALUE", help="An option of the task, such as data=FILE; repeat it."
+        ),
+    ] = None,
+    number: Annotated[
+        int | None,
+        typer.Option("-n", min=1, help="Examples; all of a file, or the task's own number, without it."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses the examples.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples that are run together.")] = 32,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help=".json, .parquet or .csv file to write; repeat it."),
+    ] = None,
+    at_least: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--min", metavar="METRIC=VALUE", help="Exit with status 1 if a metric is below; repeat it."
+        ),
+    ] = None,
+    at_most: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--max", metavar="METRIC=VALUE", help="Exit with status 1 if a metric is above; repeat it."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the numbers and the manifest as JSON, and nothing else.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Score a model on a task, with a 95 % interval for every metric."""
+    with session(debug=debug):
+        bounds = [*_bounds(at_least, "--min"), *_bounds(at_most, "--max")]
+        paths = out or []
+        for path in paths:
+            _check_out(path)
+        from headwise.evaluation.registry import find_task
+
+        asked = find_task(task, **_options(options))
+        known = {metric.name for metric in asked.metrics}
+        for flag, metric, _ in bounds:
+            if metric not in known:
+                raise InputError(
+                    f"{task} has no metric {metric!r}.",
+                    evidence=f"{flag}; it has: {', '.join(sorted(known))}",
+                    remedy="Use one of these.",
+                )
+        import headwise as hw
+        from headwise.cli.session import quiet_transformers
+
+        with quiet_transformers():
+            subject = hw.load(model)
+            with progress_count(f"Asking {asked.title}") as show:
+                found = hw.evaluate(subject, asked, n=number, seed=seed, batch_size=batch_size, progress=show)
+        for path in paths:
+            found.save(path)
+    failures = [_failure(found.estimates[metric].value, *bound) for bound in bounds for metric in [bound[1]]]
+    failures = [failure for failure in failures if failure]
+    lines = [
+        f"{item.metric:<18} {item.value:>9.4f}   [{item.low:.4f}, {item.high:.4f}]   {item.unit}"
+        for item in found.estimates.values()
+    ]
+    head = f"{asked.title}, n = {len(found.frame)}, seed {seed}: value and 95 % interval"
+    lines = [head, *lines, *(f"wrote {path}" for path in paths), *(f"failed: {text}" for text in failures)]
+    if as_json:
+        answer = {
+            "task": found.task,
+            "estimates": [item.to_dict() for item in found.estimates.values()],
+            "manifest": dict(found.manifest),
+            "failures": failures,
+        }
+        typer.echo(json.dumps(answer, indent=1, allow_nan=False))
+    else:
+        typer.echo("\n".join(visible(line) for line in lines))
+    raise typer.Exit(FAILED if failures else 0)
+
+
+def list_tasks(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the tasks, what each asks, and its options."""
+    with session(debug=False):
+        from headwise.evaluation.registry import describe_tasks
+
+        tasks = describe_tasks()
+    if as_json:
+        typer.echo(json.dumps(tasks, indent=1))
+        return
+    for task in tasks:
+        typer.echo(f"{task['name']:<18} {shortened(task['about'])}")
+        typer.echo(f"{'':<18} options: {', '.join(task['options'])}")
+
+
+def _options(given: list[str] | None) -> dict[str, Any]:
+    pairs = [_pair(text, "--set", "OPTION=VALUE") for text in given or []]
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError("An option is set twice.", evidence=name, remedy="Give each --set once.")
+    return dict(pairs)
+
+
+def _bounds(given: list[str] | None, flag: str) -> list[tuple[str, str, float]]:
+    bounds = []
+    for text in given or []:
+        metric, value = _pair(text, flag, "METRIC=VALUE")
+        try:
+            bounds.append((flag, metric, float(value)))
+        except ValueError as error:
+            raise InputError(f"{flag} needs a number.", evidence=text, remedy="Write METRIC=0.5.") from error
+    return bounds
+
+
+def _pair(text: str, flag: str, form: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise InputError(f"This is no option of {flag}.", evidence=repr(text), remedy=f"Write {form}.")
+    return name, value
+
+
+def _failure(value: float, flag: str, metric: str, bound: float) -> str:
+    if flag == "--min" and not value >= bound:
+        return f"{metric} is {value:.4f}, below {bound:g}"
+    if flag == "--max" and not value <= bound:
+        return f"{metric} is {value:.4f}, above {bound:g}"
+    return ""
+
+
+def _check_out(path: Path) -> None:
+    from headwise.cli.request import check_output
+
+    check_output(path)
+    if path.suffix not in _OUT:
+        raise InputError(
+            f"An evaluation cannot be written as {path.suffix or 'a file without suffix'}.",
+            evidence=str(path),
+            remedy=f"Use {', '.join(_OUT)}.",
+        )

@@ -1,0 +1,132 @@
+"""What an evaluation leaves: every example's reply and score, the numbers, and how to get them again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwise.errors import InputError
+from headwise.evaluation.estimate import Estimate
+from headwise.files import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+_SUFFIXES = (".json", ".parquet", ".csv")
+_PREVIEW = 12
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One task, asked of one model."""
+
+    task: str
+    estimates: Mapping[str, Estimate]
+    """Metric -> number with its 95 % interval; the first is the one the task is known by."""
+    frame: pd.DataFrame = field(repr=False)
+    """One row per example: id, prompt, answer, reply, and the columns that the task scores."""
+    manifest: Mapping[str, Any] = field(repr=False)
+    """Prompt, decoding parameters, ids, versions and model: what a second run needs for the same numbers."""
+
+    @property
+    def value(self) -> float:
+        """The number the task is known by."""
+        return next(iter(self.estimates.values())).value
+
+    @property
+    def summary(self) -> str:
+        """The finding, one sentence with numbers."""
+        first = next(iter(self.estimates.values()))
+        rest = [f"{item.metric} {item.value:.3f}" for item in list(self.estimates.values())[1:4]]
+        more = f"; {', '.join(rest)}" if rest else ""
+        return (
+            f"{self.task}: {first.metric} {first.value:.3f} (95 % interval {first.low:.3f} to {first.high:.3f}, "
+            f"n = {first.n}){more}."
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """The numbers: one row per metric."""
+        import pandas as pd
+
+        return pd.DataFrame([item.to_dict() for item in self.estimates.values()])
+
+    def plot(self) -> go.Figure:
+        """The metrics with their intervals; one panel per unit."""
+        from headwise.evaluation.figures import estimates_figure
+
+        return estimates_figure(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the evaluation; `.json` and `.parquet` hold everything, `.csv` the per-example table.
+
+        Raises:
+            InputError: on another suffix, or when the folder does not exist.
+        """
+        path = Path(path)
+        if path.suffix not in _SUFFIXES:
+            raise InputError(
+                f"An evaluation cannot be written as {path.suffix or 'a file without suffix'}.",
+                evidence=str(path),
+                remedy=f"Use {', '.join(_SUFFIXES)}.",
+            )
+        about = {
+            "task": self.task,
+            "estimates": [item.to_dict() for item in self.estimates.values()],
+            "manifest": dict(self.manifest),
+        }
+        with replacing(path) as part:
+            match path.suffix:
+                case ".json":
+                    rows = json.loads(self.frame.to_json(orient="records", double_precision=15))
+                    text = json.dumps({**about, "examples": rows}, indent=1, ensure_ascii=False)
+                    part.write_text(text, encoding="utf-8")
+                case ".parquet":
+                    frame = self.frame.copy()
+                    frame.attrs.update(about)
+                    frame.to_parquet(part, index=False)
+                case ".csv":
+                    self.frame.to_csv(part, index=False)
+        return path
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.summary})"
+
+    def _repr_html_(self) -> str:
+        rows = self.frame.head(_PREVIEW).to_html(index=False, escape=True, border=0)
+        numbers = self.to_frame().to_html(index=False, escape=True, border=0, float_format="{:.4g}".format)
+        return f"<p>{escape(self.summary)}</p>{numbers}{rows}"
+
+
+def load_evaluation(path: str | Path) -> Evaluation:
+    """Read what `Evaluation.save` wrote as `.json` or `.parquet`.
+
+    Raises:
+        InputError: the file is missing, or is no evaluation.
+    """
+    import pandas as pd
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError("There is no such file.", evidence=str(path), remedy="Check the path.")
+    try:
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+            about = frame.attrs
+        else:
+            about = json.loads(path.read_text(encoding="utf-8"))
+            frame = pd.DataFrame(about["examples"])
+        numbers = [Estimate.from_dict(item) for item in about["estimates"]]
+        return Evaluation(
+            about["task"], {item.metric: item for item in numbers}, frame, dict(about["manifest"])
+        )
+    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise InputError(
+            "This file is no evaluation.",
+            evidence=f"{path}: {error}",
+            remedy="Give a .json or .parquet file written by Evaluation.save.",
+        ) from error

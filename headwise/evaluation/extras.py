@@ -1,0 +1,34 @@
+"""Packages that only some tasks need."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import Any
+
+from headwise.errors import InputError
+
+
+def extra(package: str, what: str) -> Any:
+    """The imported package.
+
+    Raises:
+        InputError: it is not installed.
+
+    Example:
+        >>> extra("no_such_scorer", "Poems are scored")
+        Traceback (most recent call last):
+        ...
+        headwise.errors.InputError: Poems are scored by no_such_scorer, ... pip install 'headwise[eval]'
+    """
+    try:
+        return import_module(package)
+    except ImportError as error:
+        raise InputError(
+            f"{what} by {package}, which is not installed.", remedy="pip install 'headwise[eval]'"
+        ) from error
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Version of each package, for the manifest."""
+    return {package: version(package) for package in packages}

@@ -1,0 +1,81 @@
+"""The names that translation models have for languages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from headwise.errors import InputError
+
+_TABLE: str = """
+af afr_Latn am amh_Ethi ar arb_Arab az azj_Latn be bel_Cyrl bg bul_Cyrl bn ben_Beng bs bos_Latn ca cat_Latn
+cs ces_Latn cy cym_Latn da dan_Latn de deu_Latn el ell_Grek en eng_Latn es spa_Latn et est_Latn eu eus_Latn
+fa pes_Arab fi fin_Latn fr fra_Latn ga gle_Latn gl glg_Latn gu guj_Gujr ha hau_Latn he heb_Hebr hi hin_Deva
+hr hrv_Latn hu hun_Latn hy hye_Armn id ind_Latn ig ibo_Latn is isl_Latn it ita_Latn ja jpn_Jpan ka kat_Geor
+ki kik_Latn kk kaz_Cyrl km khm_Khmr kn kan_Knda ko kor_Hang lg lug_Latn ln lin_Latn lo lao_Laoo lt lit_Latn
+luo luo_Latn lv lvs_Latn mg plt_Latn mk mkd_Cyrl ml mal_Mlym mr mar_Deva ms zsm_Latn my mya_Mymr ne npi_Deva
+nl nld_Latn no nob_Latn ny nya_Latn pa pan_Guru pl pol_Latn pt por_Latn ro ron_Latn ru rus_Cyrl rw kin_Latn
+si sin_Sinh sk slk_Latn sl slv_Latn sn sna_Latn so som_Latn sq als_Latn sr srp_Cyrl sv swe_Latn sw swh_Latn
+ta tam_Taml te tel_Telu th tha_Thai ti tir_Ethi tl tgl_Latn tr tur_Latn uk ukr_Cyrl ur urd_Arab uz uzn_Latn
+vi vie_Latn wo wol_Latn xh xho_Latn yo yor_Latn zh zho_Hans zu zul_Latn
+"""
+TAGS: dict[str, str] = dict(zip(_TABLE.split()[::2], _TABLE.split()[1::2], strict=True))
+"""Short code -> name in NLLB."""
+SHORT: dict[str, str] = {tag: code for code, tag in TAGS.items()}
+
+
+def set_languages(tokenizer: Any, source: str, target: str) -> int | None:
+    """Tell a tokenizer what it reads and what is to be written; nothing where it knows of one direction only.
+
+    Args:
+        tokenizer: of NLLB, M2M100, mBART or another model with language tokens; it is changed.
+        source: the language as the model calls it (`swh_Latn`), or a short code (`sw`).
+        target: the same for the language to translate into.
+
+    Returns:
+        Id of the token that the decoder has to begin with; None where there is none.
+
+    Raises:
+        InputError: the model has no such language, or none was named.
+    """
+    if not hasattr(tokenizer, "src_lang"):
+        return None
+    if not source or not target:
+        raise InputError(
+            "This model has to be told the languages.",
+            evidence=type(tokenizer).__name__,
+            remedy='Give both, such as source="eng_Latn", target="swh_Latn".',
+        )
+    tokenizer.src_lang = _known(tokenizer, source)[0]
+    tokenizer.tgt_lang, token = _known(tokenizer, target)
+    return token
+
+
+def _known(tokenizer: Any, name: str) -> tuple[str, int]:
+    """What the tokenizer calls a language, and its token."""
+    for alias in _aliases(name):
+        token = getattr(tokenizer, "lang_code_to_token", {}).get(alias, alias)  # M2M100 writes __sw__
+        index = tokenizer.convert_tokens_to_ids(token)
+        if (
+            isinstance(index, int)
+            and index != tokenizer.unk_token_id
+            and token in tokenizer.all_special_tokens
+        ):
+            return alias, index
+    known = [token.strip("_") for token in tokenizer.all_special_tokens]
+    close = [match for alias in _aliases(name) for match in get_close_matches(alias, known)]
+    raise InputError(
+        f"The model knows no language {name!r}.",
+        evidence=f"close: {', '.join(dict.fromkeys(close))}" if close else "",
+        remedy="Name it as the model does, such as swh_Latn, or by its short code.",
+    )
+
+
+def _aliases(name: str) -> Iterator[str]:
+    yield name
+    if name.lower() in TAGS:
+        yield name.lower()
+        yield TAGS[name.lower()]
+    if name in SHORT:
+        yield SHORT[name]

@@ -1,0 +1,139 @@
+"""Tasks by name; packages add theirs through entry points of the group `headwise.tasks`."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from headwise.errors import InputError
+from headwise.evaluation.task import Task
+from headwise.plugins import Plugins
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+_HERE = "headwise.evaluation.tasks"
+
+TASKS = Plugins(
+    "task",
+    "headwise.tasks",
+    {
+        "alignment": f"{_HERE}.alignment:Alignment",
+        "chair": f"{_HERE}.chair:Chair",
+        "colored-objects": f"{_HERE}.circuits:ColoredObjects",
+        "copying": f"{_HERE}.recall:Copying",
+        "induction": f"{_HERE}.attention:Induction",
+        "ioi": f"{_HERE}.circuits:Ioi",
+        "multiple-choice": f"{_HERE}.choice:MultipleChoice",
+        "perplexity": f"{_HERE}.perplexity:Perplexity",
+        "pope": f"{_HERE}.pope:Pope",
+        "pope-adversarial": f"{_HERE}.pope:ADVERSARIAL",
+        "pope-popular": f"{_HERE}.pope:POPULAR",
+        "pope-random": f"{_HERE}.pope:RANDOM",
+        "recall": f"{_HERE}.recall:Recall",
+        "scene-color": f"{_HERE}.scenes:COLOR",
+        "scene-count": f"{_HERE}.scenes:COUNT",
+        "scene-existence": f"{_HERE}.scenes:EXISTENCE",
+        "sinks": f"{_HERE}.attention:Sinks",
+        "transcription": f"{_HERE}.speech:Transcription",
+        "translation": f"{_HERE}.translation:Translation",
+        "vqa": f"{_HERE}.vqa:Vqa",
+        "word-times": f"{_HERE}.word_times:WordTimes",
+        "yes-no": f"{_HERE}.yes_no:YesNo",
+    },
+)
+
+
+def task_names() -> tuple[str, ...]:
+    """Every name that `hw.evaluate` knows.
+
+    Example:
+        >>> "pope-adversarial" in task_names()
+        True
+    """
+    return TASKS.names()
+
+
+def describe_tasks() -> list[dict[str, Any]]:
+    """Name, first line of its description and options of every task."""
+    return [
+        {
+            "name": name,
+            "about": (_class_of(name).__doc__ or "").strip().splitlines()[0],
+            "options": [item.name for item in fields(_class_of(name))],
+        }
+        for name in task_names()
+    ]
+
+
+def find_task(name: str, **options: Any) -> Task:
+    """The task called `name`, with its options.
+
+    Options may be strings, as they come from a command line; they are turned into the type of the field; lists
+    are written as JSON.
+
+    Raises:
+        InputError: there is no such task or option, or a value is of the wrong kind.
+
+    Example:
+        >>> find_task("pope-random", noise="1.8").noise
+        1.8
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    found = TASKS.get(name)
+    kind = _class_of(name)
+    hints = get_type_hints(kind)
+    known = {item.name for item in fields(kind)}
+    values = {}
+    for option, value in options.items():
+        if option not in known:
+            close = get_close_matches(option, known) or sorted(known)
+            raise InputError(
+                f"The task {name!r} has no option {option!r}.",
+                evidence=f"it has: {', '.join(close)}",
+                remedy="Use one of these, or leave it out.",
+            )
+        try:
+            values[option] = _valued(TypeAdapter(hints[option]), value)
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise InputError(
+                f"The option {option!r} of {name!r} cannot be {value!r}.",
+                evidence=reason,
+                remedy="Give a value of its kind.",
+            ) from error
+    fixed = getattr(found, "keywords", {})
+    missing = [
+        item.name
+        for item in fields(kind)
+        if item.default is MISSING
+        and item.default_factory is MISSING
+        and item.name not in {**fixed, **values}
+    ]
+    if missing:
+        raise InputError(
+            f"The task {name!r} needs an option.",
+            evidence=", ".join(missing),
+            remedy=f"find_task({name!r}, {missing[0]}=...), or --set {missing[0]}=VALUE.",
+        )
+    return found(**values)
+
+
+def _valued(kind: TypeAdapter[Any], value: Any) -> Any:
+    """The value in its type; what is no word or number is written as JSON, such as heads: [[1, 0]]."""
+    from pydantic import ValidationError
+
+    try:
+        return kind.validate_python(value)
+    except ValidationError:
+        if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+            raise
+        return kind.validate_json(value)
+
+
+def _class_of(name: str) -> type[Task]:
+    """The class behind a name; a variant of a task is a partial of its class."""
+    found: Any = TASKS.get(name)
+    return getattr(found, "func", found)

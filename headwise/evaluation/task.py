@@ -1,0 +1,192 @@
+"""What a task is: examples, a way of asking, a score for every reply, and the numbers that sum it up."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from headwise.errors import InputError
+
+if TYPE_CHECKING:
+    from headwise.subject import Subject
+
+Statistic = Callable[..., np.ndarray]
+"""Arrays (..., example), reduced over `axis`, to one number per leading index."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One thing to ask."""
+
+    id: str
+    """Unique within the task, and the same in every run."""
+    inputs: Mapping[str, Any]
+    """Keywords of `Subject.prepare`: text, image, audio, target."""
+    answer: Any
+    """What is right, in whatever form the task's score understands."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What else the task knows: candidates, category, the group it belongs to."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the model said."""
+
+    text: str
+    """What it generated, or the token it gives the largest probability, or the text that it read."""
+    tokens: int
+    """Tokens generated or scored."""
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Numbers of the asker: the log-probability of every candidate, or the sum over a text (nats)."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What else the asker saw, such as the times of words."""
+
+
+class Asker(Protocol):
+    """How a model is asked; `Generate`, `Choose` and `Likelihood` are headwise's own."""
+
+    def __call__(
+        self,
+        subject: Subject,
+        examples: Sequence[Example],
+        *,
+        batch_size: int,
+        advance: Callable[[int], None],
+    ) -> list[Reply]:
+        """One reply per example, in their order; `advance` is told how many more are done."""
+        ...
+
+    def manifest(self) -> dict[str, Any]:
+        """The decoding parameters, JSON-able."""
+        ...
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number over examples.
+
+    Example:
+        >>> ratio("errors", "words").over({"errors": [1, 0], "words": [4, 6]})
+        0.1
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    """Columns of the per-example table that it is computed from."""
+    statistic: Statistic
+    unit: str = "share"
+    higher_is_better: bool = True
+    only: tuple[str, Any] | None = None
+    """A column and its value: the number is about the examples of that value, such as one language."""
+
+    def over(self, table: Mapping[str, Sequence[float]]) -> float:
+        """The number for a table with its columns."""
+        arrays = [np.asarray(table[column], dtype=float) for column in self.columns]
+        return float(self.statistic(*arrays, axis=-1))
+
+
+def mean(
+    column: str, *, name: str | None = None, unit: str = "share", higher_is_better: bool = True
+) -> Metric:
+    """The mean of a column over examples; NaN rows (not applicable) are left out."""
+    return Metric(name or column, (column,), _nanmean, unit, higher_is_better)
+
+
+def ratio(
+    above: str, below: str, *, name: str | None = None, unit: str = "share", higher_is_better: bool = True
+) -> Metric:
+    """The sum of one column divided by the sum of another (pooled over examples); 0 where both are 0."""
+    return Metric(name or f"{above}/{below}", (above, below), _pooled, unit, higher_is_better)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """A question that a model can be scored on.
+
+    A subclass is a frozen dataclass: its fields are the task's options, and everything they say goes into the
+    manifest of an evaluation. A new task is its data and these few methods.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Raised whenever the same replies would get other scores, or the same seed other examples."""
+    template: ClassVar[str] = "{text}"
+    """The prompt around every question, for the manifest."""
+
+    @property
+    @abstractmethod
+    def metrics(self) -> tuple[Metric, ...]:
+        """What sums the task up; the first is the one it is known by."""
+
+    @property
+    @abstractmethod
+    def ask(self) -> Asker:
+        """How the model is asked."""
+
+    @abstractmethod
+    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+        """The columns of one row of the per-example table."""
+
+    def examples(self) -> Sequence[Example]:
+        """All there are, for a task over files."""
+        raise NotImplementedError
+
+    def draw(self, n: int | None, seed: int) -> list[Example]:
+        """`n` examples chosen by `seed`, in the order of the data; a generator overrides this.
+
+        Raises:
+            InputError: fewer than `n` exist.
+        """
+        return subset(self.examples(), n, seed, what=self.title)
+
+    @property
+    def title(self) -> str:
+        """Name with the variant, as it is registered."""
+        return self.name
+
+    def check(self, subject: Subject) -> None:  # noqa: B027  # most tasks ask any model
+        """Refuse a model that cannot be asked, before anything is run."""
+
+    def notes(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """What else the manifest should say: signatures and versions of scorers, lines of a file left out."""
+        return {}
+
+    def options(self) -> dict[str, Any]:
+        """The fields, JSON-able; files by name."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+
+
+def subset(examples: Sequence[Example], n: int | None, seed: int, *, what: str) -> list[Example]:
+    """`n` of the examples without replacement, in their own order; all when `n` is None."""
+    if n is None or n == len(examples):
+        return list(examples)
+    if n > len(examples):
+        raise InputError(f"{what} has {len(examples)} examples, fewer than {n}.", remedy="Lower n.")
+    chosen = random.Random(seed).sample(range(len(examples)), n)
+    return [examples[index] for index in sorted(chosen)]
+
+
+def _nanmean(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    known = ~np.isnan(values)
+    count = known.sum(axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def _pooled(above: np.ndarray, below: np.ndarray, axis: int = -1) -> np.ndarray:
+    over, under = above.sum(axis=axis), below.sum(axis=axis)
+    return np.where(under > 0, over / np.where(under > 0, under, 1), np.where(over > 0, np.nan, 0.0))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value

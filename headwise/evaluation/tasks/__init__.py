@@ -1,0 +1,1 @@
+"""Tasks, one module each; `headwise.evaluation.task_names()` lists them."""

@@ -1,0 +1,148 @@
+"""What tasks about pictures share: drawn scenes by default, or files of questions beside a folder of images."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from headwise.errors import InputError
+from headwise.evaluation.task import Example, Task, subset
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from headwise.subject import Subject
+    from headwise.zoo.data.scenes import Scene
+
+QUESTION = "{question}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureTask(Task):
+    """A task about pictures.
+
+    Without `data` the pictures are drawn scenes of the zoo's test split, as noisy as `noise` says. With `data`
+    they are files in the folder `images`, by default the folder that `data` is or lies in. They are opened
+    when they are asked about; that they are there is checked before the model is run.
+    """
+
+    template: ClassVar[str] = "{prompt}"
+
+    data: Path | None = None
+    images: Path | None = None
+    noise: float
+    """Of drawn scenes; see `headwise.zoo.data.scenes.draw`."""
+    prompt: str = QUESTION
+    """What is asked; the question takes the place of `{question}`."""
+    max_new_tokens: int = 16
+
+    def __post_init__(self) -> None:
+        if self.data is None and self.images is not None:
+            raise InputError(
+                "images= is the folder of the pictures that a file asks about, and there is no data=.",
+                evidence=str(self.images),
+                remedy="Give data=, or leave images= out for drawn scenes.",
+            )
+        if not 0 <= self.noise < float("inf"):
+            raise InputError("Noise is 0 or more.", evidence=f"noise={self.noise}")
+        if QUESTION not in self.prompt:
+            raise InputError(
+                "The prompt has no place for the question.",
+                evidence=repr(self.prompt),
+                remedy=f"Write {QUESTION} where it goes.",
+            )
+        if self.max_new_tokens < 1:
+            raise InputError(
+                "At least one token must be generated.", evidence=f"max_new_tokens={self.max_new_tokens}"
+            )
+
+    def options(self) -> dict[str, Any]:
+        """The fields; without the noise where nothing is drawn."""
+        found = super().options()
+        if self.data is not None:
+            del found["noise"]
+        return found
+
+    def check(self, subject: Subject) -> None:
+        """Refuse a model that sees nothing.
+
+        Raises:
+            InputError: the model takes no pictures.
+        """
+        if "pixel_values" not in inspect.signature(subject.model.forward).parameters:
+            raise InputError(
+                f"{self.title} shows pictures, and this model takes none.",
+                evidence=type(subject.model).__name__,
+                remedy="Take a vision-language model, such as zoo:vlm.",
+            )
+
+    def draw(self, n: int | None, seed: int) -> list[Example]:
+        """Examples of drawn scenes, or `n` of the file's, in its order.
+
+        Raises:
+            InputError: a file or a picture is missing or malformed, or there are fewer than `n` examples.
+        """
+        if self.data is None:
+            return self.drawn(n, seed)
+        chosen = subset(self.examples(), n, seed, what=self.title)
+        for example in chosen:
+            check_images(example)
+        return chosen
+
+    def drawn(self, n: int | None, seed: int) -> list[Example]:
+        """Examples about drawn scenes."""
+        raise NotImplementedError
+
+    def asked(self, question: str) -> str:
+        """The prompt with the question in its place."""
+        return self.prompt.replace(QUESTION, question)
+
+    def picture(self, name: str) -> Path:
+        """Path of a picture that the file names."""
+        if self.images is not None:
+            return Path(self.images) / name
+        data = Path(self.data or "")
+        return (data if data.is_dir() else data.parent) / name
+
+
+def seen(count: int, seed: int, *, noise: float) -> Iterator[tuple[Scene, Image.Image]]:
+    """The first `count` test scenes of a seed, with their pictures; both stay the same when `count` grows."""
+    from headwise.zoo.data.scenes import draw, scenes
+
+    for number, scene in enumerate(scenes(count, split="test", seed=seed)):
+        blur = random.Random(f"noise/{seed}/{number}").getrandbits(63)
+        yield scene, draw(scene, noise=noise, seed=blur)
+
+
+def check_images(example: Example) -> None:
+    """Refuse an example whose picture is not there.
+
+    Raises:
+        InputError: naming the picture, and where it is asked about (`example.about["where"]`).
+    """
+    images = example.inputs["image"]
+    for path in images if isinstance(images, Sequence) else [images]:
+        if not path.is_file():
+            raise InputError(
+                f"There is no picture {path}.",
+                evidence=f"asked about in {example.about['where']}",
+                remedy="Check images=, the folder of the pictures.",
+            )
+
+
+def one_of(option: str, value: str, allowed: Sequence[str]) -> None:
+    """Refuse a value that an option cannot have.
+
+    Raises:
+        InputError: listing the values that it can have.
+    """
+    if value not in allowed:
+        raise InputError(
+            f"There is no {option} {value!r}.",
+            evidence=f"{option}={value!r}",
+            remedy=f"One of {', '.join(allowed)}.",
+        )
