@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from headwise.analyses._heads import HEAD, by_stack
 from headwise.analyses.result import Result, percent, provenance_of
 from headwise.errors import InputError
@@ -44,7 +46,11 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> Result:
             wide[group] = wide.get(group, 0.0) + heads[f"mass_{role}"]
     frame = wide.melt(list(HEAD), var_name=by, value_name="mass")
     there = frame.groupby(["stack", "kind", by])["mass"].transform("max") > 0  # else no key has the role
-    frame = frame[there | frame["mass"].isna()].reset_index(drop=True)
+    frame = frame[there | frame["mass"].isna()]
+    order = wide.groupby(["stack", "kind"], sort=False).ngroup()
+    frame = frame.iloc[np.argsort(np.resize(order, len(there))[frame.index], kind="stable")].reset_index(
+        drop=True
+    )
     return Result(
         name="mass",
         frame=frame,
