@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,3 +48,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def check_suffix(path: Path, suffixes: Sequence[str], *, what: str) -> None:
+    """Refuse a file name whose suffix names no format that `what` can be written in.
+
+    Raises:
+        InputError: on another suffix; those that are known are listed.
+
+    Example:
+        >>> check_suffix(Path("numbers.csv"), (".json", ".csv"), what="a result")
+    """
+    if path.suffix not in suffixes:
+        raise InputError(
+            f"{what.capitalize()} cannot be written as {path.suffix or 'a file without suffix'}.",
+            evidence=str(path),
+            remedy=f"Use {', '.join(suffixes)}.",
+        )

@@ -9,24 +9,12 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from headwise.zoo.data import text
-from headwise.zoo.data.colored_objects import colored_objects_prompt
 from headwise.zoo.data.ioi import ioi_prompt
-from headwise.zoo.data.multiple_choice import multiple_choice_prompt
-from headwise.zoo.data.recall import copying_prompt, recall_prompt
 from headwise.zoo.data.words import NAMES, task_words
 from headwise.zoo.recipes import lm_rows
 from headwise.zoo.recipes.lm import KINDS, ROWS, LanguageModel
 from headwise.zoo.recipes.seeding import seed_previous_token
-
-DRAWS = {
-    "ioi": ioi_prompt,
-    "colored objects": colored_objects_prompt,
-    "colored objects, no example": lambda rng, split: colored_objects_prompt(rng, split, shots=0),
-    "recall": recall_prompt,
-    "copying": copying_prompt,
-    "multiple choice": multiple_choice_prompt,
-    "multiple choice in words": lambda rng, split: multiple_choice_prompt(rng, split, answer_with="word"),
-}
+from tests.helpers_prompts import DRAWS
 
 
 @dataclass

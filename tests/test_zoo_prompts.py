@@ -11,22 +11,12 @@ from hypothesis import strategies as st
 
 from headwise.errors import InputError
 from headwise.zoo.data import text
-from headwise.zoo.data.colored_objects import colored_objects_prompt
-from headwise.zoo.data.ioi import TEMPLATES, ioi_prompt
+from headwise.zoo.data.ioi import TEMPLATES
 from headwise.zoo.data.multiple_choice import fact, multiple_choice_prompt
 from headwise.zoo.data.prompts import SPLITS, split_of
-from headwise.zoo.data.recall import copying_prompt, mqar, mqar_row, recall_prompt, repeated_tokens
+from headwise.zoo.data.recall import mqar, mqar_row, recall_prompt, repeated_tokens
 from headwise.zoo.data.words import CATEGORIES, MEMBERS, NAMES
-
-DRAWS = {
-    "ioi": ioi_prompt,
-    "colored objects": colored_objects_prompt,
-    "colored objects, no example": lambda rng, split: colored_objects_prompt(rng, split, shots=0),
-    "recall": recall_prompt,
-    "copying": copying_prompt,
-    "multiple choice": multiple_choice_prompt,
-    "multiple choice in words": lambda rng, split: multiple_choice_prompt(rng, split, answer_with="word"),
-}
+from tests.helpers_prompts import DRAWS
 
 
 def drawn(kind, split="test", n=200):

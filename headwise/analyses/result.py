@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.files import replacing
+from headwise.files import check_suffix, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,12 +71,7 @@ class Result:
             InputError: on another suffix, or when the folder does not exist.
         """
         path = Path(path)
-        if path.suffix not in _SUFFIXES:
-            raise InputError(
-                f"A result cannot be written as {path.suffix or 'a file without suffix'}.",
-                evidence=str(path),
-                remedy=f"Use {', '.join(_SUFFIXES)}.",
-            )
+        check_suffix(path, _SUFFIXES, what="a result")
         with replacing(path) as part:
             match path.suffix:
                 case ".json":

@@ -12,8 +12,6 @@ from headwise.cli.session import FAILED, progress_count, session
 from headwise.errors import InputError
 from headwise.reports.text import shortened, visible
 
-_OUT = (".json", ".parquet", ".csv")
-
 
 def evaluate(
     model: Annotated[
@@ -156,11 +154,8 @@ def _failure(value: float, flag: str, metric: str, bound: float) -> str:
 
 def _check_out(path: Path) -> None:
     from headwise.cli.request import check_output
+    from headwise.evaluation.evaluation import SUFFIXES
+    from headwise.files import check_suffix
 
     check_output(path)
-    if path.suffix not in _OUT:
-        raise InputError(
-            f"An evaluation cannot be written as {path.suffix or 'a file without suffix'}.",
-            evidence=str(path),
-            remedy=f"Use {', '.join(_OUT)}.",
-        )
+    check_suffix(path, SUFFIXES, what="an evaluation")

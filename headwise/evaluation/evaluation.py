@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
 from headwise.evaluation.estimate import Estimate
-from headwise.files import replacing
+from headwise.files import check_suffix, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-_SUFFIXES = (".json", ".parquet", ".csv")
+SUFFIXES = (".json", ".parquet", ".csv")
+"""Of the files that an evaluation is written as."""
 _PREVIEW = 12
 
 
@@ -68,12 +69,7 @@ class Evaluation:
             InputError: on another suffix, or when the folder does not exist.
         """
         path = Path(path)
-        if path.suffix not in _SUFFIXES:
-            raise InputError(
-                f"An evaluation cannot be written as {path.suffix or 'a file without suffix'}.",
-                evidence=str(path),
-                remedy=f"Use {', '.join(_SUFFIXES)}.",
-            )
+        check_suffix(path, SUFFIXES, what="an evaluation")
         about = {
             "task": self.task,
             "estimates": [item.to_dict() for item in self.estimates.values()],

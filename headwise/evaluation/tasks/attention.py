@@ -6,7 +6,7 @@ what a model's heads do and do not show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,21 +14,19 @@ import torch
 
 from headwise.analyses._received import received
 from headwise.errors import InputError
-from headwise.evaluation.asking import batches, prepared
+from headwise.evaluation.asking import Advance, batches, prepared
 from headwise.evaluation.languages import set_languages
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.task import Asker, Example, Metric, Reply, Task, mean
-from headwise.evaluation.tasks.recall import repeated
+from headwise.evaluation.tasks.recall import Repeated, repeated_batches
 from headwise.probes.capture import capture
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
 
-Advance = Callable[[int], None]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Induction(Task):
+class Induction(Repeated):
     """Does a head look, in a repeated random sequence, at what followed the same token the first time?
 
     The induction score of a head is its mean attention from every token of the second copy to the token after
@@ -42,13 +40,6 @@ class Induction(Task):
     """
 
     name: ClassVar[str] = "induction"
-    template: ClassVar[str] = "<bos> random tokens, the same tokens again"
-
-    period: int = 25
-
-    def __post_init__(self) -> None:
-        if self.period < 2:
-            raise InputError("A period has two tokens or more.", evidence=f"period={self.period}")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -80,14 +71,10 @@ class _AskInduction:
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
     ) -> list[Reply]:
         replies = []
-        for start in range(0, len(examples), batch_size):
-            chosen = examples[start : start + batch_size]
-            rows = [repeated(subject, example.about["seed"], self.period) for example in chosen]
-            inputs = subject.prepare(text=rows)
-            with capture(subject, stats=False, maps=True, check=start == 0) as trace, torch.no_grad():
+        for inputs, first in repeated_batches(subject, examples, self.period, batch_size):
+            with capture(subject, stats=False, maps=True, check=not replies) as trace, torch.no_grad():
                 subject.model(**inputs)
-            first = len(rows[0]) - self.period  # where the second copy starts
-            query = torch.arange(first, len(rows[0]))
+            query = torch.arange(first, first + self.period)
             key = query - self.period + 1
             sites = [site for site in trace.maps if (site.stack, site.kind) == ("text", "self")]
             if not sites:
@@ -99,7 +86,7 @@ class _AskInduction:
                 best = int(row.argmax())
                 seen = {"best": float(row[best]), "head": heads[best]}
                 replies.append(Reply("", self.period, {}, seen))
-            advance(len(chosen))
+            advance(len(scores))
         return replies
 
     def manifest(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,6 +18,8 @@ from headwise.zoo.data.recall import recall_prompt
 from headwise.zoo.data.words import PLAIN
 
 if TYPE_CHECKING:
+    from transformers import BatchFeature
+
     from headwise.subject import Subject
 
 _DRAWN = 1000
@@ -79,21 +81,12 @@ class Recall(Task):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copying(Task):
-    """Random tokens of the model's own vocabulary, twice: how many of the second copy does it predict?
+class Repeated(Task):
+    """A task over random tokens of the model's own vocabulary, twice.
 
-    The first token of the second copy cannot be known and is not counted. Prediction is by the most probable
-    token of the whole vocabulary, so chance is nearly 0: what is measured is looking back (an induction head
-    does it), not knowledge of the language. `accuracy` is over tokens, `whole` over sequences without a fault.
-
-    The sequences are token ids, drawn when the model is asked: every tokenizer will do.
-
-    Example:
-        >>> Copying(period=8).draw(1, seed=0)[0].id
-        'copying/8/0/0'
+    The sequences are token ids, drawn when the model is asked (`repeated_batches`): every tokenizer will do.
     """
 
-    name: ClassVar[str] = "copying"
     template: ClassVar[str] = "<bos> random tokens, the same tokens again"
 
     period: int = 25
@@ -102,6 +95,22 @@ class Copying(Task):
     def __post_init__(self) -> None:
         if self.period < 2:
             raise InputError("A period has two tokens or more.", evidence=f"period={self.period}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copying(Repeated):
+    """Random tokens of the model's own vocabulary, twice: how many of the second copy does it predict?
+
+    The first token of the second copy cannot be known and is not counted. Prediction is by the most probable
+    token of the whole vocabulary, so chance is nearly 0: what is measured is looking back (an induction head
+    does it), not knowledge of the language. `accuracy` is over tokens, `whole` over sequences without a fault.
+
+    Example:
+        >>> Copying(period=8).draw(1, seed=0)[0].id
+        'copying/8/0/0'
+    """
+
+    name: ClassVar[str] = "copying"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -137,24 +146,30 @@ class _AskCopy:
                 "Copying needs a decoder with a tokenizer.", evidence=type(subject.model).__name__
             )
         replies = []
-        for start in range(0, len(examples), batch_size):
-            chosen = examples[start : start + batch_size]
-            inputs = subject.prepare(
-                text=[repeated(subject, item.about["seed"], self.period) for item in chosen]
-            )
-            ids, first = inputs["input_ids"], inputs["input_ids"].shape[1] - self.period
+        for inputs, first in repeated_batches(subject, examples, self.period, batch_size):
+            ids = inputs["input_ids"]
             with torch.no_grad():
                 said = subject.model(**inputs).logits[:, first:-1].argmax(-1)
             right = (said == ids[:, first + 1 :]).sum(-1).tolist()
             for row, count in zip(said, right, strict=True):
                 about = {"right": count, "asked": self.period - 1}
                 replies.append(Reply(subject.tokenizer.decode(row), self.period - 1, {}, about))
-            advance(len(chosen))
+            advance(len(ids))
         return replies
 
     def manifest(self) -> dict[str, Any]:
         """The decoding parameters, JSON-able."""
         return {"asked": "most probable token at every position"}
+
+
+def repeated_batches(
+    subject: Subject, examples: Sequence[Example], period: int, size: int
+) -> Iterator[tuple[BatchFeature, int]]:
+    """The tensors of at most `size` examples, drawn from `example.about["seed"]`, and where the second copy starts."""
+    for start in range(0, len(examples), size):
+        chosen = examples[start : start + size]
+        inputs = subject.prepare(text=[repeated(subject, item.about["seed"], period) for item in chosen])
+        yield inputs, inputs["input_ids"].shape[1] - period
 
 
 def repeated(subject: Subject, seed: str, period: int) -> list[int]:

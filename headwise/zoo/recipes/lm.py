@@ -131,6 +131,3 @@ class LanguageModel(Recipe):
                 if answers.any():
                     seen[name] = right[answers].mean().item()
         return (lost * weight).sum() / weight.sum(), seen
-
-
-RECIPE: type[Recipe] = LanguageModel
