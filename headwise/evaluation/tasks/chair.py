@@ -97,9 +97,9 @@ class Chair(PictureTask):
             examples.append(Example(f"chair/{seed}/{number:06d}", inputs, there, {"expected": expected}))
         return examples
 
-    def examples(self) -> Sequence[Example]:
+    def listed(self, data: Path) -> Sequence[Example]:
         """One caption per image of the instances file."""
-        return self.drawn(None, 0) if self.data is None else self._of_files(None, 0)
+        return self._of_files(data, None, 0)
 
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """Captions of drawn scenes, or of `n` of the file's images, in its order.
@@ -109,7 +109,7 @@ class Chair(PictureTask):
         """
         if self.data is None:
             return self.drawn(n, seed)
-        examples = self._of_files(n, seed)
+        examples = self._of_files(Path(self.data), n, seed)
         for example in examples:
             check_images(example)
         return examples
@@ -150,8 +150,8 @@ class Chair(PictureTask):
             return own_objects(compat=self.compat)
         return read_objects(self.synonyms, compat=self.compat)
 
-    def _of_files(self, n: int | None, seed: int) -> list[Example]:
-        path, table = Path(self.data or ""), self._table
+    def _of_files(self, path: Path, n: int | None, seed: int) -> list[Example]:
+        table = self._table
         document = read_json(path)
         categories = records(document, "categories", {"id": int, "name": str}, path)
         known = {record["id"]: record["name"] for record in categories}

@@ -80,6 +80,10 @@ class PictureTask(Task):
                 remedy="Take a vision-language model, such as zoo:vlm.",
             )
 
+    def examples(self) -> Sequence[Example]:
+        """All there are: those of the file, or the task's own number of drawn scenes, with seed 0."""
+        return self.drawn(None, 0) if self.data is None else self.listed(Path(self.data))
+
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """Examples of drawn scenes, or `n` of the file's, in its order.
 
@@ -88,13 +92,17 @@ class PictureTask(Task):
         """
         if self.data is None:
             return self.drawn(n, seed)
-        chosen = subset(self.examples(), n, seed, what=self.title)
+        chosen = subset(self.listed(Path(self.data)), n, seed, what=self.title)
         for example in chosen:
             check_images(example)
         return chosen
 
     def drawn(self, n: int | None, seed: int) -> list[Example]:
         """Examples about drawn scenes."""
+        raise NotImplementedError
+
+    def listed(self, data: Path) -> Sequence[Example]:
+        """Examples of the file (or folder) `data`, all of them."""
         raise NotImplementedError
 
     def asked(self, question: str) -> str:

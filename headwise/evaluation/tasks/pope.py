@@ -93,12 +93,10 @@ class Pope(PictureTask):
                 examples.append(Example(name, inputs, question.answer, {"object": question.shape}))
         return examples[:n]
 
-    def examples(self) -> Sequence[Example]:
+    def listed(self, data: Path) -> Sequence[Example]:
         """The lines of the file."""
-        if self.data is None:
-            return self.drawn(None, 0)
         examples: dict[str, Example] = {}
-        rows, others = self._rows(self.data)
+        rows, others = self._rows(data)
         for row in rows:
             label, name = row.fields["label"], str(row.fields["question_id"])
             if label not in ("yes", "no"):
@@ -113,7 +111,7 @@ class Pope(PictureTask):
         if not examples:
             raise InputError(
                 f"The file has no question of the split {self.split!r}.",
-                evidence=f"{self.data} has: {', '.join(sorted(others))}",
+                evidence=f"{data} has: {', '.join(sorted(others))}",
                 remedy="Choose one of these splits.",
             )
         return list(examples.values())

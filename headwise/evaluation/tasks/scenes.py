@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -79,10 +78,6 @@ class Scenes(PictureTask):
             about = {"kind": kind, "object": question.shape}
             examples.append(Example(f"{self.title}/{seed}/{number:06d}", inputs, question.answer, about))
         return examples
-
-    def examples(self) -> Sequence[Example]:
-        """The first thousand of seed 0."""
-        return self.drawn(None, 0)
 
     def score(self, example: Example, reply: Reply) -> dict[str, Any]:
         """What was read from the reply, and whether it is right."""

@@ -85,29 +85,26 @@ class Vqa(PictureTask):
             examples.append(Example(f"vqa/{seed}/{number:06d}", inputs, [question.answer] * _PEOPLE, about))
         return examples
 
-    def examples(self) -> Sequence[Example]:
+    def listed(self, data: Path) -> Sequence[Example]:
         """The questions of the file; those without answers are refused, answers without question are not."""
-        if self.data is None or self.annotations is None:
-            return self.drawn(None, 0)
+        annotations = Path(self.annotations or "")  # data and annotations are given together
         kinds = {"question_id": (int, str), "answers": list}
         answered = {
             record["question_id"]: (place, record)
-            for place, record in enumerate(
-                records(read_json(self.annotations), "annotations", kinds, self.annotations)
-            )
+            for place, record in enumerate(records(read_json(annotations), "annotations", kinds, annotations))
         }
         kinds = {"question_id": (int, str), "image_id": (int, str), "question": str}
         examples = []
-        for place, question in enumerate(records(read_json(self.data), "questions", kinds, self.data)):
-            name, where = question["question_id"], f"{self.data}, questions[{place}]"
+        for place, question in enumerate(records(read_json(data), "questions", kinds, data)):
+            name, where = question["question_id"], f"{data}, questions[{place}]"
             if name not in answered:
                 raise InputError(
                     f"The question {name} has no answers.",
-                    evidence=f"{where}; looked in {self.annotations}",
+                    evidence=f"{where}; looked in {annotations}",
                     remedy="Give the annotations that belong to these questions.",
                 )
             spot, record = answered[name]
-            answers = _answers(record["answers"], f"{self.annotations}, annotations[{spot}]")
+            answers = _answers(record["answers"], f"{annotations}, annotations[{spot}]")
             inputs = {"text": self.asked(question["question"]), "image": self._picture(question, where)}
             about = {
                 "where": where,

@@ -100,22 +100,19 @@ class YesNo(PictureTask):
             )
         return examples
 
-    def examples(self) -> Sequence[Example]:
+    def listed(self, data: Path) -> Sequence[Example]:
         """The groups of the file or folder, in the order of their first lines."""
-        if self.data is None:
-            return self.drawn(None, 0)
-        path = Path(self.data)
-        if path.is_dir():
-            others = sorted({item.stem for item in _files(path)} - {*PERCEPTION, *COGNITION})
+        if data.is_dir():
+            others = sorted({item.stem for item in _files(data)} - {*PERCEPTION, *COGNITION})
             return [
                 self._example(f"{item.stem}/{name}", item.stem, rows, others)
-                for item in _files(path)
+                for item in _files(data)
                 for name, rows in _pairs(item)
             ]
-        if path.suffix not in _SUFFIXES:
-            return [self._example(name, "", rows, [""]) for name, rows in _pairs(path)]
+        if data.suffix not in _SUFFIXES:
+            return [self._example(name, "", rows, [""]) for name, rows in _pairs(data)]
         groups: dict[tuple[str, str], list[Row]] = {}
-        for row in read_json_lines(path, ("image", "question", "answer", self.group)):
+        for row in read_json_lines(data, ("image", "question", "answer", self.group)):
             key = (str(row.fields.get("category", "")), str(row.fields[self.group]))
             groups.setdefault(key, []).append(row)
         others = sorted({category for category, _ in groups} - {*PERCEPTION, *COGNITION})
