@@ -45,5 +45,9 @@ class FixError(HeadwiseError, ValueError):
     """A fix is malformed, or did something a fix may not do."""
 
 
+class NotFitted(FixError):
+    """A fix needs constants of this model that are neither published nor fitted."""
+
+
 class TraceError(HeadwiseError):
     """A saved trace is damaged, incomplete, or written by a newer version."""

@@ -9,12 +9,14 @@ import headwise as hw
 from headwise import analyses, fixes
 from tests.invariance import (
     FIXES,
+    MODELS,
     TOLERANCE,
     alone,
     analysed,
     assert_same_frame,
     decode,
     equal_length_pair,
+    models_of,
     patched,
     together,
     ungrouped,
@@ -24,9 +26,11 @@ from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import PADDED
 from tests.tiny.reference import first, forward
 
-MODELS = ("gpt2", "llama", "gemma2", "bert")
 every_analysis = pytest.mark.parametrize("name", analyses.names())
-every_fix = pytest.mark.parametrize("name", fixes.names())
+PAIRS = [(name, architecture) for name in fixes.names() for architecture in models_of(name)]
+DECODERS = [pair for pair in PAIRS if pair[1] != "bert"]
+GROUPED = [pair for pair in PAIRS if pair[1] in ("llama", "llava")]
+every_fix = pytest.mark.parametrize(("name", "architecture"), PAIRS)
 every_model = pytest.mark.parametrize("architecture", MODELS)
 both_sides = pytest.mark.parametrize("side", ["left", "right"])
 
@@ -83,32 +87,31 @@ def test_analyses_do_not_depend_on_the_kernel(name: str, architecture: str) -> N
 
 
 @every_fix
-@every_model
 def test_fixes_act(name: str, architecture: str) -> None:
     model = ARCHITECTURES[architecture].build()
-    plain = first(forward(model, alone(0)))
-    assert not torch.allclose(patched(FIXES[name](0), model, alone(0)), plain, atol=1e-4)
-    assert torch.equal(first(forward(model, alone(0))), plain)
+    text = alone(0, architecture)
+    plain = first(forward(model, text))
+    assert not torch.allclose(patched(FIXES[name](0), model, text), plain, atol=1e-4)
+    assert torch.equal(first(forward(model, text)), plain)
 
 
 @every_fix
-@every_model
 @both_sides
 def test_fixes_ignore_padding(name: str, architecture: str, side: str) -> None:
     """Positions count padding, so a fix on a left-padded batch sits `PADDED` places further to the right."""
     model = ARCHITECTURES[architecture].build()
     shift = PADDED if side == "left" else 0
-    batch = patched(FIXES[name](shift), model, together(side))
-    single = [patched(FIXES[name](shift), model, alone(0)), patched(FIXES[name](0), model, alone(1))]
+    batch = patched(FIXES[name](shift), model, together(side, architecture))
+    texts = [alone(example, architecture) for example in (0, 1)]
+    single = [patched(FIXES[name](shift), model, texts[0]), patched(FIXES[name](0), model, texts[1])]
     torch.testing.assert_close(batch[:1], single[0], **TOLERANCE)
     length = single[1].shape[1]
     torch.testing.assert_close(batch[1:, shift : shift + length], single[1], **TOLERANCE)
 
 
 @every_fix
-@every_model
 def test_fixes_ignore_batching(name: str, architecture: str) -> None:
-    model, inputs = ARCHITECTURES[architecture].build(), equal_length_pair()
+    model, inputs = ARCHITECTURES[architecture].build(), equal_length_pair(architecture)
     batch = patched(FIXES[name](0), model, inputs)
     for example in (0, 1):
         half = {field: value[example : example + 1] for field, value in inputs.items()}
@@ -117,17 +120,16 @@ def test_fixes_ignore_batching(name: str, architecture: str) -> None:
         )
 
 
-@every_fix
-def test_fixes_address_query_heads_of_grouped_models(name: str) -> None:
-    model = ARCHITECTURES["llama"].build()
-    outputs = [patched(FIXES[name](0), m, alone(0)) for m in (model, ungrouped(model))]
+@pytest.mark.parametrize(("name", "architecture"), GROUPED)
+def test_fixes_address_query_heads_of_grouped_models(name: str, architecture: str) -> None:
+    model, text = ARCHITECTURES[architecture].build(), alone(0, architecture)
+    outputs = [patched(FIXES[name](0), m, text) for m in (model, ungrouped(model))]
     torch.testing.assert_close(*outputs, **TOLERANCE)
 
 
-@every_fix
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
+@pytest.mark.parametrize(("name", "architecture"), DECODERS)
 def test_fixed_models_decode_alike_with_and_without_a_cache(name: str, architecture: str) -> None:
-    model, inputs = ARCHITECTURES[architecture].build(), equal_length_pair()
+    model, inputs = ARCHITECTURES[architecture].build(), equal_length_pair(architecture)
     with hw.patch(model, FIXES[name](0)):
         tokens, logits = decode(model, inputs, use_cache=True)
         same_tokens, same_logits = decode(model, inputs, use_cache=False)
@@ -136,9 +138,8 @@ def test_fixed_models_decode_alike_with_and_without_a_cache(name: str, architect
 
 
 @every_fix
-@every_model
 def test_fixes_do_not_depend_on_the_kernel(name: str, architecture: str) -> None:
-    row, inputs = ARCHITECTURES[architecture], together("left")
+    row, inputs = ARCHITECTURES[architecture], together("left", architecture)
     outputs = [patched(FIXES[name](PADDED), row.build(attention), inputs) for attention in (None, "eager")]
     real = inputs["attention_mask"].bool()
     torch.testing.assert_close(outputs[0][real], outputs[1][real], **TOLERANCE)

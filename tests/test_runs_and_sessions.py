@@ -242,17 +242,6 @@ class TestBadArguments:
         with pytest.raises(hw.FixError):
             make()
 
-    def test_steps_of_a_later_version_are_refused(self, llama):
-        class Later:
-            def begin(self, context):
-                return None
-
-            def edit(self, pattern, site, context):
-                return pattern
-
-        with pytest.raises(hw.FixError, match="begin"):
-            hw.patch(llama, Later())
-
     def test_rows_must_be_a_list(self, llama):
         with pytest.raises(hw.InputError, match="list of positions"), hw.capture(llama, rows=3):
             pass

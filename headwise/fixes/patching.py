@@ -8,9 +8,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, UnsupportedModel
+from headwise.fixes.anatomy import anatomy_of
 from headwise.probes.capture import parts
 from headwise.probes.check import self_check
-from headwise.probes.context import STEPS, touches
+from headwise.probes.context import STEPS, head_pairs, touches
 from headwise.probes.hub import Hub, hub_of
 from headwise.probes.session import Session
 from headwise.probes.sites import head_count
@@ -60,7 +61,9 @@ class Handle:
         return f"Handle({state}, {', '.join(type(fix).__name__ for fix in self.fixes)})"
 
 
-def patch(subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any], *, check: bool = True) -> Handle:
+def patch(
+    subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any], *, check: bool = True, force: bool = False
+) -> Handle:
     """Installs fixes on a model; they act in forward, generate and pipelines, on every thread, until removed.
 
     Fixes act in the order given, later patches after earlier ones. A neutral fix (strength that changes nothing) is
@@ -68,15 +71,19 @@ def patch(subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any], *, che
 
     Args:
         subject: a `Subject` or a bare transformers model.
-        fixes: one fix or several. Any object with an `edit(pattern, site, context)` is a fix.
+        fixes: one fix or several, or the path of a spec that `save_spec` wrote. Any object with an
+            `edit(pattern, site, context)` is a fix.
         check: before the first use of this model, compare its logits with and without the engine on a few tokens,
             and refuse fixes of attention that cannot be reached.
+        force: install a spec on another model than it was written for, where the shapes fit.
 
     Returns:
         A handle: use it in a `with` statement, or keep it and call `remove()`.
 
     Raises:
-        FixError: an object that is no fix, or a fix that names a layer or head the model does not have.
+        FixError: an object that is no fix, a fix that names a layer or head the model does not have, a spec of
+            another model.
+        NotFitted: a fix whose constants are neither published for this model nor fitted.
         UnsupportedModel: the model has no attention that can be edited.
 
     Example:
@@ -89,43 +96,61 @@ def patch(subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any], *, che
         Handle(removed, ZeroHeads)
     """
     model, processor = parts(subject)
-    one = (
-        any(hasattr(fixes, step) for step in STEPS)
-        or not isinstance(fixes, Iterable)
-        or isinstance(fixes, str)
-    )
-    several = (fixes,) if one else tuple(fixes)
-    if not several:
-        raise FixError("There is nothing to install.", remedy="Give one fix or more.")
+    if isinstance(fixes, str | Path):
+        from headwise.fixes.specs import load_spec
+
+        spec = load_spec(fixes)
+        spec.check(model, force=force)
+        fixes = spec.fixes
     hub = hub_of(model)
-    for fix in several:
-        _validate(fix, hub)
+    several = bound(fixes, model, hub)
     if check:
         _require_reach(several, hub, self_check(model).unreached)
     session = Session(model, processor, hub.language, fixes=several)
     return Handle(hub, session)
 
 
-def _validate(fix: Any, hub: Hub) -> None:
-    if isinstance(fix, str | Path):
-        raise FixError(
-            "This version of headwise does not read fixes from files.",
-            evidence=f"got {str(fix)!r}",
-            remedy="Pass fix objects, for example hw.fixes.ScaleHeads(...).",
-        )
+def bound(fixes: Any | Iterable[Any], model: PreTrainedModel, hub: Hub | None = None) -> tuple[Any, ...]:
+    """One fix or several, checked against a model, with everything filled in that depends on it.
+
+    Raises:
+        FixError: an object that is no fix, a layer, head or stack that the model does not have.
+        NotFitted: constants are missing.
+    """
+    hub = hub or hub_of(model)
+    several = as_fixes(fixes)
+    for fix in several:
+        _require_fix(fix)
+    anatomy = anatomy_of(model, hub) if any(hasattr(fix, "bind") for fix in several) else None
+    several = tuple(fix.bind(anatomy) if hasattr(fix, "bind") else fix for fix in several)
+    for fix in several:
+        _validate(fix, hub)
+    return several
+
+
+def as_fixes(fixes: Any | Iterable[Any]) -> tuple[Any, ...]:
+    """One fix or several as a tuple.
+
+    Raises:
+        FixError: there is none.
+    """
+    one = any(hasattr(fixes, step) for step in STEPS) or not isinstance(fixes, Iterable)
+    several = (fixes,) if one or isinstance(fixes, str) else tuple(fixes)
+    if not several:
+        raise FixError("There is nothing to install.", remedy="Give one fix or more.")
+    return several
+
+
+def _require_fix(fix: Any) -> None:
     if isinstance(fix, type) or not any(callable(getattr(fix, step, None)) for step in STEPS):
         raise FixError(
             "This object is not a fix.",
             evidence=f"{fix!r} has none of {', '.join(STEPS)}",
             remedy="Pass an instance with edit(pattern, site, context).",
         )
-    later = [step for step in ("begin", "fit") if hasattr(fix, step)]
-    if later:
-        raise FixError(
-            f"{type(fix).__name__} has steps that this version of headwise does not run.",
-            evidence=", ".join(later),
-            remedy=f"Fixes of this version have {', '.join(STEPS)}.",
-        )
+
+
+def _validate(fix: Any, hub: Hub) -> None:
     if getattr(fix, "neutral", False):
         return
     stack, kind = getattr(fix, "stack", None) or hub.language, getattr(fix, "kind", "self")
@@ -142,16 +167,14 @@ def _validate(fix: Any, hub: Hub) -> None:
         layers = set(range(count))
     else:
         layers = {entry.layer for entry in there}
-    named = {layer for layer, _ in getattr(fix, "heads", None) or ()} if _pairs(fix) else set()
-    if getattr(fix, "layer", None) is not None:
-        named = {fix.layer}
-    missing = sorted(named - layers)
+    heads = head_pairs(fix) or ()
+    missing = sorted(({layer for layer, _ in heads} | set(getattr(fix, "layers", None) or ())) - layers)
     if missing:
         raise FixError(
             f"{type(fix).__name__} names layer {missing[0]}, which this model's {stack} stack does not have.",
             evidence=f"layers {min(layers)} to {max(layers)}",
         )
-    for layer, head in fix.heads if _pairs(fix) else ():
+    for layer, head in heads:
         for entry in there:
             count = head_count(entry.module)
             if count is not None and entry.layer == layer and head >= count:
@@ -170,8 +193,3 @@ def _require_reach(fixes: tuple[Any, ...], hub: Hub, unreached: Mapping[str, str
                     evidence=unreached[entry.name],
                     remedy='Load the model with attn_implementation="eager", or name other layers.',
                 )
-
-
-def _pairs(fix: Any) -> bool:
-    heads = getattr(fix, "heads", None)
-    return bool(heads) and getattr(fix, "layer", None) is None

@@ -82,6 +82,11 @@ class Replace:
         as_stack(self.stack, self.kind)
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """The layer it acts on."""
+        return (self.layer,)
+
+    @property
     def steps(self) -> tuple[str, ...]:
         """The one step that this quantity needs."""
         return (_STEP[self.quantity],)

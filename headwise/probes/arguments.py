@@ -115,19 +115,21 @@ def normalise(
     return call.crop(rows) if causal and keys > rows else call
 
 
-def visible_keys(call: Call) -> Bool[Tensor, "batch_or_1 query key"] | None:
-    """Which keys each row may see, from the mask alone; None when every row sees every key.
+def visible_keys(call: Call, block: slice = slice(None)) -> Bool[Tensor, "batch_or_1 query key"] | None:
+    """Which keys each row (of a block of rows) may see, from the mask alone; None when every row sees every key.
 
     A mask that differs between heads (a position bias passed as mask) counts a key as visible when any head sees it.
     """
+    rows = torch.arange(call.query.shape[2], device=call.query.device)[block]
     if call.causal:
-        rows = call.query.shape[2]
-        return torch.ones(1, rows, rows, dtype=torch.bool, device=call.query.device).tril()
+        keys = torch.arange(call.key.shape[2], device=call.query.device)
+        return (keys <= rows[:, None])[None]
     if call.mask is None:
         return None
-    mask = call.mask if call.mask.dtype == torch.bool else call.mask > torch.finfo(call.mask.dtype).min / 2
+    mask = call.mask if call.mask.shape[2] == 1 else call.mask[:, :, block]
+    mask = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
     mask = mask.any(1) if mask.shape[1] > 1 else mask[:, 0]
-    return mask.expand(-1, call.query.shape[2], -1)
+    return mask.expand(-1, len(rows), -1)
 
 
 def _take_rows(tensor: Tensor | None, index: Tensor) -> Tensor | None:

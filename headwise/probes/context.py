@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from headwise.layout import TokenLayout
+from headwise.layout import ROLES, TokenLayout
+from headwise.probes.memory import Memory
 from headwise.probes.sites import Site
 
 if TYPE_CHECKING:
     from headwise.probes.flow import Run
 
+Sight = Callable[[], Tensor | None]
+"""Which keys the rows in hand may see, found when it is asked for."""
 
-@dataclass(frozen=True)
-class Context:
-    """Where the rows in hand stand in their run."""
 
-    positions: Int[Tensor, " query"]
-    """Absolute positions of the rows (left padding counted)."""
-    run: Run
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """The prompt that a generation begins with, and what a fix remembers of the generation."""
+
+    run: Run = field(repr=False)
     """The prompt and what was decoded from it so far."""
     stack: str
-    """The stack that the rows belong to."""
-    query_valid: Bool[Tensor, "batch query"] | None = None
-    """False on padded rows; None when all are real."""
-    residual: Float[Tensor, "batch call_query width"] | None = None
-    """Residual entering the layer, for fixes that declare `needs_residual = True`."""
+    """The stack that the fix acts on."""
+    memory: Memory = field(repr=False)
+    """What this fix remembers of this generation."""
 
     @property
     def layout(self) -> TokenLayout:
@@ -40,6 +41,56 @@ class Context:
     def prompt(self) -> int:
         """Positions of the prompt in this stack, padding counted."""
         return self.run.extent(self.stack)
+
+    def have_role(self, role: str, batch: int) -> Bool[Tensor, "batch position"]:
+        """True on the positions of the prompt that have a role, such as "image"; on the CPU."""
+        return self.run.axis(self.stack, batch, self.prompt).roles[:, : self.prompt] == ROLES.index(role)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opening(Prompt):
+    """What `begin` is told: a prompt is about to be read."""
+
+    inputs: Mapping[str, Any] = field(repr=False)
+    """What the model's forward was given, by name."""
+    batch: int
+    """Examples."""
+    forward: Callable[[Mapping[str, Any], Any], None] = field(repr=False)
+    """`forward(inputs, fix)` runs the model once more on other inputs, without gradients and without a cache, with the
+    fixes that stand before this one and with `fix`; nothing of it is recorded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context(Prompt):
+    """Where the rows in hand stand in their run."""
+
+    positions: Int[Tensor, " query"]
+    """Absolute positions of the rows (left padding counted)."""
+    query_valid: Bool[Tensor, "batch query"] | None = None
+    """False on padded rows; None when all are real."""
+    residual: Float[Tensor, "batch call_query width"] | None = None
+    """Residual entering the layer, of every row of the call, for fixes that declare `needs_residual = True`."""
+    sight: Sight | None = field(default=None, repr=False)
+
+    @property
+    def visible(self) -> Bool[Tensor, "batch_or_1 query key"] | None:
+        """Which keys the rows in hand may see, by absolute position; None when each sees every key there is."""
+        return None if self.sight is None else self.sight()
+
+    def part(self, rows: slice) -> Context:
+        """The same for some of the rows in hand."""
+
+        def look() -> Tensor | None:
+            seen = self.visible
+            return None if seen is None else seen[:, rows]
+
+        valid = self.query_valid
+        return replace(
+            self,
+            positions=self.positions[rows],
+            query_valid=None if valid is None else valid[:, rows],
+            sight=look,
+        )
 
     def last_prompt_positions(self, batch: int) -> Int[Tensor, " batch"]:
         """Absolute position of every example's last prompt token, whatever side the padding is on."""
@@ -55,12 +106,20 @@ class Fix(Protocol):
     * `scale(z, site, context)`: per-head outputs before W_O, (batch, query, head, width).
     * `project(q, k, v, site, context)`: what the attention of a layer is computed from.
     * `stream(residual, site, context)`: the residual entering the layer, (batch, query, width).
+    * `begin(opening)`: once per prompt, before the forward that reads it (see `Opening`).
+    * `bind(anatomy)`: the same fix with everything filled in that depends on the model (`headwise.fixes.anatomy`).
+    * `fit(subject, data)`: the same fix with what was learned from held-out data (`headwise.fixes.calibration`).
     * `stack`, `kind`: where it acts; the language (or decoder) stack's self-attention when absent.
-    * `heads`: (layer, head) pairs; layers that are not named are left to the model's own kernel.
-    * `layer`: the one layer it acts on.
+    * `layers`: the layers it acts on; all when absent or None.
+    * `heads`: (layer, head) pairs; layers that are not named are left to the model's own kernel. Numbers of heads
+      for a fix with one `layer`.
     * `neutral`: True when it changes nothing; it is then not run at all.
     * `steps`: the steps that are to run; all that it has when absent.
-    * `rows(context, batch)`: absolute positions of the only rows that it edits.
+    * `rows(context, batch)`: absolute positions of the only rows that it edits, as a tensor or a `range`.
+    * `whole`: True when `edit` must be shown all rows of a call at once; long calls then form the whole pattern.
+    * `leaks_future`: True when a row depends on later ones; results made with it say so.
+
+    The steps are pure given the context. What must last from one call to the next goes into `context.memory`.
     """
 
     def edit(
@@ -77,8 +136,13 @@ def touches(fix: Any, site: Site, language: str) -> bool:
     """True when a fix acts on a site."""
     if site.stack != (getattr(fix, "stack", None) or language) or site.kind != getattr(fix, "kind", "self"):
         return False
-    layer = getattr(fix, "layer", None)
-    if layer is not None:
-        return site.layer == layer
-    heads = getattr(fix, "heads", None)
-    return heads is None or any(layer == site.layer for layer, _ in heads)
+    layers = getattr(fix, "layers", None)
+    if layers is not None and site.layer not in layers:
+        return False
+    pairs = head_pairs(fix)
+    return pairs is None or any(layer == site.layer for layer, _ in pairs)
+
+
+def head_pairs(fix: Any) -> Sequence[tuple[int, int]] | None:
+    """The (layer, head) pairs that a fix names; None for one that names none, or numbers of its one layer."""
+    return None if getattr(fix, "layer", None) is not None else getattr(fix, "heads", None)

@@ -19,6 +19,7 @@ from headwise.probes.plan import (
     edited_rows,
     project,
     scale,
+    sight_of,
 )
 from headwise.probes.recorder import record, statistics, wanted_rows
 from headwise.probes.statistics import Places
@@ -73,9 +74,10 @@ def _run(
         return Outcome(native(call))
     if rows == 1 and not graph:
         return _decode(plan, call, places, edits)
-    if maps or drafts or graph or (edits and batch * heads * rows * keys <= _WHOLE):
+    whole = any(getattr(act.fix, "whole", False) for act in edits)
+    if maps or drafts or graph or whole or (edits and batch * heads * rows * keys <= _WHOLE):
         return _materialised(plan, call, places, edits, native, maps=maps, training=training)
-    if edits and not (plan.stats or plan.rows) and all(hasattr(fix, "rows") for fix, _ in edits):
+    if edits and not (plan.stats or plan.rows) and all(hasattr(act.fix, "rows") for act in edits):
         return Outcome(_edit_rows(plan, call, places, edits, native(call)))
     return _streamed(plan, call, places, edits)
 
@@ -89,7 +91,7 @@ def _graph(plan: Plan, call: Call, places: Places, edits: Edits, *, maps: bool, 
     pattern = lse = None
     if maps or edits or call.softcap is not None or call.bias is not None or call.sinks is not None:
         pattern, lse = dense.pattern(wide)
-        pattern = apply_edits(plan, edits, pattern, places)
+        pattern = apply_edits(plan, edits, pattern, places, sight=sight_of(wide, places))
         if pattern.requires_grad:
             pattern.retain_grad()
         z = dense.apply_pattern(pattern, wide, training=training)
@@ -114,7 +116,7 @@ def _graph(plan: Plan, call: Call, places: Places, edits: Edits, *, maps: bool, 
 
 def _decode(plan: Plan, call: Call, places: Places, edits: Edits) -> Outcome:
     pattern, lse = dense.decode_row(call, lse=plan.stats)
-    new = apply_edits(plan, edits, pattern, places, slice(0, 1))
+    new = apply_edits(plan, edits, pattern, places, slice(0, 1), sight=sight_of(call, places))
     if new is not pattern and call.mask is not None:
         streaming.check_edit(
             new, pattern, outside=_hidden(call), positions=slice(int(places.positions[0]), None)
@@ -131,7 +133,7 @@ def _materialised(
     edit that changed nothing leaves the model's own outputs, bit for bit.
     """
     pattern, lse = dense.pattern(call)
-    new = apply_edits(plan, edits, pattern, places)
+    new = apply_edits(plan, edits, pattern, places, sight=sight_of(call, places))
     if new is pattern or (not new.requires_grad and torch.equal(new, pattern)):
         z = dense.apply_pattern(pattern, call, training=training) if maps else native(call)
         return Outcome(z, pattern, lse)
@@ -144,7 +146,7 @@ def _streamed(plan: Plan, call: Call, places: Places, edits: Edits) -> Outcome:
     wanted = wanted_rows(plan, places) if edits else None
 
     def edit(pattern: Tensor, block: slice) -> Tensor:
-        new = apply_edits(plan, edits, pattern, places, block)
+        new = apply_edits(plan, edits, pattern, places, block, sight=sight_of(call, places, block))
         if wanted is not None:
             inside = wanted[(wanted >= block.start) & (wanted < block.stop)]
             kept.append((inside, new[:, :, inside - block.start].clone()))
@@ -163,7 +165,7 @@ def _edit_rows(plan: Plan, call: Call, places: Places, edits: Edits, z: Tensor) 
     part = call.rows(index)
     pattern, _ = dense.pattern(part)
     some = places.rows(index)
-    new = apply_edits(plan, edits, pattern, some)
+    new = apply_edits(plan, edits, pattern, some, sight=sight_of(part, some))
     if new is pattern or torch.equal(new, pattern):
         return z
     streaming.check_edit(new, pattern, outside=_hidden(part), positions=slice(int(index[0]), None))

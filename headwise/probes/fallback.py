@@ -46,7 +46,8 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
 
 
 def _edited(plan: Plan, pattern: Tensor, places: Places, seen_by: Tensor) -> Tensor:
-    new = apply_edits(plan, active_edits(plan, len(pattern), places), pattern, places)
+    edits = active_edits(plan, len(pattern), places)
+    new = apply_edits(plan, edits, pattern, places, sight=lambda: seen_by)
     if new is not pattern:
         blind = ~seen_by.any(-1, keepdim=True)
         check_edit(new, pattern, outside=(~seen_by & ~blind)[:, None], positions=slice(0, None))
@@ -58,12 +59,12 @@ def _scaled(plan: Plan, pattern: Tensor, places: Places) -> Tensor:
     if plan.project:
         raise _out_of_reach(plan, "queries, keys and values")
     batch, heads, rows, _ = pattern.shape
-    for fix, session in plan.scale:
-        if not getattr(fix, "linear", False):
+    for act in plan.scale:
+        if not getattr(act.fix, "linear", False):
             raise _out_of_reach(plan, "head outputs")
         ones = torch.ones(batch, rows, heads, 1, dtype=pattern.dtype, device=pattern.device)
-        here = context(session, plan.site.stack, places)
-        pattern = pattern * fix.scale(ones, plan.site, here).transpose(1, 2)
+        here = context(act, plan.site.stack, places)
+        pattern = pattern * act.fix.scale(ones, plan.site, here).transpose(1, 2)
     return pattern
 
 

@@ -39,8 +39,12 @@ class Flow:
         self._memo: dict[Any, Any] = {}
         self._ends = _end_ids(model)
 
-    def enter(self, primary: str, inputs: Mapping[str, Any]) -> None:
-        """A forward begins; `primary` is the stack that tells whether its run is new."""
+    def enter(self, primary: str, inputs: Mapping[str, Any]) -> bool:
+        """A forward begins; `primary` is the stack that tells whether its run is new.
+
+        Returns:
+            True when it begins the prompt of the language stack.
+        """
         self._memo.clear()
         cache = inputs.get("past_key_values")
         past, new = cached_length(cache), _rows(inputs, primary)
@@ -62,15 +66,17 @@ class Flow:
                 _mark_generated(run, new, self._ends)
             else:
                 run.axes.update(described)
+        opens = primary == self.language and primary not in run.stacks
         if primary == self.language:
             run.drafts = _drafts(inputs, new)
-            if primary not in run.stacks:
+            if opens:
                 run.prompt = past + new - run.drafts
             run.past, run.length, run.ids = past, past + new, ids
         run.stacks |= {primary, *described}
         if cache is not None:
             run.adopt(cache)
         self.run = run
+        return opens
 
     def leave(self, cache: Any) -> None:
         """The forward that began last has ended and handed out `cache`."""

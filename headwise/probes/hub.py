@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from headwise.errors import CaptureError, UnsupportedModel
 from headwise.probes import interface
 from headwise.probes.arguments import Call, normalise
 from headwise.probes.attachment import Attachment
-from headwise.probes.context import STEPS, touches
+from headwise.probes.context import STEPS, Opening, touches
 from headwise.probes.engine import attend
 from headwise.probes.fallback import observe
 from headwise.probes.flow import bind
-from headwise.probes.plan import Plan, context
+from headwise.probes.plan import Act, Plan, context
 from headwise.probes.reference import Reference
 from headwise.probes.session import Session
 from headwise.probes.sites import AttentionModule, Site, attention_modules, language_stack
@@ -118,7 +119,8 @@ class Hub:
 
     def listening(self) -> tuple[Session, ...]:
         """The sessions that concern the current thread."""
-        return tuple(session for session in self.sessions if session.listens())
+        aside = self._thread().aside
+        return tuple(session for session in self.sessions if session.listens()) if aside is None else aside
 
     def enter(self, module: nn.Module, primary: str, args: tuple, kwargs: dict[str, Any]) -> None:
         """A forward of the model, or of a part of it, begins."""
@@ -134,9 +136,12 @@ class Hub:
             return
         inputs = bind(module, args, kwargs)
         cache = inputs.get("past_key_values")
-        for session in sessions:
-            session.flow().enter(primary, inputs)
+        opening = [session for session in sessions if session.flow().enter(primary, inputs)]
         self._caches.add(cache)
+        for session in opening:
+            for number, fix in enumerate(session.fixes):
+                if hasattr(fix, "begin") and not getattr(fix, "neutral", False):
+                    fix.begin(self._opening(session, number, module, inputs))
 
     def leave(self, output: Any) -> None:
         """The forward that began last has ended."""
@@ -154,7 +159,7 @@ class Hub:
     ) -> tuple[Tensor, Tensor | None]:
         """One attention call of one of the model's modules."""
         site, plan = self.plan(module)
-        if self._reference is not None and self._reference.listens():
+        if self._reference is not None and self._reference.listens() and self._thread().aside is None:
             return self._reference.attend(site, module, query, key, value, mask, **kwargs)
         kernel = self._attachment.kernels[id(module)]
         if plan is None:
@@ -203,10 +208,11 @@ class Hub:
             flow = session.flow()
             if flow.run is None or local.depth == 0:
                 continue
-            rows = flow.rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
-            for fix in session.fixes:
+            for number, fix in enumerate(session.fixes):
                 if _streams(fix) and touches(fix, site, self.language):
-                    new = fix.stream(new, site, context(session, site.stack, rows))
+                    rows = flow.rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
+                    act = Act(fix, session, number)
+                    new = fix.stream(new, site, context(act, site.stack, rows))
         for session in self.listening():
             flow = session.flow()
             if flow.run is None or local.depth == 0:
@@ -224,11 +230,11 @@ class Hub:
         sessions = self.listening()
         steps: dict[str, list] = {step: [] for step in STEPS}
         for session in sessions:
-            for fix in session.fixes:
+            for number, fix in enumerate(session.fixes):
                 if not getattr(fix, "neutral", False) and touches(fix, site, self.language):
                     for step in getattr(fix, "steps", STEPS):
                         if hasattr(fix, step):
-                            steps[step].append((fix, session))
+                            steps[step].append(Act(fix, session, number))
         return Plan(
             site,
             project=tuple(steps["project"]),
@@ -236,6 +242,41 @@ class Hub:
             scale=tuple(steps["scale"]),
             watch=tuple(session for session in sessions if session.watches),
         )
+
+    def _opening(self, session: Session, number: int, module: nn.Module, inputs: dict[str, Any]) -> Opening:
+        """What a fix is told before a prompt is read."""
+        run = session.flow().current
+        place = self.sessions.index(session) if session in self.sessions else len(self.sessions)
+        before = tuple(fix for earlier in self.sessions[:place] for fix in earlier.fixes)
+
+        def forward(altered: Mapping[str, Any], fix: Any) -> None:
+            fixes = (*before, *session.fixes[:number], fix)
+            alone = Session(self.model, session.processor, self.language, fixes=fixes)
+            given = {name: value for name, value in altered.items() if name not in _OF_ITS_OWN}
+            with self._aside(alone), torch.no_grad():
+                module(**given, **({"use_cache": False} if "use_cache" in altered else {}))
+
+        stack = getattr(session.fixes[number], "stack", None) or self.language
+        first = next(value for value in inputs.values() if isinstance(value, Tensor))
+        return Opening(
+            run=run,
+            stack=stack,
+            memory=run.memory(number),
+            inputs=inputs,
+            batch=len(first),
+            forward=forward,
+        )
+
+    @contextmanager
+    def _aside(self, session: Session) -> Iterator[None]:
+        """A forward of the current thread within another one, with fixes of its own; nobody records it."""
+        calls, aside = self._thread(), _Calls()
+        aside.aside = (session,)
+        self._local.calls = aside
+        try:
+            yield
+        finally:
+            self._local.calls = calls
 
     def _forecast(self, plan: Plan, call: Any) -> None:
         for session in plan.watch:
@@ -267,6 +308,8 @@ class _Calls:
         self.plans: dict[tuple[int, int], Plan] = {}
         self.version: tuple[Session, ...] | None = None
         """The sessions that the plans were made for."""
+        self.aside: tuple[Session, ...] | None = None
+        """The sessions of a forward within another one; None outside of such."""
         self._made: dict[Any, int] = {}
         self._again: dict[Any, int] = {}
 
@@ -284,6 +327,10 @@ class _Calls:
         number = calls.get(name, 0)
         calls[name] = number + 1
         return number if self.depth else number % max(1, self._made.get(name, 0))
+
+
+_OF_ITS_OWN = ("past_key_values", "use_cache", "cache_position", "labels")
+"""Arguments that a forward within another one does not share with it."""
 
 
 @contextmanager

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from headwise.errors import FixError
-from headwise.probes.arguments import Call
-from headwise.probes.context import Context
+from headwise.probes.arguments import Call, visible_keys
+from headwise.probes.context import Context, Sight
 from headwise.probes.sites import Site
 from headwise.probes.statistics import Places, Statistics
 from headwise.probes.streaming import check_edit
@@ -20,7 +20,17 @@ from headwise.probes.streaming import check_edit
 if TYPE_CHECKING:
     from headwise.probes.session import Session
 
-Edits = Sequence[tuple[Any, "Session"]]
+
+class Act(NamedTuple):
+    """One fix of a session."""
+
+    fix: Any
+    session: Session
+    number: int
+    """Its place among the session's fixes."""
+
+
+Edits = Sequence[Act]
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,12 @@ class Plan:
     @cached_property
     def leader(self) -> Session:
         """A session whose flow tells where rows and keys are; all of them agree."""
-        return (*self.watch, *(session for _, session in (*self.edit, *self.scale, *self.project)))[0]
+        return (*self.watch, *(act.session for act in (*self.edit, *self.scale, *self.project)))[0]
 
     @cached_property
     def ranged(self) -> bool:
         """True when an edit names the only rows that it acts on."""
-        return any(hasattr(fix, "rows") for fix, _ in self.edit)
+        return any(hasattr(act.fix, "rows") for act in self.edit)
 
     @cached_property
     def stats(self) -> bool:
@@ -83,40 +93,56 @@ class Outcome:
     """Chosen rows of an edited pattern, each with its index within the call."""
 
 
-def context(session: Session, stack: str, places: Places, block: slice = slice(None)) -> Context:
-    """What a fix of a session is told about the rows in hand."""
-    valid, residual = places.query_valid, session.entering
+def context(
+    act: Act, stack: str, places: Places, block: slice = slice(None), sight: Sight | None = None
+) -> Context:
+    """What a fix is told about the rows in hand."""
+    valid, run = places.query_valid, act.session.flow().current
     return Context(
         positions=places.positions[block],
-        run=session.flow().current,
+        run=run,
         stack=stack,
+        memory=run.memory(act.number),
         query_valid=None if valid is None else valid[:, block],
-        residual=None if residual is None else residual[:, block],
+        residual=act.session.entering,
+        sight=sight,
     )
 
 
-def active_edits(plan: Plan, batch: int, places: Places) -> list[tuple[Any, Session]]:
+def active_edits(plan: Plan, batch: int, places: Places) -> list[Act]:
     """Edits that have rows in this call."""
     if not plan.ranged:
         return list(plan.edit)
     return [
-        (fix, session)
-        for fix, session in plan.edit
-        if not hasattr(fix, "rows")
-        or bool(
-            torch.isin(places.positions, fix.rows(context(session, plan.site.stack, places), batch)).any()
-        )
+        act
+        for act in plan.edit
+        if not hasattr(act.fix, "rows") or bool(_asked(plan, act, batch, places).any())
     ]
 
 
 def edited_rows(plan: Plan, edits: Edits, batch: int, places: Places) -> Tensor:
     """The rows of a call that its edits ask for, counted within the call."""
-    asked = [fix.rows(context(session, plan.site.stack, places), batch) for fix, session in edits]
-    return torch.isin(places.positions, torch.cat(asked)).nonzero()[:, 0]
+    asked = torch.stack([_asked(plan, act, batch, places) for act in edits])
+    return asked.any(0).nonzero()[:, 0]
+
+
+def _asked(plan: Plan, act: Act, batch: int, places: Places) -> Tensor:
+    """True on the rows of a call that an edit asks for."""
+    rows = act.fix.rows(context(act, plan.site.stack, places), batch)
+    at = places.positions
+    if isinstance(rows, range):
+        return (at >= rows.start) & (at < rows.stop)
+    return torch.isin(at, rows)
 
 
 def apply_edits(
-    plan: Plan, edits: Edits, pattern: Tensor, places: Places, block: slice | None = None
+    plan: Plan,
+    edits: Edits,
+    pattern: Tensor,
+    places: Places,
+    block: slice | None = None,
+    *,
+    sight: Sight | None = None,
 ) -> Tensor:
     """Every edit in order, on rows of a call; the very tensor that was given when nothing changed.
 
@@ -124,11 +150,12 @@ def apply_edits(
     `block` is given and whose pattern is a working copy, it is shown a tensor of its own.
     """
     start, given = places.key_start, pattern
-    for fix, session in edits:
+    for act in edits:
         shown = torch.nn.functional.pad(given, (start, 0)) if start else given
         shown = shown.clone() if shown is pattern and block is None else shown
         version = shown._version
-        new = fix.edit(shown, plan.site, context(session, plan.site.stack, places, block or slice(None)))
+        here = context(act, plan.site.stack, places, block or slice(None), sight)
+        new = act.fix.edit(shown, plan.site, here)
         if new is shown and shown._version == version:
             continue
         check_edit(new, shown, outside=None, positions=slice(0, 0))
@@ -136,18 +163,30 @@ def apply_edits(
     return given
 
 
+def sight_of(call: Call, places: Places, block: slice = slice(None)) -> Sight:
+    """Which keys some rows of a call may see, by absolute position."""
+
+    def look() -> Tensor | None:
+        seen = visible_keys(call, block)
+        if seen is None or not places.key_start:
+            return seen
+        return torch.nn.functional.pad(seen, (places.key_start, 0))
+
+    return look
+
+
 def project(plan: Plan, call: Call, places: Places) -> Call:
     """The call with queries, keys and values as the fixes want them."""
     q, k, v = call.query, call.key, call.value
-    for fix, session in plan.project:
-        q, k, v = fix.project(q, k, v, plan.site, context(session, plan.site.stack, places))
+    for act in plan.project:
+        q, k, v = act.fix.project(q, k, v, plan.site, context(act, plan.site.stack, places))
     return replace(call, query=q, key=k, value=v)
 
 
 def scale(plan: Plan, z: Tensor, places: Places) -> Tensor:
     """Head outputs as the fixes want them."""
-    for fix, session in plan.scale:
-        new = fix.scale(z, plan.site, context(session, plan.site.stack, places))
+    for act in plan.scale:
+        new = act.fix.scale(z, plan.site, context(act, plan.site.stack, places))
         if new.shape != z.shape:
             raise FixError(
                 "A fix returned head outputs of the wrong shape.",

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
+from headwise.probes.memory import Memory
 
 PADDING = ROLES.index("padding")
 GENERATED = ROLES.index("generated")
@@ -32,6 +33,7 @@ class Run:
         self.ids: Tensor | None = None
         self.stacks: set[str] = set()
         self.buffers: dict[Any, Any] = {}
+        self._memories: dict[int, Memory] = {}
         self._cache: weakref.ref | None = None
         self._order: Tensor | None = None
         self._pending: list[tuple[Tensor, Tensor | None]] = []
@@ -47,6 +49,10 @@ class Run:
     def alive(self) -> bool:
         """True while its key-value cache exists."""
         return self._cache is not None and self._cache() is not None
+
+    def memory(self, number: int) -> Memory:
+        """What the `number`-th fix of the session remembers of this run."""
+        return self._memories.setdefault(number, Memory())
 
     def owns(self, cache: object) -> bool:
         """True when `cache` is the key-value cache of this run."""
@@ -147,8 +153,8 @@ class Run:
             self.axes[self.language] = replace(axis, roles=axis.roles[cpu], ids=ids, tokens=None)
         if self._finished is not None and len(self._finished) == len(index):
             self._finished = self._finished[index]
-        for buffer in self.buffers.values():
-            buffer.reorder(index)
+        for follower in (*self.buffers.values(), *self._memories.values()):
+            follower.reorder(index)
 
     def truncate(self, length: int) -> None:
         """Forgets positions from `length` on: a call begins there again."""

@@ -36,6 +36,7 @@ class Session:
         want: Want | None = None,
     ) -> None:
         self.fixes = fixes
+        self.processor = processor
         self.want = want or Want(stats=False)
         self.watches = want is not None
         self.thread = threading.get_ident() if self.watches else None

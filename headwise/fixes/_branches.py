@@ -1,0 +1,107 @@
+"""A prompt beside itself without its image, as one batch."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from headwise.errors import InputError
+from headwise.layout import ROLES
+from headwise.probes.context import Opening
+
+Without = Literal["drop", "mask"]
+
+
+def beside_itself(opening: Opening, without: Without) -> dict[str, Any]:
+    """Inputs of twice the batch: the prompts as they are, then the same prompts without their images.
+
+    `"drop"` deletes the image's tokens and special tokens that touch them (text moves up; padded on the left),
+    `"mask"` keeps them, for a fix to hide.
+
+    Raises:
+        InputError: the model was given embeddings instead of token ids, or part of the prompt is cached.
+    """
+    if not isinstance(opening.inputs.get("input_ids"), Tensor):
+        raise InputError(
+            "The image can be taken out of token ids only.",
+            evidence="the model was given " + ", ".join(sorted(opening.inputs)),
+            remedy="Call the model with input_ids.",
+        )
+    if opening.inputs["input_ids"].shape[1] != opening.prompt:
+        raise InputError(
+            "Part of this prompt was in the cache before the fix was installed.",
+            evidence=f"{opening.inputs['input_ids'].shape[1]} of {opening.prompt} positions are at hand",
+            remedy="Patch the model before the prompt is read.",
+        )
+    if without == "drop":
+        return _dropped(opening)
+    return {name: _twice(name, value) for name, value in opening.inputs.items()}
+
+
+def of_the_image(opening: Opening) -> Bool[Tensor, "batch position"]:
+    """True on tokens of the image, and on special tokens that touch it directly or through one another."""
+    roles = opening.run.axis(opening.stack, opening.batch, opening.prompt).roles[:, : opening.prompt]
+    image, special = roles == ROLES.index("image"), roles == ROLES.index("special")
+    grown = image
+    while True:
+        beside = torch.nn.functional.pad(grown, (1, 1))
+        wider = grown | (special & (beside[:, 2:] | beside[:, :-2]))
+        if torch.equal(wider, grown):
+            return grown
+        grown = wider
+
+
+def _dropped(opening: Opening) -> dict[str, Any]:
+    ids: Tensor = opening.inputs["input_ids"]
+    batch, length = ids.shape
+    mask = opening.inputs.get("attention_mask")
+    mask = mask if isinstance(mask, Tensor) and mask.shape == ids.shape else torch.ones_like(ids)
+    kept = ~of_the_image(opening).to(ids.device) & mask.bool()
+    # Kept tokens in order at the right end, whatever else at the left.
+    order = kept.int().argsort(dim=-1, stable=True)
+    left = kept.sum(-1, keepdim=True)
+    real = torch.arange(length, device=ids.device) >= length - left
+    image = opening.have_role("image", batch).to(ids.device)
+    filler = ids.masked_fill(image, 0).gather(1, (~image).int().argmax(-1, keepdim=True))
+    altered: dict[str, Any] = {}
+    for name, value in {**opening.inputs, "attention_mask": mask}.items():
+        if name == "input_ids":
+            altered[name] = torch.cat([ids, torch.where(real, ids.gather(1, order), filler)])
+        elif name == "attention_mask":
+            altered[name] = torch.cat([mask, real.to(mask.dtype)])
+        elif isinstance(value, Tensor) and name.endswith("position_ids") and value.shape[-2:] == ids.shape:
+            places = (real.cumsum(-1) - 1).clamp_min(0).to(value.dtype)
+            altered[name] = torch.cat([value, places.expand(value.shape)], -2)
+        elif isinstance(value, Tensor) and value.shape == ids.shape:
+            altered[name] = torch.cat([value, value.gather(1, order) * real])
+        else:
+            altered[name] = value
+    return altered
+
+
+def _twice(name: str, value: Any) -> Any:
+    """An input of twice the batch; also features that `generate` has got from the vision tower beforehand."""
+    if isinstance(value, Tensor):
+        if value.dim() == 0:
+            return value
+        return torch.cat([value, value], -2 if name.endswith("position_ids") and value.dim() > 2 else 0)
+    if isinstance(value, list | tuple) and all(isinstance(item, Tensor) for item in value):
+        return type(value)([*value, *value])
+    if isinstance(value, dict):
+        parts = {key: _twice(key, item) for key, item in value.items()}
+        return type(value)(**parts) if type(value) is not dict else parts
+    return value
+
+
+def hide_image(pattern: Tensor, image: Tensor, *, rows: Tensor) -> Tensor:
+    """The pattern (batch, head, query, key) with the image's keys hidden from some rows (batch, query)."""
+    keys = min(image.shape[1], pattern.shape[-1])
+    wide = pattern.float()
+    left = wide.clone()
+    left[..., :keys].masked_fill_(image[:, None, None, :keys], 0.0)
+    rest = left.sum(-1, keepdim=True)
+    grown = left * (wide.sum(-1, keepdim=True) / rest.clamp_min(1e-30))
+    return torch.where(rows[:, None, :, None] & (rest > 0), grown, wide).to(pattern.dtype)

@@ -1,0 +1,34 @@
+"""What fixes of vision-language models ask of a model and of a prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headwise.errors import FixError, InputError
+from headwise.fixes.anatomy import Anatomy
+from headwise.probes.context import Opening
+
+
+def require_sight(fix: Any, anatomy: Anatomy) -> None:
+    """Refuses a model that takes no images."""
+    if not anatomy.sees:
+        raise FixError(
+            f"{type(fix).__name__} works on images, and this model takes none.",
+            evidence=f"{anatomy.name}: {anatomy.family}",
+            remedy="Use it on a vision-language model, such as zoo:vlm.",
+        )
+
+
+def require_images(fix: Any, opening: Opening, *, skip: bool) -> None:
+    """Refuses a prompt in which no image stands; with `skip`, such prompts are left alone."""
+    if skip:
+        return
+    seen = opening.have_role("image", opening.batch).any(-1)
+    if not bool(seen.all()):
+        example = int((~seen).nonzero()[0])
+        where = "" if len(seen) == 1 else f" of example {example}"
+        raise InputError(
+            f"The prompt{where} holds no image for {type(fix).__name__} to work on.",
+            evidence=f"{opening.prompt} positions, none of them of an image",
+            remedy='Give an image, or use no_image="skip".',
+        )

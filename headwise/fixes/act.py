@@ -1,0 +1,206 @@
+"""ACT: attention calibration by hidden sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from headwise.errors import FixError, NotFitted
+from headwise.fixes._choices import between, one_of
+from headwise.fixes._columns import Columns
+from headwise.fixes._heads import Heads, as_heads, as_numbers, finite, of_layer
+from headwise.fixes.anatomy import Anatomy
+from headwise.fixes.calibration import Calibration
+from headwise.probes.context import Context
+from headwise.probes.sites import Site
+
+if TYPE_CHECKING:
+    from headwise.subject import Subject
+
+
+def calibrate(
+    pattern: Float[Tensor, "*lead query key"], sinks: Bool[Tensor, "*#lead #query key"], *, beta: float = 0.4
+) -> Float[Tensor, "*lead query key"]:
+    """Attention on sinks times `beta`; what is freed goes to the other keys in proportion to what they have.
+
+    Sums of rows stay as they are; rows that look at nothing else are left alone. Yu et al. 2024 (ICML), after their
+    code.
+
+    Example:
+        >>> row, sink = torch.tensor([[0.4, 0.4, 0.2]]), torch.tensor([[False, True, False]])
+        >>> calibrate(row, sink)
+        tensor([[0.5600, 0.1600, 0.2800]])
+    """
+    wide = pattern.float()
+    on_sinks = torch.where(sinks, wide, 0.0)
+    kept = wide - on_sinks
+    rest = kept.sum(-1, keepdim=True)
+    freed = on_sinks.sum(-1, keepdim=True) * (1 - beta)
+    grown = torch.addcmul(on_sinks * beta, kept, 1 + freed / rest.clamp_min(1e-12))
+    return torch.where(rest >= 1e-12, grown, wide).to(pattern.dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ACT:
+    """Attention calibration: in chosen heads, less attention for later tokens that draw too much of it.
+
+    Besides the first token, later tokens of little meaning draw attention in many heads. A token is such a sink for a
+    row when the mean attention that it gets from the rows that see it, up to this one, exceeds `alpha / n`, with n
+    the keys that the row sees. The attention of the row on sinks is multiplied by `beta`, and what is freed goes to
+    the other keys in proportion (`calibrate`). The first token is never a sink. Which heads to calibrate is found
+    once: `hw.fit(subject, ACT(), task)` keeps those that, calibrated alone, raise the score on held-out examples.
+
+    Yu et al., "Unveiling and Harnessing Hidden Attention Sinks" (ICML 2024); the code is GATECH-EIC/ACT. The full
+    paper was not at hand. Ours: causal means, decoding, `min_rows`, the decision rule for heads.
+
+    Args:
+        beta: what is left of the attention on sinks, 0 to 1; 1 changes nothing, bit for bit.
+        alpha: 5 in the paper, which tries 3, 5 and 7.
+        tau: threshold of its own instead of alpha / n, as in the code (0.1 or 0.15).
+        heads: (layer, head) pairs; found by `hw.fit` when None.
+        layers: layers that `fit` looks at; 2 to the last but one when None.
+        mode: "causal": a row depends on what it sees. "full", the paper's: means over all rows of the call, so that
+            rows depend on later ones (`leaks_future`); only the last row is then a fair prediction.
+        decode: "running": generated rows are calibrated with running means. "off": only the prompt is, as in the code.
+        min_rows: a key that fewer rows have seen is no sink (ours): it may only have looked at itself.
+        variant: "released" follows the released code where it differs: full means of all rows, tau = 0.1, decoding
+            off, `min_rows` 1, and spared is the first sink found rather than the first token. Its bugs (only the first
+            example of a batch, row 0 set to 1) are not followed.
+        rule: how `fit` decides on a head: "improves" takes any gain, "significant" one whose one-sided paired
+            bootstrap p is below 0.05.
+        source: how `heads` were found, for the record.
+
+    Raises:
+        FixError: a parameter out of range.
+        NotFitted: in `hw.patch`, no heads.
+
+    Example:
+        >>> ACT(heads=((2, 0), (2, 3)), beta=0.5).heads
+        ((2, 0), (2, 3))
+    """
+
+    space: ClassVar[Mapping[str, tuple[float, float]]] = {"beta": (0.0, 1.0)}
+
+    beta: float = 0.4
+    alpha: float = 5.0
+    tau: float | None = None
+    heads: Heads | None = None
+    layers: tuple[int, ...] | None = None
+    mode: Literal["causal", "full"] = "causal"
+    decode: Literal["running", "off"] = "running"
+    min_rows: int = 4
+    variant: Literal["paper", "released"] = "paper"
+    rule: Literal["improves", "significant"] = "improves"
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "beta", between(self.beta, "beta", 0.0, 1.0))
+        put(self, "alpha", finite(self.alpha, "alpha"))
+        if self.alpha <= 0:
+            raise FixError("alpha must be above 0.", evidence=f"got {self.alpha:g}")
+        if self.tau is not None:
+            put(self, "tau", between(self.tau, "tau", 0.0, 1.0))
+        if self.heads is not None:
+            put(self, "heads", as_heads(self.heads))
+        if self.layers is not None:
+            put(self, "layers", as_numbers(self.layers, "layers"))
+        if not isinstance(self.min_rows, int) or isinstance(self.min_rows, bool) or self.min_rows < 1:
+            raise FixError("min_rows must be a whole number from 1.", evidence=f"got {self.min_rows!r}")
+        one_of(self.mode, "mode", ("causal", "full"))
+        one_of(self.decode, "decode", ("running", "off"))
+        one_of(self.variant, "variant", ("paper", "released"))
+        one_of(self.rule, "rule", ("improves", "significant"))
+        if self.variant == "released":
+            released = {"mode": "full", "decode": "off", "min_rows": 1}
+            for name, value in released.items():
+                put(self, name, value)
+            put(self, "tau", 0.1 if self.tau is None else self.tau)
+
+    @property
+    def neutral(self) -> bool:
+        """True when nothing changes."""
+        return self.beta == 1.0 or (self.heads is not None and not self.heads)
+
+    @property
+    def leaks_future(self) -> bool:
+        """True when a row of the prompt depends on later ones."""
+        return self.mode == "full"
+
+    @property
+    def whole(self) -> bool:
+        """True when all rows are needed before the first can be changed."""
+        return self.mode == "full"
+
+    def bind(self, anatomy: Anatomy) -> ACT:
+        """The same, if it has heads."""
+        if self.neutral:
+            return self
+        if self.heads is None:
+            raise NotFitted(
+                "ACT does not know which heads to calibrate in this model.",
+                evidence=anatomy.name,
+                remedy="Find them with hw.fit(subject, fix, task), or give heads=.",
+            )
+        # `layers` says where `fit` looks; the heads may be anywhere.
+        return self if self.layers is None else replace(self, layers=None)
+
+    def fit(self, subject: Subject, data: Calibration) -> ACT:
+        """The same with the heads that raise the score on held-out examples when they are calibrated alone."""
+        from headwise.fixes._head_search import find_heads
+
+        heads, source = find_heads(subject, self, data)
+        return replace(self, heads=heads, layers=None, source=source)
+
+    def edit(
+        self, pattern: Float[Tensor, "batch head query key"], site: Site, context: Context
+    ) -> Float[Tensor, "batch head query key"]:
+        """The pattern with less attention on sinks."""
+        count = pattern.shape[1]
+        chosen = of_layer(self.heads or (), site.layer, count)
+        if not chosen:
+            return pattern
+        rows = pattern if chosen == list(range(count)) else pattern[:, chosen]
+        prompt = max(0, min(rows.shape[2], context.prompt - int(context.positions[0])))
+        parts = [part for part in (slice(0, prompt), slice(prompt, rows.shape[2])) if part.start < part.stop]
+        if len(parts) == 1:
+            changed = self._calibrated(rows, site, context, generated=prompt == 0)
+        else:  # decoding without a cache: prompt and generated rows in one call
+            changed = torch.cat(
+                [
+                    self._calibrated(rows[:, :, part], site, context.part(part), generated=part.start > 0)
+                    for part in parts
+                ],
+                dim=2,
+            )
+        if changed is rows:
+            return pattern
+        if rows is pattern:
+            return changed
+        new = pattern.clone()
+        new[:, chosen] = changed
+        return new
+
+    def _calibrated(self, rows: Tensor, site: Site, context: Context, *, generated: bool) -> Tensor:
+        """Rows of the chosen heads, either of the prompt or generated."""
+        if generated and self.decode == "off":
+            return rows
+        columns = Columns(rows, site, context)
+        sinks = columns.sinks(
+            alpha=self.alpha,
+            tau=self.tau,
+            min_rows=self.min_rows,
+            full=self.mode == "full" and not generated,
+            spare_first_found=self.variant == "released",
+        )
+        if self.decode == "running":
+            columns.keep()
+        if not bool(sinks.any()):
+            return rows
+        changed = calibrate(rows, sinks, beta=self.beta)
+        return changed if columns.invalid is None else torch.where(columns.invalid, rows, changed)

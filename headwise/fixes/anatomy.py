@@ -1,0 +1,84 @@
+"""What a fix has to know of a model before it can be installed: its size, its family, whether it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from headwise.errors import UnsupportedModel
+from headwise.probes.hub import Hub, hub_of
+from headwise.probes.sites import head_count
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """The shape of a model's language (or decoder) stack, and its family.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=9, n_positions=8))
+        >>> anatomy_of(model)
+        Anatomy(name='GPT2LMHeadModel', family='gpt2', text_family='gpt2', stack='text', layers=2, heads=2, width=8)
+    """
+
+    name: str
+    """Name or folder that the model was loaded from; its class where there is none."""
+    family: str
+    """`model_type` of the model's config, such as "llava"."""
+    text_family: str
+    """`model_type` of its language part, such as "llama"."""
+    stack: str
+    """The stack that fixes address by default."""
+    layers: int
+    heads: int
+    """Query heads per layer."""
+    width: int
+    """Of the residual stream."""
+    key_heads: int = field(default=0, repr=False)
+    vocabulary: int = field(default=0, repr=False)
+    sees: bool = field(default=False, repr=False)
+    """True when images become positions of the language stack."""
+    depths: Mapping[tuple[str, str], int] = field(default_factory=dict, repr=False)
+    """Layers per (stack, kind)."""
+
+
+def anatomy_of(model: PreTrainedModel, hub: Hub | None = None) -> Anatomy:
+    """The anatomy of a model.
+
+    Raises:
+        UnsupportedModel: it has no attention, or its config does not tell its size.
+    """
+    hub = hub or hub_of(model)
+    config = model.config.get_text_config(decoder=True)
+    depths: dict[tuple[str, str], int] = {}
+    for entry in hub.modules.values():
+        key = (entry.stack, entry.kind)
+        count = getattr(entry.module.config, "num_hidden_layers", 1) if entry.shared else entry.layer + 1
+        depths[key] = max(depths.get(key, 0), int(count))
+    entries = [entry for entry in hub.modules.values() if (entry.stack, entry.kind) == (hub.language, "self")]
+    heads = head_count(entries[0].module) if entries else None
+    width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
+    if not entries or heads is None or not isinstance(width, int):
+        raise UnsupportedModel(
+            "The size of this model's language stack could not be found out.",
+            evidence=type(model).__name__,
+            remedy="Use fixes that name layers and heads themselves, such as ScaleHeads.",
+        )
+    sees = any(stack in ("vision", "qformer") for stack, _ in depths) or "vision_config" in model.config
+    return Anatomy(
+        name=getattr(model.config, "_name_or_path", "") or type(model).__name__,
+        family=str(model.config.model_type),
+        text_family=str(config.model_type),
+        stack=hub.language,
+        layers=depths[hub.language, "self"],
+        heads=heads,
+        width=width,
+        key_heads=getattr(config, "num_key_value_heads", None) or heads,
+        vocabulary=int(getattr(config, "vocab_size", 0) or 0),
+        sees=sees and hub.language == "text",
+        depths=depths,
+    )

@@ -1,0 +1,292 @@
+"""VAR: visual attention redistribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from math import sqrt
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from headwise.errors import FixError, NotFitted
+from headwise.fixes._choices import between, one_of
+from headwise.fixes._heads import as_numbers, finite
+from headwise.fixes._images import require_images, require_sight
+from headwise.fixes.anatomy import Anatomy
+from headwise.fixes.calibration import Calibration
+from headwise.fixes.published import SINK_DIMENSIONS
+from headwise.probes.context import Context, Opening
+from headwise.probes.sites import Site
+
+if TYPE_CHECKING:
+    from headwise.subject import Subject
+
+SHARE_OF_BOUND = 0.3125
+"""The paper's threshold of 20 at width 4096, as a share of the largest possible value, the root of the width."""
+
+
+def sink_score(residual: Float[Tensor, "*lead width"], dimensions: Sequence[int]) -> Float[Tensor, "*lead"]:
+    """How far the largest of some dimensions of a residual stands out: max |x[d]| / rms(x).
+
+    Between 0 and the root of the width. Sinks share a few dimensions in which they are huge; VAR calls a token a sink
+    from 20 at width 4096. Kang et al. 2025 (arXiv 2503.03321).
+
+    Example:
+        >>> sink_score(torch.tensor([[3.0, 4.0]]), [1]).tolist()
+        [1.1313...]
+    """
+    wide = residual.float()
+    largest = wide[..., list(dimensions)].abs().amax(-1)
+    return largest * torch.rsqrt(wide.square().mean(-1) + 1e-6)
+
+
+def redistribute(
+    pattern: Float[Tensor, "batch head query key"],
+    *,
+    image: Bool[Tensor, "batch key"],
+    sinks: Bool[Tensor, "batch key"],
+    p: float = 0.6,
+    rho: float = 0.8,
+    least_mass: float = 0.2,
+    require_visual_sink: bool = True,
+    rows: Bool[Tensor, "batch query"] | None = None,
+) -> Float[Tensor, "batch head query key"]:
+    """Moves the share `p` of the attention on sinks to image tokens that are none, in proportion to what they have.
+
+    A row is changed when its head looks at the image (mass on image tokens at least `least_mass`), and there mostly at
+    tokens that are no sinks (their share of that mass at least `rho`). Sums of rows stay as they are. Kang et al. 2025
+    (arXiv 2503.03321).
+
+    Args:
+        pattern: attention probabilities.
+        image: True on image tokens.
+        sinks: True on sinks, of the image and of the text.
+        p: the share moved, 0 to 1.
+        rho: 0 to 1; the paper has 0.8 for general tasks, 0.5 for hallucination, 0.9 for vision-centric tasks.
+        least_mass: 0 to 1.
+        require_visual_sink: leave examples alone whose image has no sink.
+        rows: False on rows to leave alone.
+
+    Returns:
+        A new pattern, in the dtype of the given one; the given one when no row is changed.
+
+    Example:
+        >>> row = torch.tensor([0.30, 0.05, 0.10, 0.20, 0.15, 0.05, 0.10, 0.05]).view(1, 1, 1, 8)
+        >>> image = torch.tensor([[False, False, True, True, True, True, False, False]])
+        >>> sinks = torch.tensor([[True, False, False, True, False, False, False, False]])
+        >>> redistribute(row, image=image, sinks=sinks, rho=0.5).flatten()
+        tensor([0.1200, 0.0500, 0.2000, 0.0800, 0.3000, 0.1000, 0.1000, 0.0500])
+    """
+    parts = _parts(image, sinks, require_visual_sink=require_visual_sink)
+    return _redistribute(pattern, parts, p=p, rho=rho, least_mass=least_mass, rows=rows)
+
+
+def _parts(image: Tensor, sinks: Tensor, *, require_visual_sink: bool) -> Float[Tensor, "batch key 3"]:
+    """Image tokens that are no sinks, visual sinks, and other sinks; nothing for examples that are left alone."""
+    visual = image & sinks
+    parts = torch.stack([image & ~sinks, visual, sinks & ~image], -1)
+    return (parts & visual.any(-1)[:, None, None] if require_visual_sink else parts).float()
+
+
+def _redistribute(
+    pattern: Tensor, parts: Tensor, *, p: float, rho: float, least_mass: float, rows: Tensor | None
+) -> Tensor:
+    keys = parts.shape[1]  # nothing is moved to or from keys behind these
+    part = pattern[..., :keys].float()
+    clear, visual, text = torch.matmul(part, parts[:, None]).unbind(-1)
+    mass = clear + visual
+    chosen = (mass >= least_mass) & (clear >= rho * mass) & (clear > 0)
+    if rows is not None:
+        chosen &= rows[:, None]
+    if p == 0 or not bool(chosen.any()):
+        return pattern
+    gain = torch.where(chosen, p * (visual + text) / clear.clamp_min(1e-30), 0.0)
+    loss = torch.where(chosen, p, 0.0)
+    change = torch.matmul(torch.stack([gain, -loss, -loss], -1), parts[:, None].transpose(-1, -2))
+    new = torch.addcmul(part, part, change).to(pattern.dtype)
+    return new if keys == pattern.shape[-1] else torch.cat([new, pattern[..., keys:]], -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VAR:
+    """Visual attention redistribution: in heads that look at the image, less for sinks and more for the rest of it.
+
+    Some image tokens get much attention from every text token though they show nothing. They, and sinks in the text,
+    have a few residual dimensions in which they are huge. In every row of text whose head looks at the image, and
+    there mostly at tokens that are no sinks, VAR takes the share `p` of the attention on sinks and gives it to the
+    image tokens that are none, in proportion to what they have. Rows of image tokens, and all before the image,
+    stay as they are. The formula is `redistribute`, and `sink_score` says what a sink is. Sinks are found per layer
+    in the prompt; tokens generated later are none.
+
+    Kang et al., "See What You Are Told: Visual Attention Sink in Large Multimodal Models" (ICLR 2025, arXiv
+    2503.03321); the code is MICV-yonsei/VisAttnSink. We had the code and three summaries of the paper.
+
+    Args:
+        p: the share of the attention on sinks that is moved, 0 to 1; 0 changes nothing, bit for bit. (The released
+            code moves 1 - p.)
+        rho: how much of a head's attention on the image must lie outside sinks, 0 to 1: 0.8 for general tasks, 0.5
+            for hallucination, 0.9 for vision-centric tasks. (The released code asks for 1 - rho.)
+        tau: sink score from which a token is a sink; "auto" is 0.3125 times the root of the width, the paper's 20 at
+            width 4096. A score cannot exceed the root of the width.
+        sink_dims: residual dimensions of sinks; those published for the model when None. For a model without, they
+            are fitted: `hw.fit(subject, VAR(), task)`.
+        layers: 2 to the last but one when None, as in the paper.
+        least_mass: attention on the image from which a head counts as looking at it.
+        require_visual_sink: leave prompts alone in layers where no image token is a sink, as the released code does.
+            Without it, the attention on <bos> would go to the image in every head.
+        update_on_decode: generated tokens can be sinks, too (ours).
+        no_image: what to do with a prompt without image: "refuse" or "skip".
+        variant: "released" follows the released code where it differs from the paper: it also changes the last
+            layer, and a score must exceed tau. Its bugs (sinks of the first image used for later ones, one set of
+            dimensions for all models, batches cut short) are not followed.
+        source: where `sink_dims` come from, for the record.
+
+    Raises:
+        FixError: a parameter out of range; in `hw.patch`, a model that takes no images.
+        NotFitted: in `hw.patch`, a model whose sink dimensions are not published.
+
+    Example:
+        >>> VAR(p=0.4, sink_dims=(1415, 2533)).p
+        0.4
+    """
+
+    space: ClassVar[Mapping[str, tuple[float, float]]] = {"p": (0.0, 1.0), "rho": (0.0, 1.0)}
+
+    p: float = 0.6
+    rho: float = 0.8
+    tau: float | Literal["auto"] = "auto"
+    sink_dims: Sequence[int] | None = None
+    layers: Sequence[int] | None = None
+    least_mass: float = 0.2
+    require_visual_sink: bool = True
+    update_on_decode: bool = False
+    no_image: Literal["refuse", "skip"] = "refuse"
+    variant: Literal["paper", "released"] = "paper"
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("p", "rho", "least_mass"):
+            object.__setattr__(self, name, between(getattr(self, name), name, 0.0, 1.0))
+        if self.tau != "auto":
+            object.__setattr__(self, "tau", finite(self.tau, "tau"))
+            if float(self.tau) <= 0:
+                raise FixError("tau must be above 0.", evidence=f"got {self.tau}")
+        for name in ("sink_dims", "layers"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, as_numbers(getattr(self, name), name))
+        if self.sink_dims is not None and not self.sink_dims:
+            raise FixError("sink_dims names no dimension.", remedy="Leave it out, or give one or more.")
+        one_of(self.no_image, "no_image", ("refuse", "skip"))
+        one_of(self.variant, "variant", ("paper", "released"))
+
+    @property
+    def neutral(self) -> bool:
+        """True when nothing changes."""
+        return self.p == 0.0 or (self.layers is not None and not self.layers)
+
+    def bind(self, anatomy: Anatomy) -> VAR:
+        """The same with threshold, layers and dimensions filled in for a model."""
+        if self.neutral:
+            return self
+        require_sight(self, anatomy)
+        last = anatomy.layers - (1 if self.variant == "released" else 2)
+        layers = self.layers if self.layers is not None else tuple(range(2, last + 1))
+        if not layers:
+            raise FixError(
+                "VAR leaves the first two layers and the last one alone, and this model has no other.",
+                evidence=f"{anatomy.layers} layers",
+                remedy="Name layers=.",
+            )
+        dimensions, source = self.sink_dims, self.source
+        if dimensions is None:
+            found = next((row for row in SINK_DIMENSIONS if row[1].fits(anatomy)), None)
+            if found is None:
+                raise NotFitted(
+                    "The sink dimensions of this model are not published.",
+                    evidence=f"{anatomy.name}: {anatomy.text_family}, {anatomy.layers} layers, width {anatomy.width}",
+                    remedy="Find them with hw.fit(subject, fix, task), or give sink_dims=.",
+                )
+            dimensions, source = found[2], f"table: {found[0]}"
+        if max(dimensions) >= anatomy.width:
+            raise FixError(
+                f"sink_dims names dimension {max(dimensions)}, which this model does not have.",
+                evidence=f"its residual stream has {anatomy.width}, 0 to {anatomy.width - 1}",
+            )
+        tau = SHARE_OF_BOUND * sqrt(anatomy.width) if self.tau == "auto" else float(self.tau)
+        if tau > sqrt(anatomy.width):
+            raise FixError(
+                f"No token of this model can reach tau = {tau:g}.",
+                evidence=f"a score is at most the root of the width, {sqrt(anatomy.width):.3g}",
+                remedy='Use tau="auto".',
+            )
+        return replace(self, layers=layers, sink_dims=dimensions, tau=tau, source=source)
+
+    def fit(self, subject: Subject, data: Calibration) -> VAR:
+        """The same with the sink dimensions of a model: those in which <bos> stands out."""
+        from headwise.fixes._sink_dimensions import find_sink_dimensions
+
+        layers = None if self.layers is None else tuple(self.layers)
+        dimensions, source = find_sink_dimensions(subject, data, layers=layers, tau=self.tau)
+        return replace(self, sink_dims=dimensions, source=source)
+
+    def begin(self, opening: Opening) -> None:
+        """Refuses a prompt without image."""
+        require_images(self, opening, skip=self.no_image == "skip")
+
+    def stream(
+        self, residual: Float[Tensor, "batch query width"], site: Site, context: Context
+    ) -> Float[Tensor, "batch query width"]:
+        """Looks for sinks among the new tokens of the prompt; the residual stays as it is."""
+        memory, name, batch = context.memory, ("sinks", site.layer), len(residual)
+        start = context.run.past
+        stop = start + residual.shape[1]
+        known = memory.of(name, batch).shape[1] if name in memory else 0
+        stop = stop if self.update_on_decode else min(stop, context.prompt)
+        if stop <= known:
+            return residual
+        assert self.sink_dims is not None
+        fresh = max(known, start)
+        score = sink_score(residual[:, fresh - start : stop - start], self.sink_dims)
+        tau = float(self.tau)
+        found = score > tau if self.variant == "released" else score >= tau
+        before = found.new_zeros(batch, fresh)
+        if known:
+            before[:, :known] = memory.of(name, batch)
+        image = context.have_role("image", batch).to(residual.device)
+        room = max(0, stop - image.shape[1])
+        image = torch.nn.functional.pad(image, (0, room))[:, :stop]
+        valid = context.run.axis(context.stack, batch, stop).valid[:, :stop].to(residual.device)
+        memory[name] = sinks = torch.cat([before, found], 1) & valid
+        parts = _parts(image, sinks, require_visual_sink=self.require_visual_sink)
+        memory["parts", site.layer] = parts
+        memory["rows"] = valid & ~image
+        return residual
+
+    def rows(self, context: Context, batch: int) -> range:
+        """All rows behind the first image token of the batch."""
+        image = context.have_role("image", batch).any(0)
+        return range(int(image.int().argmax()) + 1 if bool(image.any()) else context.run.length, 2**62)
+
+    def edit(
+        self, pattern: Float[Tensor, "batch head query key"], site: Site, context: Context
+    ) -> Float[Tensor, "batch head query key"]:
+        """The pattern with attention moved from sinks to the rest of the image."""
+        batch = len(pattern)
+        if ("parts", site.layer) not in context.memory:
+            return pattern
+        rows = None
+        text = context.memory.of("rows", batch)
+        if context.run.past < text.shape[1]:
+            at = context.positions
+            rows = text[:, at.clamp_max(text.shape[1] - 1)] | (at >= text.shape[1])
+        return _redistribute(
+            pattern,
+            context.memory.of(("parts", site.layer), batch),
+            p=self.p,
+            rho=self.rho,
+            least_mass=self.least_mass,
+            rows=rows,
+        )

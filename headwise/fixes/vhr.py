@@ -1,0 +1,229 @@
+"""VHR: vision-aware head reinforcement, and the divergence that chooses the heads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from headwise.errors import FixError
+from headwise.fixes._branches import Without, beside_itself, hide_image
+from headwise.fixes._choices import between, one_of
+from headwise.fixes._heads import as_numbers
+from headwise.fixes._images import require_images, require_sight
+from headwise.fixes.anatomy import Anatomy
+from headwise.fixes.published import REINFORCED_LAYERS
+from headwise.probes.context import Context, Opening
+from headwise.probes.sites import Site
+
+Distance = Literal["plain", "relative", "cosine"]
+Deviation = Literal["sample", "population"]
+
+
+def head_divergence(
+    seeing: Float[Tensor, "*lead head width"],
+    blind: Float[Tensor, "*lead head width"],
+    *,
+    distance: Distance = "plain",
+) -> Float[Tensor, "*lead head"]:
+    """How much a head's output changes when the image is taken away: VHD of He et al. 2025 (arXiv 2412.13949, Eq. 4).
+
+    `"plain"` is the Euclidean distance of the outputs before W_O, 0 or more; `"relative"` divides by the norm with the
+    image, `"cosine"` is 1 - cos (both ours: heads with large outputs dominate the plain distance).
+
+    Example:
+        >>> head_divergence(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 0.0]]))
+        tensor([5.])
+    """
+    a, b = seeing.float(), blind.float()
+    if distance == "cosine":
+        return 1 - torch.nn.functional.cosine_similarity(a, b, dim=-1, eps=1e-12)
+    far = (a - b).norm(dim=-1)
+    return far / (a.norm(dim=-1) + 1e-6) if distance == "relative" else far
+
+
+def sensitive_heads(
+    divergence: Float[Tensor, "*lead head"],
+    text_energy: Float[Tensor, "*lead head"],
+    *,
+    outliers: bool = True,
+    deviation: Deviation = "sample",
+) -> Bool[Tensor, "*lead head"]:
+    """The half of a layer's heads that the image changes most.
+
+    First the divergence of a head is set to 0 where both it and the squared norm of the head's output without image
+    exceed their mean over the layer by a standard deviation (Eq. 6 of arXiv 2412.13949: such a head reacts to the
+    missing image rather than to the image). Then heads above the median are chosen: half of them when the number is
+    even and no two are equal, fewer with ties.
+
+    Args:
+        divergence: from `head_divergence`.
+        text_energy: squared norm of every head's output without image.
+        outliers: False keeps the outliers.
+        deviation: "sample" divides by n - 1; the paper does not say which.
+
+    Example:
+        >>> divergence = torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 20])
+        >>> energy = torch.tensor([1.0, 1, 1, 1, 1, 1, 1, 30])
+        >>> sensitive_heads(divergence, energy).nonzero().flatten().tolist()
+        [3, 4, 5, 6]
+    """
+    if outliers:
+        far = _above(divergence, deviation) & _above(text_energy, deviation)
+        divergence = divergence.masked_fill(far, 0.0)
+    return divergence > divergence.median(-1, keepdim=True).values
+
+
+def _above(values: Tensor, deviation: Deviation) -> Tensor:
+    spread = values.std(-1, keepdim=True, correction=1 if deviation == "sample" else 0)
+    return values > values.mean(-1, keepdim=True) + spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class VHR:
+    """Vision-aware head reinforcement: what the image-sensitive heads write counts `alpha` times.
+
+    When a prompt is read, it is read once more beside itself without its image. In every reinforced layer the heads
+    whose output at the last position changes most (`head_divergence`, `sensitive_heads`) are multiplied by `alpha`,
+    layer by layer, so that a layer is measured with the earlier ones reinforced. The choice holds for all positions of
+    the prompt and for everything generated. It costs one more reading of the prompt at twice the batch, and next to
+    nothing afterwards.
+
+    He et al., "Cracking the Code of Hallucination in LVLMs with Vision-aware Head Divergence" (ACL 2025, arXiv
+    2412.13949v3). Its repository could not be obtained. Ours: the standard deviation of a sample, both branches
+    reinforced while they are measured, how the image is removed, the layers of other models.
+
+    Args:
+        alpha: 2 in the paper, which finds broken text from 4 on; 1 changes nothing, bit for bit.
+        layers: those published for the model when None; else layer 1 and the last 14/32 of the layers.
+        without: how the image is removed: "drop" deletes its tokens, "mask" keeps them and hides them from the text.
+        choose: "divergence"; "random" takes as many heads at random, as a control.
+        distance: "plain" in the paper; see `head_divergence`.
+        outliers: False keeps heads that react to the missing image.
+        deviation: "sample" or "population".
+        scale_both: reinforce the branch without image, too, while measuring.
+        seed: of random heads.
+        no_image: what to do with a prompt without image: "refuse" or "skip".
+        source: where `layers` come from, for the record.
+
+    Raises:
+        FixError: a parameter out of range; in `hw.patch`, a model that takes no images.
+
+    Example:
+        >>> VHR(alpha=1.5).alpha
+        1.5
+    """
+
+    space: ClassVar[Mapping[str, tuple[float, float]]] = {"alpha": (0.5, 3.0)}
+
+    alpha: float = 2.0
+    layers: Sequence[int] | None = None
+    without: Without = "drop"
+    choose: Literal["divergence", "random"] = "divergence"
+    distance: Distance = "plain"
+    outliers: bool = True
+    deviation: Deviation = "sample"
+    scale_both: bool = True
+    seed: int = 0
+    no_image: Literal["refuse", "skip"] = "refuse"
+    source: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "alpha", between(self.alpha, "alpha", 0.0, 100.0))
+        if self.layers is not None:
+            object.__setattr__(self, "layers", as_numbers(self.layers, "layers"))
+        if not isinstance(self.seed, int) or self.seed < 0:
+            raise FixError("seed must be a whole number from 0.", evidence=f"got {self.seed!r}")
+        one_of(self.without, "without", ("drop", "mask"))
+        one_of(self.choose, "choose", ("divergence", "random"))
+        one_of(self.distance, "distance", ("plain", "relative", "cosine"))
+        one_of(self.deviation, "deviation", ("sample", "population"))
+        one_of(self.no_image, "no_image", ("refuse", "skip"))
+
+    @property
+    def linear(self) -> bool:
+        """True: each head is multiplied by a number, so the same can be done to its pattern."""
+        return True
+
+    @property
+    def neutral(self) -> bool:
+        """True when nothing changes."""
+        return self.alpha == 1.0 or (self.layers is not None and not self.layers)
+
+    def bind(self, anatomy: Anatomy) -> VHR:
+        """The same with the layers filled in for a model."""
+        if self.neutral:
+            return self
+        require_sight(self, anatomy)
+        if self.layers is not None:
+            return self
+        for name, family, depth, layers in REINFORCED_LAYERS:
+            if (family, depth) == (anatomy.family, anatomy.layers):
+                return replace(self, layers=layers, source=f"table: {name}")
+        first = anatomy.layers - round(14 / 32 * anatomy.layers)
+        chosen = {1, *range(first, anatomy.layers)} & set(range(anatomy.layers))
+        return replace(self, layers=tuple(sorted(chosen)), source="layer 1 and the last 14/32 (ours)")
+
+    def begin(self, opening: Opening) -> None:
+        """Chooses the heads of a prompt."""
+        require_images(self, opening, skip=self.no_image == "skip")
+        image = opening.have_role("image", opening.batch)
+        if not bool(image.any()):
+            for layer in self.layers or ():
+                opening.memory["heads", layer] = torch.zeros(opening.batch, 1, dtype=torch.bool)
+            return
+        choice = _Choice(self, opening.batch, image)
+        opening.forward(beside_itself(opening, self.without), choice)
+        for layer, heads in choice.chosen.items():
+            opening.memory["heads", layer] = heads
+
+    def scale(
+        self, z: Float[Tensor, "batch query head width"], site: Site, context: Context
+    ) -> Float[Tensor, "batch query head width"]:
+        """Head outputs, those of the chosen heads reinforced."""
+        heads = context.memory.of(("heads", site.layer), len(z)).to(z.device)
+        return torch.where(heads[:, None, :, None], z * self.alpha, z)
+
+
+class _Choice:
+    """The fix that chooses heads while a prompt and itself without image are read side by side."""
+
+    def __init__(self, fix: VHR, batch: int, image: Tensor) -> None:
+        self.fix, self.batch, self.image = fix, batch, image
+        self.layers = fix.layers
+        self.steps = ("scale", "edit") if fix.without == "mask" else ("scale",)
+        if fix.without == "mask":
+            self.layers = None  # the image is hidden in all layers
+        self.chosen: dict[int, Tensor] = {}
+
+    def edit(self, pattern: Tensor, site: Site, context: Context) -> Tensor:
+        """The branch without image, the image hidden from it."""
+        image = self.image.to(pattern.device)[:, context.positions.clamp_max(self.image.shape[1] - 1)]
+        seeing, blind = pattern[: self.batch], pattern[self.batch :]
+        return torch.cat([seeing, hide_image(blind, self.image.to(pattern.device), rows=~image)])
+
+    def scale(self, z: Tensor, site: Site, context: Context) -> Tensor:
+        """Chooses the heads of a layer, and reinforces them."""
+        if site.layer not in (self.fix.layers or ()):
+            return z
+        last = context.last_prompt_positions(len(z)).to(z.device)
+        at = z[torch.arange(len(z), device=z.device), last]
+        seeing, blind = at[: self.batch], at[self.batch :]
+        divergence = head_divergence(seeing, blind, distance=self.fix.distance)
+        energy = blind.float().square().sum(-1)
+        heads = sensitive_heads(divergence, energy, outliers=self.fix.outliers, deviation=self.fix.deviation)
+        if self.fix.choose == "random":
+            heads = self._shuffled(heads, site.layer)
+        self.chosen[site.layer] = heads
+        both = torch.cat([heads, heads if self.fix.scale_both else torch.zeros_like(heads)])
+        return torch.where(both[:, None, :, None], z * self.fix.alpha, z)
+
+    def _shuffled(self, heads: Tensor, layer: int) -> Tensor:
+        """As many heads, the same ones for every prompt of this size."""
+        draw = torch.Generator().manual_seed(self.fix.seed * 1000 + layer)
+        order = torch.randperm(heads.shape[1], generator=draw).to(heads.device)
+        return heads[:, order]

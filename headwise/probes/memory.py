@@ -1,0 +1,52 @@
+"""What a fix remembers of one generation."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from torch import Tensor
+
+
+class Memory:
+    """Tensors by name, the batch in front; they follow the generation's beams.
+
+    A generation begins with an empty memory. When a beam search reorders its beams, or a prompt is copied for several
+    beams, what is remembered is reordered and copied with them. Tensors of a single example stay as they are.
+
+    Example:
+        >>> import torch
+        >>> memory = Memory()
+        >>> memory["heads"] = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+        >>> memory.reorder(torch.tensor([1, 1]))
+        >>> memory.of("heads", 4).tolist()
+        [[3.0, 4.0], [3.0, 4.0], [3.0, 4.0], [3.0, 4.0]]
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[Hashable, Tensor] = {}
+
+    def __setitem__(self, name: Hashable, value: Tensor) -> None:
+        self._held[name] = value
+
+    def __contains__(self, name: Hashable) -> bool:
+        return name in self._held
+
+    def __delitem__(self, name: Hashable) -> None:
+        del self._held[name]
+
+    def of(self, name: Hashable, batch: int) -> Tensor:
+        """What is remembered for a call of `batch` examples: copies of an example stand side by side.
+
+        Raises:
+            KeyError: there is nothing by this name.
+        """
+        value = self._held[name]
+        if len(value) not in (1, batch) and batch % len(value) == 0:
+            value = self._held[name] = value.repeat_interleave(batch // len(value), 0)
+        return value
+
+    def reorder(self, index: Tensor) -> None:
+        """Example b continues what example `index[b]` was."""
+        for name, value in self._held.items():
+            if len(value) == len(index):
+                self._held[name] = value.index_select(0, index.to(value.device))
