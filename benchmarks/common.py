@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MEGABYTE = 2**20
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MODELS = ("gpt2-like", "llama-like")
+SEEING = ("llava-like",)
+IMAGE_TOKENS = 24 * 24
 VOCABULARY = 5000
 LEAST_SECONDS = 10.0
 
@@ -30,8 +32,17 @@ class CannotRunError(Exception):
 
 
 def build_model(name: str, *, dtype: str, positions: int) -> PreTrainedModel:
-    """`gpt2-like` (12 layers × 768, 12 heads) or `llama-like` (8 × 512, 8 heads, 2 key heads)."""
-    from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+    """`gpt2-like` (12 layers × 768, 12 heads), `llama-like` (8 × 512, 8 heads, 2 key heads), or `llava-like`: the
+    second one behind a small vision tower with 24 × 24 patches.
+    """
+    from transformers import (
+        GPT2Config,
+        GPT2LMHeadModel,
+        LlamaConfig,
+        LlamaForCausalLM,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+    )
 
     torch.manual_seed(0)
     if name == "gpt2-like":
@@ -45,7 +56,7 @@ def build_model(name: str, *, dtype: str, positions: int) -> PreTrainedModel:
             eos_token_id=0,
         )
         model = GPT2LMHeadModel(config)
-    elif name == "llama-like":
+    elif name in ("llama-like", "llava-like"):
         config = LlamaConfig(
             num_hidden_layers=8,
             hidden_size=512,
@@ -55,15 +66,33 @@ def build_model(name: str, *, dtype: str, positions: int) -> PreTrainedModel:
             max_position_embeddings=positions,
             vocab_size=VOCABULARY,
         )
-        model = LlamaForCausalLM(config)
+        if name == "llama-like":
+            model = LlamaForCausalLM(config)
+        else:
+            tower = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+            tower |= {"intermediate_size": 64, "image_size": 336, "patch_size": 14}
+            vision = tower | {"model_type": "clip_vision_model"}
+            model = LlavaForConditionalGeneration(
+                LlavaConfig(
+                    text_config=config, vision_config=vision, image_token_id=2, vision_feature_layer=-1
+                )
+            )
     else:
-        raise ValueError(f"Unknown model {name!r}; choose one of {', '.join(MODELS)}.")
+        raise ValueError(f"Unknown model {name!r}; choose one of {', '.join(MODELS + SEEING)}.")
     return model.to(DTYPES[dtype]).eval()
 
 
 def random_ids(length: int) -> torch.Tensor:
     """(1, length) token ids, the same at every call."""
     return torch.randint(3, VOCABULARY, (1, length), generator=torch.Generator().manual_seed(1))
+
+
+def image_prompt(length: int) -> dict[str, torch.Tensor]:
+    """A prompt of `length` tokens that begins with an image, the same at every call."""
+    ids = random_ids(length)
+    ids[:, 1 : 1 + IMAGE_TOKENS] = 2
+    pixels = torch.randn(1, 3, 336, 336, generator=torch.Generator().manual_seed(2))
+    return {"input_ids": ids, "pixel_values": pixels}
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:

@@ -3,6 +3,10 @@
     python benchmarks/patch.py
     python benchmarks/patch.py --models llama-like --length 512 --steps 32
 
+`VAR`, `ACT` and `VHR` are measured on LLaVA-like models (a language model of the sizes of the others behind a tiny
+vision tower) whose prompts begin with an image. VAR moves attention in every layer it may, ACT calibrates every head
+of the layers it may, VHR has chosen its heads when the prompt has been read: its choice counts as prefill.
+
 `identity edit` is an object with nothing but `edit`, which hands every pattern back: headwise cannot know
 that it changes nothing, so every row of every head is formed. `ScaleHeads` halves one head of the first
 layer. `neutral` is a fix at neutral strength. The plain model and the patched one take turns; the smallest
@@ -21,7 +25,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 import torch
-from common import DTYPES, MODELS, build_model, markdown_table, random_ids, versions
+from common import DTYPES, MODELS, SEEING, build_model, image_prompt, markdown_table, random_ids, versions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,7 +39,7 @@ class IdentityEdit:
         return pattern
 
 
-def installers(model: PreTrainedModel) -> dict[str, Callable[[], AbstractContextManager]]:
+def installers(name: str, model: PreTrainedModel) -> dict[str, Callable[[], AbstractContextManager]]:
     """Every setting that is measured, as a function that gives a context in which the model runs."""
     import headwise as hw
 
@@ -44,32 +48,43 @@ def installers(model: PreTrainedModel) -> dict[str, Callable[[], AbstractContext
         "ScaleHeads": hw.fixes.ScaleHeads(heads=((0, 0),), factor=0.5),
         "neutral": hw.fixes.ScaleHeads(heads=((0, 0),), factor=1.0),
     }
+    if name in SEEING:
+        every = tuple((layer, head) for layer in range(2, 7) for head in range(8))
+        fixes |= {
+            "VAR": hw.fixes.VAR(sink_dims=(0, 1), tau=2.0),
+            "ACT": hw.fixes.ACT(heads=every),
+            "VHR": hw.fixes.VHR(),
+        }
     patched = {name: lambda fix=fix: hw.patch(model, fix) for name, fix in fixes.items()}
     return {"plain": nullcontext} | patched
 
 
-def generate(model: PreTrainedModel, ids: torch.Tensor, steps: int) -> tuple[list[float], torch.Tensor]:
+def generate(
+    model: PreTrainedModel, prompt: dict[str, torch.Tensor], steps: int
+) -> tuple[list[float], torch.Tensor]:
     """CPU seconds of the prefill and of every greedy decode step, and the tokens."""
-    tokens, seconds, cache = [ids], [], None
+    tokens, seconds, cache, inputs = [], [], None, prompt
     for _ in range(steps + 1):
         start = time.process_time()
-        output = model(input_ids=tokens[-1], past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
         seconds.append(time.process_time() - start)
         cache = output.past_key_values
         tokens.append(output.logits[:, -1:].argmax(-1))
-    return seconds, torch.cat(tokens[1:], dim=1)
+        inputs = {"input_ids": tokens[-1]}
+    return seconds, torch.cat(tokens, dim=1)
 
 
-def measure(model: PreTrainedModel, arguments: argparse.Namespace) -> Iterator[list[str]]:
+def measure(name: str, model: PreTrainedModel, arguments: argparse.Namespace) -> Iterator[list[str]]:
     """The rows of one model, one per setting; the settings take turns, every call keeps its smallest time."""
-    ids = random_ids(arguments.length)
-    settings = installers(model)
+    seen = name in SEEING
+    prompt = image_prompt(arguments.length) if seen else {"input_ids": random_ids(arguments.length)}
+    settings = installers(name, model)
     best = {setting: [float("inf")] * (arguments.steps + 1) for setting in settings}
     tokens = {}
     for _ in range(arguments.repeats):
         for setting, install in settings.items():
             with install():
-                seconds, tokens[setting] = generate(model, ids, arguments.steps)
+                seconds, tokens[setting] = generate(model, prompt, arguments.steps)
             best[setting] = list(map(min, best[setting], seconds))
     plain_prefill, *plain_steps = best["plain"]
     for setting, (prefill, *steps) in best.items():
@@ -89,7 +104,7 @@ def rows(arguments: argparse.Namespace) -> Iterator[list[str]]:
         model = build_model(name, dtype=dtype, positions=arguments.length + arguments.steps + 1)
         with torch.no_grad():
             model(input_ids=random_ids(64))
-            for row in measure(model, arguments):
+            for row in measure(name, model, arguments):
                 yield [name, dtype, *row]
 
 
@@ -98,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=MODELS + SEEING, default=list(MODELS + SEEING))
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=["fp32"])
     parser.add_argument("--length", type=int, default=1024, help="tokens in the prompt")
     parser.add_argument("--steps", type=int, default=64, help="decode steps")

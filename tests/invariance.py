@@ -150,3 +150,15 @@ FIXES: dict[str, Callable[[int], Any]] = {
     "zero_heads": lambda shift: fixes.ZeroHeads(heads=((0, 0), (1, 2))),
 }
 """One instance of every fix that headwise registers, its positions moved to the right by `shift`."""
+
+NEUTRAL: dict[str, Any] = {
+    "act": fixes.ACT(heads=((0, 1),), beta=1.0),
+    "mask_keys": fixes.MaskKeys(keys=()),
+    "replace": fixes.Replace(quantity="z", layer=1, value=torch.zeros(1, 20, 4, 8), heads=()),
+    "scale_heads": fixes.ScaleHeads(heads=((0, 1),), factor=1.0),
+    "set_rows": fixes.SetRows(heads=(), row=-1, weights={0: 1.0}),
+    "var": fixes.VAR(sink_dims=(3,), p=0.0),
+    "vhr": fixes.VHR(alpha=1.0),
+    "zero_heads": fixes.ZeroHeads(heads=()),
+}
+"""Every fix at the strength that changes nothing."""

@@ -10,6 +10,7 @@ from headwise import analyses, fixes
 from tests.invariance import (
     FIXES,
     MODELS,
+    NEUTRAL,
     TOLERANCE,
     alone,
     analysed,
@@ -36,7 +37,7 @@ both_sides = pytest.mark.parametrize("side", ["left", "right"])
 
 
 def test_every_registered_fix_is_tested() -> None:
-    assert set(FIXES) == set(fixes.names())
+    assert set(FIXES) == set(fixes.names()) == set(NEUTRAL)
 
 
 @every_analysis
@@ -143,3 +144,40 @@ def test_fixes_do_not_depend_on_the_kernel(name: str, architecture: str) -> None
     outputs = [patched(FIXES[name](PADDED), row.build(attention), inputs) for attention in (None, "eager")]
     real = inputs["attention_mask"].bool()
     torch.testing.assert_close(outputs[0][real], outputs[1][real], **TOLERANCE)
+
+
+@every_fix
+def test_fixed_patterns_stay_patterns(name: str, architecture: str) -> None:
+    """Rows sum to one, nothing is negative, padded keys and keys that a row may not see stay zero."""
+    model, inputs = ARCHITECTURES[architecture].build(), together("left", architecture)
+    with hw.capture(model, maps=True) as plain:
+        forward(model, inputs)
+    with hw.patch(model, FIXES[name](PADDED)), hw.capture(model, maps=True) as fixed:
+        forward(model, inputs)
+    for site in plain.sites:
+        before, after = plain.maps[site], fixed.maps[site]
+        real = ~before.isnan().any(-1)
+        torch.testing.assert_close(after[real].sum(-1), before[real].sum(-1), atol=1e-5, rtol=0)
+        assert (after[real] >= 0).all()
+        assert (after[real][before[real] == 0] == 0).all()
+
+
+@every_fix
+def test_fixed_rows_depend_on_nothing_behind_them(name: str, architecture: str) -> None:
+    """A later token is exchanged: earlier logits stay the same, bit for bit, in models that read from the left."""
+    if architecture == "bert":
+        pytest.skip("bert reads both ways")
+    model, inputs = ARCHITECTURES[architecture].build(), alone(0, architecture)
+    place = inputs["input_ids"].shape[1] - 3
+    other = {**inputs, "input_ids": inputs["input_ids"].clone()}
+    other["input_ids"][:, place] = 7
+    if name == "vhr":
+        pytest.skip("its heads are chosen by what stands at the end of the prompt, for all positions")
+    outputs = [patched(FIXES[name](0), model, given) for given in (inputs, other)]
+    assert torch.equal(outputs[0][:, :place], outputs[1][:, :place])
+
+
+@every_fix
+def test_neutral_fixes_are_bit_identical(name: str, architecture: str) -> None:
+    model, text = ARCHITECTURES[architecture].build(), together("left", architecture)
+    assert torch.equal(patched(NEUTRAL[name], model, text), first(forward(model, text)))

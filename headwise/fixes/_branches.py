@@ -22,7 +22,7 @@ def beside_itself(opening: Opening, without: Without) -> dict[str, Any]:
     `"mask"` keeps them, for a fix to hide.
 
     Raises:
-        InputError: the model was given embeddings instead of token ids, or part of the prompt is cached.
+        InputError: the model was given embeddings of unknown token ids, or part of the prompt is cached.
     """
     if not isinstance(opening.inputs.get("input_ids"), Tensor):
         raise InputError(
@@ -36,9 +36,11 @@ def beside_itself(opening: Opening, without: Without) -> dict[str, Any]:
             evidence=f"{opening.inputs['input_ids'].shape[1]} of {opening.prompt} positions are at hand",
             remedy="Patch the model before the prompt is read.",
         )
-    if without == "drop":
-        return _dropped(opening)
-    return {name: _twice(name, value) for name, value in opening.inputs.items()}
+    inputs = opening.inputs
+    altered = _dropped(opening) if without == "drop" else {n: _twice(n, v) for n, v in inputs.items()}
+    if inputs.get("inputs_embeds") is not None:  # the ids are known, and the model wants embeddings
+        del altered["input_ids"]
+    return altered
 
 
 def of_the_image(opening: Opening) -> Bool[Tensor, "batch position"]:
@@ -77,6 +79,9 @@ def _dropped(opening: Opening) -> dict[str, Any]:
             altered[name] = torch.cat([value, places.expand(value.shape)], -2)
         elif isinstance(value, Tensor) and value.shape == ids.shape:
             altered[name] = torch.cat([value, value.gather(1, order) * real])
+        elif name == "inputs_embeds" and isinstance(value, Tensor):
+            moved = value.gather(1, order[..., None].expand_as(value)) * real[..., None]
+            altered[name] = torch.cat([value, moved])
         else:
             altered[name] = value
     return altered

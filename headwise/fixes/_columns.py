@@ -1,4 +1,4 @@
-"""Mean attention that every key has got so far: running column statistics of a pattern."""
+"""Attention that every key has got so far: running column sums of a pattern."""
 
 from __future__ import annotations
 
@@ -9,122 +9,133 @@ from torch import Tensor
 from headwise.errors import FixError
 from headwise.layout import ROLES
 from headwise.probes.context import Context
-from headwise.probes.memory import Memory
 from headwise.probes.sites import Site
+
+_ROOM = 256
+"""Keys that sums are made longer by when a generation outgrows them."""
 
 
 class Columns:
     """What the keys of one layer have got from the rows up to those in hand, in some heads.
 
-    Rows of padding count for nothing. What was seen is kept in the generation's memory, so that a row decoded alone
-    is judged as it would be among all rows. Drafts, which may be rolled back, are remembered apart until the next
-    call tells which of them stayed.
+    Rows of padding count for nothing. Sums are kept in the generation's memory, so that a row decoded alone is judged
+    as it would be among all rows. Drafts, which may be rolled back, are kept apart until the next call tells which of
+    them stayed.
     """
 
-    def __init__(self, rows: Float[Tensor, "batch head query key"], site: Site, context: Context) -> None:
+    def __init__(
+        self,
+        rows: Float[Tensor, "batch head query key"],
+        site: Site,
+        context: Context,
+        *,
+        spare_first: bool = True,
+    ) -> None:
         self.context, self.site, self.memory = context, site, context.memory
+        self.spare_first = spare_first
         self.batch, self.heads, self.count, self.keys = rows.shape
         valid = context.query_valid
         self.invalid: Tensor | None = None if valid is None else ~valid[:, None, :, None]
+        """True on rows of padding."""
         self.rows = rows.float() if self.invalid is None else rows.float().masked_fill(self.invalid, 0.0)
+        self.visible = context.visible
+        """Which keys every row sees: (batch or 1, query, key); None when all see all."""
         self.start = int(context.positions[0])
         if self.start == 0:
-            self._forget()
-        self.before, self.seen_before = self._known()
-        seen = context.visible
-        if seen is None:
-            seen = torch.ones(1, 1, self.keys, dtype=torch.bool, device=rows.device)
-            seen = seen.expand(-1, self.count, -1)
-        self.visible = seen
-        """Which keys every row sees: (batch or 1, query, key)."""
-        self.counted = seen if valid is None else seen & valid[..., None]
+            for name in ("got", "seen", "next", "drafts", "drafts seen"):
+                self.memory.forget((name, site))
 
     def sinks(
-        self, *, alpha: float, tau: float | None, min_rows: int, full: bool, spare_first_found: bool
+        self, *, alpha: float, tau: float | None, min_rows: int, full: bool
     ) -> Bool[Tensor, "batch head query_or_1 key"]:
-        """Keys whose mean exceeds tau, or alpha / n, among rows that `min_rows` or more see; never the first token.
+        """Keys whose mean exceeds tau, or alpha / n, and that `min_rows` or more rows see.
 
-        With `full`, means are over all rows in hand, and one row of sinks stands for all.
+        n is how many keys the row sees. With `full`, means are over all rows in hand, and one row of sinks stands for
+        all. The first token is never a sink; without `spare_first`, the first sink found is none.
         """
-        got, seen = self.rows, self.counted.float()
+        got, seen = self._through()
+        there = self.keys if self.visible is None else self.visible.sum(-1, keepdim=True)[:, None]
         if full:
-            got, seen = got.sum(2, keepdim=True), seen.sum(1, keepdim=True)
-        elif self.count > 1:
-            got, seen = got.cumsum(2), seen.cumsum(1)
-        got, seen = got + self.before[:, :, None], (seen + self.seen_before[:, None])[:, None]
-        if tau is None:
-            there = self.visible.sum(-1, keepdim=True)
-            if full:
-                there = there.amax(1, keepdim=True)
-            limit = seen * (alpha / there.clamp_min(1))[:, None]
-        else:
-            limit = seen * tau
-        found = (got > limit) & (seen >= min_rows)
-        if spare_first_found:
-            return found & (found.cumsum(-1) > 1)
-        return found & ~self._first()[:, None, None]
+            got, seen = got[:, :, -1:], seen[:, :, -1:]
+            there = there if isinstance(there, int) else there.amax(2, keepdim=True)
+        limit = tau if tau is not None else alpha / there
+        found = (got > seen * limit) & (seen >= min_rows)
+        return found if self.spare_first else found & (found.cumsum(-1) > 1)
 
-    def keep(self) -> None:
-        """Remembers what the rows in hand gave."""
-        got, seen, drafts = self.rows, self.counted, self._drafts()
+    def _through(self) -> tuple[Tensor, Tensor]:
+        """Sums up to every row in hand (batch, head, query, key), and the rows in them (batch or 1, 1, query, key)."""
+        got, seen = self._known()
+        drafts = self._drafts()
+        if self.count == 1 and not drafts and self.visible is None and self.invalid is None:
+            got = got.add_(self.rows[:, :, 0])
+            seen = seen.add_(1.0)
+            self.memory["next", self.site] = self.start + 1
+            return got[:, :, None], seen[:, :, None]
+        sight = self.visible
+        if sight is None:
+            sight = torch.ones(1, self.count, self.keys, dtype=torch.bool, device=self.rows.device)
+        if self.invalid is not None:
+            sight = sight & ~self.invalid[:, 0]
+        counted = sight.float()[:, None]
+        all_got = self.rows.cumsum(2) + got[:, :, None]
+        all_seen = counted.cumsum(2) + seen[:, :, None]
+        stay = self.count - drafts
         if drafts:
-            self.memory["draft rows", self.site] = got[:, :, -drafts:].clone()
-            self.memory["draft sight", self.site] = seen[:, -drafts:].clone()
-            got, seen = got[:, :, :-drafts], seen[:, :-drafts]
-        self.memory["got", self.site] = self.before + got.sum(2)
-        self.memory["seen", self.site] = self.seen_before + seen.sum(1)
-        self.memory["next", self.site] = torch.tensor([self.start + self.count - drafts])
-
-    def _drafts(self) -> int:
-        run = self.context.run
-        return max(0, min(run.drafts, self.start + self.count - (run.length - run.drafts)))
+            self.memory["drafts", self.site] = self.rows[:, :, stay:].clone()
+            self.memory["drafts seen", self.site] = counted[:, :, stay:].clone()
+        if stay:
+            got, seen = all_got[:, :, stay - 1], all_seen[:, :, stay - 1]
+        self._keep(got, seen, self.start + stay)
+        return all_got, all_seen
 
     def _known(self) -> tuple[Tensor, Tensor]:
-        """Sums and numbers of rows before those in hand, for every key there is now."""
+        """Sums before the rows in hand, and the rows in them, for every key there is now."""
         memory, site = self.memory, self.site
-        device = self.rows.device
         if ("got", site) not in memory:
-            nothing = torch.zeros(1, 1, self.keys, device=device)
-            return nothing, nothing[:, 0]
-        got, seen = memory.of(("got", site), self.batch), memory.of(("seen", site), self.batch)
-        reached = int(memory.of(("next", site), 1)[0])
-        if ("draft rows", site) in memory:
-            rows = memory.of(("draft rows", site), self.batch)
-            sight = memory.of(("draft sight", site), self.batch)
+            nothing = torch.zeros(self.batch, 1, self.keys, device=self.rows.device)
+            # A key that minus infinity rows have seen is never seen by enough of them.
+            seen = nothing.masked_fill(self._first(), -torch.inf) if self.spare_first else nothing
+            seen = seen if self.batch > 1 and bool((seen != seen[:1]).any()) else seen[:1]
+            self._keep(nothing.expand(-1, self.heads, -1), seen, self.start)
+        reached = memory.number(("next", site))
+        if ("drafts", site) in memory:
+            rows = memory.of(("drafts", site), self.batch)
+            counted = memory.of(("drafts seen", site), self.batch)
             stayed = min(max(0, self.start - reached), rows.shape[2])
-            if stayed:
-                got = _wider(got, rows.shape[-1]) + rows[:, :, :stayed].sum(2)
-                seen = _wider(seen, sight.shape[-1]) + sight[:, :stayed].sum(1)
+            for name, parts in (("got", rows), ("seen", counted)):
+                self._room(name)[..., : parts.shape[-1]] += parts[:, :, :stayed].sum(2)
             reached += stayed
-            del memory["draft rows", site], memory["draft sight", site]
-        if reached != self.start:
+            memory.forget(("drafts", site))
+            memory.forget(("drafts seen", site))
+        if reached > self.start:
             raise FixError(
                 "The cache was rolled back further than running means can follow.",
                 evidence=f"position {self.start} comes after position {reached - 1}",
                 remedy='Begin the prompt again, or use decode="off".',
             )
-        return _wider(got, self.keys), _wider(seen, self.keys)
+        return self._room("got")[..., : self.keys], self._room("seen")[..., : self.keys]
 
-    def _forget(self) -> None:
-        for name in ("got", "seen", "next", "draft rows", "draft sight"):
-            if (name, self.site) in self.memory:
-                del self.memory[name, self.site]
+    def _room(self, name: str) -> Tensor:
+        """Sums in the memory, with room for the keys there are now."""
+        held = self.memory.of((name, self.site), self.batch)
+        if held.shape[-1] < self.keys:
+            held = torch.nn.functional.pad(held, (0, self.keys - held.shape[-1] + _ROOM))
+            self.memory[name, self.site] = held
+        return held
 
-    def _first(self) -> Bool[Tensor, "batch key"]:
+    def _keep(self, got: Tensor, seen: Tensor, reached: int) -> None:
+        self.memory["got", self.site] = torch.nn.functional.pad(got, (0, _ROOM))
+        self.memory["seen", self.site] = torch.nn.functional.pad(seen, (0, _ROOM))
+        self.memory["next", self.site] = reached
+
+    def _drafts(self) -> int:
+        """How many of the rows in hand may be rolled back."""
+        run = self.context.run
+        return max(0, min(self.count, self.start + self.count - (run.length - run.drafts)))
+
+    def _first(self) -> Bool[Tensor, "batch 1 key"]:
         """True on the first real token of every example."""
-        return first_tokens(self.context, self.memory, self.batch, self.keys, self.rows.device)
-
-
-def first_tokens(
-    context: Context, memory: Memory, batch: int, keys: int, device: torch.device
-) -> Bool[Tensor, "batch key"]:
-    """True on the first real token of every example."""
-    if "first" not in memory:
-        roles = context.run.axis(context.stack, batch, context.prompt).roles[:, : context.prompt]
-        memory["first"] = (roles != ROLES.index("padding")).int().argmax(-1).to(device)
-    first = memory.of("first", batch)
-    return torch.arange(keys, device=device) == first[:, None]
-
-
-def _wider(value: Tensor, keys: int) -> Tensor:
-    return torch.nn.functional.pad(value, (0, keys - value.shape[-1]))
+        context = self.context
+        roles = context.run.axis(context.stack, self.batch, context.prompt).roles[:, : context.prompt]
+        first = (roles != ROLES.index("padding")).int().argmax(-1).to(self.rows.device)
+        return torch.arange(self.keys, device=self.rows.device) == first[:, None, None]

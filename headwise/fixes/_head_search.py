@@ -49,7 +49,8 @@ def find_heads(subject: Subject, fix: ACT, data: Calibration) -> tuple[tuple[tup
 
 
 def _better(gain: np.ndarray, rule: str) -> bool:
-    if not gain.mean() > 0:
+    gain = gain[~np.isnan(gain)]  # examples that have no score of their own
+    if len(gain) == 0 or gain.mean() <= 0:
         return False
     if rule == "improves":
         return True

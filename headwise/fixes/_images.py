@@ -21,7 +21,7 @@ def require_sight(fix: Any, anatomy: Anatomy) -> None:
 
 def require_images(fix: Any, opening: Opening, *, skip: bool) -> None:
     """Refuses a prompt in which no image stands; with `skip`, such prompts are left alone."""
-    if skip:
+    if skip or opening.aside:
         return
     seen = opening.have_role("image", opening.batch).any(-1)
     if not bool(seen.all()):

@@ -31,9 +31,12 @@ def find_sink_dimensions(
     times the root of the width) in at least half of these; at most four, those with the largest mean. Ours: the paper
     gives dimensions of its models only.
 
+    Returns:
+        The dimensions, smallest first, none when the model has none; and a sentence that says so.
+
     Raises:
         InputError: fewer than eight prompts.
-        NotFitted: no dimension stands out; the evidence names the one that comes closest.
+        NotFitted: there is no layer to look in.
     """
     from headwise.probes.capture import capture
 
@@ -70,10 +73,7 @@ def find_sink_dimensions(
     mean = ratio.mean(0)
     if not bool(often.any()):
         best = int(mean.argmax())
-        raise NotFitted(
-            "This model has no sink dimensions: in none does the first token stand out.",
-            evidence=f"largest in dimension {best}: {mean[best]:.3g} times the rms, a sink has {least:.3g}",
-            remedy="VAR has nothing to redistribute here; give sink_dims= and tau= to try all the same.",
-        )
+        reached = f"the largest, {best}, has {mean[best]:.3g} times the rms, a sink {least:.3g}"
+        return (), f"fit: no dimension marks sinks in this model ({reached}), so VAR changes nothing"
     order = [int(place) for place in mean.argsort(descending=True) if bool(often[place])][:MOST_DIMENSIONS]
     return tuple(sorted(order)), f"fit: the first token stands out, {len(prompts)} prompts of {data.name}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from headwise.errors import FixError, NotFitted
 from headwise.fixes._choices import between, one_of
 from headwise.fixes._columns import Columns
-from headwise.fixes._heads import Heads, as_heads, as_numbers, finite, of_layer
+from headwise.fixes._heads import Heads, as_heads, as_numbers, finite
 from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.calibration import Calibration
 from headwise.probes.context import Context
@@ -37,12 +38,11 @@ def calibrate(
         tensor([[0.5600, 0.1600, 0.2800]])
     """
     wide = pattern.float()
-    on_sinks = torch.where(sinks, wide, 0.0)
-    kept = wide - on_sinks
-    rest = kept.sum(-1, keepdim=True)
-    freed = on_sinks.sum(-1, keepdim=True) * (1 - beta)
-    grown = torch.addcmul(on_sinks * beta, kept, 1 + freed / rest.clamp_min(1e-12))
-    return torch.where(rest >= 1e-12, grown, wide).to(pattern.dtype)
+    on_sinks = (wide * sinks).sum(-1, keepdim=True)
+    rest = wide.sum(-1, keepdim=True) - on_sinks
+    other = rest >= 1e-6
+    grow = torch.where(other, on_sinks / rest.clamp_min(1e-6) * (1 - beta), 0.0) + 1
+    return (wide * torch.where(sinks, torch.where(other, beta, 1.0), grow)).to(pattern.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +137,12 @@ class ACT:
         """True when all rows are needed before the first can be changed."""
         return self.mode == "full"
 
+    @cached_property
+    def _of_layer(self) -> dict[int, list[int]]:
+        """The chosen heads of every layer."""
+        layers = {layer for layer, _ in self.heads or ()}
+        return {layer: sorted({head for at, head in self.heads or () if at == layer}) for layer in layers}
+
     def bind(self, anatomy: Anatomy) -> ACT:
         """The same, if it has heads."""
         if self.neutral:
@@ -162,10 +168,10 @@ class ACT:
     ) -> Float[Tensor, "batch head query key"]:
         """The pattern with less attention on sinks."""
         count = pattern.shape[1]
-        chosen = of_layer(self.heads or (), site.layer, count)
+        chosen = self._of_layer.get(site.layer)
         if not chosen:
             return pattern
-        rows = pattern if chosen == list(range(count)) else pattern[:, chosen]
+        rows = pattern if len(chosen) == count else pattern[:, chosen]
         prompt = max(0, min(rows.shape[2], context.prompt - int(context.positions[0])))
         parts = [part for part in (slice(0, prompt), slice(prompt, rows.shape[2])) if part.start < part.stop]
         if len(parts) == 1:
@@ -190,16 +196,13 @@ class ACT:
         """Rows of the chosen heads, either of the prompt or generated."""
         if generated and self.decode == "off":
             return rows
-        columns = Columns(rows, site, context)
+        columns = Columns(rows, site, context, spare_first=self.variant == "paper")
         sinks = columns.sinks(
             alpha=self.alpha,
             tau=self.tau,
             min_rows=self.min_rows,
             full=self.mode == "full" and not generated,
-            spare_first_found=self.variant == "released",
         )
-        if self.decode == "running":
-            columns.keep()
         if not bool(sinks.any()):
             return rows
         changed = calibrate(rows, sinks, beta=self.beta)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 from headwise.errors import FixError, InputError
@@ -84,7 +84,7 @@ def parse_fix(text: str) -> Any:
         >>> [type(fix).__name__ for fix in parse_fix("VAR+VHR")]
         ['VAR', 'VHR']
     """
-    if text.endswith(".json") or Path(text).is_file():
+    if text.endswith(".json") or os.path.isfile(text):  # False where the text is too long for a path
         from headwise.fixes.specs import load_spec
 
         found = load_spec(text).fixes

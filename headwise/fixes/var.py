@@ -8,7 +8,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
@@ -81,33 +81,40 @@ def redistribute(
         tensor([0.1200, 0.0500, 0.2000, 0.0800, 0.3000, 0.1000, 0.1000, 0.0500])
     """
     parts = _parts(image, sinks, require_visual_sink=require_visual_sink)
-    return _redistribute(pattern, parts, p=p, rho=rho, least_mass=least_mass, rows=rows)
+    factors = _factors(pattern, parts, p=p, rho=rho, least_mass=least_mass, rows=rows)
+    if factors is None:
+        return pattern
+    room = (0, pattern.shape[-1] - factors.shape[-1])
+    return (pattern.float() * torch.nn.functional.pad(factors, room, value=1.0)).to(pattern.dtype)
 
 
 def _parts(image: Tensor, sinks: Tensor, *, require_visual_sink: bool) -> Float[Tensor, "batch key 3"]:
-    """Image tokens that are no sinks, visual sinks, and other sinks; nothing for examples that are left alone."""
+    """Image tokens that are no sinks, sinks, and visual sinks; nothing for examples that are left alone."""
     visual = image & sinks
-    parts = torch.stack([image & ~sinks, visual, sinks & ~image], -1)
+    parts = torch.stack([image & ~sinks, sinks, visual], -1)
     return (parts & visual.any(-1)[:, None, None] if require_visual_sink else parts).float()
 
 
-def _redistribute(
+def _factors(
     pattern: Tensor, parts: Tensor, *, p: float, rho: float, least_mass: float, rows: Tensor | None
-) -> Tensor:
-    keys = parts.shape[1]  # nothing is moved to or from keys behind these
-    part = pattern[..., :keys].float()
-    clear, visual, text = torch.matmul(part, parts[:, None]).unbind(-1)
+) -> Float[Tensor, "batch head query key_of_parts"] | None:
+    """What the pattern is to be multiplied with, for the keys of `parts`; None when no row is changed."""
+    batch, heads, count, _ = pattern.shape
+    keys = parts.shape[1]
+    parts = parts if len(parts) == batch else parts.expand(batch, -1, -1)
+    flat = pattern[..., :keys].float().reshape(batch, heads * count, keys)
+    clear, sinks, visual = torch.bmm(flat, parts).unbind(-1)
     mass = clear + visual
-    chosen = (mass >= least_mass) & (clear >= rho * mass) & (clear > 0)
+    chosen = (mass >= least_mass) & (clear >= (mass * rho).clamp_min(1e-30))
     if rows is not None:
-        chosen &= rows[:, None]
+        chosen &= rows[:, None].expand(-1, heads, -1).reshape(chosen.shape)
     if p == 0 or not bool(chosen.any()):
-        return pattern
-    gain = torch.where(chosen, p * (visual + text) / clear.clamp_min(1e-30), 0.0)
-    loss = torch.where(chosen, p, 0.0)
-    change = torch.matmul(torch.stack([gain, -loss, -loss], -1), parts[:, None].transpose(-1, -2))
-    new = torch.addcmul(part, part, change).to(pattern.dtype)
-    return new if keys == pattern.shape[-1] else torch.cat([new, pattern[..., keys:]], -1)
+        return None
+    loss = chosen * p
+    gain = loss * sinks / clear.clamp_min(1e-30)
+    coefficients = torch.stack([gain, loss.neg_()], -1)
+    factors = torch.bmm(coefficients, parts[..., :2].transpose(1, 2)).add_(1.0)
+    return factors.view(batch, heads, count, keys)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +139,7 @@ class VAR:
         tau: sink score from which a token is a sink; "auto" is 0.3125 times the root of the width, the paper's 20 at
             width 4096. A score cannot exceed the root of the width.
         sink_dims: residual dimensions of sinks; those published for the model when None. For a model without, they
-            are fitted: `hw.fit(subject, VAR(), task)`.
+            are fitted: `hw.fit(subject, VAR(), task)`. A fit that finds none gives (), with which nothing changes.
         layers: 2 to the last but one when None, as in the paper.
         least_mass: attention on the image from which a head counts as looking at it.
         require_visual_sink: leave prompts alone in layers where no image token is a sink, as the released code does.
@@ -177,15 +184,15 @@ class VAR:
         for name in ("sink_dims", "layers"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_numbers(getattr(self, name), name))
-        if self.sink_dims is not None and not self.sink_dims:
-            raise FixError("sink_dims names no dimension.", remedy="Leave it out, or give one or more.")
         one_of(self.no_image, "no_image", ("refuse", "skip"))
         one_of(self.variant, "variant", ("paper", "released"))
 
     @property
     def neutral(self) -> bool:
         """True when nothing changes."""
-        return self.p == 0.0 or (self.layers is not None and not self.layers)
+        return self.p == 0.0 or any(
+            given is not None and not given for given in (self.layers, self.sink_dims)
+        )
 
     def bind(self, anatomy: Anatomy) -> VAR:
         """The same with threshold, layers and dimensions filled in for a model."""
@@ -232,6 +239,11 @@ class VAR:
         dimensions, source = find_sink_dimensions(subject, data, layers=layers, tau=self.tau)
         return replace(self, sink_dims=dimensions, source=source)
 
+    @property
+    def streams_prompt_only(self) -> bool:
+        """True: generated tokens need not be looked at."""
+        return not self.update_on_decode
+
     def begin(self, opening: Opening) -> None:
         """Refuses a prompt without image."""
         require_images(self, opening, skip=self.no_image == "skip")
@@ -265,10 +277,14 @@ class VAR:
         memory["rows"] = valid & ~image
         return residual
 
-    def rows(self, context: Context, batch: int) -> range:
-        """All rows behind the first image token of the batch."""
-        image = context.have_role("image", batch).any(0)
-        return range(int(image.int().argmax()) + 1 if bool(image.any()) else context.run.length, 2**62)
+    def rows(self, context: Context, batch: int) -> range | Int[Tensor, " row"]:
+        """All rows of text behind the first image token of the batch, and all generated ones."""
+        if context.run.past >= context.prompt:
+            return range(context.run.past, 2**62)
+        image = context.have_role("image", batch)
+        behind = (~image).any(0) & (image.any(0).cumsum(0) > 0)
+        generated = torch.arange(context.prompt, max(context.prompt, context.run.length))
+        return torch.cat([behind.nonzero()[:, 0], generated]).to(context.positions.device)
 
     def edit(
         self, pattern: Float[Tensor, "batch head query key"], site: Site, context: Context
@@ -282,11 +298,8 @@ class VAR:
         if context.run.past < text.shape[1]:
             at = context.positions
             rows = text[:, at.clamp_max(text.shape[1] - 1)] | (at >= text.shape[1])
-        return _redistribute(
-            pattern,
-            context.memory.of(("parts", site.layer), batch),
-            p=self.p,
-            rho=self.rho,
-            least_mass=self.least_mass,
-            rows=rows,
-        )
+        parts = context.memory.of(("parts", site.layer), batch)
+        factors = _factors(pattern, parts, p=self.p, rho=self.rho, least_mass=self.least_mass, rows=rows)
+        if factors is not None:
+            pattern[..., : factors.shape[-1]] *= factors
+        return pattern

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from headwise.probes import interface
-from headwise.probes.hooks import Enter, EnterBlock, Leave
+from headwise.probes.hooks import Embedded, Enter, EnterBlock, Leave
 from headwise.probes.intercept import Intercept
 from headwise.probes.sites import AttentionModule
 from headwise.probes.switching import switches
@@ -46,6 +46,9 @@ class Attachment:
             enter, leave = Enter(hub, primary), Leave(hub)
             self._hooks.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             self._hooks.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
+        embedding = _input_embedding(hub.model)
+        if embedding is not None:
+            self._hooks.append(embedding.register_forward_hook(Embedded(hub)))
 
     def remove(self) -> None:
         """Takes everything off; the model is as it was."""
@@ -90,3 +93,11 @@ class Attachment:
                 stacks = [e.stack for e in self._hub.modules.values() if e.name.startswith(prefix)]
                 if stacks:
                     yield module, self._hub.language if self._hub.language in stacks else stacks[0]
+
+
+def _input_embedding(model: nn.Module) -> nn.Module | None:
+    try:
+        found = model.get_input_embeddings()  # type: ignore[operator]
+    except (AttributeError, NotImplementedError):  # a model without words
+        return None
+    return found if isinstance(found, nn.Embedding) else None

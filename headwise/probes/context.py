@@ -55,6 +55,8 @@ class Opening(Prompt):
     """What the model's forward was given, by name."""
     batch: int
     """Examples."""
+    aside: bool
+    """True for a prompt that another fix has the model read, perhaps without its image."""
     forward: Callable[[Mapping[str, Any], Any], None] = field(repr=False)
     """`forward(inputs, fix)` runs the model once more on other inputs, without gradients and without a cache, with the
     fixes that stand before this one and with `fix`; nothing of it is recorded."""
@@ -106,6 +108,7 @@ class Fix(Protocol):
     * `scale(z, site, context)`: per-head outputs before W_O, (batch, query, head, width).
     * `project(q, k, v, site, context)`: what the attention of a layer is computed from.
     * `stream(residual, site, context)`: the residual entering the layer, (batch, query, width).
+    * `streams_prompt_only`: True when `stream` need not see rows that are decoded one by one.
     * `begin(opening)`: once per prompt, before the forward that reads it (see `Opening`).
     * `bind(anatomy)`: the same fix with everything filled in that depends on the model (`headwise.fixes.anatomy`).
     * `fit(subject, data)`: the same fix with what was learned from held-out data (`headwise.fixes.calibration`).

@@ -75,10 +75,12 @@ def _run(
     if rows == 1 and not graph:
         return _decode(plan, call, places, edits)
     whole = any(getattr(act.fix, "whole", False) for act in edits)
-    if maps or drafts or graph or whole or (edits and batch * heads * rows * keys <= _WHOLE):
+    if maps or drafts or graph or whole:
         return _materialised(plan, call, places, edits, native, maps=maps, training=training)
     if edits and not (plan.stats or plan.rows) and all(hasattr(act.fix, "rows") for act in edits):
         return Outcome(_edit_rows(plan, call, places, edits, native(call)))
+    if edits and batch * heads * rows * keys <= _WHOLE:
+        return _materialised(plan, call, places, edits, native, maps=maps, training=training)
     return _streamed(plan, call, places, edits)
 
 

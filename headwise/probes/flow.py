@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -131,10 +131,14 @@ class Flow:
     ) -> Places:
         """`places` for a call of this shape; computed once per forward."""
         name = ("places", stack, kind, batch, rows, keys, labels)
+        bare = not labels and stack == self.language and not self.current.padded
+        make = self._bare_places if bare else self._places
+        return self.once(name, lambda: make(stack, kind, batch, rows, keys, device))
+
+    def once(self, name: Any, find: Callable[[], Any]) -> Any:
+        """What `find` gives, found once per forward."""
         if name not in self._memo:
-            bare = not labels and stack == self.language and not self.current.padded
-            make = self._bare_places if bare else self._places
-            self._memo[name] = make(stack, kind, batch, rows, keys, device)
+            self._memo[name] = find()
         return self._memo[name]
 
     def rows(self, stack: str, batch: int, rows: int, device: Any) -> Places:

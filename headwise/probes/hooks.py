@@ -50,6 +50,18 @@ class EnterBlock(_Hook):
         return self.hub.stream(self.entry, args, kwargs)
 
 
+class Embedded(_Hook):
+    """Token ids have become embeddings; a model that is handed those no longer knows the ids."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
+        """After the embedding layer."""
+        if args:
+            self.hub.embedded(args[0], output)
+
+
 class _Nothing:
     def __call__(self, *args: Any, **kwargs: Any) -> None:
         return None

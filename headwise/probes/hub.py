@@ -134,14 +134,39 @@ class Hub:
         sessions = self.listening()
         if not sessions:
             return
-        inputs = bind(module, args, kwargs)
+        inputs = self._with_ids(bind(module, args, kwargs))
         cache = inputs.get("past_key_values")
         opening = [session for session in sessions if session.flow().enter(primary, inputs)]
         self._caches.add(cache)
+        local.streams = any(_wants_stream(session) for session in sessions)
         for session in opening:
             for number, fix in enumerate(session.fixes):
                 if hasattr(fix, "begin") and not getattr(fix, "neutral", False):
                     fix.begin(self._opening(session, number, module, inputs))
+
+    def embedded(self, ids: Any, embeddings: Any) -> None:
+        """Token ids have become embeddings."""
+        if isinstance(ids, Tensor) and ids.dim() == 2 and ids.shape[1] > 1 and self._thread().depth == 0:
+            self._thread().embedded = (ids, embeddings)
+
+    def _with_ids(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Inputs with the ids that their embeddings were made from, where those were seen.
+
+        Some models (BLIP-2, InstructBLIP) embed a prompt, put the image in place of one token, and hand embeddings
+        alone to their language model.
+        """
+        seen, self._thread().embedded = self._thread().embedded, None
+        given = inputs.get("inputs_embeds")
+        if seen is None or given is None or inputs.get("input_ids") is not None:
+            return inputs
+        ids, made = seen
+        if given.shape[1:] != made.shape[1:] or len(given) % len(made):
+            return inputs
+        same = (given == made.repeat_interleave(len(given) // len(made), 0)).all(-1)
+        ids = ids.repeat_interleave(len(given) // len(made), 0)
+        if ids[~same].unique().numel() > 1 or not bool(same.any()):
+            return inputs
+        return {**inputs, "input_ids": ids}
 
     def leave(self, output: Any) -> None:
         """The forward that began last has ended."""
@@ -198,6 +223,8 @@ class Hub:
     def stream(self, entry: AttentionModule, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The residual enters a layer; returns the arguments to use when a fix changes it."""
         local = self._thread()
+        if not local.streams:
+            return None
         given = args[0] if args else kwargs.get("hidden_states")
         if not isinstance(given, Tensor) or given.dim() not in (2, 3):
             return None
@@ -211,13 +238,13 @@ class Hub:
             for number, fix in enumerate(session.fixes):
                 if _streams(fix) and touches(fix, site, self.language):
                     rows = flow.rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
-                    act = Act(fix, session, number)
+                    act, session.entering = Act(fix, session, number), None
                     new = fix.stream(new, site, context(act, site.stack, rows))
         for session in self.listening():
             flow = session.flow()
             if flow.run is None or local.depth == 0:
                 continue
-            session.entering = new
+            session.entering = new if session.needs_residual else None
             if session.want.residual:
                 rows = flow.rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
                 session.buffer(site).add_rows("residual", new.detach().clone(), rows)
@@ -264,6 +291,7 @@ class Hub:
             memory=run.memory(number),
             inputs=inputs,
             batch=len(first),
+            aside=self._thread().aside is not None,
             forward=forward,
         )
 
@@ -310,6 +338,10 @@ class _Calls:
         """The sessions that the plans were made for."""
         self.aside: tuple[Session, ...] | None = None
         """The sessions of a forward within another one; None outside of such."""
+        self.embedded: tuple[Tensor, Tensor] | None = None
+        """Ids and embeddings that were made outside of a forward."""
+        self.streams = False
+        """True when someone wants the residual of the forward under way."""
         self._made: dict[Any, int] = {}
         self._again: dict[Any, int] = {}
 
@@ -370,6 +402,17 @@ def _cache_of(output: Any) -> Any:
     """The key-value cache that a forward hands out, as a field or in a tuple; None when there is none."""
     places = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
     return next((place for place in places if hasattr(place, "get_seq_length")), None)
+
+
+def _wants_stream(session: Session) -> bool:
+    """True when a session has use for the residual of the forward under way."""
+    run = session.flow().current
+    decoded = run.past >= run.prompt
+    return session.want.residual or any(
+        getattr(fix, "needs_residual", False)
+        or (_streams(fix) and not (decoded and getattr(fix, "streams_prompt_only", False)))
+        for fix in session.fixes
+    )
 
 
 def _streams(fix: Any) -> bool:

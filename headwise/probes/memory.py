@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class Memory:
-    """Tensors by name, the batch in front; they follow the generation's beams.
+    """Tensors by name, the batch in front, and numbers; the tensors follow the generation's beams.
 
     A generation begins with an empty memory. When a beam search reorders its beams, or a prompt is copied for several
     beams, what is remembered is reordered and copied with them. Tensors of a single example stay as they are.
@@ -24,15 +24,29 @@ class Memory:
 
     def __init__(self) -> None:
         self._held: dict[Hashable, Tensor] = {}
+        self._numbers: dict[Hashable, int] = {}
 
-    def __setitem__(self, name: Hashable, value: Tensor) -> None:
-        self._held[name] = value
+    def __setitem__(self, name: Hashable, value: Tensor | int) -> None:
+        if isinstance(value, Tensor):
+            self._held[name] = value
+        else:
+            self._numbers[name] = value
 
     def __contains__(self, name: Hashable) -> bool:
-        return name in self._held
+        return name in self._held or name in self._numbers
 
-    def __delitem__(self, name: Hashable) -> None:
-        del self._held[name]
+    def forget(self, name: Hashable) -> None:
+        """Nothing by this name is remembered any more."""
+        self._held.pop(name, None)
+        self._numbers.pop(name, None)
+
+    def number(self, name: Hashable) -> int:
+        """A number that is remembered.
+
+        Raises:
+            KeyError: there is none by this name.
+        """
+        return self._numbers[name]
 
     def of(self, name: Hashable, batch: int) -> Tensor:
         """What is remembered for a call of `batch` examples: copies of an example stand side by side.

@@ -113,17 +113,19 @@ def active_edits(plan: Plan, batch: int, places: Places) -> list[Act]:
     """Edits that have rows in this call."""
     if not plan.ranged:
         return list(plan.edit)
-    return [
-        act
-        for act in plan.edit
-        if not hasattr(act.fix, "rows") or bool(_asked(plan, act, batch, places).any())
-    ]
+    return [act for act in plan.edit if not hasattr(act.fix, "rows") or _acts(plan, act, batch, places)]
 
 
 def edited_rows(plan: Plan, edits: Edits, batch: int, places: Places) -> Tensor:
     """The rows of a call that its edits ask for, counted within the call."""
     asked = torch.stack([_asked(plan, act, batch, places) for act in edits])
     return asked.any(0).nonzero()[:, 0]
+
+
+def _acts(plan: Plan, act: Act, batch: int, places: Places) -> bool:
+    """True when an edit asks for some row of a call; found once per forward."""
+    name = ("acts", act.number, plan.site.stack, plan.site.kind, batch, len(places.positions))
+    return act.session.flow().once(name, lambda: bool(_asked(plan, act, batch, places).any()))
 
 
 def _asked(plan: Plan, act: Act, batch: int, places: Places) -> Tensor:

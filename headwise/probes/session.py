@@ -36,6 +36,7 @@ class Session:
         want: Want | None = None,
     ) -> None:
         self.fixes = fixes
+        self.needs_residual = any(getattr(fix, "needs_residual", False) for fix in fixes)
         self.processor = processor
         self.want = want or Want(stats=False)
         self.watches = want is not None
