@@ -108,6 +108,18 @@ class TestModel:
         # Nothing diverges where no head sees the image, so nothing is reinforced.
         torch.testing.assert_close(together_, alone_, atol=1e-6, rtol=1e-6)
 
+    def test_two_patches_of_a_layer_each_equal_one_of_both_layers(self) -> None:
+        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        first_, second, both = (
+            hw.fixes.VHR(layers=layers, scale_both=False) for layers in ((0,), (1,), (0, 1))
+        )
+        with hw.patch(model, both):
+            expected = first(forward(model, inputs))
+        with hw.patch(model, [first_, second]):
+            torch.testing.assert_close(first(forward(model, inputs)), expected, atol=1e-5, rtol=1e-5)
+        with hw.patch(model, first_), hw.patch(model, second):
+            torch.testing.assert_close(first(forward(model, inputs)), expected, atol=1e-5, rtol=1e-5)
+
     def test_masking_the_image_equals_dropping_it_but_for_places(self) -> None:
         """Rotary positions differ; without them the two ways are one. Here: both run, and both act."""
         model, inputs = ARCHITECTURES["llava"].build(), together("left", "llava")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from headwise.probes.residuals import enter_layer
 from headwise.probes.sites import AttentionModule
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class EnterBlock(_Hook):
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Before the layer; returns other arguments when a fix changes the residual."""
-        return self.hub.stream(self.entry, args, kwargs)
+        return enter_layer(self.hub, self.entry, args, kwargs)
 
 
 class Embedded(_Hook):

@@ -1,0 +1,43 @@
+"""What a thread is doing with a model while something is attached to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from headwise.probes.plan import Plan
+from headwise.probes.session import Session
+
+
+class Calls:
+    """What a thread is doing with the model: how deep in forwards it is, how often each module was called."""
+
+    def __init__(self) -> None:
+        self.depth = 0
+        self.plans: dict[tuple[int, int], Plan] = {}
+        self.version: tuple[Session, ...] | None = None
+        """The sessions that the plans were made for."""
+        self.aside: tuple[Session, ...] | None = None
+        """The sessions of a forward within another one; None outside of such."""
+        self.embedded: tuple[Tensor, Tensor] | None = None
+        """Ids and embeddings that were made outside of a forward."""
+        self.streams = False
+        """True when someone wants the residual of the forward under way."""
+        self._made: dict[Any, int] = {}
+        self._again: dict[Any, int] = {}
+
+    def begin(self) -> None:
+        """An outermost forward begins."""
+        self._made.clear()
+        self._again.clear()
+
+    def count(self, name: Any) -> int:
+        """The number of this call of a module.
+
+        Outside a forward a layer is called on its own, or once more for the backward pass: its calls repeat.
+        """
+        calls = self._made if self.depth else self._again
+        number = calls.get(name, 0)
+        calls[name] = number + 1
+        return number if self.depth else number % max(1, self._made.get(name, 0))

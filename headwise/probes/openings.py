@@ -1,0 +1,67 @@
+"""What a fix is told before a prompt is read, and how it has the model read it once more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from headwise.probes.context import Opening
+from headwise.probes.session import Session
+
+if TYPE_CHECKING:
+    from headwise.probes.hub import Hub
+
+_OF_ITS_OWN = ("past_key_values", "use_cache", "cache_position", "labels")
+"""Arguments that a forward within another one does not share with it."""
+
+
+def open_prompt(hub: Hub, session: Session, module: nn.Module, inputs: dict[str, Any]) -> None:
+    """Lets the fixes of a session begin with a prompt."""
+    for number, fix in enumerate(session.fixes):
+        if hasattr(fix, "begin") and not getattr(fix, "neutral", False):
+            fix.begin(_opening(hub, session, number, module, inputs))
+
+
+def _opening(hub: Hub, session: Session, number: int, module: nn.Module, inputs: dict[str, Any]) -> Opening:
+    sessions = hub.listening()
+    earlier = [fix for other in sessions[: sessions.index(session)] for fix in other.fixes]
+    before = (*earlier, *session.fixes[:number])
+
+    def forward(altered: Mapping[str, Any], fix: Any) -> None:
+        alone = Session(hub.model, session.processor, hub.language, fixes=(*before, fix))
+        given = {name: value for name, value in altered.items() if name not in _OF_ITS_OWN}
+        with hub.aside(alone), torch.no_grad():
+            module(**given, **({"use_cache": False} if "use_cache" in altered else {}))
+
+    run = session.flow().current
+    return Opening(
+        run=run,
+        stack=getattr(session.fixes[number], "stack", None) or hub.language,
+        memory=run.memory(number),
+        inputs=inputs,
+        batch=len(next(value for value in inputs.values() if isinstance(value, Tensor))),
+        aside=hub.calls().aside is not None,
+        forward=forward,
+    )
+
+
+def with_ids(inputs: dict[str, Any], seen: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+    """Inputs with the ids that their embeddings were made from, where those were seen.
+
+    Some models (BLIP-2, InstructBLIP) embed a prompt, put the image in place of one token, and hand embeddings
+    alone to their language model.
+    """
+    given = inputs.get("inputs_embeds")
+    if seen is None or given is None or inputs.get("input_ids") is not None:
+        return inputs
+    ids, made = seen
+    if given.shape[1:] != made.shape[1:] or len(given) % len(made):
+        return inputs
+    same = (given == made.repeat_interleave(len(given) // len(made), 0)).all(-1)
+    ids = ids.repeat_interleave(len(given) // len(made), 0)
+    if ids[~same].unique().numel() > 1 or not bool(same.any()):
+        return inputs
+    return {**inputs, "input_ids": ids}
