@@ -4,7 +4,8 @@
     python benchmarks/fixes.py --tasks pope-adversarial --n 400
 
 Fixes that have constants to fit are fitted on 200 examples of the task's validation split. Controls stand beside the
-fixes: VHR with as many heads chosen at random, and VAR with a threshold so low that ordinary tokens count as sinks.
+fixes: VHR with as many heads chosen at random, VAR with a threshold so low that ordinary tokens count as sinks, and ACT
+on heads that nobody chose.
 The same arms from the command line: `headwise compare zoo:vlm --task pope-adversarial --fix VAR --fix VHR`.
 """
 
@@ -26,11 +27,13 @@ SEEING = {
     "ACT": "ACT",
     "VAR, forced + VHR": "VAR:sink_dims=[124],tau=2.0,layers=[1,2,3],rho=0.5+VHR",
 }
+EVERY = [[2, head] for head in range(8)]
 READING = {
     "ACT": "ACT",
     "ACT, all layers": "ACT:layers=[0,1,2,3]",
     "ACT, significant heads": "ACT:layers=[0,1,2,3],rule=significant",
     "ACT, alpha 3": "ACT:layers=[0,1,2,3],alpha=3",
+    "ACT, all heads of layer 2": f"ACT:heads={EVERY}",
 }
 TASKS = {
     "pope-random": ("zoo:vlm", SEEING, ("accuracy", "yes_ratio")),

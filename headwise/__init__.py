@@ -15,6 +15,7 @@ from headwise.errors import (
     HeadwiseError,
     InputError,
     LoadError,
+    NotFitted,
     TraceError,
     UnsupportedModel,
 )
@@ -22,7 +23,14 @@ from headwise.errors import (
 if TYPE_CHECKING:
     from headwise import analyses, evaluation, fixes, zoo
     from headwise.evaluation import Evaluation, evaluate, load_evaluation
+    from headwise.evaluation.comparing import compare
+    from headwise.evaluation.comparison import Comparison, load_comparison
+    from headwise.evaluation.fitting import fit
+    from headwise.evaluation.harness import harness
+    from headwise.evaluation.searching import search
+    from headwise.fixes.baking import bake
     from headwise.fixes.patching import patch
+    from headwise.fixes.specs import Spec, load_spec, save_spec
     from headwise.layout import TokenLayout
     from headwise.probes.capture import capture
     from headwise.probes.doctor import doctor
@@ -36,47 +44,68 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CaptureError",
+    "Comparison",
     "Evaluation",
     "FixError",
     "HeadwiseError",
     "InputError",
     "LoadError",
+    "NotFitted",
     "Site",
+    "Spec",
     "Subject",
     "TokenLayout",
     "Trace",
     "TraceError",
     "UnsupportedModel",
     "analyses",
+    "bake",
     "capture",
+    "compare",
     "doctor",
     "errors",
     "evaluate",
     "evaluation",
+    "fit",
     "fixes",
+    "harness",
     "load",
+    "load_comparison",
     "load_evaluation",
+    "load_spec",
     "load_trace",
     "patch",
     "report",
+    "save_spec",
+    "search",
     "wrap",
     "zoo",
 ]
 
 _HOMES = {
+    "Comparison": "headwise.evaluation.comparison",
     "Evaluation": "headwise.evaluation.evaluation",
     "Site": "headwise.probes.sites",
+    "Spec": "headwise.fixes.specs",
     "Subject": "headwise.subject",
     "TokenLayout": "headwise.layout",
     "Trace": "headwise.probes.trace",
+    "bake": "headwise.fixes.baking",
     "capture": "headwise.probes.capture",
+    "compare": "headwise.evaluation.comparing",
     "doctor": "headwise.probes.doctor",
     "evaluate": "headwise.evaluation.running",
+    "fit": "headwise.evaluation.fitting",
+    "harness": "headwise.evaluation.harness",
     "load": "headwise.subject",
+    "load_comparison": "headwise.evaluation.comparison",
     "load_evaluation": "headwise.evaluation.evaluation",
+    "load_spec": "headwise.fixes.specs",
     "load_trace": "headwise.probes.storage",
     "patch": "headwise.fixes.patching",
     "report": "headwise.reports",
+    "save_spec": "headwise.fixes.specs",
+    "search": "headwise.evaluation.searching",
     "wrap": "headwise.subject",
 }
 

@@ -1,9 +1,10 @@
-"""Writing files whole or not at all."""
+"""Writing files and folders whole or not at all."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,4 +65,62 @@ def check_suffix(path: Path, suffixes: Sequence[str], *, what: str) -> None:
             f"{what.capitalize()} cannot be written as {path.suffix or 'a file without suffix'}.",
             evidence=str(path),
             remedy=f"Use {', '.join(suffixes)}.",
+        )
+
+
+@contextmanager
+def filling(path: str | Path | None) -> Iterator[Path | None]:
+    """Hand out a temporary folder beside `path`, which takes its name when the block ends well; None for None.
+
+    If the block raises, nothing is left behind.
+
+    Raises:
+        InputError: the folder around `path` does not exist, `path` is a file or a folder with something in it, or it
+            cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     with filling(f"{place}/new") as part:
+        ...         _ = (part / "note.txt").write_text("whole")
+        ...     print((Path(place) / "new" / "note.txt").read_text())
+        whole
+    """
+    if path is None:
+        yield None
+        return
+    target = Path(path)
+    check_new_folder(target)
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        part.mkdir()
+        yield part
+        if target.is_dir():
+            target.rmdir()
+        os.replace(part, target)
+    except OSError as error:
+        raise InputError(
+            "The folder could not be written.",
+            evidence=f"{target}: {error.strerror or error}",
+            remedy="Check its permissions and free space.",
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def check_new_folder(target: Path) -> None:
+    """Refuse a folder that could not be written, before any work is done for it.
+
+    Raises:
+        InputError: the folder around it does not exist, or it is a file or has something in it.
+    """
+    if not target.parent.is_dir():
+        raise InputError(
+            "The folder to write into does not exist.", evidence=str(target.parent), remedy="Create it first."
+        )
+    if target.exists() and not target.is_dir():
+        raise InputError("The folder to write is a file.", evidence=str(target), remedy="Choose another.")
+    if target.is_dir() and any(target.iterdir()):
+        raise InputError(
+            "The folder to write has something in it.", evidence=str(target), remedy="Choose a new one."
         )

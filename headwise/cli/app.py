@@ -9,8 +9,14 @@ from typing import Annotated, Any
 import typer
 
 from headwise.cli import zoo
+from headwise.cli.comparing import compare
 from headwise.cli.evaluating import evaluate, list_tasks
+from headwise.cli.fitting import fit
+from headwise.cli.harness import harness
+from headwise.cli.options import Audio, Debug, Image, Json, Model, Target, Text, TextFile
+from headwise.cli.patching import patch
 from headwise.cli.request import Request
+from headwise.cli.searching import search
 from headwise.cli.session import FAILED, session
 from headwise.reports.text import shortened, visible
 
@@ -21,24 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Model = Annotated[
-    str,
-    typer.Argument(metavar="MODEL", help="A folder with a saved model, or the name of a model on the hub."),
-]
-Text = Annotated[
-    list[str] | None, typer.Option("--text", metavar="TEXT", help="Text to read; repeat it for a batch.")
-]
-TextFile = Annotated[
-    list[Path] | None, typer.Option(metavar="FILE", help="File with text to read; repeat it for a batch.")
-]
-Image = Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Image to look at.")]
-Audio = Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Sound to listen to.")]
-Target = Annotated[
-    list[str] | None, typer.Option(metavar="TEXT", help="Text for the decoder of an encoder-decoder model.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 def print_version(wanted: bool) -> None:
@@ -180,6 +168,11 @@ def demo(
 
 
 app.command("eval")(evaluate)
+app.command("compare")(compare)
+app.command("fit")(fit)
+app.command("search")(search)
+app.command("harness")(harness)
+app.command("patch")(patch)
 app.command("tasks")(list_tasks)
 app.add_typer(zoo.app, name="zoo")
 

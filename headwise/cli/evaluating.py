@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from headwise.cli.session import FAILED, progress_count, session
-from headwise.errors import InputError
+from headwise.cli.task_options import bounds_of, check_bounds, check_out, options_of
 from headwise.reports.text import shortened, visible
 
 
@@ -56,21 +56,14 @@ def evaluate(
 ) -> None:
     """Score a model on a task, with a 95 % interval for every metric."""
     with session(debug=debug):
-        bounds = [*_bounds(at_least, "--min"), *_bounds(at_most, "--max")]
+        bounds = [*bounds_of(at_least, "--min"), *bounds_of(at_most, "--max")]
         paths = out or []
         for path in paths:
-            _check_out(path)
+            check_out(path, what="an evaluation")
         from headwise.evaluation.registry import find_task
 
-        asked = find_task(task, **_options(options))
-        known = {metric.name for metric in asked.metrics}
-        for flag, metric, _ in bounds:
-            if metric not in known:
-                raise InputError(
-                    f"{task} has no metric {metric!r}.",
-                    evidence=f"{flag}; it has: {', '.join(sorted(known))}",
-                    remedy="Use one of these.",
-                )
+        asked = find_task(task, **options_of(options))
+        check_bounds(bounds, asked)
         import headwise as hw
         from headwise.cli.session import quiet_transformers
 
@@ -117,45 +110,9 @@ def list_tasks(
         typer.echo(f"{'':<18} options: {', '.join(task['options'])}")
 
 
-def _options(given: list[str] | None) -> dict[str, Any]:
-    pairs = [_pair(text, "--set", "OPTION=VALUE") for text in given or []]
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError("An option is set twice.", evidence=name, remedy="Give each --set once.")
-    return dict(pairs)
-
-
-def _bounds(given: list[str] | None, flag: str) -> list[tuple[str, str, float]]:
-    bounds = []
-    for text in given or []:
-        metric, value = _pair(text, flag, "METRIC=VALUE")
-        try:
-            bounds.append((flag, metric, float(value)))
-        except ValueError as error:
-            raise InputError(f"{flag} needs a number.", evidence=text, remedy="Write METRIC=0.5.") from error
-    return bounds
-
-
-def _pair(text: str, flag: str, form: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
-    if not (name and sign and value):
-        raise InputError(f"This is no option of {flag}.", evidence=repr(text), remedy=f"Write {form}.")
-    return name, value
-
-
 def _failure(value: float, flag: str, metric: str, bound: float) -> str:
     if flag == "--min" and not value >= bound:
         return f"{metric} is {value:.4f}, below {bound:g}"
     if flag == "--max" and not value <= bound:
         return f"{metric} is {value:.4f}, above {bound:g}"
     return ""
-
-
-def _check_out(path: Path) -> None:
-    from headwise.cli.request import check_output
-    from headwise.evaluation.evaluation import SUFFIXES
-    from headwise.files import check_suffix
-
-    check_output(path)
-    check_suffix(path, SUFFIXES, what="an evaluation")

@@ -40,7 +40,7 @@ def write_report(
     options = ("--generate", str(generate)) if generate else ()
     command = request.shell("report", *options, "--out", str(out))
     with quiet_transformers():
-        subject, notes = _load(request.model)
+        subject, notes = load(request.model)
         trace = _run(subject, request, keep={}, generate=generate)
         with progress("Writing the report"):
             content = gather(trace, subject=subject, call=call, command=command)
@@ -70,7 +70,7 @@ def write_trace(request: Request, out: Path, *, keep: Mapping[str, bool], genera
         The answer of `headwise trace --json`.
     """
     with quiet_transformers():
-        subject, notes = _load(request.model)
+        subject, notes = load(request.model)
         trace = _run(subject, request, keep=keep, generate=generate)
         with progress("Writing the trace"):
             trace.save(out)
@@ -88,13 +88,13 @@ def write_trace(request: Request, out: Path, *, keep: Mapping[str, bool], genera
 def examine(request: Request) -> DoctorReport:
     """Load and compare with eager attention, on the given inputs or on the doctor's own."""
     with quiet_transformers():
-        subject, _ = _load(request.model)
+        subject, _ = load(request.model)
         inputs = None if request.empty else subject.prepare(**request.arguments())
         with progress("Comparing with eager attention"):
             return hw.doctor(subject, inputs)
 
 
-def _load(model: str) -> tuple[Subject, list[str]]:
+def load(model: str) -> tuple[Subject, list[str]]:
     """The subject, and what was said while it was loaded (weights that are missing)."""
     with progress(f"Loading {model}"), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
@@ -107,7 +107,7 @@ def _run(subject: Subject, request: Request, *, keep: Mapping[str, Any], generat
     model: Any = subject.model
     inputs = subject.prepare(**request.arguments())
     if generate:
-        _check_generation(subject, inputs, generate)
+        check_generation(subject, inputs, generate)
     with (
         progress("Generating" if generate else "Running the model", total=generate or None) as advance,
         hw.capture(subject, **keep) as trace,
@@ -124,7 +124,8 @@ def _run(subject: Subject, request: Request, *, keep: Mapping[str, Any], generat
     return trace
 
 
-def _check_generation(subject: Subject, inputs: Mapping[str, Any], generate: int) -> None:
+def check_generation(subject: Subject, inputs: Mapping[str, Any], generate: int) -> None:
+    """Refuse to generate what the model cannot, or more than it has positions for."""
     if not subject.model.can_generate():
         name = type(subject.model).__name__
         raise InputError("This model generates nothing.", evidence=name, remedy="Leave --generate out.")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 LEVEL = 0.95
+BOOTSTRAP = f"percentile bootstrap, {RESAMPLES} resamples"
+CELLS = 4_000_000
+"""Numbers that are held at once while examples are drawn again."""
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class Estimate:
     n: int
     """Examples."""
     unit: str
-    higher_is_better: bool
+    higher_is_better: bool | None
+    """None where neither is better."""
     method: str
     """How the 95 % interval was found."""
 
@@ -36,18 +41,12 @@ class Estimate:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields; a number that is not defined is None."""
-        return {
-            name: None if isinstance(value, float) and not np.isfinite(value) else value
-            for name, value in asdict(self).items()
-        }
+        return to_fields(self)
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Estimate:
+    def from_dict(cls, values: Mapping[str, Any]) -> Estimate:
         """What `to_dict` gave."""
-        values: dict[str, Any] = {
-            name: float("nan") if value is None else value for name, value in fields.items()
-        }
-        return cls(**values)
+        return from_fields(cls, values)
 
 
 def estimate(metric: Metric, table: Mapping[str, Sequence[float]], *, seed: int) -> Estimate:
@@ -62,8 +61,6 @@ def estimate(metric: Metric, table: Mapping[str, Sequence[float]], *, seed: int)
         >>> found.value, round(found.low, 3), found.method
         (1.0, 0.929, 'Wilson')
     """
-    from scipy.stats import DegenerateDataWarning, binomtest, bootstrap
-
     columns = np.stack([np.asarray(table[column], dtype=float) for column in metric.columns])
     arrays = list(columns[:, ~np.isnan(columns).any(0)])
     n = len(arrays[0])
@@ -72,22 +69,63 @@ def estimate(metric: Metric, table: Mapping[str, Sequence[float]], *, seed: int)
     if n < 2 or not np.isfinite(value):
         return Estimate(metric.name, value, float("nan"), float("nan"), n, *facts, "none: too few examples")
     if len(arrays) == 1 and metric.unit == "share" and (np.all(arrays[0] == 0) or np.all(arrays[0] == 1)):
-        span = binomtest(int(arrays[0].sum()), n).proportion_ci(LEVEL, method="wilson")
-        return Estimate(metric.name, value, float(span.low), float(span.high), n, *facts, "Wilson")
+        low, high = wilson(int(arrays[0].sum()), n)
+        return Estimate(metric.name, value, low, high, n, *facts, "Wilson")
+    low, high = percentile_interval(arrays, metric.statistic, seed=seed)
+    return Estimate(metric.name, value, low, high, n, *facts, BOOTSTRAP)
+
+
+def wilson(count: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share."""
+    from scipy.stats import binomtest
+
+    span = binomtest(count, n).proportion_ci(LEVEL, method="wilson")
+    return float(span.low), float(span.high)
+
+
+def percentile_interval(
+    arrays: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], *, seed: int
+) -> tuple[float, float]:
+    """Where the middle 95 % of the statistic lie when examples are drawn again with replacement.
+
+    Args:
+        arrays: (example,) each; what belongs to one example is drawn together.
+        statistic: the arrays, reduced over `axis`, to a number.
+        seed: of the resamples. Those on which the number is not defined are left out.
+    """
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DegenerateDataWarning)  # a resample may hold nothing to count
         drawn = bootstrap(
             arrays,
-            metric.statistic,
+            statistic,
             paired=True,
             vectorized=True,
             n_resamples=RESAMPLES,
-            batch=max(1, 4_000_000 // (n * len(arrays))),
+            batch=max(1, CELLS // (len(arrays[0]) * len(arrays))),
             confidence_level=LEVEL,
             method="percentile",
             rng=np.random.default_rng(seed),
         )
     low, high = np.nanquantile(drawn.bootstrap_distribution, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(
-        metric.name, value, float(low), float(high), n, *facts, f"percentile bootstrap, {RESAMPLES} resamples"
+    return float(low), float(high)
+
+
+def to_fields(item: Any) -> dict[str, Any]:
+    """The fields of a dataclass of numbers and names; a number that is not defined is None."""
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value
+        for name, value in asdict(item).items()
+    }
+
+
+def from_fields(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
+    """What `to_fields` was given; None in the place of a number is one that is not defined."""
+    numbers = {item.name for item in fields(kind) if item.type in ("float", float)}  # type: ignore[arg-type]
+    return kind(
+        **{
+            name: float("nan") if value is None and name in numbers else value
+            for name, value in values.items()
+        }
     )

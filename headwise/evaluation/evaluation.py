@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.errors import InputError
 from headwise.evaluation.estimate import Estimate
-from headwise.files import check_suffix, replacing
+from headwise.evaluation.storing import store, stored
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-SUFFIXES = (".json", ".parquet", ".csv")
-"""Of the files that an evaluation is written as."""
 _PREVIEW = 12
 
 
@@ -68,26 +64,12 @@ class Evaluation:
         Raises:
             InputError: on another suffix, or when the folder does not exist.
         """
-        path = Path(path)
-        check_suffix(path, SUFFIXES, what="an evaluation")
         about = {
             "task": self.task,
             "estimates": [item.to_dict() for item in self.estimates.values()],
             "manifest": dict(self.manifest),
         }
-        with replacing(path) as part:
-            match path.suffix:
-                case ".json":
-                    rows = json.loads(self.frame.to_json(orient="records", double_precision=15))
-                    text = json.dumps({**about, "examples": rows}, indent=1, ensure_ascii=False)
-                    part.write_text(text, encoding="utf-8")
-                case ".parquet":
-                    frame = self.frame.copy()
-                    frame.attrs.update(about)
-                    frame.to_parquet(part, index=False)
-                case ".csv":
-                    self.frame.to_csv(part, index=False)
-        return path
+        return store(path, self.frame, about, what="evaluation")
 
     def __repr__(self) -> str:
         return f"Evaluation({self.summary})"
@@ -104,25 +86,11 @@ def load_evaluation(path: str | Path) -> Evaluation:
     Raises:
         InputError: the file is missing, or is no evaluation.
     """
-    import pandas as pd
 
-    path = Path(path)
-    if not path.is_file():
-        raise InputError("There is no such file.", evidence=str(path), remedy="Check the path.")
-    try:
-        if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-            about = frame.attrs
-        else:
-            about = json.loads(path.read_text(encoding="utf-8"))
-            frame = pd.DataFrame(about["examples"])
+    def build(about: Mapping[str, Any], frame: pd.DataFrame) -> Evaluation:
         numbers = [Estimate.from_dict(item) for item in about["estimates"]]
         return Evaluation(
             about["task"], {item.metric: item for item in numbers}, frame, dict(about["manifest"])
         )
-    except (OSError, ValueError, KeyError, TypeError, UnicodeDecodeError) as error:
-        raise InputError(
-            "This file is no evaluation.",
-            evidence=f"{path}: {error}",
-            remedy="Give a .json or .parquet file written by Evaluation.save.",
-        ) from error
+
+    return stored(path, build, what="evaluation")

@@ -9,8 +9,13 @@ from typing import Any
 from headwise.errors import InputError
 
 
-def extra(package: str, what: str) -> Any:
+def extra(package: str, what: str, *, group: str = "eval") -> Any:
     """The imported package.
+
+    Args:
+        package: its name.
+        what: what it is needed for, such as "Translation is scored".
+        group: the optional dependencies of headwise that bring it.
 
     Raises:
         InputError: it is not installed.
@@ -25,7 +30,7 @@ def extra(package: str, what: str) -> Any:
         return import_module(package)
     except ImportError as error:
         raise InputError(
-            f"{what} by {package}, which is not installed.", remedy="pip install 'headwise[eval]'"
+            f"{what} by {package}, which is not installed.", remedy=f"pip install 'headwise[{group}]'"
         ) from error
 
 

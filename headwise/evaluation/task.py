@@ -81,7 +81,8 @@ class Metric:
     """Columns of the per-example table that it is computed from."""
     statistic: Statistic
     unit: str = "share"
-    higher_is_better: bool = True
+    higher_is_better: bool | None = True
+    """None where neither is better, as with a length."""
     only: tuple[str, Any] | None = None
     """A column and its value: the number is about the examples of that value, such as one language."""
 
@@ -92,14 +93,19 @@ class Metric:
 
 
 def mean(
-    column: str, *, name: str | None = None, unit: str = "share", higher_is_better: bool = True
+    column: str, *, name: str | None = None, unit: str = "share", higher_is_better: bool | None = True
 ) -> Metric:
     """The mean of a column over examples; NaN rows (not applicable) are left out."""
     return Metric(name or column, (column,), _nanmean, unit, higher_is_better)
 
 
 def ratio(
-    above: str, below: str, *, name: str | None = None, unit: str = "share", higher_is_better: bool = True
+    above: str,
+    below: str,
+    *,
+    name: str | None = None,
+    unit: str = "share",
+    higher_is_better: bool | None = True,
 ) -> Metric:
     """The sum of one column divided by the sum of another (pooled over examples); 0 where both are 0."""
     return Metric(name or f"{above}/{below}", (above, below), _pooled, unit, higher_is_better)
@@ -144,6 +150,26 @@ class Task(ABC):
             InputError: fewer than `n` exist.
         """
         return subset(self.examples(), n, seed, what=self.title)
+
+    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        """`n` examples to fit fixes and to choose their strength on: none of them is what the task tests with.
+
+        Generators with splits draw from their validation split. Over a file it is `n` of the examples that share
+        nothing with `besides`, those that are compared: neither their id nor their picture, sound or text.
+
+        Raises:
+            InputError: fewer than `n` are left, or the task is a generator without splits.
+        """
+        from headwise.evaluation.splits import left_over
+
+        try:
+            return left_over(self, n, seed, besides)
+        except NotImplementedError as error:
+            raise InputError(
+                f"{self.title} has no validation split to fit or choose on.",
+                evidence=f"{type(self).__name__} defines neither examples() nor validation()",
+                remedy="Define one of them, or fit on prompts: hw.fit(subject, fix, prompts).",
+            ) from error
 
     @property
     def title(self) -> str:

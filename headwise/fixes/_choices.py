@@ -12,7 +12,11 @@ def between(value: float, name: str, low: float, high: float) -> float:
     """The value as a float; outside of low to high raises `FixError`."""
     number = finite(value, name)
     if not low <= number <= high:
-        raise FixError(f"{name} must lie between {low:g} and {high:g}.", evidence=f"got {number:g}")
+        raise FixError(
+            f"{name} must lie between {low:g} and {high:g}.",
+            evidence=f"got {number:g}",
+            remedy="Give a number in this range.",
+        )
     return number
 
 

@@ -23,7 +23,9 @@ def as_heads(heads: Iterable[Iterable[int]]) -> tuple[tuple[int, int], ...]:
         ) from error
     negative = [pair for pair in pairs if min(pair) < 0]
     if negative:
-        raise FixError("Layers and heads count from 0.", evidence=f"got {negative[0]}")
+        raise FixError(
+            "Layers and heads count from 0.", evidence=f"got {negative[0]}", remedy="Give numbers that exist."
+        )
     return pairs
 
 
@@ -35,7 +37,11 @@ def as_numbers(numbers: Iterable[int], name: str) -> tuple[int, ...]:
         )
     found = tuple(numbers)
     if not all(isinstance(number, int) and number >= 0 for number in found):
-        raise FixError(f"{name} must be whole numbers from 0.", evidence=f"got {numbers!r}")
+        raise FixError(
+            f"{name} must be whole numbers from 0.",
+            evidence=f"got {numbers!r}",
+            remedy="Give numbers that exist.",
+        )
     return found
 
 
@@ -55,9 +61,13 @@ def finite(value: float, name: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
-        raise FixError(f"{name} must be a number.", evidence=f"got {value!r}") from error
+        raise FixError(
+            f"{name} must be a number.", evidence=f"got {value!r}", remedy="Write one, such as 0.5."
+        ) from error
     if not math.isfinite(number):
-        raise FixError(f"{name} must be finite.", evidence=f"got {value}")
+        raise FixError(
+            f"{name} must be finite.", evidence=f"got {value}", remedy="Write a number, such as 0.5."
+        )
     return number
 
 

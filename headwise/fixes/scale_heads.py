@@ -53,13 +53,20 @@ class ScaleHeads:
         """True when nothing changes."""
         return self.factor == 1.0 or not self.heads
 
+    def factors(self, layer: int, heads: int) -> Float[Tensor, " head"]:
+        """What the output of each of a layer's `heads` heads is multiplied by; float64, on the CPU.
+
+        Example:
+            >>> ScaleHeads(heads=((0, 1),), factor=0.5).factors(0, 3)
+            tensor([1.0000, 0.5000, 1.0000], dtype=torch.float64)
+        """
+        return _factors(self.heads, layer, heads, self.factor)
+
     def scale(
         self, z: Float[Tensor, "batch query head width"], site: Site, context: Context
     ) -> Float[Tensor, "batch query head width"]:
         """Head outputs, the chosen ones scaled."""
-        factors = torch.ones(z.shape[2], dtype=z.dtype, device=z.device)
-        factors[of_layer(self.heads, site.layer, z.shape[2])] = self.factor
-        return z * factors[:, None]
+        return z * self.factors(site.layer, z.shape[2]).to(z)[:, None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +104,19 @@ class ZeroHeads:
         """True when nothing changes."""
         return not self.heads
 
+    def factors(self, layer: int, heads: int) -> Float[Tensor, " head"]:
+        """What the output of each of a layer's `heads` heads is multiplied by; float64, on the CPU."""
+        return _factors(self.heads, layer, heads, 0.0)
+
     def scale(
         self, z: Float[Tensor, "batch query head width"], site: Site, context: Context
     ) -> Float[Tensor, "batch query head width"]:
-        """Head outputs, the chosen ones zero."""
-        silent = torch.zeros(z.shape[2], dtype=torch.bool, device=z.device)
-        silent[of_layer(self.heads, site.layer, z.shape[2])] = True
+        """Head outputs, the chosen ones zero, also where they were NaN."""
+        silent = self.factors(site.layer, z.shape[2]).to(z.device) == 0
         return z.masked_fill(silent[:, None], 0.0)
+
+
+def _factors(heads: Heads, layer: int, count: int, factor: float) -> Tensor:
+    factors = torch.ones(count, dtype=torch.float64)
+    factors[of_layer(heads, layer, count)] = factor
+    return factors

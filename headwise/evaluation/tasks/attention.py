@@ -58,6 +58,11 @@ class Induction(Repeated):
             for number in range(n or 100)
         ]
 
+    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        """Sequences from seeds that `draw` never uses."""
+        ids = [f"induction/validation/{seed}/{number}" for number in range(n)]
+        return [Example(id, {}, "", {"seed": id}) for id in ids]
+
     def score(self, example: Example, reply: Reply) -> dict[str, Any]:
         """Score of the best head, and which it is."""
         return dict(reply.about)
@@ -133,7 +138,7 @@ class Sinks(Task):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """Share of heads with a sink, and the largest mean share of one key."""
-        return (mean("heads"), mean("largest"))
+        return (mean("heads", higher_is_better=None), mean("largest", higher_is_better=None))
 
     @property
     def ask(self) -> Asker:
@@ -143,6 +148,10 @@ class Sinks(Task):
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """The examples of the other task."""
         return find_task(self.of).draw(n or 100, seed)
+
+    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        """Those that the other task is fitted on."""
+        return find_task(self.of).validation(n, seed, besides=besides)
 
     def score(self, example: Example, reply: Reply) -> dict[str, Any]:
         """The two numbers, and which head and key are the largest."""

@@ -73,7 +73,7 @@ class Chair(PictureTask):
             ratio("hallucinated", "mentions", name="chair_i", higher_is_better=False),
             mean("any_hallucinated", name="chair_s", higher_is_better=False),
             ratio("found", "objects", name="recall"),
-            mean("words", name="length", unit="words"),
+            mean("words", name="length", unit="words", higher_is_better=None),
         )
         if self.data is not None:
             return found
@@ -84,13 +84,13 @@ class Chair(PictureTask):
         """The model writes a caption."""
         return Generate(self.max_new_tokens)
 
-    def drawn(self, n: int | None, seed: int) -> list[Example]:
+    def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
         """One caption per scene."""
         from headwise.zoo.data.questions import DESCRIBE
         from headwise.zoo.data.scenes import successor
 
         examples = []
-        for number, (scene, image) in enumerate(seen(n or _SCENES, seed, noise=self.noise)):
+        for number, (scene, image) in enumerate(seen(n or _SCENES, seed, noise=self.noise, split=scenes)):
             there = list(scene.shapes)
             expected = sorted({successor(shape) for shape in there} - set(there))
             inputs = {"text": self.asked(DESCRIBE), "image": image}

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from headwise.errors import InputError
 from headwise.evaluation.asking import Choose
 from headwise.evaluation.files import Row, read_json_lines
+from headwise.evaluation.splits import of_validation_split
 from headwise.evaluation.task import Example, Metric, Reply, Task, mean, subset
 from headwise.zoo.data.multiple_choice import multiple_choice_prompt
 from headwise.zoo.data.prompts import Split, check_split
@@ -75,11 +76,21 @@ class MultipleChoice(Task):
         """The letters, each after a space, are scored."""
         return Choose()
 
+    def examples(self) -> Sequence[Example]:
+        """The questions of the file; 1,000 of the zoo's with seed 0 where there is none."""
+        if self.data is None:
+            return self.draw(None, 0)
+        rows = read_json_lines(self.data, ("question", "options", "answer"))
+        return [self._read(row) for row in rows]
+
+    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        """Questions of the validation split; of a file, those that were not drawn."""
+        return of_validation_split(self, n, seed, besides)
+
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """Questions of the file, or of the zoo's generator (1,000 of them unless `n` says otherwise)."""
         if self.data is not None:
-            rows = read_json_lines(self.data, ("question", "options", "answer"))
-            return subset([self._read(row) for row in rows], n, seed, what=str(self.data))
+            return subset(self.examples(), n, seed, what=str(self.data))
         rng = random.Random(f"{self.name}/{self.split}/{seed}")
         prompts = [multiple_choice_prompt(rng, self.split) for _ in range(_DRAWN if n is None else n)]
         return [

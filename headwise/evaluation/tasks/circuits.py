@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from headwise.errors import InputError
 from headwise.evaluation.asking import Choose
 from headwise.evaluation.files import Row, read_json_lines
+from headwise.evaluation.splits import of_validation_split
 from headwise.evaluation.task import Example, Metric, Reply, Task, mean, subset
 from headwise.zoo.data.colored_objects import colored_objects_prompt
 from headwise.zoo.data.ioi import ioi_prompt
@@ -54,11 +55,20 @@ class Contrast(Task):
         """One prompt of the zoo's generator."""
         raise NotImplementedError
 
+    def examples(self) -> Sequence[Example]:
+        """The prompts of the file; 1,000 of the zoo's with seed 0 where there is none."""
+        if self.data is None:
+            return self.draw(None, 0)
+        return [_read(row) for row in read_json_lines(self.data, ("prompt", "answer", "wrong"))]
+
+    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        """Prompts of the validation split; of a file, those that were not drawn."""
+        return of_validation_split(self, n, seed, besides)
+
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """Prompts of the file, or of the zoo's generator (1,000 of them unless `n` says otherwise)."""
         if self.data is not None:
-            rows = read_json_lines(self.data, ("prompt", "answer", "wrong"))
-            return subset([_read(row) for row in rows], n, seed, what=str(self.data))
+            return subset(self.examples(), n, seed, what=str(self.data))
         rng = random.Random(f"{self.name}/{self.split}/{seed}")
         return prompt_examples(lambda: self.prompt(rng), _DRAWN if n is None else n, f"{self.split}/{seed}")
 

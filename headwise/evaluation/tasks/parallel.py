@@ -10,6 +10,7 @@ from typing import Any, Literal
 from headwise.errors import InputError
 from headwise.evaluation.files import read_parallel, read_table
 from headwise.evaluation.languages import SHORT, TAGS
+from headwise.evaluation.splits import of_validation_split
 from headwise.evaluation.task import Example, Task, subset
 from headwise.zoo.data.languages import OTHERS
 from headwise.zoo.data.phrase import PhrasePair
@@ -78,6 +79,10 @@ class Parallel(Task):
             for size, group in zip(sizes, groups, strict=True)
             for item in subset(group, size, seed, what=self.title)
         ]
+
+    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        """Phrases of the validation split; of files, the sentences that were not drawn."""
+        return of_validation_split(self, n, seed, besides)
 
     def notes(self, examples: Sequence[Example]) -> dict[str, Any]:
         """How many pairs were left out because a side is empty."""

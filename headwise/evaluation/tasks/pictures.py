@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -97,8 +97,22 @@ class PictureTask(Task):
             check_images(example)
         return chosen
 
-    def drawn(self, n: int | None, seed: int) -> list[Example]:
-        """Examples about drawn scenes."""
+    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        """Examples about scenes of the validation split; of a file, about pictures that were not drawn.
+
+        Raises:
+            InputError: a file or a picture is missing or malformed, or fewer than `n` are left.
+        """
+        if self.data is None:
+            found = self.drawn(n, seed, scenes="validation")
+            return [replace(example, id=f"validation/{example.id}") for example in found]
+        chosen = super().validation(n, seed, besides=besides)
+        for example in chosen:
+            check_images(example)
+        return chosen
+
+    def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
+        """Examples about drawn scenes of a split."""
         raise NotImplementedError
 
     def listed(self, data: Path) -> Sequence[Example]:
@@ -117,11 +131,11 @@ class PictureTask(Task):
         return (data if data.is_dir() else data.parent) / name
 
 
-def seen(count: int, seed: int, *, noise: float) -> Iterator[tuple[Scene, Image.Image]]:
-    """The first `count` test scenes of a seed, with their pictures; both stay the same when `count` grows."""
+def seen(count: int, seed: int, *, noise: float, split: str = "test") -> Iterator[tuple[Scene, Image.Image]]:
+    """The first `count` scenes of a seed, with their pictures; both stay the same when `count` grows."""
     from headwise.zoo.data.scenes import draw, scenes
 
-    for number, scene in enumerate(scenes(count, split="test", seed=seed)):
+    for number, scene in enumerate(scenes(count, split=split, seed=seed)):
         blur = random.Random(f"noise/{seed}/{number}").getrandbits(63)
         yield scene, draw(scene, noise=noise, seed=blur)
 

@@ -71,7 +71,7 @@ class Pope(PictureTask):
             Metric("precision", pair, _precision),
             Metric("recall", pair, _recall),
             Metric("f1", pair, _f1),
-            mean("said_yes", name="yes_ratio"),
+            mean("said_yes", name="yes_ratio", higher_is_better=None),
             mean("unparsed", higher_is_better=False),
         )
 
@@ -80,13 +80,13 @@ class Pope(PictureTask):
         """The model writes its answer."""
         return Generate(self.max_new_tokens)
 
-    def drawn(self, n: int | None, seed: int) -> list[Example]:
+    def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
         """Yes and no in turn, two questions per scene."""
         from headwise.zoo.data.questions import pope_pair
 
         n = _LINES if n is None else n
         examples = []
-        for number, (scene, image) in enumerate(seen((n + 1) // 2, seed, noise=self.noise)):
+        for number, (scene, image) in enumerate(seen((n + 1) // 2, seed, noise=self.noise, split=scenes)):
             for place, question in enumerate(pope_pair(scene, split=self.split, seed=f"{seed}/{number}")):
                 inputs = {"text": self.asked(question.text), "image": image}
                 name = f"{self.title}/{seed}/{number:06d}/{place}"

@@ -11,6 +11,7 @@ import torch
 
 from headwise.errors import InputError
 from headwise.evaluation.asking import Advance, Choose, continues
+from headwise.evaluation.splits import of_validation_split
 from headwise.evaluation.task import Asker, Example, Metric, Reply, Task, mean, ratio
 from headwise.evaluation.tasks.circuits import prompt_examples
 from headwise.zoo.data.prompts import Split, check_split
@@ -70,6 +71,14 @@ class Recall(Task):
         draw = lambda: recall_prompt(rng, self.split, pairs=self.pairs)  # noqa: E731
         return prompt_examples(draw, _DRAWN if n is None else n, name)
 
+    def examples(self) -> Sequence[Example]:
+        """1,000 prompts, with seed 0."""
+        return self.draw(None, 0)
+
+    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        """Prompts of the validation split: other bindings of words."""
+        return of_validation_split(self, n, seed, besides)
+
     def score(self, example: Example, reply: Reply) -> dict[str, Any]:
         """Right in the whole vocabulary, and right among the second words."""
         chosen = max(reply.scores, key=lambda word: reply.scores[word])
@@ -125,6 +134,11 @@ class Copying(Repeated):
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """200 sequences unless `n` says otherwise."""
         ids = [f"{self.name}/{self.period}/{seed}/{number}" for number in range(200 if n is None else n)]
+        return [Example(id, {}, "", {"seed": id}) for id in ids]
+
+    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        """Sequences from seeds that `draw` never uses."""
+        ids = [f"{self.name}/validation/{self.period}/{seed}/{number}" for number in range(n)]
         return [Example(id, {}, "", {"seed": id}) for id in ids]
 
     def score(self, example: Example, reply: Reply) -> dict[str, Any]:

@@ -66,12 +66,12 @@ class Scenes(PictureTask):
         """The model writes its answer."""
         return Generate(self.max_new_tokens)
 
-    def drawn(self, n: int | None, seed: int) -> list[Example]:
+    def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
         """One question per scene; those about existence are right and wrong in turn."""
         from headwise.zoo.data.questions import ask
 
         examples = []
-        for number, (scene, image) in enumerate(seen(n or _QUESTIONS, seed, noise=self.noise)):
+        for number, (scene, image) in enumerate(seen(n or _QUESTIONS, seed, noise=self.noise, split=scenes)):
             kind = ("yes", "random")[number % 2] if self.kind == "existence" else self.kind
             question = ask(scene, kind, random.Random(f"{self.title}/{seed}/{number}"))
             inputs = {"text": self.asked(question.text), "image": image}

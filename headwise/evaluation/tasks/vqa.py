@@ -70,14 +70,14 @@ class Vqa(PictureTask):
         """The model writes its answer."""
         return Generate(self.max_new_tokens)
 
-    def drawn(self, n: int | None, seed: int) -> list[Example]:
+    def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
         """One question per scene: existence, color and count in turn."""
         from headwise.zoo.data.questions import ask
 
         types = {"yes": "yes/no", "color": "other", "count": "number", "random": "yes/no"}
         kinds = ("yes", "color", "count", "random", "color", "count")
         examples = []
-        for number, (scene, image) in enumerate(seen(n or _QUESTIONS, seed, noise=self.noise)):
+        for number, (scene, image) in enumerate(seen(n or _QUESTIONS, seed, noise=self.noise, split=scenes)):
             kind = kinds[number % len(kinds)]
             question = ask(scene, kind, random.Random(f"vqa/{seed}/{number}"))
             inputs = {"text": self.asked(question.text), "image": image}

@@ -87,12 +87,12 @@ class YesNo(PictureTask):
         """The model answers every question of a group by itself."""
         return AskGroup(Generate(self.max_new_tokens))
 
-    def drawn(self, n: int | None, seed: int) -> list[Example]:
+    def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
         """Two questions per scene."""
         from headwise.zoo.data.questions import pope_pair
 
         examples = []
-        for number, (scene, image) in enumerate(seen(n or _SCENES, seed, noise=self.noise)):
+        for number, (scene, image) in enumerate(seen(n or _SCENES, seed, noise=self.noise, split=scenes)):
             pair = pope_pair(scene, split="adversarial", seed=f"{seed}/{number}")
             inputs = {"text": [self.asked(one.text) for one in pair], "image": [image] * len(pair)}
             examples.append(

@@ -1,0 +1,259 @@
+"""Which planted faults does each fix repair? The zoo's trained models, damaged where it is known how.
+
+    python benchmarks/planted.py                                          # a quarter of an hour on one core
+    python benchmarks/planted.py --faults text-sink --fixes ACT --n 200
+
+For every fault and fix: the score of the healthy, the faulty and the fixed model on the same examples of the test
+split, and the recovered share, (fixed - faulty) / (clean - faulty): 0 is no better than faulty, 1 as good as healthy.
+Its interval is the 95 % percentile bootstrap over examples, whose replies by the three models stay together. What a
+fix has to be told (heads, dimensions, strength) is chosen on the validation split; what it cannot find and is told by
+the planter is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from common import markdown_table, versions
+
+import headwise as hw
+from headwise.evaluation.calibration import TaskCalibration, calibration
+from headwise.evaluation.fitting import fitted
+from headwise.evaluation.questions import Questions
+from headwise.fixes import ACT, VAR, VHR, ScaleHeads
+from headwise.fixes.var import _parts
+from headwise.zoo import faults
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.evaluation.task import Metric
+    from headwise.subject import Subject
+    from headwise.zoo.faults import Fault
+
+RESAMPLES = 2000
+DRAWS = 4
+"""Seeds over which a random control is averaged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomTokens(VAR):
+    """VAR with as many image tokens called sinks as there are, but random ones."""
+
+    seed: int = 0
+
+    def stream(self, residual: torch.Tensor, site: Any, context: Any) -> torch.Tensor:
+        """Finds the sinks as VAR does, and moves those of the image to random places of it."""
+        memory, batch = context.memory, len(residual)
+        known = ("parts", site.layer) in memory
+        super().stream(residual, site, context)
+        if not known:
+            sinks = memory.of(("sinks", site.layer), batch)
+            image = context.have_role("image", batch)[:, : sinks.shape[1]]
+            draw = torch.Generator().manual_seed(self.seed)
+            moved = sinks.clone()
+            for row in range(batch):
+                places = image[row].nonzero()[:, 0]
+                moved[row, places] = sinks[row, places[torch.randperm(len(places), generator=draw)]]
+            parts = _parts(image, moved, require_visual_sink=self.require_visual_sink)
+            memory["parts", site.layer] = parts
+        return residual
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Something to install on the faulty model; several are averaged."""
+
+    name: str
+    fixes: Sequence[Any]
+    says: str
+
+
+Maker = Callable[["Fault", "Subject", TaskCalibration, int], Iterator[Arm]]
+
+
+def best_of(fixes: Sequence[Any], subject: Subject, data: TaskCalibration) -> Any:
+    """The fix with the largest mean score on validation examples, the first of equals."""
+
+    def score(fix: Any) -> float:
+        with hw.patch(subject, fix):
+            return float(np.nanmean(data.scores(subject)))
+
+    return max(fixes, key=score)
+
+
+def var(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Iterator[Arm]:
+    """VAR as in the paper, for any share of sinks, with p and rho chosen, and the latter at random tokens."""
+    known = fault.known.get("VAR", {})
+    told = f"told {_listed(known)}" if known else ""
+    plain = replace(VAR(), **known) if known else fitted(VAR(), subject, data)
+    yield Arm("VAR", [plain], told or plain.source)
+    if not known:
+        return
+    yield Arm("VAR, rho=0", [replace(plain, rho=0.0)], told)
+    chosen = best_of(
+        [replace(plain, p=p, rho=rho) for p in (0.6, 1.0) for rho in (0.8, 0.5, 0.0)], subject, data
+    )
+    says = f"p={chosen.p:g}, rho={chosen.rho:g}"
+    yield Arm("VAR, chosen", [chosen], f"{told}; validation: {says}")
+    own = {name: getattr(chosen, name) for name in ("p", "rho", *known)}
+    yield Arm("control: VAR, random tokens", [RandomTokens(**own, seed=seed + k) for k in range(DRAWS)], says)
+
+
+def act(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Iterator[Arm]:
+    """ACT with fitted heads, and with as many of the other heads of these layers."""
+    found = fitted(ACT(), subject, data)
+    heads = tuple(found.heads or ())
+    yield Arm("ACT", [found], f"heads {_heads(heads)}; {found.source}")
+    rest = [(2, head) for head in range(8) if (2, head) not in heads]
+    if not heads:
+        return
+    rng = random.Random(seed)
+    draws = [tuple(sorted(rng.sample(rest, min(len(heads), len(rest))))) for _ in range(DRAWS)]
+    yield Arm(
+        "control: ACT, random heads", [replace(found, heads=draw) for draw in draws], "of those not fitted"
+    )
+
+
+def vhr(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Iterator[Arm]:
+    """VHR as in the paper, VHR with layers and the rule of outliers chosen, and the latter with random heads."""
+    yield Arm("VHR", [VHR()], "")
+    tried = [
+        VHR(layers=layers, outliers=out) for out in (True, False) for layers in (None, (0,), (1,), (2,), (3,))
+    ]
+    chosen = best_of(tried, subject, data)
+    says = f"layers={chosen.layers or 'default'}, outliers={chosen.outliers}"
+    yield Arm("VHR, chosen", [chosen], f"validation: {says}")
+    rest = [replace(chosen, choose="random", seed=seed + k) for k in range(DRAWS)]
+    yield Arm("control: VHR, random heads", rest, says)
+    damaged = [fix for fix in fault.wrong if isinstance(fix, ScaleHeads)]
+    if damaged:
+        other = [replace(fix, factor=chosen.alpha) for fix in damaged]
+        yield Arm("control: other heads doubled", other, _heads(damaged[0].heads))
+
+
+FIXES: dict[str, tuple[Maker, tuple[str, ...]]] = {
+    "VAR": (var, ("zoo:vlm",)),
+    "ACT": (act, ("zoo:vlm", "zoo:lm")),
+    "VHR": (vhr, ("zoo:vlm",)),
+}
+"""Name -> how its arms are made, and the models that it can be used on."""
+
+
+def answers(questions: Questions, fixes: Sequence[Any] = ()) -> pd.DataFrame:
+    """Columns of the task's first metric, one row per example; averaged over fixes that are tried in turn."""
+    columns = list(questions.task.metrics[0].columns)
+    if not fixes:
+        return questions.ask().frame[columns].astype(float)
+    found = []
+    for fix in fixes:
+        with hw.patch(questions.subject, fix):
+            found.append(questions.ask().frame[columns].astype(float))
+    return sum(found[1:], found[0]) / len(found)
+
+
+def recovered(
+    metric: Metric, clean: pd.DataFrame, faulty: pd.DataFrame, fixed: pd.DataFrame, *, seed: int
+) -> tuple[float, float, float]:
+    """Recovered share of the damage, with its 95 % interval."""
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(len(clean), size=(RESAMPLES, len(clean)))
+    whole = np.arange(len(clean))[None]
+
+    def share(rows: np.ndarray) -> np.ndarray:
+        good, bad, now = (
+            metric.statistic(*(frame[name].to_numpy()[rows] for name in metric.columns), axis=-1)
+            for frame in (clean, faulty, fixed)
+        )
+        return np.where(good != bad, (now - bad) / np.where(good != bad, good - bad, 1), np.nan)
+
+    low, high = np.nanquantile(share(draws), [0.025, 0.975])
+    return float(share(whole)[0]), float(low), float(high)
+
+
+def rows(name: str, arguments: argparse.Namespace) -> Iterator[list[str]]:
+    """The table of one fault."""
+    fault = faults.get(name)
+    healthy = hw.load(fault.model)
+    task, metric = fault.question(), fault.question().metrics[0]
+    clean = Questions.of(healthy, task).draw(arguments.n, arguments.seed)
+    faulty = Questions.of(fault.plant(healthy), task).about(clean.examples)
+    data = calibration(faulty, arguments.validation, arguments.seed)
+    good, bad = answers(clean), answers(faulty)
+
+    def value(frame: pd.DataFrame) -> str:
+        return f"{metric.over({column: frame[column].to_list() for column in metric.columns}):.3f}"
+
+    def row(arm: Arm) -> list[str]:
+        fixed = answers(faulty, arm.fixes)
+        share, low, high = recovered(metric, good, bad, fixed, seed=arguments.seed)
+        numbers = [value(good), value(bad), value(fixed)]
+        return [
+            name,
+            f"{task.title} {metric.name}",
+            arm.name,
+            *numbers,
+            f"{share:.2f} [{low:.2f}, {high:.2f}]",
+            arm.says,
+        ]
+
+    yield row(Arm("oracle", [fault.oracle], "what the planter knows"))
+    yield row(Arm("wrong repair", [fault.wrong], ""))
+    control = answers(clean, [fault.control])
+    yield [
+        name,
+        f"{task.title} {metric.name}",
+        "control on the healthy model",
+        value(good),
+        "",
+        value(control),
+        "",
+        fault.control_says,
+    ]
+    for fix in arguments.fixes:
+        make, models = FIXES[fix]
+        if fault.model in models:
+            for arm in make(fault, faulty.subject, data, arguments.seed):
+                yield row(arm)
+
+
+def main() -> None:
+    """Parse the command line, measure, print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--n", type=int, default=1000, help="examples of the test split")
+    parser.add_argument("--validation", type=int, default=300, help="examples of the validation split")
+    parser.add_argument("--seed", type=int, default=0, help="chooses examples, resamples and random controls")
+    parser.add_argument("--faults", nargs="+", choices=faults.names(), default=list(faults.names()))
+    parser.add_argument("--fixes", nargs="*", choices=FIXES, default=list(FIXES))
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    header = ["fault", "score", "fix", "clean", "faulty", "fixed", "recovered share", "how"]
+    table = []
+    for name in arguments.faults:
+        for row in rows(name, arguments):
+            table.append(row)
+            print(" | ".join(row), file=sys.stderr, flush=True)
+    print(markdown_table(header, table))
+    print(f"\n{versions()}; n = {arguments.n}, validation n = {arguments.validation}, seed {arguments.seed}.")
+
+
+def _heads(heads: Sequence[tuple[int, int]]) -> str:
+    return " ".join(f"{layer}.{head}" for layer, head in heads) or "none"
+
+
+def _listed(known: Any) -> str:
+    return ", ".join(f"{name}={tuple(value)}" for name, value in known.items())
+
+
+if __name__ == "__main__":
+    main()

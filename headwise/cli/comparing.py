@@ -1,0 +1,181 @@
+"""`headwise compare`: a task without a fix and with each of several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headwise.cli.options import Debug, Json
+from headwise.cli.session import FAILED, progress_count, session
+from headwise.cli.task_options import (
+    BatchSize,
+    Bound,
+    Calibrate,
+    Number,
+    Seed,
+    Subject,
+    TaskName,
+    TaskOptions,
+    bounds_of,
+    check_bounds,
+    check_out,
+    options_of,
+)
+from headwise.reports.text import visible
+
+if TYPE_CHECKING:
+    from headwise.evaluation.comparison import Arm, Comparison
+
+_WIDTH = 24
+"""Characters of a label."""
+
+
+def compare(
+    model: Subject,
+    task: TaskName,
+    fixes: Annotated[
+        list[str],
+        typer.Option(
+            "--fix",
+            metavar="FIX",
+            help="An arm: VAR, VHR:alpha=1.5, VAR+VHR for both together, or a spec.json; repeat it.",
+        ),
+    ],
+    options: TaskOptions = None,
+    number: Number = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    calibrate: Calibrate = 200,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help=".json, .parquet or .csv file to write; repeat it."),
+    ] = None,
+    save_best: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Write the best arm as a spec, if it is better with p < 0.05; `headwise patch` reads it.",
+        ),
+    ] = None,
+    min_gain: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=VALUE", help="Exit with status 1 if no arm gains that much; repeat it."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score a model without a fix and with each of several, on the same examples, with paired intervals."""
+    with session(debug=debug):
+        bounds = bounds_of(min_gain, "--min-gain")
+        paths = out or []
+        for path in paths:
+            check_out(path, what="a comparison")
+        if save_best is not None:
+            check_out(save_best, what="a spec", suffixes=(".json",))
+        from headwise.evaluation.arms import candidates
+        from headwise.evaluation.registry import find_task
+
+        asked = find_task(task, **options_of(options))
+        check_bounds(bounds, asked, directed=True)
+        candidates(fixes)
+        import headwise as hw
+        from headwise.cli.session import quiet_transformers
+
+        with quiet_transformers():
+            subject = hw.load(model)
+            with progress_count(f"Asking {asked.title}") as show:
+                found = hw.compare(
+                    subject,
+                    asked,
+                    fixes,
+                    n=number,
+                    seed=seed,
+                    batch_size=batch_size,
+                    calibrate=calibrate,
+                    progress=show,
+                )
+        for path in paths:
+            found.save(path)
+        best = found.best
+        if save_best is not None and best is not None:
+            from headwise.fixes.specs import save_spec
+
+            save_spec(save_best, best.fixes, subject)
+            paths = [*paths, save_best]
+    failures = [text for bound in bounds if (text := _failure(found, bound))]
+    if as_json:
+        answer = {
+            **found.to_dict(),
+            "summary": found.summary,
+            "best": best.label if best else None,
+            "failures": failures,
+        }
+        typer.echo(json.dumps(answer, indent=1, allow_nan=False))
+    else:
+        typer.echo("\n".join(visible(line, limit=2000) for line in table_lines(found)))
+        if save_best is not None and best is None:
+            typer.echo("no spec was written: no arm is better than none with p < 0.05")
+        for line in (*(f"wrote {path}" for path in paths), *(f"failed: {text}" for text in failures)):
+            typer.echo(visible(line))
+    raise typer.Exit(FAILED if failures else 0)
+
+
+def table_lines(comparison: Comparison) -> Iterator[str]:
+    """The comparison as lines of at most 100 characters: a block per metric, then the cost, then the finding."""
+    from headwise.evaluation.comparison import cut
+
+    manifest, arms = comparison.manifest, list(comparison.arms)
+    width = min(_WIDTH, max(len(arm.label) for arm in arms))
+    many = f", Holm over {len(arms) - 1} arms" if len(arms) > 2 else ""
+    yield f"{comparison.task}, n = {comparison.n}, seed {manifest['seed']}; 95 % intervals"
+    yield f"difference to none; p of the paired permutation test{many}"
+    if manifest["fitted"]["on"]:
+        yield f"fitted on {manifest['fitted']['on']}"
+        for label, fixes in manifest["fitted"]["fixes"].items():
+            yield f"  {label}: {'; '.join(fix['parameters'].get('source') or fix['fix'] for fix in fixes)}"
+    for name, number in arms[0].estimates.items():
+        better = {True: ", more is better", False: ", less is better", None: ""}[number.higher_is_better]
+        yield ""
+        yield f"{name} ({number.unit}{better})"
+        for arm in arms:
+            yield f"  {cut(arm.label, width):<{width}} {_numbers(arm, name)}"
+    yield ""
+    yield "cost per token, as a ratio to none (one run, noisy), and examples that change"
+    for arm in arms:
+        name = f"{cut(arm.label, width):<{width}}"
+        yield f"  {name}   time {arm.cost.wall:5.2f}   CPU {arm.cost.cpu:5.2f}{_effect(arm, comparison.n)}"
+    yield ""
+    yield comparison.summary
+
+
+def _numbers(arm: Arm, metric: str) -> str:
+    from headwise.evaluation.comparison import p_text
+
+    number, change = arm.estimates[metric], arm.differences.get(metric)
+    text = f"{number.value:>9.4f} [{number.low:.4f}, {number.high:.4f}]"
+    if change is None:
+        return text
+    span = f"[{change.low:+.4f}, {change.high:+.4f}]"
+    return f"{text:<28} {change.value:>+9.4f} {span}  p {p_text(change.p_holm)}"
+
+
+def _effect(arm: Arm, n: int) -> str:
+    if not arm.differences:
+        return ""
+    flips = "" if arm.repaired is None else f": {arm.repaired} repaired, {arm.broken} broken"
+    future = "; reads the future" if arm.leaks_future else ""
+    return f"   {arm.changed} of {n} change{flips}{future}"
+
+
+def _failure(comparison: Comparison, bound: Bound) -> str:
+    """Why no arm gains as much as was asked for; empty when one does."""
+    _, metric, least = bound
+    gains = {arm.label: arm.differences[metric].gain for arm in comparison.arms[1:]}
+    if any(gain >= least for gain in gains.values()):
+        return ""
+    told = ", ".join(f"{label} {gain:+.4f}" for label, gain in gains.items())
+    return f"no arm gains {least:g} in {metric}: {told}"

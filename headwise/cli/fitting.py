@@ -1,0 +1,61 @@
+"""`headwise fit`: the constants of a fix for a model, as a spec."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwise.cli.options import Debug, Json
+from headwise.cli.session import session
+from headwise.cli.task_options import (
+    BatchSize,
+    Seed,
+    Subject,
+    TaskName,
+    TaskOptions,
+    check_out,
+    options_of,
+)
+from headwise.reports.text import visible
+
+
+def fit(
+    model: Subject,
+    fix: Annotated[
+        str, typer.Option("--fix", metavar="FIX", help="The fix, with options if need be: ACT:beta=0.3.")
+    ],
+    task: TaskName,
+    out: Annotated[Path, typer.Option(metavar="SPEC", help="JSON file to write; `headwise patch` reads it.")],
+    options: TaskOptions = None,
+    number: Annotated[int, typer.Option("-n", min=1, help="Examples of the validation split.")] = 200,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find the constants of a fix for a model on the validation split of a task, and write them as a spec."""
+    with session(debug=debug):
+        check_out(out, what="a spec", suffixes=(".json",))
+        from headwise.evaluation.arms import candidates, describe
+        from headwise.evaluation.registry import find_task
+
+        asked = find_task(task, **options_of(options))
+        candidates(fix)
+        import headwise as hw
+        from headwise.cli.session import quiet_transformers
+        from headwise.fixes.specs import save_spec
+
+        with quiet_transformers():
+            subject = hw.load(model)
+            found = hw.fit(subject, fix, asked, n=number, seed=seed, batch_size=batch_size)
+        save_spec(out, found, subject)
+        answer = {**describe(found), "source": getattr(found, "source", ""), "path": str(out)}
+    if as_json:
+        typer.echo(json.dumps(answer, indent=1, allow_nan=False))
+        return
+    lines = [f"{name}: {json.dumps(value)}" for name, value in answer["parameters"].items()]
+    for line in (answer["fix"], *lines, f"wrote {out}"):
+        typer.echo(visible(line, limit=2000))

@@ -1,0 +1,85 @@
+"""`headwise harness`: tasks of lm-evaluation-harness, with and without fixes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headwise.cli.options import Debug, Json
+from headwise.cli.session import session
+from headwise.cli.task_options import BatchSize, Subject, check_out
+from headwise.reports.text import visible
+
+
+def harness(
+    model: Subject,
+    task: Annotated[
+        list[str],
+        typer.Option(
+            "--task",
+            metavar="NAME|PATH",
+            help="A task of the harness, a task file (.yaml), or a folder of these; repeat it.",
+        ),
+    ],
+    fix: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIX",
+            help="An arm: SCALE_HEADS:heads=[[1,0]],factor=0.5, A+B for both together, or a spec.json; repeat it.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the first N examples of every task.")
+    ] = None,
+    num_fewshot: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Solved examples before every question.")
+    ] = None,
+    apply_chat_template: Annotated[
+        bool, typer.Option("--apply-chat-template", help="Write prompts with the tokenizer's chat template.")
+    ] = False,
+    batch_size: BatchSize = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Of solved examples, sampling and intervals.")] = 0,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help=".json, .parquet or .csv file to write; repeat it."),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score a language model on tasks of lm-evaluation-harness, and say what fixes change."""
+    with session(debug=debug):
+        paths = out or []
+        for path in paths:
+            check_out(path, what="a harness result")
+        from headwise.evaluation.arms import candidates
+        from headwise.evaluation.harness_tasks import check_tasks
+
+        check_tasks(task)
+        if fix:
+            candidates(fix)
+        import headwise as hw
+        from headwise.cli.session import quiet_transformers
+        from headwise.evaluation.harness import harness as run
+
+        with quiet_transformers():
+            found = run(
+                hw.load(model),
+                task,
+                fixes=fix or None,
+                limit=limit,
+                num_fewshot=num_fewshot,
+                apply_chat_template=apply_chat_template,
+                batch_size=batch_size,
+                seed=seed,
+            )
+        for path in paths:
+            found.save(path)
+    if as_json:
+        typer.echo(json.dumps({**found.to_dict(), "summary": found.summary}, indent=1, allow_nan=False))
+        return
+    warned = [f"warning: {text}" for text in found.manifest["warnings"]]
+    for line in [*found.lines(), *warned, *(f"wrote {path}" for path in paths)]:
+        typer.echo(visible(line, limit=1000))

@@ -1,0 +1,113 @@
+"""What `headwise patch` does once its arguments are known to be good."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import headwise as hw
+from headwise.cli.request import Request
+from headwise.cli.session import progress, quiet_transformers
+from headwise.cli.work import check_generation, load
+from headwise.errors import FixError
+from headwise.fixes.baking import bake
+from headwise.fixes.spec_parameters import to_entry
+
+if TYPE_CHECKING:
+    from headwise.fixes.specs import Spec
+    from headwise.subject import Subject
+
+
+def try_spec(
+    request: Request, spec: Spec, *, generate: int, folder: Path | None, force: bool
+) -> dict[str, Any]:
+    """Load the model, check the spec against it, generate without and with it, bake.
+
+    Args:
+        request: the model and what it is to read.
+        spec: the fixes.
+        generate: tokens to generate; 0 only checks.
+        folder: where the baked model goes; None bakes nothing.
+        force: accept another model of the same shape.
+
+    Returns:
+        The answer of `headwise patch --json`.
+
+    Raises:
+        FixError: the spec is of another model, or cannot be baked.
+        InputError: the input is not one for this model.
+    """
+    with quiet_transformers():
+        subject, notes = load(request.model)
+        notes += _check(spec, subject, force=force)
+        with hw.patch(subject, spec.fixes) as handle:
+            fixes = handle.fixes
+        if all(getattr(fix, "neutral", False) for fix in fixes):
+            notes.append("The fixes are neutral: they change nothing.")
+        prompts = _prompts(subject, request) if generate else []
+        for inputs in prompts:
+            check_generation(subject, inputs, generate)
+        examples = _side_by_side(subject, spec, prompts, generate)
+        if folder is not None:
+            with progress("Baking"):
+                bake(subject, spec.fixes, folder, inputs=prompts[0] if prompts else None)
+    return {
+        "model": subject.name,
+        "spec": spec.source,
+        "fixes": [to_entry(fix).model_dump() for fix in spec.fixes],
+        "examples": examples,
+        "folder": None if folder is None else str(folder),
+        "warnings": notes,
+    }
+
+
+def _check(spec: Spec, subject: Subject, *, force: bool) -> list[str]:
+    """What was overridden, if anything."""
+    try:
+        spec.check(subject)
+    except FixError as error:
+        spec.check(subject, force=force)
+        return [f"{error.fact} ({error.evidence})"]
+    return []
+
+
+def _prompts(subject: Subject, request: Request) -> list[Mapping[str, Any]]:
+    """The inputs of each example by itself, without padding."""
+    arguments = request.arguments()
+    if request.empty:  # the zoo's own example, of which the model is to write the target
+        arguments.pop("target", None)
+    counts = {len(value) if isinstance(value, list) else 1 for value in arguments.values()}
+    if counts == {1} or len(counts) > 1:  # kinds that differ in number are refused there
+        return [subject.prepare(**arguments)]
+    return [
+        subject.prepare(**{name: values[number] for name, values in arguments.items()})
+        for number in range(counts.pop())
+    ]
+
+
+def _side_by_side(
+    subject: Subject, spec: Spec, prompts: Sequence[Mapping[str, Any]], generate: int
+) -> list[dict[str, str]]:
+    told: list[list[str]] = []
+    for patched in (False, True):
+        with (
+            progress("Generating with the fixes" if patched else "Generating"),
+            hw.patch(subject, spec.fixes) if patched else contextlib.nullcontext(),
+        ):
+            told.append([_words(subject, inputs, generate) for inputs in prompts])
+    return [{"without": before, "with": after} for before, after in zip(*told, strict=True)]
+
+
+def _words(subject: Subject, inputs: Mapping[str, Any], generate: int) -> str:
+    """What the model writes behind the prompt, greedily; token numbers where there is no tokenizer."""
+    model: Any = subject.model
+    with torch.no_grad():
+        written = model.generate(**inputs, max_new_tokens=generate, do_sample=False)
+    row = written[0, 0 if subject.config.is_encoder_decoder else inputs["input_ids"].shape[1] :]
+    if subject.tokenizer is None:
+        return " ".join(map(str, row.tolist()))
+    return subject.tokenizer.decode(row, skip_special_tokens=True).strip()

@@ -1,0 +1,149 @@
+"""`headwise search`: the strength of a fix, chosen on validation examples and judged once on test examples."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from headwise.cli.comparing import table_lines
+from headwise.cli.options import Debug, Json
+from headwise.cli.session import progress_count, session
+from headwise.cli.task_options import (
+    BatchSize,
+    Calibrate,
+    Number,
+    Seed,
+    Subject,
+    TaskName,
+    TaskOptions,
+    check_out,
+    options_of,
+    pair_of,
+)
+from headwise.errors import InputError
+from headwise.reports.text import visible
+
+if TYPE_CHECKING:
+    from headwise.evaluation.search_result import Search
+
+
+def search(
+    model: Subject,
+    fix: Annotated[
+        str, typer.Option("--fix", metavar="FIX", help="The fix, with options if need be: VAR:rho=0.5.")
+    ],
+    task: TaskName,
+    options: TaskOptions = None,
+    trials: Annotated[
+        int, typer.Option(min=2, help="Settings to try, the first of which is no change.")
+    ] = 20,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH",
+            help="A parameter and its range; what the fix names without it; repeat it.",
+        ),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What to choose by; the task's first metric without it."),
+    ] = None,
+    number: Number = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
+    calibrate: Calibrate = 200,
+    out: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help=".json, .parquet or .csv file to write; repeat it."),
+    ] = None,
+    save_best: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SPEC",
+            help="Write the best setting as a spec, if it is better on the test examples with p < 0.05.",
+        ),
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Search the strength of a fix on validation examples, and judge the best once on test examples."""
+    with session(debug=debug):
+        bounds = _space(space)
+        paths = out or []
+        for path in paths:
+            check_out(path, what="a search")
+        if save_best is not None:
+            check_out(save_best, what="a spec", suffixes=(".json",))
+        from headwise.evaluation.arms import candidates
+        from headwise.evaluation.extras import extra
+        from headwise.evaluation.registry import find_task
+
+        asked = find_task(task, **options_of(options))
+        candidates(fix)
+        extra("optuna", "Strengths are searched", group="search")
+        import headwise as hw
+        from headwise.cli.session import quiet_transformers
+
+        with quiet_transformers():
+            subject = hw.load(model)
+            with progress_count(f"Trying settings on {asked.title}") as show:
+                found = hw.search(
+                    subject,
+                    asked,
+                    fix,
+                    trials=trials,
+                    n=number,
+                    seed=seed,
+                    space=bounds,
+                    metric=metric,
+                    batch_size=batch_size,
+                    calibrate=calibrate,
+                    progress=show,
+                )
+        for path in paths:
+            found.save(path)
+        better = _is_better(found)
+        if save_best is not None and better:
+            from headwise.fixes.specs import save_spec
+
+            save_spec(save_best, found.fix, subject)
+            paths = [*paths, save_best]
+    if as_json:
+        typer.echo(json.dumps({**found.to_dict(), "better": better}, indent=1, allow_nan=False))
+        return
+    lines = [*(table_lines(found.comparison) if found.comparison is not None else ()), "", found.summary]
+    if save_best is not None and not better:
+        lines.append(
+            "no spec was written: the best setting is not better than none with p < 0.05 on test examples"
+        )
+    for line in (*lines, *(f"wrote {path}" for path in paths)):
+        typer.echo(visible(line, limit=2000))
+
+
+def _space(given: list[str] | None) -> dict[str, tuple[float, float]] | None:
+    """The ranges, from NAME=LOW:HIGH."""
+    if not given:
+        return None
+    found = {}
+    for text in given:
+        name, span = pair_of(text, "--space", "NAME=LOW:HIGH")
+        ends = span.split(":")
+        try:
+            low, high = (float(end) if "." in end or "e" in end else int(end) for end in ends)
+        except ValueError as error:
+            raise InputError(
+                "--space needs two numbers.", evidence=text, remedy="Write NAME=LOW:HIGH, such as p=0.1:0.9."
+            ) from error
+        found[name] = (low, high)
+    return found
+
+
+def _is_better(found: Search) -> bool:
+    """True when the judgement on the test examples is clear, and for the better."""
+    if found.comparison is None:
+        return False
+    change = found.comparison.arms[1].differences[found.metric]
+    return change.gain > 0 and change.clear

@@ -1,0 +1,120 @@
+"""What the commands that ask a model share: options of a task, thresholds, files to write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from headwise.errors import InputError
+
+if TYPE_CHECKING:
+    from headwise.evaluation.task import Task
+
+Subject = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A folder, a hub name, or a model of the zoo (zoo:vlm).")
+]
+TaskName = Annotated[
+    str, typer.Option("--task", metavar="NAME", help="The task; `headwise tasks` lists them.")
+]
+TaskOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="OPTION=VALUE", help="An option of the task, such as data=FILE; repeat it."
+    ),
+]
+Number = Annotated[
+    int | None,
+    typer.Option("-n", min=1, help="Examples; all of a file, or the task's own number, without it."),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Chooses the examples.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Examples that are run together.")]
+Calibrate = Annotated[
+    int, typer.Option(min=1, metavar="N", help="Examples of the validation split to fit or choose on.")
+]
+Bound = tuple[str, str, float]
+"""Flag, metric, value."""
+
+
+def options_of(given: Sequence[str] | None) -> dict[str, Any]:
+    """The options of a task, from OPTION=VALUE.
+
+    Raises:
+        InputError: one has another form, or is set twice.
+    """
+    pairs = [pair_of(text, "--set", "OPTION=VALUE") for text in given or []]
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError("An option is set twice.", evidence=name, remedy="Give each --set once.")
+    return dict(pairs)
+
+
+def bounds_of(given: Sequence[str] | None, flag: str) -> list[Bound]:
+    """Thresholds, from METRIC=VALUE.
+
+    Raises:
+        InputError: one has another form.
+    """
+    bounds = []
+    for text in given or []:
+        metric, value = pair_of(text, flag, "METRIC=VALUE")
+        try:
+            bounds.append((flag, metric, float(value)))
+        except ValueError as error:
+            raise InputError(f"{flag} needs a number.", evidence=text, remedy="Write METRIC=0.5.") from error
+    return bounds
+
+
+def check_bounds(bounds: Sequence[Bound], task: Task, *, directed: bool = False) -> None:
+    """Refuse a threshold on a metric that the task does not have.
+
+    Args:
+        bounds: the thresholds.
+        task: the task.
+        directed: refuse metrics that are neither better when more nor when less, too.
+
+    Raises:
+        InputError: the task has no such metric.
+    """
+    known = {metric.name for metric in task.metrics if metric.higher_is_better is not None or not directed}
+    for flag, metric, _ in bounds:
+        if metric not in known:
+            raise InputError(
+                f"{task.title} has no metric {metric!r}{' that can gain' if directed else ''}.",
+                evidence=f"{flag}; it has: {', '.join(sorted(known))}",
+                remedy="Use one of these.",
+            )
+
+
+def pair_of(text: str, flag: str, form: str) -> tuple[str, str]:
+    """Both sides of NAME=VALUE.
+
+    Raises:
+        InputError: a side is missing.
+    """
+    name, sign, value = text.partition("=")
+    if not (name and sign and value):
+        raise InputError(f"This is no option of {flag}.", evidence=repr(text), remedy=f"Write {form}.")
+    return name, value
+
+
+def check_out(path: Path, *, what: str, suffixes: Sequence[str] = ()) -> None:
+    """Refuse a file that could not be written, before anything is run.
+
+    Args:
+        path: the file.
+        what: what would be written, with its article.
+        suffixes: those that it can have; .json, .parquet and .csv when none is named.
+
+    Raises:
+        InputError: the folder is missing or cannot be written to, or the suffix names no known form.
+    """
+    from headwise.cli.request import check_output
+    from headwise.evaluation.storing import SUFFIXES
+    from headwise.files import check_suffix
+
+    check_output(path)
+    check_suffix(path, suffixes or SUFFIXES, what=what)

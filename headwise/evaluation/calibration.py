@@ -1,0 +1,84 @@
+"""A task as the data that a fix is fitted on: examples that it is never judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwise.errors import InputError
+from headwise.evaluation.questions import Questions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.evaluation.task import Example, Metric
+    from headwise.subject import Subject
+
+
+@dataclass(frozen=True)
+class TaskCalibration:
+    """Examples of the validation split of a task, see `headwise.fixes.calibration.Calibration`."""
+
+    questions: Questions
+    name: str
+    """Such as "multiple-choice, validation, n = 200, seed 0"."""
+
+    @property
+    def prompts(self) -> list[Mapping[str, Any]]:
+        """Keyword arguments of `Subject.prepare`, one mapping per example."""
+        return [example.inputs for example in self.questions.examples]
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the examples."""
+        return [example.id for example in self.questions.examples]
+
+    def scores(self, subject: Subject) -> list[float]:
+        """The task's first metric of every example by itself, higher is better; NaN where an example has none."""
+        questions = self.questions
+        if subject.model is not questions.subject.model:
+            own = Questions.of(subject, questions.task, batch_size=questions.batch_size)
+            questions = replace(questions, subject=own.subject)
+        return example_scores(questions.task.metrics[0], questions.ask().frame)
+
+
+def calibration(
+    questions: Questions, n: int, seed: int, *, besides: Sequence[Example] = ()
+) -> TaskCalibration:
+    """`n` examples of the task's validation split.
+
+    Args:
+        questions: the task, and the model it is put to.
+        n: how many.
+        seed: chooses them.
+        besides: examples that are compared, and must not be among them.
+
+    Raises:
+        InputError: `n` is not positive, or there are fewer.
+    """
+    if n < 1:
+        raise InputError("Fits need an example or more.", evidence=f"{n}", remedy="200 are usual.")
+    examples = questions.task.validation(n, seed, besides=besides)
+    name = f"{questions.task.title}, validation, n = {n}, seed {seed}"
+    return TaskCalibration(questions.about(examples), name)
+
+
+def example_scores(metric: Metric, frame: pd.DataFrame) -> list[float]:
+    """A metric of every row by itself, signed so that higher is better.
+
+    Example:
+        >>> import pandas as pd
+        >>> from headwise.evaluation.task import ratio
+        >>> frame = pd.DataFrame({"errors": [1, 0], "words": [4, 5]})
+        >>> example_scores(ratio("errors", "words", higher_is_better=False), frame)
+        [-0.25, 0.0]
+    """
+    columns = [frame[name].to_numpy(dtype=float)[:, None] for name in metric.columns]
+    found = np.asarray(metric.statistic(*columns, axis=-1), dtype=float)
+    if metric.only is not None:
+        column, value = metric.only
+        found = np.where(frame[column] == value, found, np.nan)
+    return (0.0 - found if metric.higher_is_better is False else found).tolist()

@@ -1,0 +1,217 @@
+"""The examples of a task, ready to be put to a model: as often as wanted, always the same ones."""
+
+from __future__ import annotations
+
+import copy
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from headwise.errors import InputError
+from headwise.evaluation.estimate import Estimate, estimate
+from headwise.evaluation.registry import find_task
+from headwise.evaluation.task import Example, Metric, Reply, Task
+from headwise.fingerprint import fingerprint
+from headwise.subject import Subject, wrap
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedModel
+
+BATCH = 32
+_PACKAGES = ("headwise", "torch", "transformers", "numpy", "scipy")
+
+Progress = Callable[[int, int], None]
+"""Told after every batch how many examples are done, and of how many."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model said, and what it took."""
+
+    frame: pd.DataFrame
+    """One row per example, in their order."""
+    seconds: float
+    """Wall clock."""
+    cpu_seconds: float
+    """Of all threads of this process."""
+    tokens: int
+    """Generated or scored."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Examples of a task for one model, which is asked as it is at that moment: patches on it count."""
+
+    subject: Subject
+    """With a processor of its own, whose padding and languages may be set."""
+    task: Task
+    examples: Sequence[Example]
+    batch_size: int
+
+    @classmethod
+    def of(
+        cls, subject: Subject | PreTrainedModel, task: Task | str, *, batch_size: int = BATCH
+    ) -> Questions:
+        """None as yet; everything that can be refused without examples is refused.
+
+        Raises:
+            InputError: there is no such task, or the model cannot be asked (no tokenizer, wrong kind).
+        """
+        own = with_own_processor(subject)
+        if isinstance(task, str):
+            task = find_task(task)
+        if own.processor is None:
+            raise InputError(
+                "There is no tokenizer to ask this model with.", remedy="hw.wrap(model, processor)"
+            )
+        if batch_size < 1:
+            raise InputError("n and batch_size count examples.", evidence=f"batch_size={batch_size}")
+        task.check(own)
+        return cls(own, task, (), batch_size)
+
+    def draw(self, n: int | None, seed: int) -> Questions:
+        """`n` of the task's examples.
+
+        Raises:
+            InputError: `n` is not positive, or the data holds fewer, or none.
+        """
+        if n is not None and n < 1:
+            raise InputError("n and batch_size count examples.", evidence=f"n={n}")
+        return self.about(self.task.draw(n, seed))
+
+    def about(self, examples: Sequence[Example]) -> Questions:
+        """These examples.
+
+        Raises:
+            InputError: there are none, or two have one id.
+        """
+        if not examples:
+            raise InputError(f"{self.task.title} has no examples.", remedy="Check its data and options.")
+        twice = [id for id, count in Counter(example.id for example in examples).items() if count > 1]
+        if twice:
+            raise InputError(
+                f"Ids of {self.task.title} occur more than once.",
+                evidence=", ".join(twice[:3]),
+                remedy="Give every example an id of its own.",
+            )
+        return replace(self, examples=tuple(examples))
+
+    def ask(self, progress: Progress | None = None) -> Answers:
+        """Put them to the model, in evaluation mode, and score what it says."""
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal done
+            done += more
+            if progress is not None:
+                progress(done, len(self.examples))
+
+        started, worked = time.perf_counter(), time.process_time()
+        with without_dropout(self.subject.model):
+            replies = self.task.ask(self.subject, self.examples, batch_size=self.batch_size, advance=advance)
+        seconds, worked = time.perf_counter() - started, time.process_time() - worked
+        frame = _table(self.task, self.examples, replies)
+        return Answers(frame, seconds, worked, sum(reply.tokens for reply in replies))
+
+    def manifest(self, **call: Any) -> dict[str, Any]:
+        """What a second run needs for the same numbers: prompt, decoding, ids, model and versions."""
+        model = self.subject.model
+        return {
+            "task": {
+                "name": self.task.title,
+                "version": self.task.version,
+                "options": self.task.options(),
+            },
+            "template": self.task.template,
+            "decoding": self.task.ask.manifest(),
+            **call,
+            "batch_size": self.batch_size,
+            "ids": [example.id for example in self.examples],
+            "model": {
+                "name": self.subject.name,
+                "class": type(model).__name__,
+                "revision": self.subject.revision,
+                "fingerprint": fingerprint(model),
+                "dtype": str(model.dtype).removeprefix("torch."),
+                "device": str(self.subject.device),
+                "generation_config": _generation(model),
+            },
+            "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+            "notes": self.task.notes(self.examples),
+        }
+
+
+def estimates(metrics: Sequence[Metric], frame: pd.DataFrame, seed: int) -> dict[str, Estimate]:
+    """Every metric over the rows of a per-example table, with its interval."""
+    found = {}
+    for metric in metrics:
+        rows = frame
+        if metric.only is not None:
+            column, value = metric.only
+            rows = frame[frame[column] == value]
+        found[metric.name] = estimate(
+            metric, {name: rows[name].to_list() for name in metric.columns}, seed=seed
+        )
+    return found
+
+
+@contextmanager
+def without_dropout(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode inside the block; every module has its own mode again behind it."""
+    trained = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in trained:
+            module.training = True
+
+
+def with_own_processor(subject: Subject | PreTrainedModel) -> Subject:
+    """The subject with a copy of its processor, so that padding and languages set for a task stay here.
+
+    Prompts are padded on the left, as `generate` needs it; an asker that reads a forward pass pads on the
+    right itself.
+    """
+    if not isinstance(subject, Subject):
+        subject = wrap(subject)
+    own = replace(subject, processor=copy.deepcopy(subject.processor))
+    if own.tokenizer is not None and not subject.config.is_encoder_decoder:
+        own.tokenizer.padding_side = "left"
+        if own.tokenizer.pad_token is None:
+            own.tokenizer.pad_token = own.tokenizer.eos_token
+    return own
+
+
+def _table(task: Task, examples: Sequence[Example], replies: Sequence[Reply]) -> pd.DataFrame:
+    import pandas as pd
+
+    rows = [
+        {
+            "id": example.id,
+            "prompt": _shown(example.inputs.get("text", "")),
+            "answer": _shown(example.answer),
+            "reply": reply.text,
+            "tokens": reply.tokens,
+            **task.score(example, reply),
+        }
+        for example, reply in zip(examples, replies, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _shown(value: Any) -> Any:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
+
+
+def _generation(model: PreTrainedModel) -> dict[str, Any]:
+    """What the model's own generation config sets: what a task does not say is taken from there."""
+    config = getattr(model, "generation_config", None)
+    return {} if config is None else json.loads(config.to_json_string(use_diff=True))

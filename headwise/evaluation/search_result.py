@@ -1,0 +1,98 @@
+"""What a search leaves: every setting it tried, the best of them, and the judgement of that one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwise.evaluation.storing import store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from headwise.evaluation.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Search:
+    """Settings of a fix, tried on validation examples; the best, judged on test examples that no setting saw."""
+
+    task: str
+    metric: str
+    """What the settings were chosen by."""
+    kind: str
+    """The class of the fix."""
+    frame: pd.DataFrame = field(repr=False)
+    """One row per trial: trial, the parameters, the metric on the validation examples; the first changes nothing."""
+    best: Mapping[str, Any] | None
+    """The parameters of the best setting; None when none was better than no change."""
+    fix: Any = field(repr=False, compare=False)
+    """The fix with these parameters, ready for `hw.patch`; None when none was better than no change."""
+    comparison: Comparison | None = field(repr=False)
+    """The best setting against no fix, on the test examples; None when none was better than no change."""
+    manifest: Mapping[str, Any] = field(repr=False)
+    """Task, ids, model, versions, sampler and space: the same call tries the same settings."""
+
+    @property
+    def summary(self) -> str:
+        """The finding on validation and on test examples, one sentence with numbers."""
+        values = self.frame[self.metric]
+        count, n = len(self.frame) - 1, len(self.manifest["validation_ids"])
+        if self.best is None or self.comparison is None:
+            return (
+                f"{self.task}: none of {count} settings of {self.kind} is better than no change on {n} validation "
+                f"examples ({self.metric} {values.iloc[0]:.3f}); nothing was judged on test examples."
+            )
+        chosen = ", ".join(f"{name} = {value:.4g}" for name, value in self.best.items())
+        top = values.iloc[int(self.manifest["best_trial"])]
+        change = self.comparison.arms[1].differences[self.metric]
+        before, after = (arm.estimates[self.metric].value for arm in self.comparison.arms)
+        return (
+            f"{self.task}: the best of {count} settings of {self.kind} on {n} validation examples is {chosen} "
+            f"({self.metric} {values.iloc[0]:.3f} → {top:.3f}); on {self.comparison.n} test examples "
+            f"{before:.3f} → {after:.3f} ({change.value:+.3f}, 95 % interval {change.low:+.3f} to {change.high:+.3f}, "
+            f"p = {change.p:.2g})."
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """The trials."""
+        return self.frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the trials, JSON-able; the judgement without its examples."""
+        return {
+            "task": self.task,
+            "metric": self.metric,
+            "kind": self.kind,
+            "best": None if self.best is None else dict(self.best),
+            "summary": self.summary,
+            "test": None if self.comparison is None else self.comparison.to_dict(),
+            "manifest": dict(self.manifest),
+        }
+
+    def plot(self) -> go.Figure:
+        """The metric on the validation examples against every parameter that was searched."""
+        from headwise.evaluation.figures import search_figure
+
+        return search_figure(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the search: `.json` and `.parquet` hold everything, `.csv` the trials.
+
+        The judgement is in it without its examples, which `search.comparison.save` keeps.
+
+        Raises:
+            InputError: on another suffix, or when the folder does not exist.
+        """
+        return store(path, self.frame, self.to_dict(), what="search", rows="trials")
+
+    def __repr__(self) -> str:
+        return f"Search({self.summary})"
+
+    def _repr_html_(self) -> str:
+        rows = self.frame.to_html(index=False, escape=True, border=0, float_format="{:.4g}".format)
+        return f"<p>{escape(self.summary)}</p>{rows}"

@@ -1,0 +1,186 @@
+"""What tells one model from another, as far as a fix is concerned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import nn
+
+from headwise.errors import FixError
+from headwise.fingerprint import fingerprint
+from headwise.probes.capture import parts
+from headwise.probes.sites import AttentionModule, attention_modules, head_count, language_stack
+from headwise.reports.text import visible
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from headwise.subject import Subject
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class StackFacts(BaseModel):
+    """The shape of one stack's attention of one kind."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    stack: str
+    kind: str
+    layers: tuple[Count, ...]
+    """The layers that have such attention."""
+    heads: tuple[Count | None, ...]
+    """Query heads of each of these layers; None where the model does not say."""
+    width: Count | None
+    """Of the residual stream; None where the model does not say."""
+
+    @property
+    def name(self) -> str:
+        """Stack and kind, as in "text self"."""
+        return f"{self.stack} {self.kind}"
+
+    def __str__(self) -> str:
+        heads = dict.fromkeys("unknown" if count is None else str(count) for count in self.heads)
+        return f"layers {_numbered(self.layers)} of {' or '.join(heads)} heads, width {self.width}"
+
+
+class ModelFacts(BaseModel):
+    """A model: what it is called, how it is built, how large it is, and its weights."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    name: str
+    """Where it came from; not compared."""
+    family: str
+    """`model_type` of its config, such as "llava"."""
+    class_name: str
+    dtype: str
+    """Of its weights. Not compared by itself, but it decides about the fingerprint."""
+    vocabulary: Count | None
+    """Words of its language stack; None for a model without words."""
+    stacks: tuple[StackFacts, ...]
+    """The stacks that the fixes act on."""
+    weights: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+    """`headwise.fingerprint.fingerprint` of its weights."""
+
+    @property
+    def architecture(self) -> str:
+        """Class and family, as in "LlamaForCausalLM (llama)"."""
+        return f"{self.class_name} ({self.family})"
+
+
+def model_facts(subject: Subject | PreTrainedModel, places: Sequence[tuple[str | None, str]]) -> ModelFacts:
+    """The facts of a model, with the stacks in `places`.
+
+    Args:
+        subject: a `Subject` or a bare transformers model.
+        places: (stack, kind) pairs; None is the language (or decoder) stack. Those that the model does not have
+            are left out.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=9, n_positions=8))
+        >>> facts = model_facts(model, [(None, "self")])
+        >>> facts.architecture, str(facts.stacks[0])
+        ('GPT2LMHeadModel (gpt2)', 'layers 0 to 1 of 2 heads, width 8')
+    """
+    model, _ = parts(subject)
+    entries = attention_modules(model)
+    language = language_stack([entry.stack for entry in entries]) if entries else ""
+    wanted = dict.fromkeys((stack or language, kind) for stack, kind in places)
+    stacks = []
+    for stack, kind in wanted:
+        alike = [entry for entry in entries if (entry.stack, entry.kind) == (stack, kind)]
+        if alike:
+            stacks.append(_stack(stack, kind, alike))
+    return ModelFacts(
+        name=_name(subject, model),
+        family=str(model.config.model_type),
+        class_name=type(model).__name__,
+        dtype=str(model.dtype).removeprefix("torch."),
+        vocabulary=getattr(model.config.get_text_config(decoder=True), "vocab_size", None),
+        stacks=tuple(stacks),
+        weights=fingerprint(model),
+    )
+
+
+def check_fits(written: ModelFacts, own: ModelFacts, *, force: bool) -> None:
+    """Refuse a model that is not the one in `written`.
+
+    With `force` a model of another architecture, vocabulary or other weights will do, if it has every stack with
+    the same layers, heads and width.
+
+    Raises:
+        FixError: the models differ; both values of everything that does are named.
+    """
+    have = {stack.name: stack for stack in own.stacks}
+    shape = [
+        (stack.name, str(stack), str(have.get(stack.name, "none")))
+        for stack in written.stacks
+        if have.get(stack.name) != stack
+    ]
+    rows = [
+        ("architecture", written.architecture, own.architecture),
+        *shape,
+        ("vocabulary", written.vocabulary, own.vocabulary),
+    ]
+    if written.weights != own.weights:
+        rows.append(("weights", f"{written.weights} in {written.dtype}", f"{own.weights} in {own.dtype}"))
+    differ = [
+        f"{what}: the spec has {_shown(spec)}, this model {_shown(here)}"
+        for what, spec, here in rows
+        if spec != here
+    ]
+    if not differ or (force and not shape):
+        return
+    raise FixError(
+        f"This spec was written for {_shown(written.name) or 'another model'}, and "
+        f"{_shown(own.name) or 'this model'} differs.",
+        evidence="; ".join(differ),
+        remedy="Use a spec of this model."
+        if shape
+        else "Use a spec of this model; force=True installs this one nevertheless.",
+    )
+
+
+def _shown(value: Any) -> str:
+    return visible(str(value), limit=100)
+
+
+def _numbered(layers: Sequence[int]) -> str:
+    """Layers as "0 to 5", or one by one where some are left out."""
+    if len(layers) > 1 and list(layers) == list(range(layers[0], layers[-1] + 1)):
+        return f"{layers[0]} to {layers[-1]}"
+    return ", ".join(map(str, layers))
+
+
+def _name(subject: Subject | PreTrainedModel, model: PreTrainedModel) -> str:
+    own = getattr(subject, "name", "") if subject is not model else ""
+    return own or getattr(model.config, "_name_or_path", "") or type(model).__name__
+
+
+def _stack(stack: str, kind: str, entries: list[AttentionModule]) -> StackFacts:
+    layers = {entry.layer: head_count(entry.module) for entry in entries}
+    shared = next((entry.module for entry in entries if entry.shared), None)
+    if shared is not None:  # one module serves every layer
+        count = getattr(getattr(shared, "config", None), "num_hidden_layers", 1)
+        layers = dict.fromkeys(range(count), head_count(shared))
+    numbers = sorted(layers)
+    return StackFacts(
+        stack=stack,
+        kind=kind,
+        layers=tuple(numbers),
+        heads=tuple(layers[number] for number in numbers),
+        width=_width(entries[0].module),
+    )
+
+
+def _width(module: nn.Module) -> int | None:
+    for place in (getattr(module, "config", None), module):
+        for name in ("hidden_size", "d_model", "embed_dim"):
+            width = getattr(place, name, None)
+            if isinstance(width, int):
+                return width
+    return None

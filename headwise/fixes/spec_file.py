@@ -1,0 +1,190 @@
+"""The file of a spec: JSON that is read with suspicion, in one fixed form."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from headwise.errors import FixError, InputError
+from headwise.fixes.model_facts import ModelFacts
+from headwise.reports.text import visible
+
+SCHEMA = 1
+"""The version of the form that is written."""
+BYTES = 4 * 2**20
+VALUES = 100_000
+DEPTH = 16
+WHOLE = 2**53
+"""The largest whole number that every reader of JSON keeps exactly."""
+
+
+class Entry(BaseModel):
+    """One fix by its registered name, with its parameters."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    fix: Annotated[str, Field(min_length=1, max_length=100)]
+    parameters: dict[str, Any]
+
+
+class Envelope(BaseModel):
+    """Everything a spec file holds."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=True)
+
+    version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    versions: dict[str, str]
+    """What the file was written with: headwise, torch and transformers."""
+    model: ModelFacts
+    fixes: Annotated[tuple[Entry, ...], Field(min_length=1, max_length=100)]
+
+
+def read(path: str | Path) -> Envelope:
+    """The content of a spec file; nothing in it is looked up or run.
+
+    Raises:
+        InputError: there is no such file, or it cannot be read or is larger than 4 MiB.
+        FixError: it is not a spec, or of another schema version.
+    """
+    return parse(_content(Path(path)), where=visible(str(path), limit=200))
+
+
+def parse(content: bytes, *, where: str) -> Envelope:
+    """An envelope from the bytes of a file; `where` names the file in messages.
+
+    Raises:
+        FixError: the bytes are not a spec, or one of another schema version.
+    """
+    document = _document(content, where)
+    version = document.get("schema") if isinstance(document, dict) else None
+    if type(version) is not int:
+        raise FixError(
+            "This file is not a spec.",
+            evidence=f"{where}: it names no schema version",
+            remedy="Write one with hw.save_spec(path, fix, subject).",
+        )
+    if version != SCHEMA:
+        newer = version > SCHEMA
+        raise FixError(
+            f"The spec has schema version {version}, and this version of headwise reads {SCHEMA}.",
+            evidence=where,
+            remedy="Upgrade headwise." if newer else "Write it again with hw.save_spec.",
+        )
+    try:
+        return Envelope.model_validate_json(content)
+    except ValidationError as error:
+        raise FixError(
+            "The spec is malformed.",
+            evidence=f"{where}: {complaint(error)}",
+            remedy="Write it again with hw.save_spec.",
+        ) from error
+
+
+def complaint(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, and how many more there are."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    said = f"{place}: {first['msg']}" if place else first["msg"]
+    return f"{visible(said, limit=200)}{more}"
+
+
+def _content(path: Path) -> bytes:
+    shown = visible(str(path), limit=200)
+    try:
+        if path.is_dir():
+            raise InputError("The spec is a folder.", evidence=shown, remedy="Give the file in it.")
+        if not path.is_file():
+            raise InputError("There is no such spec file.", evidence=shown, remedy="Check the path.")
+        with path.open("rb") as file:
+            content = file.read(BYTES + 1)
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            "The spec file could not be read.",
+            evidence=f"{shown}: {getattr(error, 'strerror', None) or error}",
+            remedy="Check the path and its permissions.",
+        ) from error
+    if len(content) > BYTES:
+        raise InputError(
+            f"The file is larger than a spec can be ({BYTES // 2**20} MiB).",
+            evidence=shown,
+            remedy="Check the path.",
+        )
+    return content
+
+
+def _document(content: bytes, where: str) -> Any:
+    """The JSON in `content`: no name twice, no NaN, no endless nesting, nothing that is not text."""
+
+    def refused(why: str) -> FixError:
+        return FixError(
+            "The spec is not valid JSON.",
+            evidence=f"{where}: {why}",
+            remedy="Check that the file is whole, or write it again with hw.save_spec.",
+        )
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise refused(f"the name {visible(repr(name), limit=60)} stands twice in one object")
+            found[name] = value
+        return found
+
+    def whole(text: str) -> int:
+        if len(text) > 17 or abs(int(text)) > WHOLE:
+            raise refused(f"the number {visible(text, limit=30)} is out of range")
+        return int(text)
+
+    def real(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise refused(f"the number {visible(text, limit=30)} is out of range")
+        return number
+
+    def constant(text: str) -> Any:
+        raise refused(f"{text} is not a number")
+
+    if not content.strip():
+        raise refused("the file is empty")
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > VALUES:
+        raise refused(f"it holds more than {VALUES:,} values")
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise refused(f"byte {error.start} is not UTF-8") from error
+    try:
+        document = json.loads(
+            text, object_pairs_hook=members, parse_int=whole, parse_float=real, parse_constant=constant
+        )
+    except json.JSONDecodeError as error:
+        raise refused(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except RecursionError as error:
+        raise refused("it is nested too deeply") from error
+    why = _excess(document)
+    if why:
+        raise refused(why)
+    return document
+
+
+def _excess(document: Any) -> str:
+    """What is too much in a document: its nesting, or characters that no text has; "" when all is well."""
+    waiting = [(document, 1)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > DEPTH:
+            return f"it is nested more than {DEPTH} deep"
+        if isinstance(value, dict):
+            waiting += [(name, depth + 1) for name in value]
+            waiting += [(member, depth + 1) for member in value.values()]
+        elif isinstance(value, list):
+            waiting += [(member, depth + 1) for member in value]
+        elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+            return "a string holds half of a character"
+    return ""

@@ -1,0 +1,143 @@
+"""Specs: fixes as a small file, bound to the model they were made for."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from headwise import __version__
+from headwise.errors import FixError
+from headwise.files import check_suffix, replacing
+from headwise.fixes.model_facts import ModelFacts, check_fits, model_facts
+from headwise.fixes.patching import bound
+from headwise.fixes.spec_file import SCHEMA, Envelope, parse, read
+from headwise.fixes.spec_parameters import from_entry, to_entry
+from headwise.probes.capture import parts
+from headwise.reports.text import visible
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from headwise.subject import Subject
+
+
+@dataclass(frozen=True)
+class Spec:
+    """Fixes that were read from a file, and the model they were made for."""
+
+    fixes: tuple[Any, ...]
+    """In the order in which they act."""
+    model: ModelFacts
+    versions: Mapping[str, str]
+    """What the file was written with: headwise, torch, transformers."""
+    source: str = ""
+    """The file."""
+    schema: int = SCHEMA
+
+    def check(self, subject: Subject | PreTrainedModel, *, force: bool = False) -> None:
+        """Refuse a model that is not the one the spec was written for.
+
+        Class, family, vocabulary and weights must be the same, and the stacks that the fixes act on must have the
+        same layers, heads and width. Weights are compared as they are in memory: a model loaded in another dtype
+        has others.
+
+        Args:
+            subject: a `Subject` or a bare transformers model.
+            force: accept a model that differs in everything but the shape of these stacks.
+
+        Raises:
+            FixError: the model differs; both values of everything that does are named.
+        """
+        places = [(stack.stack, stack.kind) for stack in self.model.stacks]
+        check_fits(self.model, model_facts(subject, places), force=force)
+
+    def __repr__(self) -> str:
+        named = ", ".join(type(fix).__name__ for fix in self.fixes)
+        return f"Spec({named}; for {self.model.name or self.model.architecture}; {self.source})"
+
+
+def save_spec(path: str | Path, fixes: Any | Iterable[Any], subject: Subject | PreTrainedModel) -> None:
+    """Write fixes to a JSON file that patches this model anywhere: `hw.patch(subject, "winner.json")`.
+
+    What a fix leaves to the model is filled in first, so the file is explicit.
+
+    Args:
+        path: a `.json` file; one that is there is replaced.
+        fixes: one fix or several, in the order in which they act.
+        subject: the model they are for.
+
+    Raises:
+        FixError: a fix does not fit the model, or cannot be written: it holds a tensor, is not registered.
+        NotFitted: constants of a fix are missing.
+        InputError: the path cannot be written to.
+
+    Example:
+        >>> import tempfile, headwise as hw
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9, n_positions=8)).eval()
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_spec(f"{folder}/winner.json", hw.fixes.ZeroHeads(heads=((0, 1),)), model)
+        ...     load_spec(f"{folder}/winner.json").fixes
+        (ZeroHeads(heads=((0, 1),), stack=None, kind='self'),)
+    """
+    target = Path(path)
+    check_suffix(target, (".json",), what="a spec")
+    model, _ = parts(subject)
+    ready = bound(fixes, model)
+    active = [fix for fix in ready if not getattr(fix, "neutral", False)]
+    places = [(getattr(fix, "stack", None), getattr(fix, "kind", "self")) for fix in active or ready]
+    envelope = Envelope(
+        versions={
+            "headwise": __version__,
+            "torch": torch.__version__,
+            "transformers": version("transformers"),
+        },
+        model=model_facts(subject, places),
+        fixes=tuple(map(to_entry, ready)),
+    )
+    text = _text(envelope)
+    _check_whole(text, ready)
+    with replacing(target) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def load_spec(path: str | Path) -> Spec:
+    """Read the fixes in a file. Everything in it is checked; nothing in it is run.
+
+    Fixes are found by their registered names alone, and their parameters go through the checks of their classes.
+
+    Raises:
+        InputError: there is no such file, it is too large, or it names a fix that does not exist.
+        FixError: it is not a spec, a newer one, or holds a value that a fix does not take.
+    """
+    envelope = read(path)
+    fixes = tuple(map(from_entry, envelope.fixes))
+    return Spec(fixes, envelope.model, dict(envelope.versions), str(path), envelope.version)
+
+
+def _text(envelope: Envelope) -> str:
+    """JSON to be read by people too: a list of numbers, or of such lists, stays on one line."""
+    text = json.dumps(envelope.model_dump(by_alias=True), indent=1, allow_nan=False)
+    numbers = r"\[\n[\s\d.,eE+nul\[\]-]*\]"  # no string holds a line break
+    flat = re.sub(numbers, lambda match: "".join(match[0].split()).replace(",", ", "), text)
+    return f"{flat}\n"
+
+
+def _check_whole(text: str, fixes: tuple[Any, ...]) -> None:
+    """Refuse to write what would not come back as it is."""
+    again = parse(text.encode("utf-8"), where="what would be written")
+    for entry, fix in zip(again.fixes, fixes, strict=True):
+        returned = from_entry(entry)
+        if returned != fix:
+            raise FixError(
+                f"{type(fix).__name__} cannot be in a spec.",
+                evidence=f"it comes back as {visible(repr(returned), limit=200)}",
+                remedy="Install it from Python with hw.patch.",
+            )

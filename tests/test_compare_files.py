@@ -1,0 +1,147 @@
+"""Comparisons as files, figures and pages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headwise.errors import InputError
+from headwise.evaluation import evaluate, load_comparison
+from headwise.evaluation.comparing import compare
+from headwise.fixes import ScaleHeads
+from tests.helpers_compare import SILENT, Learned, Next, small_subject
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="module")
+def found():
+    fixes = {"silent": SILENT, SCRIPT: ScaleHeads(heads=((0, 0),), factor=0.5), "learned": Learned(beta=0.0)}
+    return compare(small_subject(), Next(), fixes, n=12, calibrate=5)
+
+
+@pytest.fixture(scope="module")
+def files(found, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("comparisons")
+    return {suffix: found.save(folder / f"run{suffix}") for suffix in (".json", ".parquet", ".csv")}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+def test_saved_and_read_again(found, files, suffix):
+    again = load_comparison(files[suffix])
+    pd.testing.assert_frame_equal(again.frame, found.frame, check_dtype=False)
+    pd.testing.assert_frame_equal(again.to_frame(), found.to_frame())
+    assert again.arms == found.arms
+    assert again.manifest == json.loads(json.dumps(found.manifest))
+    assert (again.summary, again.n, repr(again)) == (found.summary, found.n, repr(found))
+    assert again.arms[1].fixes == ()
+
+
+def test_the_rows_as_text(found, files):
+    rows = pd.read_csv(files[".csv"])
+    assert rows["arm"].to_list() == found.frame["arm"].to_list()
+    with pytest.raises(InputError, match=r"A comparison cannot be written as \.txt"):
+        found.save(files[".csv"].with_suffix(".txt"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "null",
+        '{"comparison": 1}',
+        '{"comparison": 2, "task": "a", "arms": [], "manifest": {}, "examples": []}',
+        '{"comparison": 1, "task": "a", "arms": [], "manifest": {}, "examples": []}',
+        '{"comparison": 1, "task": "a", "arms": [{}], "manifest": {}, "examples": [{"arm": "none"}]}',
+        "[" * 100_000,
+    ],
+)
+def test_a_file_that_is_no_comparison(tmp_path, text):
+    for name in ("a.json", "a.parquet"):
+        path = tmp_path / name
+        path.write_text(text)
+        with pytest.raises(InputError, match="no comparison") as error:
+            load_comparison(path)
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="no such file"):
+        load_comparison(tmp_path / "none.json")
+
+
+def test_an_evaluation_is_no_comparison(tmp_path):
+    path = evaluate(small_subject(), Next(), n=3).save(tmp_path / "run.parquet")
+    with pytest.raises(InputError, match="no comparison"):
+        load_comparison(path)
+
+
+def test_a_newer_file_is_told_as_one(found, files, tmp_path):
+    content = json.loads(files[".json"].read_text(encoding="utf-8"))
+    path = tmp_path / "newer.json"
+    path.write_text(json.dumps({**content, "comparison": 2}), encoding="utf-8")
+    with pytest.raises(InputError, match="format 2, and this version of headwise reads 1"):
+        load_comparison(path)
+
+
+def test_rows_of_another_comparison_are_refused(files, tmp_path):
+    content = json.loads(files[".json"].read_text(encoding="utf-8"))
+    path = tmp_path / "mixed.json"
+    path.write_text(json.dumps({**content, "examples": content["examples"][:-1]}), encoding="utf-8")
+    with pytest.raises(InputError, match="do not belong together"):
+        load_comparison(path)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255), cut=st.booleans())
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+def test_a_damaged_file_is_refused_or_read_and_never_crashes(files, tmp_path, suffix, place, flip, cut):
+    content = bytearray(Path(files[suffix]).read_bytes())
+    at = int(place * len(content))
+    content = content[:at] if cut else content[:at] + bytes([content[at] ^ flip]) + content[at + 1 :]
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(bytes(content))
+    try:
+        again = load_comparison(path)
+    except InputError:
+        return
+    assert not cut
+    assert len(again.frame) == 48
+
+
+def test_pages_and_figures_show_what_was_found_and_run_nothing(found):
+    page = found._repr_html_()
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "silent" in page
+    assert found.task in repr(found)
+    figure = found.plot()
+    assert [note.text for note in figure.layout.annotations] == list(found.arms[0].estimates)
+    one = found.plot("accuracy")
+    assert len(one.data) == 1
+    assert list(one.data[0].y) == ["silent", SCRIPT, "learned"]
+    assert one.data[0].x[0] == found["silent"].main.value
+    with pytest.raises(InputError, match="no metric 'f1'"):
+        found.plot("f1")
+
+
+def test_the_table_has_a_row_per_arm_and_metric(found):
+    table = found.to_frame()
+    assert len(table) == 4 * 3
+    first = table[table["arm"] == "none"]
+    assert first["difference"].isna().all()
+    row = table[(table["arm"] == "silent") & (table["metric"] == "accuracy")].iloc[0]
+    change = found["silent"].main
+    assert (row["difference"], row["difference_low"], row["p"], row["p_holm"]) == (
+        change.value,
+        change.low,
+        change.p,
+        change.p_holm,
+    )
+    assert row["repaired"] == found["silent"].repaired
+    assert row["value"] == found["silent"].estimates["accuracy"].value

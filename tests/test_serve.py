@@ -1,0 +1,58 @@
+"""The Python and the commands of docs/serve.md run, and do what the page says."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+
+import headwise as hw
+from tests.helpers_cli import run
+
+PAGE = (Path(__file__).parent.parent / "docs" / "serve.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What the blocks of the page define, run in an empty folder."""
+    found: dict[str, object] = {"__name__": "__main__"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("serve"))
+        for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+            exec(compile(block, "serve.md", "exec"), found)
+        found["folder"] = Path.cwd()
+    return found
+
+
+def test_the_python_of_the_page_runs(names: dict[str, object]) -> None:
+    assert names["before"] != names["after"]
+    subject, baked, again = names["subject"], names["baked"], names["again"]
+    assert isinstance(subject, hw.Subject)
+    assert isinstance(baked, hw.Subject)
+    assert isinstance(again, hw.Subject)
+    inputs = subject.prepare(text="The function returns")
+    with torch.no_grad():
+        with hw.patch(subject, names["fix"]):
+            patched = subject.model(**inputs).logits
+        plain = subject.model(**inputs).logits
+        for model in (baked.model, again.model, names["model"]):
+            logits = model(**inputs).logits  # type: ignore[operator]
+            torch.testing.assert_close(logits, patched, rtol=1e-5, atol=1e-4)
+    assert not torch.allclose(plain, patched, atol=1e-2)
+
+
+def test_the_commands_of_the_page_run(
+    names: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (block,) = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
+    (tmp_path / "winner.json").write_bytes((Path(str(names["folder"])) / "winner.json").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for line in block.strip().splitlines():
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "headwise"
+        done = run(*arguments)
+        assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "baked" / "config.json").is_file()
