@@ -28,7 +28,8 @@ from headwise.evaluation.calibration import TaskCalibration, calibration
 from headwise.evaluation.fitting import fitted
 from headwise.evaluation.questions import Questions
 from headwise.fixes import ACT, VAR, VHR, ScaleHeads
-from headwise.fixes.var import _parts
+from headwise.fixes.anatomy import anatomy_of
+from headwise.fixes.var import redistribute, sink_score
 from headwise.zoo import faults
 
 if TYPE_CHECKING:
@@ -44,27 +45,48 @@ DRAWS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomTokens(VAR):
-    """VAR with as many image tokens called sinks as there are, but random ones."""
+class RandomTokens:
+    """What VAR does, with as many image tokens called sinks as it finds, but random ones."""
 
-    seed: int = 0
+    p: float
+    rho: float
+    sink_dims: tuple[int, ...]
+    layers: tuple[int, ...]
+    tau: float
+    seed: int
+    needs_residual = True
 
-    def stream(self, residual: torch.Tensor, site: Any, context: Any) -> torch.Tensor:
-        """Finds the sinks as VAR does, and moves those of the image to random places of it."""
-        memory, batch = context.memory, len(residual)
-        known = ("parts", site.layer) in memory
-        super().stream(residual, site, context)
-        if not known:
-            sinks = memory.of(("sinks", site.layer), batch)
-            image = context.have_role("image", batch)[:, : sinks.shape[1]]
-            draw = torch.Generator().manual_seed(self.seed)
-            moved = sinks.clone()
-            for row in range(batch):
-                places = image[row].nonzero()[:, 0]
-                moved[row, places] = sinks[row, places[torch.randperm(len(places), generator=draw)]]
-            parts = _parts(image, moved, require_visual_sink=self.require_visual_sink)
-            memory["parts", site.layer] = parts
-        return residual
+    def edit(self, pattern: torch.Tensor, site: Any, context: Any) -> torch.Tensor:
+        """Attention moved from random image tokens to the others."""
+        batch, memory, name = len(pattern), context.memory, ("sinks", site.layer)
+        image = context.have_role("image", batch).to(pattern.device)
+        if name not in memory:
+            memory[name] = self._moved(sink_score(context.residual, self.sink_dims), image)
+        sinks = pad(memory.of(name, batch), pattern.shape[-1])
+        places = context.positions
+        rows = ~pad(image, int(places.max()) + 1)[:, places]
+        return redistribute(
+            pattern,
+            image=pad(image, pattern.shape[-1]),
+            sinks=sinks,
+            p=self.p,
+            rho=self.rho,
+            rows=rows & (places > int(image.nonzero()[:, 1].min())),
+        )
+
+    def _moved(self, score: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
+        sinks = score >= self.tau
+        draw = torch.Generator().manual_seed(self.seed)
+        moved = sinks.clone()
+        for row, there in enumerate(image):
+            places = there.nonzero()[:, 0]
+            moved[row, places] = sinks[row, places[torch.randperm(len(places), generator=draw)]]
+        return moved
+
+
+def pad(known: torch.Tensor, keys: int) -> torch.Tensor:
+    """The first `keys` columns, those that are missing False."""
+    return torch.nn.functional.pad(known, (0, max(0, keys - known.shape[1])))[:, :keys]
 
 
 @dataclass(frozen=True)
@@ -103,7 +125,8 @@ def var(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Ite
     )
     says = f"p={chosen.p:g}, rho={chosen.rho:g}"
     yield Arm("VAR, chosen", [chosen], f"{told}; validation: {says}")
-    own = {name: getattr(chosen, name) for name in ("p", "rho", *known)}
+    bound = chosen.bind(anatomy_of(subject.model))
+    own = {name: getattr(bound, name) for name in ("p", "rho", "sink_dims", "layers", "tau")}
     yield Arm("control: VAR, random tokens", [RandomTokens(**own, seed=seed + k) for k in range(DRAWS)], says)
 
 
@@ -133,10 +156,10 @@ def vhr(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Ite
     yield Arm("VHR, chosen", [chosen], f"validation: {says}")
     rest = [replace(chosen, choose="random", seed=seed + k) for k in range(DRAWS)]
     yield Arm("control: VHR, random heads", rest, says)
-    damaged = [fix for fix in fault.wrong if isinstance(fix, ScaleHeads)]
-    if damaged:
-        other = [replace(fix, factor=chosen.alpha) for fix in damaged]
-        yield Arm("control: other heads doubled", other, _heads(damaged[0].heads))
+    spared = [fix for fix in fault.wrong if isinstance(fix, ScaleHeads) and fix.factor > 1]
+    if spared:
+        other = [replace(fix, factor=chosen.alpha) for fix in spared]
+        yield Arm("control: other heads doubled", other, _heads(spared[0].heads))
 
 
 FIXES: dict[str, tuple[Maker, tuple[str, ...]]] = {

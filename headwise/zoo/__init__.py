@@ -5,7 +5,19 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from headwise.zoo.registry import NAMES, zoo_folder
 from headwise.zoo.samples import Sample, sample
 
-__all__ = ["NAMES", "Sample", "sample", "zoo_folder"]
+if TYPE_CHECKING:
+    from headwise.zoo import faults
+
+__all__ = ["NAMES", "Sample", "faults", "sample", "zoo_folder"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "faults":
+        return import_module("headwise.zoo.faults")
+    raise AttributeError(f"module 'headwise.zoo' has no attribute {name!r}")

@@ -1,0 +1,73 @@
+"""Hide tokens by what they are, not by where they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from headwise.errors import FixError
+from headwise.fixes._heads import Heads, as_heads, as_numbers, of_layer
+from headwise.probes.context import Context
+from headwise.probes.sites import Site
+
+
+@dataclass(frozen=True, kw_only=True)
+class HideTokens:
+    """Take all weight off the keys of some tokens; the others grow in proportion, and the row keeps its sum.
+
+    A row that looks at nothing else, and the row of the token itself, keep what they have.
+
+    Args:
+        tokens: token ids.
+        heads: (layer, head) pairs; every head of the language stack when None.
+
+    Raises:
+        FixError: a negative id, malformed heads; in use, a model that is not given token ids.
+
+    Example:
+        >>> HideTokens(tokens=[17]).tokens
+        (17,)
+    """
+
+    tokens: Sequence[int]
+    heads: Heads | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", as_numbers(self.tokens, "tokens"))
+        if self.heads is not None:
+            object.__setattr__(self, "heads", as_heads(self.heads))
+
+    @property
+    def neutral(self) -> bool:
+        """True when nothing changes."""
+        return not self.tokens or (self.heads is not None and not self.heads)
+
+    def edit(
+        self, pattern: Float[Tensor, "batch head query key"], site: Site, context: Context
+    ) -> Float[Tensor, "batch head query key"]:
+        """The pattern without the hidden tokens."""
+        batch, count, _, keys = pattern.shape
+        heads = list(range(count)) if self.heads is None else of_layer(self.heads, site.layer, count)
+        ids = context.run.axis(context.stack, batch, keys).ids
+        if ids is None:
+            raise FixError(
+                "HideTokens needs token ids.", evidence="the positions of this model are no tokens"
+            )
+        tokens = torch.tensor(self.tokens, device=pattern.device)
+        hidden = torch.isin(ids[:, :keys].to(pattern.device), tokens)[:, None]
+        if not heads or not hidden.any():
+            return pattern
+        itself = torch.arange(keys, device=pattern.device) == context.positions[:, None]
+        hidden = (hidden & ~itself)[:, None]
+        rows = pattern[:, heads]
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
+        left = rows.masked_fill(hidden, 0.0)
+        rest = left.sum(-1, keepdim=True)
+        grown = left * (rows.sum(-1, keepdim=True) / rest.clamp_min(1e-9))
+        new = pattern.clone()
+        new[:, heads] = torch.where(rest > 1e-6, grown, rows).to(pattern.dtype)
+        return new
