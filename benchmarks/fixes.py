@@ -36,14 +36,14 @@ READING = {
     "ACT, all heads of layer 2": f"ACT:heads={EVERY}",
 }
 TASKS = {
-    "pope-random": ("zoo:vlm", SEEING, ("accuracy", "yes_ratio")),
-    "pope-popular": ("zoo:vlm", SEEING, ("accuracy", "yes_ratio")),
-    "pope-adversarial": ("zoo:vlm", SEEING, ("accuracy", "yes_ratio")),
-    "chair": ("zoo:vlm", SEEING, None),
+    "pope-random": ("zoo:vlm", SEEING, ("accuracy",)),
+    "pope-popular": ("zoo:vlm", SEEING, ("accuracy",)),
+    "pope-adversarial": ("zoo:vlm", SEEING, ("accuracy",)),
+    "chair": ("zoo:vlm", SEEING, ("chair_i", "chair_s", "recall", "length")),
     "multiple-choice": ("zoo:lm", READING, ("accuracy",)),
     "perplexity": ("zoo:lm", READING, ("perplexity",)),
 }
-"""Task -> model, arms, metrics to show (all when None)."""
+"""Task -> model, arms, metrics to show."""
 
 
 def rows(task: str, n: int | None, seed: int) -> Iterator[list[str]]:
@@ -54,7 +54,7 @@ def rows(task: str, n: int | None, seed: int) -> Iterator[list[str]]:
     found = hw.compare(hw.load(model), task, arms, n=n, seed=seed)
     for arm in found.arms:
         for name, value in arm.estimates.items():
-            if metrics is not None and name not in metrics:
+            if name not in metrics:
                 continue
             cells = [arm.label, name, str(value)]
             gain = arm.differences.get(name)

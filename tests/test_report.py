@@ -12,7 +12,7 @@ from headwise.analyses import Result, entropy, sinks
 from headwise.probes.sites import Site
 from headwise.reports import page
 from headwise.reports.data import gather
-from headwise.reports.text import visible
+from headwise.text import visible
 from tests.helpers_report import HOSTILE, META, Page, sink_trace
 from tests.helpers_trace import axis, causal, make_trace, random_pattern
 

@@ -10,7 +10,7 @@ from headwise.probes.sites import Site
 from headwise.reports.content import Metric, Panel, round_up
 from headwise.reports.data import gather
 from headwise.reports.figures import head_map
-from headwise.reports.text import shell_quote, shortened, token_text, visible
+from headwise.text import shell_quote, shortened, token_text, visible
 from tests.helpers_report import META, sink_trace
 from tests.helpers_trace import axis, causal, make_trace, random_pattern
 

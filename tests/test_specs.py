@@ -100,7 +100,6 @@ STRATEGIES: dict[str, st.SearchStrategy[Any]] = {
             tau=st.floats(0.1, 3.9) | st.just("auto"),
             least_mass=SHARE,
             require_visual_sink=st.booleans(),
-            update_on_decode=st.booleans(),
             no_image=_choice(fixes.VAR, "no_image"),
             variant=_choice(fixes.VAR, "variant"),
             source=WORDS,

@@ -19,7 +19,7 @@ from headwise import fixes
 from headwise.fixes.spec_file import parse
 from headwise.fixes.spec_parameters import from_entry
 from headwise.fixes.specs import Spec, load_spec, save_spec
-from headwise.reports.text import visible
+from headwise.text import visible
 from tests.tiny import ARCHITECTURES
 
 SOON = 3.0
@@ -45,10 +45,10 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def _refused(path: Path) -> str:
     """What the one error says."""
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(hw.HeadwiseError) as caught:
         load_spec(path)
-    assert time.perf_counter() - start < SOON
+    assert time.process_time() - start < SOON
     said = str(caught.value)
     assert said.endswith(".")
     assert len(said) < 1500
@@ -178,9 +178,9 @@ def test_a_spec_as_large_as_one_may_be_is_read_soon(good: dict[str, Any], tmp_pa
     content["fixes"] = [{"fix": "zero_heads", "parameters": {"heads": [[0, 1]] * 30_000}}]
     path = tmp_path / "spec.json"
     path.write_text(json.dumps(content))
-    start = time.perf_counter()
+    start = time.process_time()
     assert len(load_spec(path).fixes[0].heads) == 30_000
-    assert time.perf_counter() - start < SOON
+    assert time.process_time() - start < SOON
 
 
 def test_a_fix_that_cannot_cope_with_a_value_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from headwise.cli.patching import patch
 from headwise.cli.request import Request
 from headwise.cli.searching import search
 from headwise.cli.session import FAILED, session
-from headwise.reports.text import shortened, visible
+from headwise.text import shortened, visible
 
 app = typer.Typer(
     epilog="Exit status: 0; 1 when a finding fails a threshold, or on an unforeseen error; 2 for bad input.",

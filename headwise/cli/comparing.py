@@ -25,7 +25,7 @@ from headwise.cli.task_options import (
     check_out,
     options_of,
 )
-from headwise.reports.text import visible
+from headwise.text import visible
 
 if TYPE_CHECKING:
     from headwise.evaluation.comparison import Arm, Comparison

@@ -10,7 +10,7 @@ import typer
 
 from headwise.cli.session import FAILED, progress_count, session
 from headwise.cli.task_options import bounds_of, check_bounds, check_out, options_of
-from headwise.reports.text import shortened, visible
+from headwise.text import shortened, visible
 
 
 def evaluate(

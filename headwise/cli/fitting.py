@@ -19,7 +19,7 @@ from headwise.cli.task_options import (
     check_out,
     options_of,
 )
-from headwise.reports.text import visible
+from headwise.text import visible
 
 
 def fit(

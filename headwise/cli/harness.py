@@ -11,7 +11,7 @@ import typer
 from headwise.cli.options import Debug, Json
 from headwise.cli.session import session
 from headwise.cli.task_options import BatchSize, Subject, check_out
-from headwise.reports.text import visible
+from headwise.text import visible
 
 
 def harness(

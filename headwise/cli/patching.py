@@ -12,7 +12,7 @@ from headwise.cli.options import Audio, Debug, Image, Json, Model, Target, Text,
 from headwise.cli.request import Request
 from headwise.cli.session import session
 from headwise.errors import InputError
-from headwise.reports.text import visible
+from headwise.text import visible
 
 
 def patch(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
-from headwise.reports.text import command_line
+from headwise.text import command_line
 from headwise.zoo.registry import PREFIX
 from headwise.zoo.samples import sample
 

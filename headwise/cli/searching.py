@@ -24,7 +24,7 @@ from headwise.cli.task_options import (
     pair_of,
 )
 from headwise.errors import InputError
-from headwise.reports.text import visible
+from headwise.text import visible
 
 if TYPE_CHECKING:
     from headwise.evaluation.search_result import Search

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import typer
 
 from headwise.errors import HeadwiseError
-from headwise.reports.text import visible
+from headwise.text import visible
 
 BAD_INPUT, FAILED = 2, 1
 

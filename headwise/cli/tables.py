@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from headwise.reports.text import visible
+from headwise.text import visible
 
 if TYPE_CHECKING:
     from headwise.probes.doctor import DoctorReport

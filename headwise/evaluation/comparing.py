@@ -42,7 +42,7 @@ def compare(
 
     A fix whose constants are not known for this model is fitted first, on examples of the task's validation split
     that are not compared; several that act together are fitted one by one, each on the model without a fix. The
-    comparison says what was fitted on what.
+    comparison says what was fitted on what. What a fix that comes fitted was fitted on is not checked: see `hw.fit`.
 
     Args:
         subject: the model with its processor. Patches that are on it count in every arm.

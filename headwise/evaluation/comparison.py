@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from html import escape
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 NONE = "none"
 """The arm without a fix, which the others are compared with."""
 FORMAT = 1
+NO_P = "too few examples for a p"
+"""In the place of a p that does not exist."""
 _BESIDE = ("recall", "tokens")
 """Metrics that a gain may have cost: told with the finding where they clearly change."""
 _PREVIEW = 6
@@ -137,12 +140,10 @@ class Comparison:
         head = f"{self.task}, n = {self.n}: {metric} {start.value:.3f} without a fix"
         differ = [arm for arm in others if arm.main.clear]
         if not differ:
-            least = min((arm.main.p_holm for arm in others), default=float("nan"))
+            known = [arm.main.p_holm for arm in others if not isnan(arm.main.p_holm)]
             spread = ", ".join(f"{cut(arm.label)} {arm.main.value:+.3f}" for arm in others)
-            return (
-                f"{head}; no arm differs clearly from it ({spread}; smallest p {p_text(least)})."
-                f"{self._notes()}"
-            )
+            least = f"smallest p {p_text(min(known))}" if known else NO_P
+            return f"{head}; no arm differs clearly from it ({spread}; {least}).{self._notes()}"
         told = "; ".join(
             f"{cut(arm.label)} {arm.estimates[metric].value:.3f} ({arm.main.value:+.3f}, 95 % interval "
             f"{arm.main.low:+.3f} to {arm.main.high:+.3f}, p {p_text(arm.main.p_holm)})"
@@ -236,6 +237,8 @@ def load_comparison(path: str | Path) -> Comparison:
         if about["comparison"] != FORMAT:
             raise ValueError(f"format {about['comparison']}, and this version of headwise reads {FORMAT}")
         arms = tuple(map(Arm.from_dict, about["arms"]))
+        for arm in arms:
+            check_arm(arm, arms[0])
         labels = [arm.label for arm in arms]
         if len(labels) < 2 or list(frame["arm"].drop_duplicates()) != labels or len(frame) % len(labels):
             raise ValueError("rows and arms do not belong together")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, NotFitted
-from headwise.evaluation.calibration import calibration
+from headwise.evaluation.calibration import apart
 from headwise.evaluation.questions import BATCH, Questions, with_own_processor, without_dropout
 from headwise.evaluation.task import Task
 from headwise.fixes.patching import bound, patch
@@ -25,25 +25,35 @@ def fit(
     *,
     n: int = 200,
     seed: int = 0,
+    spare: int | None = None,
     batch_size: int = BATCH,
 ) -> Any:
     """The fix with its constants found for this model; the model stays as it is.
 
+    A score on the examples that a fix was fitted on is too good. A task of the zoo's own data has a validation split
+    for fits, and its test split is what `hw.compare` asks. One over a file, a text or clips has not: there `spare`
+    says what must be left out.
+
     Args:
         subject: the model with its processor.
         fix: a fix that can be fitted (ACT, VAR), or its name with options, such as "ACT:beta=0.3".
-        data: a task or the name of one, whose validation split is used; or prompts: texts, or keyword arguments of
-            `Subject.prepare`. Fixes that are judged by answers need a task.
-        n: examples of the validation split. Prompts are all used.
+        data: a task or the name of one; or prompts: texts, or keyword arguments of `Subject.prepare`, which are all
+            used. Fixes that are judged by answers need a task.
+        n: examples of the task's validation split, or of those that are not spared.
         seed: chooses the examples.
+        spare: how many examples of this task will be compared with the same seed, as the `n` of `hw.compare`: none
+            of them is fitted on, nor another one with the same picture, sound or text. 0 if none will be. Tasks with
+            a validation split need none.
         batch_size: examples that are run together.
 
     Returns:
-        A fix of the same class, ready for `hw.patch`, `hw.compare` and `hw.save_spec`.
+        A fix of the same class, ready for `hw.patch`, `hw.compare` and `hw.save_spec`. Where nothing was found that
+        helps, it changes nothing (`neutral`), and its `source` says so.
 
     Raises:
-        InputError: the name or the task is unknown, the task has too few examples, or there are no prompts.
-        FixError: the fix has nothing to fit, or nothing could be found.
+        InputError: the name or the task is unknown, the task has too few examples, or no validation split while
+            `spare` is None, or there are too few prompts.
+        FixError: the fix has nothing to fit, cannot be fitted on this model, or what was found cannot be installed.
 
     Example:
         >>> import headwise as hw
@@ -66,15 +76,22 @@ def fit(
         )
     if isinstance(data, Task | str):
         questions = Questions.of(subject, data, batch_size=batch_size)
-        return fitted(fix, questions.subject, calibration(questions, n, seed))
+        return fitted(fix, questions.subject, apart(questions, n, seed, spare))
+    if spare is not None:
+        raise InputError(
+            "Prompts are all used, and none is spared.",
+            evidence=f"spare={spare}",
+            remedy="Leave spare out, or give a task.",
+        )
     return fitted(fix, with_own_processor(subject), as_calibration(data))
 
 
 def fitted(fix: Any, subject: Subject, data: Calibration) -> Any:
-    """The fitted fix, which has been seen to fit the model.
+    """The fitted fix, which has been seen to fit the model; one that changes nothing where nothing was found.
 
     Raises:
-        FixError: the fix found nothing, or what it found cannot be installed.
+        InputError: the data are too few, or lack the answers that the fix is judged by.
+        FixError: the fix cannot be fitted on this model, or what it found cannot be installed.
     """
     with without_dropout(subject.model):
         found = fix.fit(subject, data)

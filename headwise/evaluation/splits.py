@@ -11,6 +11,17 @@ from headwise.errors import InputError
 from headwise.evaluation.task import Example, Task, subset
 
 
+class _Unknown(tuple[Example, ...]):
+    """No examples, told apart from an empty list of them."""
+
+    __slots__ = ()
+
+
+UNKNOWN: Sequence[Example] = _Unknown()
+"""In the place of the examples that are compared, where nobody said which: data without a split of its own is then
+refused rather than fitted on."""
+
+
 def unseen(examples: Iterable[Example], besides: Sequence[Example]) -> list[Example]:
     """The examples that share neither id nor content with any of `besides`.
 
@@ -32,14 +43,22 @@ def left_over(task: Task, n: int, seed: int, besides: Sequence[Example]) -> list
     """`n` of a file's examples that were not drawn, see `Task.validation`.
 
     Raises:
-        InputError: there are fewer.
+        InputError: there are fewer, or `besides` is `UNKNOWN`.
     """
-    left = unseen(task.examples(), besides)
+    every = task.examples()
+    if besides is UNKNOWN:
+        raise InputError(
+            f"{task.title} sets no examples apart to fit on.",
+            evidence=f"any of its {len(every)} may be compared later",
+            remedy="Give spare=N (--spare N), how many will be compared with this seed (0 if none), fit on other "
+            "data, or let hw.compare fit.",
+        )
+    left = unseen(every, besides)
     if len(left) < n:
         raise InputError(
             f"{task.title} has too few examples left to fit or choose on.",
             evidence=f"{len(left)} beside the {len(besides)} that are compared, and {n} are wanted",
-            remedy="Compare fewer (n), or ask for fewer to fit on (calibrate).",
+            remedy="Compare fewer, or fit on fewer.",
         )
     return subset(left, n, seed, what=task.title)
 

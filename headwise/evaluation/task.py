@@ -155,10 +155,12 @@ class Task(ABC):
         """`n` examples to fit fixes and to choose their strength on: none of them is what the task tests with.
 
         Generators with splits draw from their validation split. Over a file it is `n` of the examples that share
-        nothing with `besides`, those that are compared: neither their id nor their picture, sound or text.
+        nothing with `besides`, those that are compared: neither their id nor their picture, sound or text. With
+        `headwise.evaluation.splits.UNKNOWN` in their place, a file is refused.
 
         Raises:
-            InputError: fewer than `n` are left, or the task is a generator without splits.
+            InputError: fewer than `n` are left, the task is a generator without splits, or it is not known what of a
+                file is compared.
         """
         from headwise.evaluation.splits import left_over
 

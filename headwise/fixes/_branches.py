@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -30,17 +31,30 @@ def beside_itself(opening: Opening, without: Without) -> dict[str, Any]:
             evidence="the model was given " + ", ".join(sorted(opening.inputs)),
             remedy="Call the model with input_ids.",
         )
-    if opening.inputs["input_ids"].shape[1] != opening.prompt:
+    given = opening.inputs["input_ids"].shape[1]
+    if given < opening.prompt:
         raise InputError(
             "Part of this prompt was in the cache before the fix was installed.",
-            evidence=f"{opening.inputs['input_ids'].shape[1]} of {opening.prompt} positions are at hand",
+            evidence=f"{given} of {opening.prompt} positions are at hand",
             remedy="Patch the model before the prompt is read.",
         )
-    inputs = opening.inputs
-    altered = _dropped(opening) if without == "drop" else {n: _twice(n, v) for n, v in inputs.items()}
+    inputs = {name: _prompt(value, given, opening.prompt) for name, value in opening.inputs.items()}
+    if without == "drop":
+        altered = _dropped(opening, inputs)
+    else:
+        altered = {name: _twice(name, value) for name, value in inputs.items()}
     if inputs.get("inputs_embeds") is not None:  # the ids are known, and the model wants embeddings
         del altered["input_ids"]
     return altered
+
+
+def _prompt(value: Any, given: int, prompt: int) -> Any:
+    """An input without the drafts of assisted generation that come behind the prompt."""
+    if given == prompt or not isinstance(value, Tensor) or value.dim() < 2:
+        return value
+    if value.shape[-1] == given and not value.is_floating_point():
+        return value[..., :prompt]
+    return value[:, :prompt] if value.dim() == 3 and value.shape[1] == given else value
 
 
 def of_the_image(opening: Opening) -> Bool[Tensor, "batch position"]:
@@ -56,10 +70,10 @@ def of_the_image(opening: Opening) -> Bool[Tensor, "batch position"]:
         grown = wider
 
 
-def _dropped(opening: Opening) -> dict[str, Any]:
-    ids: Tensor = opening.inputs["input_ids"]
+def _dropped(opening: Opening, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    ids: Tensor = inputs["input_ids"]
     batch, length = ids.shape
-    mask = opening.inputs.get("attention_mask")
+    mask = inputs.get("attention_mask")
     mask = mask if isinstance(mask, Tensor) and mask.shape == ids.shape else torch.ones_like(ids)
     kept = ~of_the_image(opening).to(ids.device) & mask.bool()
     # Kept tokens in order at the right end, whatever else at the left.
@@ -69,7 +83,7 @@ def _dropped(opening: Opening) -> dict[str, Any]:
     image = opening.have_role("image", batch).to(ids.device)
     filler = ids.masked_fill(image, 0).gather(1, (~image).int().argmax(-1, keepdim=True))
     altered: dict[str, Any] = {}
-    for name, value in {**opening.inputs, "attention_mask": mask}.items():
+    for name, value in {**inputs, "attention_mask": mask}.items():
         if name == "input_ids":
             altered[name] = torch.cat([ids, torch.where(real, ids.gather(1, order), filler)])
         elif name == "attention_mask":
@@ -94,7 +108,11 @@ def _twice(name: str, value: Any) -> Any:
             return value
         return torch.cat([value, value], -2 if name.endswith("position_ids") and value.dim() > 2 else 0)
     if isinstance(value, list | tuple) and all(isinstance(item, Tensor) for item in value):
+        if "deepstack" in name:  # one tensor per layer; elsewhere one per image
+            return type(value)([torch.cat([item, item]) for item in value])
         return type(value)([*value, *value])
+    if isinstance(value, list | tuple):
+        return type(value)([_twice("", item) for item in value])
     if isinstance(value, dict):
         parts = {key: _twice(key, item) for key, item in value.items()}
         return type(value)(**parts) if type(value) is not dict else parts

@@ -24,3 +24,21 @@ def one_of(value: str, name: str, choices: Sequence[str]) -> None:
     """Refuses a word that is none of the choices."""
     if value not in choices:
         raise FixError(f"{name} cannot be {value!r}.", remedy=f"One of {', '.join(choices)}.")
+
+
+def yes_or_no(value: bool, name: str) -> None:
+    """Refuses anything but True and False."""
+    if not isinstance(value, bool):
+        raise FixError(
+            f"{name} must be true or false.", evidence=f"got {value!r}", remedy="Write true or false."
+        )
+
+
+def whole_number(value: int, name: str, low: int, high: int) -> None:
+    """Refuses anything but a whole number from low to high."""
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise FixError(
+            f"{name} must be a whole number from {low} to {high}.",
+            evidence=f"got {value!r}",
+            remedy="Give a number in this range.",
+        )

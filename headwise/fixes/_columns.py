@@ -92,6 +92,12 @@ class Columns:
         """Sums before the rows in hand, and the rows in them, for every key there is now."""
         memory, site = self.memory, self.site
         if ("got", site) not in memory:
+            if self.start and self.context.run.begins:
+                raise FixError(
+                    "The beginning of this prompt was cached where running means could not see it.",
+                    evidence=f"{self.context.run.begins} positions",
+                    remedy="Patch the model before the prompt is read, and go on with the same cache object.",
+                )
             nothing = torch.zeros(self.batch, 1, self.keys, device=self.rows.device)
             # A key that minus infinity rows have seen is never seen by enough of them.
             seen = nothing.masked_fill(self._first(), -torch.inf) if self.spare_first else nothing

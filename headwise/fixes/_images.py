@@ -27,6 +27,13 @@ def require_images(fix: Any, opening: Opening, *, skip: bool) -> None:
     if not bool(seen.all()):
         example = int((~seen).nonzero()[0])
         where = "" if len(seen) == 1 else f" of example {example}"
+        cached = int(opening.have_role("cached", opening.batch)[example].sum())
+        if cached:
+            raise InputError(
+                f"The beginning of this prompt was cached where {type(fix).__name__} could not see it.",
+                evidence=f"{cached} of {opening.prompt} positions",
+                remedy="Patch the model before the prompt is read, and go on with the same cache object.",
+            )
         raise InputError(
             f"The prompt{where} holds no image for {type(fix).__name__} to work on.",
             evidence=f"{opening.prompt} positions, none of them of an image",

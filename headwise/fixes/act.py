@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
-from headwise.fixes._choices import between, one_of
+from headwise.fixes._choices import between, one_of, whole_number
 from headwise.fixes._columns import Columns
 from headwise.fixes._heads import Heads, as_heads, as_numbers, finite
 from headwise.fixes.anatomy import Anatomy
@@ -40,9 +40,10 @@ def calibrate(
     wide = pattern.float()
     on_sinks = (wide * sinks).sum(-1, keepdim=True)
     rest = wide.sum(-1, keepdim=True) - on_sinks
-    other = rest >= 1e-6
-    grow = torch.where(other, on_sinks / rest.clamp_min(1e-6) * (1 - beta), 0.0) + 1
-    return (wide * torch.where(sinks, torch.where(other, beta, 1.0), grow)).to(pattern.dtype)
+    grow = on_sinks.mul_(1 - beta).div_(rest.clamp_min(1e-6)).add_(1)
+    new = wide * torch.where(sinks, beta, grow)
+    stuck = rest < 1e-6
+    return (torch.where(stuck, wide, new) if bool(stuck.any()) else new).to(pattern.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +111,7 @@ class ACT:
             put(self, "heads", as_heads(self.heads))
         if self.layers is not None:
             put(self, "layers", as_numbers(self.layers, "layers"))
-        if not isinstance(self.min_rows, int) or isinstance(self.min_rows, bool) or self.min_rows < 1:
-            raise FixError("min_rows must be a whole number from 1.", evidence=f"got {self.min_rows!r}")
+        whole_number(self.min_rows, "min_rows", 1, 2**31)
         one_of(self.mode, "mode", ("causal", "full"))
         one_of(self.decode, "decode", ("running", "off"))
         one_of(self.variant, "variant", ("paper", "released"))
@@ -188,9 +188,8 @@ class ACT:
             return pattern
         if rows is pattern:
             return changed
-        new = pattern.clone()
-        new[:, chosen] = changed
-        return new
+        pattern[:, chosen] = changed
+        return pattern
 
     def _calibrated(self, rows: Tensor, site: Site, context: Context, *, generated: bool) -> Tensor:
         """Rows of the chosen heads, either of the prompt or generated."""

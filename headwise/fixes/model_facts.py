@@ -12,7 +12,7 @@ from headwise.errors import FixError
 from headwise.fingerprint import fingerprint
 from headwise.probes.capture import parts
 from headwise.probes.sites import AttentionModule, attention_modules, head_count, language_stack
-from headwise.reports.text import visible
+from headwise.text import visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -123,6 +123,8 @@ def _split(text: str, mark: str) -> list[str]:
 def _value(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+    if value in ("True", "False", "None"):
+        return {"True": True, "False": False, "None": None}[value]
     try:
         return json.loads(value, parse_constant=_refuse)
     except json.JSONDecodeError:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwise.errors import FixError, InputError
 from headwise.fixes.model_facts import ModelFacts
-from headwise.reports.text import visible
+from headwise.text import visible
 
 SCHEMA = 1
 """The version of the form that is written."""

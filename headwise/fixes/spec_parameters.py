@@ -16,7 +16,7 @@ from torch import Tensor
 from headwise.errors import FixError, HeadwiseError
 from headwise.fixes.registry import FIXES, get, names
 from headwise.fixes.spec_file import Entry, complaint
-from headwise.reports.text import visible
+from headwise.text import visible
 
 
 def to_entry(fix: Any) -> Entry:

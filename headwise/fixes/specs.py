@@ -20,7 +20,7 @@ from headwise.fixes.patching import bound
 from headwise.fixes.spec_file import SCHEMA, Envelope, parse, read
 from headwise.fixes.spec_parameters import from_entry, to_entry
 from headwise.probes.capture import parts
-from headwise.reports.text import visible
+from headwise.text import visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
-from headwise.fixes._choices import between, one_of
+from headwise.fixes._choices import between, one_of, yes_or_no
 from headwise.fixes._heads import as_numbers, finite
 from headwise.fixes._images import require_images, require_sight
 from headwise.fixes.anatomy import Anatomy
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SHARE_OF_BOUND = 0.3125
 """The paper's threshold of 20 at width 4096, as a share of the largest possible value, the root of the width."""
+
+_TINY = 1e-30
 
 
 def sink_score(residual: Float[Tensor, "*lead width"], dimensions: Sequence[int]) -> Float[Tensor, "*lead"]:
@@ -80,41 +82,52 @@ def redistribute(
         >>> redistribute(row, image=image, sinks=sinks, rho=0.5).flatten()
         tensor([0.1200, 0.0500, 0.2000, 0.0800, 0.3000, 0.1000, 0.1000, 0.0500])
     """
-    parts = _parts(image, sinks, require_visual_sink=require_visual_sink)
-    factors = _factors(pattern, parts, p=p, rho=rho, least_mass=least_mass, rows=rows)
-    if factors is None:
-        return pattern
-    room = (0, pattern.shape[-1] - factors.shape[-1])
-    return (pattern.float() * torch.nn.functional.pad(factors, room, value=1.0)).to(pattern.dtype)
+    weights = _weights(image, sinks, p=p, rho=rho, require_visual_sink=require_visual_sink)
+    change = _change(pattern, weights, _bias(weights, least_mass), rows=rows)
+    return torch.addcmul(pattern, pattern, change) if bool(change.any()) else pattern
 
 
-def _parts(image: Tensor, sinks: Tensor, *, require_visual_sink: bool) -> Float[Tensor, "batch key 3"]:
-    """Image tokens that are no sinks, sinks, and visual sinks; nothing for examples that are left alone."""
-    visual = image & sinks
-    parts = torch.stack([image & ~sinks, sinks, visual], -1)
-    return (parts & visual.any(-1)[:, None, None] if require_visual_sink else parts).float()
+def _weights(
+    image: Tensor, sinks: Tensor, *, p: float, rho: float, require_visual_sink: bool
+) -> Float[Tensor, "batch key 5"]:
+    """What a key counts for in the sums that decide on a row, and what becomes of it.
+
+    Columns: attention on clear image tokens; the share of it on sinks that would be moved; on the image; on clear image
+    tokens beyond the share rho of the image's; what is lost. All zero in examples that are left alone.
+    """
+    visual, clear = image & sinks, image & ~sinks
+    columns = [clear, sinks * p, image, clear * 1.0 - image * rho, sinks * -p]
+    weights = torch.stack([column.float() for column in columns], -1)
+    return weights * visual.any(-1)[:, None, None] if require_visual_sink else weights
 
 
-def _factors(
-    pattern: Tensor, parts: Tensor, *, p: float, rho: float, least_mass: float, rows: Tensor | None
-) -> Float[Tensor, "batch head query key_of_parts"] | None:
-    """What the pattern is to be multiplied with, for the keys of `parts`; None when no row is changed."""
+def _bias(weights: Tensor, least_mass: float) -> Float[Tensor, "1 1 4"]:
+    """What is added to the sums, so that a row is chosen when the last two are not negative."""
+    return weights.new_tensor([_TINY, 0.0, -least_mass, -_TINY])[None, None]
+
+
+def _change(
+    pattern: Tensor, weights: Tensor, bias: Tensor, *, rows: Tensor | None
+) -> Float[Tensor, "batch head query key_of_weights"]:
+    """What every weight is to grow by, as a share of itself; exactly 0 in rows that are not chosen.
+
+    Few operations: this runs in every layer for every token that is decoded. Nothing is moved to or from keys behind
+    those of `weights`.
+    """
     batch, heads, count, _ = pattern.shape
-    keys = parts.shape[1]
-    parts = parts if len(parts) == batch else parts.expand(batch, -1, -1)
-    flat = pattern[..., :keys].float().reshape(batch, heads * count, keys)
-    clear, sinks, visual = torch.bmm(flat, parts).unbind(-1)
-    mass = clear + visual
-    chosen = (mass >= least_mass) & (clear >= (mass * rho).clamp_min(1e-30))
+    keys = weights.shape[1]
+    flat = pattern[..., :keys].reshape(batch, heads * count, keys).float()
+    sums = torch.baddbmm(bias, flat, weights[..., :4].expand(batch, -1, -1))
+    chosen = sums[..., 2:].amin(-1, keepdim=True) >= 0
     if rows is not None:
-        chosen &= rows[:, None].expand(-1, heads, -1).reshape(chosen.shape)
-    if p == 0 or not bool(chosen.any()):
-        return None
-    loss = chosen * p
-    gain = loss * sinks / clear.clamp_min(1e-30)
-    coefficients = torch.stack([gain, loss.neg_()], -1)
-    factors = torch.bmm(coefficients, parts[..., :2].transpose(1, 2)).add_(1.0)
-    return factors.view(batch, heads, count, keys)
+        chosen = chosen & rows[:, None].expand(-1, heads, -1).reshape(chosen.shape)
+    below = sums[..., :1]
+    if sums.requires_grad:  # the derivative of a division by nothing is no number, not even times zero
+        below = torch.where(chosen, below, 1.0)
+    gain = sums[..., 1:2] / below
+    clear, lost = weights[..., 0].unsqueeze(1), weights[..., 4].unsqueeze(1)
+    change = torch.addcmul(lost, gain, clear) * chosen
+    return change.view(batch, heads, count, keys).to(pattern.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +157,6 @@ class VAR:
         least_mass: attention on the image from which a head counts as looking at it.
         require_visual_sink: leave prompts alone in layers where no image token is a sink, as the released code does.
             Without it, the attention on <bos> would go to the image in every head.
-        update_on_decode: generated tokens can be sinks, too (ours).
         no_image: what to do with a prompt without image: "refuse" or "skip".
         variant: "released" follows the released code where it differs from the paper: it also changes the last
             layer, and a score must exceed tau. Its bugs (sinks of the first image used for later ones, one set of
@@ -169,7 +181,6 @@ class VAR:
     layers: Sequence[int] | None = None
     least_mass: float = 0.2
     require_visual_sink: bool = True
-    update_on_decode: bool = False
     no_image: Literal["refuse", "skip"] = "refuse"
     variant: Literal["paper", "released"] = "paper"
     source: str = field(default="", compare=False)
@@ -184,6 +195,7 @@ class VAR:
         for name in ("sink_dims", "layers"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, as_numbers(getattr(self, name), name))
+        yes_or_no(self.require_visual_sink, "require_visual_sink")
         one_of(self.no_image, "no_image", ("refuse", "skip"))
         one_of(self.variant, "variant", ("paper", "released"))
 
@@ -242,7 +254,7 @@ class VAR:
     @property
     def streams_prompt_only(self) -> bool:
         """True: generated tokens need not be looked at."""
-        return not self.update_on_decode
+        return True
 
     def begin(self, opening: Opening) -> None:
         """Refuses a prompt without image."""
@@ -254,9 +266,8 @@ class VAR:
         """Looks for sinks among the new tokens of the prompt; the residual stays as it is."""
         memory, name, batch = context.memory, ("sinks", site.layer), len(residual)
         start = context.run.past
-        stop = start + residual.shape[1]
+        stop = min(start + residual.shape[1], context.prompt)
         known = memory.of(name, batch).shape[1] if name in memory else 0
-        stop = stop if self.update_on_decode else min(stop, context.prompt)
         if stop <= known:
             return residual
         assert self.sink_dims is not None
@@ -267,14 +278,14 @@ class VAR:
         before = found.new_zeros(batch, fresh)
         if known:
             before[:, :known] = memory.of(name, batch)
-        image = context.have_role("image", batch).to(residual.device)
-        room = max(0, stop - image.shape[1])
-        image = torch.nn.functional.pad(image, (0, room))[:, :stop]
+        image = context.have_role("image", batch)[:, :stop].to(residual.device)
         valid = context.run.axis(context.stack, batch, stop).valid[:, :stop].to(residual.device)
         memory[name] = sinks = torch.cat([before, found], 1) & valid
-        parts = _parts(image, sinks, require_visual_sink=self.require_visual_sink)
-        memory["parts", site.layer] = parts
-        memory["rows"] = valid & ~image
+        memory["weights", site.layer] = _weights(
+            image, sinks, p=self.p, rho=self.rho, require_visual_sink=self.require_visual_sink
+        )
+        memory["bias"] = _bias(memory.of(("weights", site.layer), batch), self.least_mass)
+        memory["rows"] = valid & ~image & (image.cumsum(1) > 0)
         return residual
 
     def rows(self, context: Context, batch: int) -> range | Int[Tensor, " row"]:
@@ -290,16 +301,19 @@ class VAR:
         self, pattern: Float[Tensor, "batch head query key"], site: Site, context: Context
     ) -> Float[Tensor, "batch head query key"]:
         """The pattern with attention moved from sinks to the rest of the image."""
-        batch = len(pattern)
-        if ("parts", site.layer) not in context.memory:
+        batch, memory = len(pattern), context.memory
+        if ("weights", site.layer) not in memory:
             return pattern
         rows = None
-        text = context.memory.of("rows", batch)
-        if context.run.past < text.shape[1]:
+        if context.run.past < context.prompt:
+            text = memory.of("rows", batch)
             at = context.positions
             rows = text[:, at.clamp_max(text.shape[1] - 1)] | (at >= text.shape[1])
-        parts = context.memory.of(("parts", site.layer), batch)
-        factors = _factors(pattern, parts, p=self.p, rho=self.rho, least_mass=self.least_mass, rows=rows)
-        if factors is not None:
-            pattern[..., : factors.shape[-1]] *= factors
+        weights = memory.of(("weights", site.layer), batch)
+        change = _change(pattern, weights, memory.of("bias", batch), rows=rows)
+        part = pattern[..., : change.shape[-1]]
+        if pattern.requires_grad:
+            room = (0, pattern.shape[-1] - change.shape[-1])
+            return torch.addcmul(pattern, pattern, torch.nn.functional.pad(change, room))
+        part.addcmul_(part, change)
         return pattern

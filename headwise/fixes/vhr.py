@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from headwise.errors import FixError
 from headwise.fixes._branches import Without, beside_itself, hide_image
-from headwise.fixes._choices import between, one_of
+from headwise.fixes._choices import between, one_of, whole_number, yes_or_no
 from headwise.fixes._heads import as_numbers
 from headwise.fixes._images import require_images, require_sight
 from headwise.fixes.anatomy import Anatomy
@@ -22,6 +21,7 @@ from headwise.probes.sites import Site
 
 Distance = Literal["plain", "relative", "cosine"]
 Deviation = Literal["sample", "population"]
+NOISE = 1e-4
 
 
 def head_divergence(
@@ -52,6 +52,7 @@ def sensitive_heads(
     *,
     outliers: bool = True,
     deviation: Deviation = "sample",
+    noise: float = NOISE,
 ) -> Bool[Tensor, "*lead head"]:
     """The half of a layer's heads that the image changes most.
 
@@ -65,6 +66,8 @@ def sensitive_heads(
         text_energy: squared norm of every head's output without image.
         outliers: False keeps the outliers.
         deviation: "sample" divides by n - 1; the paper does not say which.
+        noise: a head whose divergence is below this share of the layer's typical output is not chosen (ours): where
+            the image cannot reach, divergences are rounding errors.
 
     Example:
         >>> divergence = torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 20])
@@ -75,7 +78,8 @@ def sensitive_heads(
     if outliers:
         far = _above(divergence, deviation) & _above(text_energy, deviation)
         divergence = divergence.masked_fill(far, 0.0)
-    return divergence > divergence.median(-1, keepdim=True).values
+    floor = noise * text_energy.mean(-1, keepdim=True).sqrt()
+    return (divergence > divergence.median(-1, keepdim=True).values) & (divergence > floor)
 
 
 def _above(values: Tensor, deviation: Deviation) -> Tensor:
@@ -136,8 +140,9 @@ class VHR:
         object.__setattr__(self, "alpha", between(self.alpha, "alpha", 0.0, 100.0))
         if self.layers is not None:
             object.__setattr__(self, "layers", as_numbers(self.layers, "layers"))
-        if not isinstance(self.seed, int) or self.seed < 0:
-            raise FixError("seed must be a whole number from 0.", evidence=f"got {self.seed!r}")
+        whole_number(self.seed, "seed", 0, 2**31)
+        yes_or_no(self.outliers, "outliers")
+        yes_or_no(self.scale_both, "scale_both")
         one_of(self.without, "without", ("drop", "mask"))
         one_of(self.choose, "choose", ("divergence", "random"))
         one_of(self.distance, "distance", ("plain", "relative", "cosine"))

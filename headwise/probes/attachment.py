@@ -54,8 +54,7 @@ class Attachment:
         """Takes everything off; the model is as it was."""
         for config, name in self._original.values():
             config._attn_implementation_internal = name
-        self._original.clear()
-        self.kernels.clear()
+        # `kernels` and `_original` stay: a forward of another thread may be under way.
         for entry in self._hub.modules.values():
             entry.module.__dict__.pop(interface.HUB, None)
         for intercept in self.intercepts:

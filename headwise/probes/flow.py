@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headwise.layout import ROLES, Axis, TokenLayout, describe, generic_axis
 from headwise.probes.arguments import Call
@@ -70,7 +69,7 @@ class Flow:
         if primary == self.language:
             run.drafts = _drafts(inputs, new)
             if opens:
-                run.prompt = past + new - run.drafts
+                run.prompt, run.begins = past + new - run.drafts, past
             run.past, run.length, run.ids = past, past + new, ids
         run.stacks |= {primary, *described}
         if cache is not None:
@@ -236,14 +235,6 @@ class Flow:
             query_valid=None if bool(valid.all()) else valid,
             key_valid=~padded if bool(padded.any()) else None,
         )
-
-
-def bind(module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a forward by name."""
-    if not args:
-        return dict(kwargs)
-    names = list(inspect.signature(type(module).forward).parameters)[1:]
-    return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
 def _ids(inputs: Mapping[str, Any], primary: str) -> Tensor | None:

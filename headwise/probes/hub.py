@@ -18,8 +18,9 @@ from headwise.probes.calls import Calls
 from headwise.probes.context import STEPS, touches
 from headwise.probes.engine import attend
 from headwise.probes.fallback import observe
-from headwise.probes.flow import bind
-from headwise.probes.openings import open_prompt, with_ids
+from headwise.probes.flow import cached_length
+from headwise.probes.given import bind, with_flat_masks, with_ids
+from headwise.probes.openings import open_prompt
 from headwise.probes.plan import Act, Plan
 from headwise.probes.reference import Reference
 from headwise.probes.residuals import ever_wanted, wanted_now
@@ -134,6 +135,7 @@ class Hub:
         seen, local.embedded = local.embedded, None
         inputs = with_ids(bind(module, args, kwargs), seen)
         cache = inputs.get("past_key_values")
+        inputs = with_flat_masks(inputs, cached_length(cache))
         opening = [session for session in sessions if session.flow().enter(primary, inputs)]
         self._caches.add(cache)
         local.streams = any(wanted_now(session) for session in sessions)

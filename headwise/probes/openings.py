@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from headwise.probes.context import Opening
+from headwise.probes.given import batch_of
 from headwise.probes.session import Session
 
 if TYPE_CHECKING:
@@ -42,26 +43,7 @@ def _opening(hub: Hub, session: Session, number: int, module: nn.Module, inputs:
         stack=getattr(session.fixes[number], "stack", None) or hub.language,
         memory=run.memory(number),
         inputs=inputs,
-        batch=len(next(value for value in inputs.values() if isinstance(value, Tensor))),
+        batch=batch_of(inputs),
         aside=hub.calls().aside is not None,
         forward=forward,
     )
-
-
-def with_ids(inputs: dict[str, Any], seen: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
-    """Inputs with the ids that their embeddings were made from, where those were seen.
-
-    Some models (BLIP-2, InstructBLIP) embed a prompt, put the image in place of one token, and hand embeddings
-    alone to their language model.
-    """
-    given = inputs.get("inputs_embeds")
-    if seen is None or given is None or inputs.get("input_ids") is not None:
-        return inputs
-    ids, made = seen
-    if given.shape[1:] != made.shape[1:] or len(given) % len(made):
-        return inputs
-    same = (given == made.repeat_interleave(len(given) // len(made), 0)).all(-1)
-    ids = ids.repeat_interleave(len(given) // len(made), 0)
-    if ids[~same].unique().numel() > 1 or not bool(same.any()):
-        return inputs
-    return {**inputs, "input_ids": ids}

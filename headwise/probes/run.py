@@ -26,6 +26,8 @@ class Run:
         """Positions of the first call, and of what was cached before it."""
         self.length = 0
         """Positions so far, those of the call under way included."""
+        self.begins = 0
+        """Positions that were cached before the first call."""
         self.past = 0
         """Position of the first row of the call under way."""
         self.drafts = 0

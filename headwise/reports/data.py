@@ -14,8 +14,8 @@ from headwise.reports.content import Content, percent
 from headwise.reports.examples import examples_of
 from headwise.reports.maps import maps_of, sink_share, strongest_keys
 from headwise.reports.tables import layer_table, role_table, sink_table
-from headwise.reports.text import shortened
 from headwise.reports.verdict import headlines_of, sink_warning
+from headwise.text import shortened
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

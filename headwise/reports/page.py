@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headwise.files import replacing
 from headwise.reports.content import Content, show, tick
 from headwise.reports.figures import gradient, head_map
-from headwise.reports.text import token_text, visible
+from headwise.text import token_text, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment

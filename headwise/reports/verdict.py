@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from headwise.reports.content import Headline, percent
-from headwise.reports.text import token_text
+from headwise.text import token_text
 
 if TYPE_CHECKING:
     from headwise.analyses import Result

@@ -1,0 +1,75 @@
+"""What a forward was given, brought to one form: arguments by name, ids behind embeddings, masks by position."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_IDS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
+
+
+def bind(module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a forward by name."""
+    if not args:
+        return dict(kwargs)
+    names = list(inspect.signature(type(module).forward).parameters)[1:]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def batch_of(inputs: Mapping[str, Any]) -> int:
+    """Examples of a forward: those of its ids or embeddings."""
+    named = [inputs[name] for name in _IDS if isinstance(inputs.get(name), Tensor)]
+    found = named or [value for value in inputs.values() if isinstance(value, Tensor)]
+    return len(found[0])
+
+
+def with_ids(inputs: dict[str, Any], seen: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+    """Inputs with the ids that their embeddings were made from, where those were seen.
+
+    Some models (BLIP-2, InstructBLIP) embed a prompt, put the image in place of one token, and hand embeddings
+    alone to their language model.
+    """
+    given = inputs.get("inputs_embeds")
+    if seen is None or given is None or inputs.get("input_ids") is not None:
+        return inputs
+    ids, made = seen
+    if given.shape[1:] != made.shape[1:] or len(given) % len(made):
+        return inputs
+    same = (given == made.repeat_interleave(len(given) // len(made), 0)).all(-1)
+    ids = ids.repeat_interleave(len(given) // len(made), 0)
+    if ids[~same].unique().numel() > 1 or not bool(same.any()):
+        return inputs
+    return {**inputs, "input_ids": ids}
+
+
+def with_flat_masks(inputs: dict[str, Any], past: int) -> dict[str, Any]:
+    """Inputs whose masks say of every position so far whether it is real: (batch, position).
+
+    With a static cache `generate` hands over what it has made of the mask: (batch, 1, query, slot) or one such mask per
+    kind of layer. A position is real when some row sees it. `past` positions are cached.
+    """
+    flat = {}
+    for name, of in (("attention_mask", "input"), ("decoder_attention_mask", "decoder_input")):
+        mask = inputs.get(name)
+        if isinstance(mask, Mapping):
+            mask = mask.get("full_attention", next(iter(mask.values()), None))
+            flat[name] = None
+        if isinstance(mask, Tensor) and mask.dim() == 4:
+            rows = next(
+                (
+                    inputs[key]
+                    for key in (f"{of}_ids", f"{of}s_embeds")
+                    if isinstance(inputs.get(key), Tensor)
+                ),
+                None,
+            )
+            seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+            real = seen.any(1).any(1).long()
+            if rows is not None:
+                real = real[:, : past + rows.shape[1]].expand(len(rows), -1)
+            flat[name] = real
+    return {**inputs, **flat}
