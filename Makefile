@@ -8,6 +8,9 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # No test and no demo downloads a model.
 export HF_HUB_OFFLINE := 1
 
+# Tests run in as many processes as there are cores; each of them uses one.
+test test-slow: export OMP_NUM_THREADS := 1
+
 .PHONY: demo test test-slow test-all test-wheel verify lint types bench clean
 
 demo: $(VENV)/.plain
@@ -15,10 +18,10 @@ demo: $(VENV)/.plain
 	@echo "Open $(CURDIR)/demo/index.html"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n auto -m slow
 
 test-all: test test-slow
 

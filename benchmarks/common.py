@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MEGABYTE = 2**20
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MODELS = ("gpt2-like", "llama-like")
-SEEING = ("llava-like",)
+SEEING = ("llava-like", "llava-like, wide")
 IMAGE_TOKENS = 24 * 24
 VOCABULARY = 5000
 LEAST_SECONDS = 10.0
@@ -32,8 +32,8 @@ class CannotRunError(Exception):
 
 
 def build_model(name: str, *, dtype: str, positions: int) -> PreTrainedModel:
-    """`gpt2-like` (12 layers × 768, 12 heads), `llama-like` (8 × 512, 8 heads, 2 key heads), or `llava-like`: the
-    second one behind a small vision tower with 24 × 24 patches.
+    """`gpt2-like` (12 layers × 768, 12 heads), `llama-like` (8 × 512, 8 heads, 2 key heads), `llava-like`: the second
+    one behind a small vision tower with 24 × 24 patches, or `llava-like, wide`: with 12 × 1,024, 16 heads, 4 key heads.
     """
     from transformers import (
         GPT2Config,
@@ -56,13 +56,14 @@ def build_model(name: str, *, dtype: str, positions: int) -> PreTrainedModel:
             eos_token_id=0,
         )
         model = GPT2LMHeadModel(config)
-    elif name in ("llama-like", "llava-like"):
+    elif name == "llama-like" or name in SEEING:
+        wide = name == "llava-like, wide"
         config = LlamaConfig(
-            num_hidden_layers=8,
-            hidden_size=512,
-            num_attention_heads=8,
-            num_key_value_heads=2,
-            intermediate_size=1408,
+            num_hidden_layers=12 if wide else 8,
+            hidden_size=1024 if wide else 512,
+            num_attention_heads=16 if wide else 8,
+            num_key_value_heads=4 if wide else 2,
+            intermediate_size=2816 if wide else 1408,
             max_position_embeddings=positions,
             vocab_size=VOCABULARY,
         )

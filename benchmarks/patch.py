@@ -3,10 +3,10 @@
     python benchmarks/patch.py
     python benchmarks/patch.py --models llama-like --length 512 --steps 32
 
-`VAR`, `ACT` and `VHR` are measured on a LLaVA-like model (a language model of the size of the others behind a tiny
-vision tower) whose prompt begins with an image. VAR moves attention in every layer and head that it may. ACT
-calibrates two of eight heads in every layer that it may (the authors' list for Llama-2-7B has 184 of 1,024), or all of
-them. VHR has chosen its heads when the prompt has been read: its choice counts as prefill.
+`VAR`, `ACT` and `VHR` are measured on LLaVA-like models (a language model of the size of the others, and a wider
+one, behind a tiny vision tower) whose prompt begins with an image. VAR moves attention in every layer and head that
+it may. ACT calibrates a quarter of the heads in every layer that it may (the authors' list for Llama-2-7B has 184 of
+1,024), or all of them. VHR has chosen its heads when the prompt has been read: its choice counts as prefill.
 
 `identity edit` is an object with nothing but `edit`, which hands every pattern back: headwise cannot know
 that it changes nothing, so every row of every head is formed. `ScaleHeads` halves one head of the first
@@ -50,7 +50,9 @@ def installers(name: str, model: PreTrainedModel) -> dict[str, Callable[[], Abst
         "neutral": hw.fixes.ScaleHeads(heads=((0, 0),), factor=1.0),
     }
     if name in SEEING:
-        every = tuple((layer, head) for layer in range(2, 7) for head in range(8))
+        text = model.config.get_text_config()
+        layers, heads = range(2, text.num_hidden_layers - 1), range(text.num_attention_heads)
+        every = tuple((layer, head) for layer in layers for head in heads)
         fixes |= {
             "VAR": hw.fixes.VAR(sink_dims=(0, 1), tau=2.0),
             "ACT": hw.fixes.ACT(heads=every[::4]),

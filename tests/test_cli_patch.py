@@ -83,9 +83,16 @@ def test_another_model_is_refused_unless_forced(model: str, spec: Path, tmp_path
     done = process("patch", tmp_path / "other", spec)
     assert done.returncode == 2
     assert_one_line(done.stdout, done.stderr, "weights: the spec has")
+    assert "--force" in done.stderr
     done = run("patch", tmp_path / "other", spec, "--force", "--json")
     assert done.exit_code == 0, done.stderr
-    assert "differs" in json.loads(done.stdout)["warnings"][0]
+    answer = json.loads(done.stdout)
+    assert "differs" in answer["warnings"][0]
+    assert answer["forced"] is True
+    shown = run("patch", tmp_path / "other", spec, "--force").stdout.splitlines()
+    assert shown[0].startswith("warning: This spec was written for ")
+    assert shown[1:] == [f"{spec} is put, by --force, on {tmp_path / 'other'}: zero_heads"]
+    assert json.loads(run("patch", model, spec, "--force", "--json").stdout)["forced"] is False
 
 
 def test_a_fix_that_changes_nothing_is_said_to(model: str, tmp_path: Path) -> None:

@@ -297,6 +297,17 @@ def test_only_a_clear_gain_is_a_best_arm(found):
     assert "silent" in replace(found, arms=(found.arms[0], worse, found["half"])).summary
 
 
+def test_one_example_has_no_p(subject):
+    found = compare(subject, Next(), {"silent": SILENT, "half": HALF}, n=1)
+    assert math.isnan(found["silent"].main.p_holm)
+    assert "too few examples for a p)." in found.summary
+    assert "nan" not in found.summary
+    unknown, known = found["silent"], replace(found["half"].main, p_holm=0.25)
+    half = replace(found["half"], differences={**found["half"].differences, "accuracy": known})
+    for others in ((unknown, half), (half, unknown)):
+        assert "smallest p 0.250)" in replace(found, arms=(found.arms[0], *others)).summary
+
+
 def test_perplexity_of_trained_heads_and_silent_ones():
     lm = hw.load("zoo:lm")
     silent = ZeroHeads(heads=[(layer, head) for layer in range(4) for head in range(4)])

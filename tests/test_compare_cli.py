@@ -102,6 +102,11 @@ def test_no_spec_is_written_of_an_arm_that_is_not_better(tmp_path):
         (["--task", "recall", "--fix", "VAR", "--min-gain", "f1=0"], "no metric 'f1'"),
         (["--task", "pope-random", "--fix", "VAR", "--min-gain", "yes_ratio=0"], "'yes_ratio' that can gain"),
         (["--task", "recall", "--fix", "VAR", "--min-gain", "accuracy"], "METRIC=VALUE"),
+        (["--task", "recall", "--fix", "VAR", "--min-gain", "accuracy=nan"], "--min-gain needs a number"),
+        (["--task", "recall", "--fix", "VAR", "--min-gain", "accuracy=inf"], "--min-gain needs a number"),
+        (["--task", "recall", "--fix", "VAR", "--min-gain", "accuracy=x"], "--min-gain needs a number"),
+        (["--task", "recall", "--fix", "VAR", "--out", "a.json", "--save-best", "./a.json"], "to one file"),
+        (["--task", "recall", "--fix", "VAR", "--out", "a.json", "--out", "a.json"], "to one file"),
         (["--task", "recall", "--fix", "VAR", "--out", "a.docx"], "cannot be written as .docx"),
         (["--task", "recall", "--fix", "VAR", "--save-best", "a.csv"], "cannot be written as .csv"),
         (["--task", "recall", "--fix", "VAR", "--save-best", "no/such/a.json"], "does not exist"),
@@ -150,6 +155,47 @@ def test_fit_writes_a_spec_with_what_it_found(tmp_path):
     assert answer["path"] == str(spec)
 
 
+def test_one_example_is_said_to_be_too_few():
+    result = run("compare", "zoo:lm", "--task", "recall", "--fix", SILENT, "--fix", QUIET, "-n", 1)
+    assert result.exit_code == 0
+    assert "nan" not in result.stdout
+    assert "; too few examples for a p)." in result.stdout.splitlines()[-1]
+    assert "-1.0000   too few examples for a p" in result.stdout
+
+
+def test_fit_spares_what_will_be_compared(tmp_path):
+    spec, texts = tmp_path / "act.json", tmp_path / "texts.txt"
+    texts.write_text("\n\n".join(f"A text that is number {count}." for count in range(8)), encoding="utf-8")
+    arguments = ("fit", "zoo:lm", "--fix", "ACT:layers=[2]", "--task", "perplexity", "--set", f"data={texts}")
+    arguments = (*arguments, "-n", 3, "--out", spec)
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert_one_line(
+        result.stdout, result.stderr, "any of its 8 may be compared later) Give spare=N (--spare N)"
+    )
+    result = run(*arguments, "--spare", 6)
+    assert result.exit_code == 2
+    assert_one_line(result.stdout, result.stderr, "2 beside the 6 that are compared, and 3 are wanted")
+    assert not spec.exists()
+    assert "perplexity, validation, n = 3, seed 0, spare 5" in run(*arguments, "--spare", 5).stdout
+    assert load_spec(spec).fixes[0].source.endswith("spare 5")
+
+
+def test_a_fit_that_finds_nothing_says_so(tmp_path, monkeypatch):
+    spec = tmp_path / "act.json"
+    arguments = ("fit", "zoo:lm", "--task", "recall", "-n", 10, "--out", spec)
+    monkeypatch.setattr("headwise.fixes._head_search._better", lambda gain, rule: False)
+    result = run(*arguments, "--fix", "ACT:layers=[2]")
+    assert result.exit_code == 0
+    assert result.stdout.splitlines()[-2:] == ["found nothing: the fix changes nothing", f"wrote {spec}"]
+    answer = json.loads(run(*arguments, "--fix", "ACT:layers=[2]", "--json").stdout)
+    assert (answer["found_nothing"], answer["neutral"]) == (True, True)
+    monkeypatch.setattr("headwise.fixes._head_search._better", lambda gain, rule: True)
+    assert "changes nothing" not in run(*arguments, "--fix", "ACT:layers=[2]").stdout
+    result = run(*arguments, "--fix", "ACT:layers=[2],beta=1")
+    assert result.stdout.splitlines()[-2] == "the fix changes nothing"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -187,6 +233,7 @@ def test_search_finds_the_repair_and_writes_it(muted, tmp_path):
         (["--space", "p=1"], "needs two numbers"),
         (["--space", "p=a:b"], "needs two numbers"),
         (["--out", "a.html"], "cannot be written as .html"),
+        (["--out", "a.json", "--save-best", "a.json"], "written to one file"),
     ],
 )
 def test_a_bad_search_is_one_line(options, said):

@@ -97,6 +97,47 @@ def test_rows_of_another_comparison_are_refused(files, tmp_path):
         load_comparison(path)
 
 
+DAMAGES = {
+    "no estimates": (lambda arms: arms[0].update(estimates=[]), "lacks metrics"),
+    "no estimates of a fix": (lambda arms: arms[1].update(estimates=[]), "'silent' lacks metrics"),
+    "one estimate less": (lambda arms: arms[1]["estimates"].pop(), "'silent' lacks metrics"),
+    "no differences": (lambda arms: arms[2].update(differences=[]), "lacks differences"),
+    "differences without a fix": (
+        lambda arms: arms[0].update(differences=arms[1]["differences"]),
+        "'none' lacks differences",
+    ),
+    "p as text": (lambda arms: arms[1]["differences"][0].update(p_holm="x"), "p_holm is 'x'"),
+    "p as truth": (lambda arms: arms[1]["differences"][0].update(p=True), "p is True"),
+    "value as list": (lambda arms: arms[1]["estimates"][0].update(value=[1]), "value is [1]"),
+    "huge value": (lambda arms: arms[1]["estimates"][0].update(value=10**400), "value is 1000"),
+    "direction": (lambda arms: arms[1]["estimates"][0].update(higher_is_better="yes"), "is 'yes'"),
+    "cost": (lambda arms: arms[1]["cost"].update(tokens=None), "tokens is None"),
+    "label": (lambda arms: arms[1].update(label=["silent"]), "label is ['silent']"),
+    "flips": (lambda arms: arms[1].update(repaired="one"), "repaired is 'one'"),
+    "an estimate of text": (lambda arms: arms[1].update(estimates="abc"), "abc.json"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+@pytest.mark.parametrize("name", DAMAGES)
+def test_values_of_other_kinds_are_refused(files, tmp_path, suffix, name):
+    damage, said = DAMAGES[name]
+    path = tmp_path / f"abc.json{suffix}"
+    if suffix == ".json":
+        content = json.loads(files[suffix].read_text(encoding="utf-8"))
+        damage(content["arms"])
+        path.write_text(json.dumps(content), encoding="utf-8")
+    else:
+        frame = pd.read_parquet(files[suffix])
+        damage(frame.attrs["arms"])
+        frame.to_parquet(path)
+    with pytest.raises(InputError, match="no comparison") as error:
+        load_comparison(path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(error.value).endswith(".")
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255), cut=st.booleans())
 @pytest.mark.parametrize("suffix", [".json", ".parquet"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,7 @@ from headwise.cli.task_options import (
     TaskName,
     TaskOptions,
     bounds_of,
+    check_apart,
     check_bounds,
     check_out,
     options_of,
@@ -76,6 +78,7 @@ def compare(
             check_out(path, what="a comparison")
         if save_best is not None:
             check_out(save_best, what="a spec", suffixes=(".json",))
+        check_apart(*paths, *([save_best] if save_best is not None else []))
         from headwise.evaluation.arms import candidates
         from headwise.evaluation.registry import find_task
 
@@ -153,14 +156,20 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
 
 
 def _numbers(arm: Arm, metric: str) -> str:
-    from headwise.evaluation.comparison import p_text
+    from headwise.evaluation.comparison import NO_P, p_text
 
     number, change = arm.estimates[metric], arm.differences.get(metric)
-    text = f"{number.value:>9.4f} [{number.low:.4f}, {number.high:.4f}]"
+    text = f"{number.value:>9.4f} {_span(f'{number.low:.4f}, {number.high:.4f}')}"
     if change is None:
-        return text
-    span = f"[{change.low:+.4f}, {change.high:+.4f}]"
-    return f"{text:<28} {change.value:>+9.4f} {span}  p {p_text(change.p_holm)}"
+        return text.rstrip()
+    span = _span(f"{change.low:+.4f}, {change.high:+.4f}")
+    p = NO_P if isnan(change.p_holm) else f"p {p_text(change.p_holm)}"
+    return f"{text:<28} {change.value:>+9.4f} {span}  {p}"
+
+
+def _span(ends: str) -> str:
+    """An interval, where there is one."""
+    return "" if "nan" in ends else f"[{ends}]"
 
 
 def _effect(arm: Arm, n: int) -> str:

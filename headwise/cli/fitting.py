@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -30,32 +30,56 @@ def fit(
     task: TaskName,
     out: Annotated[Path, typer.Option(metavar="SPEC", help="JSON file to write; `headwise patch` reads it.")],
     options: TaskOptions = None,
-    number: Annotated[int, typer.Option("-n", min=1, help="Examples of the validation split.")] = 200,
+    number: Annotated[
+        int, typer.Option("-n", min=1, help="Examples of the validation split, or of those not spared.")
+    ] = 200,
     seed: Seed = 0,
+    spare: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Examples that will be compared with this seed, which are left out; needed where a task has no "
+            "validation split, as over files.",
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Find the constants of a fix for a model on the validation split of a task, and write them as a spec."""
+    """Find the constants of a fix for a model on examples of a task that are not compared, and write them as a spec."""
     with session(debug=debug):
         check_out(out, what="a spec", suffixes=(".json",))
         from headwise.evaluation.arms import candidates, describe
         from headwise.evaluation.registry import find_task
 
         asked = find_task(task, **options_of(options))
-        candidates(fix)
+        (given,) = candidates(fix)
         import headwise as hw
         from headwise.cli.session import quiet_transformers
         from headwise.fixes.specs import save_spec
 
         with quiet_transformers():
             subject = hw.load(model)
-            found = hw.fit(subject, fix, asked, n=number, seed=seed, batch_size=batch_size)
+            found = hw.fit(subject, fix, asked, n=number, seed=seed, spare=spare, batch_size=batch_size)
         save_spec(out, found, subject)
-        answer = {**describe(found), "source": getattr(found, "source", ""), "path": str(out)}
+        idle = _is_neutral(found)
+        answer = {
+            **describe(found),
+            "source": getattr(found, "source", ""),
+            "found_nothing": idle and not all(map(_is_neutral, given.fixes)),
+            "neutral": idle,
+            "path": str(out),
+        }
     if as_json:
         typer.echo(json.dumps(answer, indent=1, allow_nan=False))
         return
     lines = [f"{name}: {json.dumps(value)}" for name, value in answer["parameters"].items()]
+    if answer["neutral"]:
+        lines.append(f"{'found nothing: ' * answer['found_nothing']}the fix changes nothing")
     for line in (answer["fix"], *lines, f"wrote {out}"):
         typer.echo(visible(line, limit=2000))
+
+
+def _is_neutral(fix: Any) -> bool:
+    return bool(getattr(fix, "neutral", False))

@@ -43,7 +43,8 @@ def try_spec(
     """
     with quiet_transformers():
         subject, notes = load(request.model)
-        notes += _check(spec, subject, force=force)
+        overridden = _check(spec, subject, force=force)
+        notes += overridden
         with hw.patch(subject, spec.fixes) as handle:
             fixes = handle.fixes
         if all(getattr(fix, "neutral", False) for fix in fixes):
@@ -60,6 +61,7 @@ def try_spec(
         "spec": spec.source,
         "fixes": [to_entry(fix).model_dump() for fix in spec.fixes],
         "examples": examples,
+        "forced": bool(overridden),
         "folder": None if folder is None else str(folder),
         "warnings": notes,
     }

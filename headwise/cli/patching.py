@@ -70,7 +70,8 @@ def patch(
         return
     named = ", ".join(item["fix"] for item in answer["fixes"])
     lines = [f"warning: {warning}" for warning in answer["warnings"]]
-    lines.append(f"{answer['spec']} fits {answer['model']}: {named}")
+    relation = "is put, by --force, on" if answer["forced"] else "fits"
+    lines.append(f"{answer['spec']} {relation} {answer['model']}: {named}")
     for number, example in enumerate(answer["examples"]):
         lines.append(f"example {number}")
         lines += [f"  {side:<8} {example[side] or '(nothing)'}" for side in ("without", "with")]

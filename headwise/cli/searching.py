@@ -19,6 +19,7 @@ from headwise.cli.task_options import (
     Subject,
     TaskName,
     TaskOptions,
+    check_apart,
     check_out,
     options_of,
     pair_of,
@@ -77,6 +78,7 @@ def search(
             check_out(path, what="a search")
         if save_best is not None:
             check_out(save_best, what="a spec", suffixes=(".json",))
+        check_apart(*paths, *([save_best] if save_best is not None else []))
         from headwise.evaluation.arms import candidates
         from headwise.evaluation.extras import extra
         from headwise.evaluation.registry import find_task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite, nan
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,15 +57,18 @@ def bounds_of(given: Sequence[str] | None, flag: str) -> list[Bound]:
     """Thresholds, from METRIC=VALUE.
 
     Raises:
-        InputError: one has another form.
+        InputError: one has another form, or a value that is not finite.
     """
     bounds = []
     for text in given or []:
         metric, value = pair_of(text, flag, "METRIC=VALUE")
         try:
-            bounds.append((flag, metric, float(value)))
-        except ValueError as error:
-            raise InputError(f"{flag} needs a number.", evidence=text, remedy="Write METRIC=0.5.") from error
+            number = float(value)
+        except ValueError:
+            number = nan
+        if not isfinite(number):
+            raise InputError(f"{flag} needs a number.", evidence=text, remedy="Write METRIC=0.5.")
+        bounds.append((flag, metric, number))
     return bounds
 
 
@@ -118,3 +122,19 @@ def check_out(path: Path, *, what: str, suffixes: Sequence[str] = ()) -> None:
 
     check_output(path)
     check_suffix(path, suffixes or SUFFIXES, what=what)
+
+
+def check_apart(*paths: Path) -> None:
+    """Refuse to write two things into one file.
+
+    Raises:
+        InputError: two of the paths lead to the same place.
+    """
+    places = [path.resolve() for path in paths]
+    for number, place in enumerate(places):
+        if place in places[:number]:
+            raise InputError(
+                "Two things would be written to one file.",
+                evidence=str(paths[number]),
+                remedy="Give each a path of its own.",
+            )

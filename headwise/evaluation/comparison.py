@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headwise.errors import InputError
 from headwise.evaluation.estimate import Estimate, from_fields, to_fields
 from headwise.evaluation.paired import Difference
-from headwise.evaluation.storing import store, stored
+from headwise.evaluation.storing import check_fields, store, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -238,13 +238,28 @@ def load_comparison(path: str | Path) -> Comparison:
             raise ValueError(f"format {about['comparison']}, and this version of headwise reads {FORMAT}")
         arms = tuple(map(Arm.from_dict, about["arms"]))
         for arm in arms:
-            check_arm(arm, arms[0])
+            _check(arm, arms[0])
         labels = [arm.label for arm in arms]
         if len(labels) < 2 or list(frame["arm"].drop_duplicates()) != labels or len(frame) % len(labels):
             raise ValueError("rows and arms do not belong together")
         return Comparison(about["task"], arms, frame, dict(about["manifest"]))
 
     return stored(path, build, what="comparison")
+
+
+def _check(arm: Arm, first: Arm) -> None:
+    """Refuse an arm that was read from a damaged file.
+
+    Raises:
+        ValueError: a field holds another kind of value, or a metric of the first arm is missing.
+    """
+    for item in (arm, arm.cost, *arm.estimates.values(), *arm.differences.values()):
+        check_fields(item)
+    metrics = list(first.estimates)
+    if not metrics or list(arm.estimates) != metrics:
+        raise ValueError(f"arm {arm.label!r} lacks metrics")
+    if list(arm.differences) != ([] if arm is first else metrics):
+        raise ValueError(f"arm {arm.label!r} lacks differences")
 
 
 def _by_metric(items: Sequence[Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headwise.errors import FixError, NotFitted
+from headwise.errors import FixError, InputError, NotFitted
 from headwise.evaluation.calibration import apart
 from headwise.evaluation.questions import BATCH, Questions, with_own_processor, without_dropout
 from headwise.evaluation.task import Task

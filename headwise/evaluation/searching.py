@@ -43,9 +43,11 @@ def search(
 
     The first trial is no change at all, the second the fix as it was given; the others are drawn by Optuna's
     tree-structured Parzen estimator (Bergstra et al. 2011). A setting must be better than no change to be judged.
-    Of a file, validation examples are those that share nothing with the test examples drawn by `n` and `seed`: another
-    comparison of the setting that was found is only fair on those. With `metric` left out, CHAIR's share of invented objects is made best by saying little: choose by another one, or
+    With `metric` left out, CHAIR's share of invented objects is made best by saying little: choose by another one, or
     read the length in the judgement.
+
+    Of a task without a validation split of its own, such as one over a file, settings are tried on examples that share
+    nothing with the test examples: those of `n` and `seed`, the only ones on which to compare what was found.
 
     Args:
         subject: the model with its processor; patches that are on it count throughout.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,6 +17,17 @@ if TYPE_CHECKING:
 SUFFIXES = (".json", ".parquet", ".csv")
 ROWS = "examples"
 """The key under which the rows of a per-example table stand in a JSON file."""
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "bool": (bool,),
+    "int": (int,),
+    "float": (float, int),
+    "bool | None": (bool, type(None)),
+    "int | None": (int, type(None)),
+}
+"""Annotation of a field -> what may stand there."""
+_WHOLE = 2**63
+"""No count is larger."""
 Found = TypeVar("Found")
 
 
@@ -86,3 +98,24 @@ def stored(
             evidence=f"{path}: {' '.join(str(error).split())[:200]}",
             remedy=f"Give a .json or .parquet file written by {what.capitalize()}.save.",
         ) from error
+
+
+def check_fields(item: Any) -> None:
+    """Refuse a dataclass whose plain fields hold values of other kinds, as what was read from a file may.
+
+    Raises:
+        ValueError: the first such field, with what it holds.
+
+    Example:
+        >>> from headwise.evaluation.comparison import Cost
+        >>> check_fields(Cost(1.0, 1.0, "many", 1.0, 1.0))
+        Traceback (most recent call last):
+        ...
+        ValueError: tokens is 'many'
+    """
+    for field in fields(item):
+        kinds = _KINDS.get(str(field.type), (object,))
+        value = getattr(item, field.name)
+        known = isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds or object in kinds)
+        if not known or (isinstance(value, int) and abs(value) > _WHOLE):
+            raise ValueError(f"{field.name} is {repr(value)[:60]}")

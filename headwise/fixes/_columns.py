@@ -37,12 +37,13 @@ class Columns:
         valid = context.query_valid
         self.invalid: Tensor | None = None if valid is None else ~valid[:, None, :, None]
         """True on rows of padding."""
-        self.rows = rows.float() if self.invalid is None else rows.float().masked_fill(self.invalid, 0.0)
+        wide = rows.detach().float()
+        self.rows = wide if self.invalid is None else wide.masked_fill(self.invalid, 0.0)
         self.visible = context.visible
         """Which keys every row sees: (batch or 1, query, key); None when all see all."""
         self.start = int(context.positions[0])
         if self.start == 0:
-            for name in ("got", "seen", "next", "drafts", "drafts seen"):
+            for name in ("got", "seen", "next", "drafts", "drafts seen", "plain"):
                 self.memory.forget((name, site))
 
     def sinks(
@@ -53,6 +54,8 @@ class Columns:
         n is how many keys the row sees. With `full`, means are over all rows in hand, and one row of sinks stands for
         all. The first token is never a sink; without `spare_first`, the first sink found is none.
         """
+        if self._simple():
+            return (self._add_row() > self._limit(alpha, tau, min_rows))[:, :, None]
         got, seen = self._through()
         there = self.keys if self.visible is None else self.visible.sum(-1, keepdim=True)[:, None]
         if full:
@@ -62,15 +65,42 @@ class Columns:
         found = (got > seen * limit) & (seen >= min_rows)
         return found if self.spare_first else found & (found.cumsum(-1) > 1)
 
+    def _simple(self) -> bool:
+        """True for a decoded row that sees all keys, after rows of which each saw all keys up to its own."""
+        plain = self.count == 1 and self.visible is None and self.invalid is None and self.spare_first
+        return (
+            plain
+            and ("plain", self.site) in self.memory
+            and ("drafts", self.site) not in self.memory
+            and self.memory.number(("next", self.site)) == self.start
+            and not self._drafts()
+        )
+
+    def _add_row(self) -> Float[Tensor, "batch head key"]:
+        """Sums with the row in hand."""
+        got = self._room("got")[..., : self.keys].add_(self.rows[:, :, 0])
+        self.memory["next", self.site] = self.start + 1
+        return got
+
+    def _limit(self, alpha: float, tau: float | None, min_rows: int) -> Float[Tensor, "1 1 key"]:
+        """The sum from which a key is a sink for the row in hand; the same in all such layers, so found once."""
+        if "limit at" not in self.memory or self.memory.number("limit at") != self.start:
+            seen = self._plainly_seen(self.start + 1)
+            limit = seen * (tau if tau is not None else alpha / self.keys)
+            self.memory["limit"] = limit.masked_fill(seen < min_rows, torch.inf)
+            self.memory["limit at"] = self.start
+        return self.memory.of("limit", 1)
+
+    def _plainly_seen(self, rows: int) -> Float[Tensor, "1 1 key"]:
+        """How many of the first `rows` rows see every key when each sees those up to its own; first token apart."""
+        seen = (rows - torch.arange(self.keys, device=self.rows.device)).clamp_min(0).float()
+        seen[0] = -torch.inf
+        return seen[None, None]
+
     def _through(self) -> tuple[Tensor, Tensor]:
         """Sums up to every row in hand (batch, head, query, key), and the rows in them (batch or 1, 1, query, key)."""
         got, seen = self._known()
         drafts = self._drafts()
-        if self.count == 1 and not drafts and self.visible is None and self.invalid is None:
-            got = got.add_(self.rows[:, :, 0])
-            seen = seen.add_(1.0)
-            self.memory["next", self.site] = self.start + 1
-            return got[:, :, None], seen[:, :, None]
         sight = self.visible
         if sight is None:
             sight = torch.ones(1, self.count, self.keys, dtype=torch.bool, device=self.rows.device)
@@ -104,7 +134,8 @@ class Columns:
             seen = seen if self.batch > 1 and bool((seen != seen[:1]).any()) else seen[:1]
             self._keep(nothing.expand(-1, self.heads, -1), seen, self.start)
         reached = memory.number(("next", site))
-        if ("drafts", site) in memory:
+        folded = ("drafts", site) in memory
+        if folded:
             rows = memory.of(("drafts", site), self.batch)
             counted = memory.of(("drafts seen", site), self.batch)
             stayed = min(max(0, self.start - reached), rows.shape[2])
@@ -119,7 +150,10 @@ class Columns:
                 evidence=f"position {self.start} comes after position {reached - 1}",
                 remedy='Begin the prompt again, or use decode="off".',
             )
-        return self._room("got")[..., : self.keys], self._room("seen")[..., : self.keys]
+        got = self._room("got")[..., : self.keys]
+        if ("plain", site) in memory and not folded:
+            return got, self._plainly_seen(self.start)
+        return got, self._room("seen")[..., : self.keys]
 
     def _room(self, name: str) -> Tensor:
         """Sums in the memory, with room for the keys there are now."""
@@ -133,6 +167,11 @@ class Columns:
         self.memory["got", self.site] = torch.nn.functional.pad(got, (0, _ROOM))
         self.memory["seen", self.site] = torch.nn.functional.pad(seen, (0, _ROOM))
         self.memory["next", self.site] = reached
+        self.memory.forget(("plain", self.site))
+        if self.spare_first and self.invalid is None and len(seen) == 1:
+            plain = self._plainly_seen(reached)
+            if seen.shape[-1] == plain.shape[-1] and torch.equal(seen, plain):
+                self.memory["plain", self.site] = 1
 
     def _drafts(self) -> int:
         """How many of the rows in hand may be rolled back."""

@@ -40,10 +40,11 @@ def calibrate(
     wide = pattern.float()
     on_sinks = (wide * sinks).sum(-1, keepdim=True)
     rest = wide.sum(-1, keepdim=True) - on_sinks
-    grow = on_sinks.mul_(1 - beta).div_(rest.clamp_min(1e-6)).add_(1)
+    grow = on_sinks * (1 - beta) / rest.clamp_min(1e-6) + 1
     new = wide * torch.where(sinks, beta, grow)
-    stuck = rest < 1e-6
-    return (torch.where(stuck, wide, new) if bool(stuck.any()) else new).to(pattern.dtype)
+    if float(rest.detach().amin()) < 1e-6:
+        new = torch.where(rest < 1e-6, wide, new)
+    return new.to(pattern.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,17 +173,14 @@ class ACT:
         if not chosen:
             return pattern
         rows = pattern if len(chosen) == count else pattern[:, chosen]
-        prompt = max(0, min(rows.shape[2], context.prompt - int(context.positions[0])))
-        parts = [part for part in (slice(0, prompt), slice(prompt, rows.shape[2])) if part.start < part.stop]
-        if len(parts) == 1:
-            changed = self._calibrated(rows, site, context, generated=prompt == 0)
+        prompt = context.prompt - int(context.positions[0])
+        if prompt <= 0 or prompt >= rows.shape[2]:
+            changed = self._calibrated(rows, site, context, generated=prompt <= 0)
         else:  # decoding without a cache: prompt and generated rows in one call
+            parts = (slice(0, prompt), slice(prompt, rows.shape[2]))
+            calls = [(rows[:, :, part], context.part(part), part.start > 0) for part in parts]
             changed = torch.cat(
-                [
-                    self._calibrated(rows[:, :, part], site, context.part(part), generated=part.start > 0)
-                    for part in parts
-                ],
-                dim=2,
+                [self._calibrated(some, site, here, generated=behind) for some, here, behind in calls], dim=2
             )
         if changed is rows:
             return pattern

@@ -110,7 +110,12 @@ def check_fits(written: ModelFacts, own: ModelFacts, *, force: bool) -> None:
     """Refuse a model that is not the one in `written`.
 
     With `force` a model of another architecture, vocabulary or other weights will do, if it has every stack with
-    the same layers, heads and width.
+    the same layers, heads and width, and no other stack that the fixes act on.
+
+    Args:
+        written: of the model that the fixes were made for.
+        own: of this model, with every stack that the fixes act on.
+        force: see above.
 
     Raises:
         FixError: the models differ; both values of everything that does are named.
@@ -121,6 +126,8 @@ def check_fits(written: ModelFacts, own: ModelFacts, *, force: bool) -> None:
         for stack in written.stacks
         if have.get(stack.name) != stack
     ]
+    described = {stack.name for stack in written.stacks}
+    shape += [(stack.name, "none", str(stack)) for stack in own.stacks if stack.name not in described]
     rows = [
         ("architecture", written.architecture, own.architecture),
         *shape,
@@ -141,7 +148,7 @@ def check_fits(written: ModelFacts, own: ModelFacts, *, force: bool) -> None:
         evidence="; ".join(differ),
         remedy="Use a spec of this model."
         if shape
-        else "Use a spec of this model; force=True installs this one nevertheless.",
+        else "Use a spec of this model; force=True (headwise patch --force) installs this one nevertheless.",
     )
 
 

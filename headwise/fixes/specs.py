@@ -55,8 +55,9 @@ class Spec:
         Raises:
             FixError: the model differs; both values of everything that does are named.
         """
-        places = [(stack.stack, stack.kind) for stack in self.model.stacks]
-        check_fits(self.model, model_facts(subject, places), force=force)
+        described = [(stack.stack, stack.kind) for stack in self.model.stacks]
+        active = [fix for fix in self.fixes if not getattr(fix, "neutral", False)]
+        check_fits(self.model, model_facts(subject, [*described, *_places(active)]), force=force)
 
     def __repr__(self) -> str:
         named = ", ".join(type(fix).__name__ for fix in self.fixes)
@@ -92,7 +93,7 @@ def save_spec(path: str | Path, fixes: Any | Iterable[Any], subject: Subject | P
     model, _ = parts(subject)
     ready = bound(fixes, model)
     active = [fix for fix in ready if not getattr(fix, "neutral", False)]
-    places = [(getattr(fix, "stack", None), getattr(fix, "kind", "self")) for fix in active or ready]
+    places = _places(active or ready)
     envelope = Envelope(
         versions={
             "headwise": __version__,
@@ -120,6 +121,11 @@ def load_spec(path: str | Path) -> Spec:
     envelope = read(path)
     fixes = tuple(map(from_entry, envelope.fixes))
     return Spec(fixes, envelope.model, dict(envelope.versions), str(path), envelope.version)
+
+
+def _places(fixes: Iterable[Any]) -> list[tuple[str | None, str]]:
+    """Stack and kind that every fix acts on; None is the language (or decoder) stack."""
+    return [(getattr(fix, "stack", None), getattr(fix, "kind", "self")) for fix in fixes]
 
 
 def _text(envelope: Envelope) -> str:
