@@ -39,7 +39,7 @@ def calibrate(
     """
     wide = pattern.float()
     on_sinks = (wide * sinks).sum(-1, keepdim=True)
-    rest = wide.sum(-1, keepdim=True) - on_sinks
+    rest = wide.masked_fill(sinks, 0.0).sum(-1, keepdim=True)
     grow = on_sinks * (1 - beta) / rest.clamp_min(1e-6) + 1
     new = wide * torch.where(sinks, beta, grow)
     if float(rest.detach().amin()) < 1e-6:
@@ -172,7 +172,13 @@ class ACT:
         chosen = self._of_layer.get(site.layer)
         if not chosen:
             return pattern
-        rows = pattern if len(chosen) == count else pattern[:, chosen]
+        index = None
+        if len(chosen) < count:
+            name = ("heads", site.layer)
+            if name not in context.memory:
+                context.memory[name] = torch.tensor([chosen], device=pattern.device)
+            index = context.memory.of(name, 1)[0]
+        rows = pattern if index is None else pattern.index_select(1, index)
         prompt = context.prompt - int(context.positions[0])
         if prompt <= 0 or prompt >= rows.shape[2]:
             changed = self._calibrated(rows, site, context, generated=prompt <= 0)
@@ -184,10 +190,7 @@ class ACT:
             )
         if changed is rows:
             return pattern
-        if rows is pattern:
-            return changed
-        pattern[:, chosen] = changed
-        return pattern
+        return changed if index is None else pattern.index_copy_(1, index, changed)
 
     def _calibrated(self, rows: Tensor, site: Site, context: Context, *, generated: bool) -> Tensor:
         """Rows of the chosen heads, either of the prompt or generated."""

@@ -89,21 +89,22 @@ def redistribute(
 
 def _weights(
     image: Tensor, sinks: Tensor, *, p: float, rho: float, require_visual_sink: bool
-) -> Float[Tensor, "batch key 5"]:
+) -> Float[Tensor, "batch key 6"]:
     """What a key counts for in the sums that decide on a row, and what becomes of it.
 
     Columns: attention on clear image tokens; the share of it on sinks that would be moved; on the image; on clear image
-    tokens beyond the share rho of the image's; what is lost. All zero in examples that are left alone.
+    tokens beyond the share rho of the image's; the first once more; what is lost. All zero in examples that are left
+    alone.
     """
     visual, clear = image & sinks, image & ~sinks
-    columns = [clear, sinks * p, image, clear * 1.0 - image * rho, sinks * -p]
+    columns = [clear, sinks * p, image, clear * 1.0 - image * rho, clear, sinks * -p]
     weights = torch.stack([column.float() for column in columns], -1)
     return weights * visual.any(-1)[:, None, None] if require_visual_sink else weights
 
 
-def _bias(weights: Tensor, least_mass: float) -> Float[Tensor, "1 1 4"]:
-    """What is added to the sums, so that a row is chosen when the last two are not negative."""
-    return weights.new_tensor([_TINY, 0.0, -least_mass, -_TINY])[None, None]
+def _bias(weights: Tensor, least_mass: float) -> Float[Tensor, "1 1 5"]:
+    """What is added to the sums, so that a row is chosen when the last three are not negative."""
+    return weights.new_tensor([_TINY, 0.0, -least_mass, 0.0, -_TINY])[None, None]
 
 
 def _change(
@@ -117,7 +118,7 @@ def _change(
     batch, heads, count, _ = pattern.shape
     keys = weights.shape[1]
     flat = pattern[..., :keys].reshape(batch, heads * count, keys).float()
-    sums = torch.baddbmm(bias, flat, weights[..., :4].expand(batch, -1, -1))
+    sums = torch.baddbmm(bias, flat, weights[..., :5].expand(batch, -1, -1))
     chosen = sums[..., 2:].amin(-1, keepdim=True) >= 0
     if rows is not None:
         chosen = chosen & rows[:, None].expand(-1, heads, -1).reshape(chosen.shape)
@@ -125,7 +126,7 @@ def _change(
     if sums.requires_grad:  # the derivative of a division by nothing is no number, not even times zero
         below = torch.where(chosen, below, 1.0)
     gain = sums[..., 1:2] / below
-    clear, lost = weights[..., 0].unsqueeze(1), weights[..., 4].unsqueeze(1)
+    clear, lost = weights[..., 0].unsqueeze(1), weights[..., 5].unsqueeze(1)
     change = torch.addcmul(lost, gain, clear) * chosen
     return change.view(batch, heads, count, keys).to(pattern.dtype)
 
