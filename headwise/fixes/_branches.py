@@ -117,14 +117,3 @@ def _twice(name: str, value: Any) -> Any:
         parts = {key: _twice(key, item) for key, item in value.items()}
         return type(value)(**parts) if type(value) is not dict else parts
     return value
-
-
-def hide_image(pattern: Tensor, image: Tensor, *, rows: Tensor) -> Tensor:
-    """The pattern (batch, head, query, key) with the image's keys hidden from some rows (batch, query)."""
-    keys = min(image.shape[1], pattern.shape[-1])
-    wide = pattern.float()
-    left = wide.clone()
-    left[..., :keys].masked_fill_(image[:, None, None, :keys], 0.0)
-    rest = left.sum(-1, keepdim=True)
-    grown = left * (wide.sum(-1, keepdim=True) / rest.clamp_min(1e-30))
-    return torch.where(rows[:, None, :, None] & (rest > 0), grown, wide).to(pattern.dtype)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.fixes._heads import Heads, as_heads, as_numbers, as_stack, of_layer
+from headwise.fixes._hide import hide_keys
 from headwise.probes.context import Context
 from headwise.probes.sites import Site
 
@@ -60,11 +61,6 @@ class MaskKeys:
         masked[[key for key in self.keys if key < keys]] = True
         if not heads or not masked.any():
             return pattern
-        rows = pattern[:, heads]
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        left = rows.masked_fill(masked, 0.0)
-        rest = left.sum(-1, keepdim=True)
-        grown = left * (rows.sum(-1, keepdim=True) / rest.clamp_min(1e-9))
         new = pattern.clone()
-        new[:, heads] = torch.where(rest > 1e-6, grown, rows).to(pattern.dtype)
+        new[:, heads] = hide_keys(pattern[:, heads], masked[None])
         return new

@@ -10,9 +10,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from headwise.fixes._branches import Without, beside_itself, hide_image
+from headwise.fixes._branches import Without, beside_itself
 from headwise.fixes._choices import between, one_of, whole_number, yes_or_no
 from headwise.fixes._heads import as_numbers
+from headwise.fixes._hide import hide_keys
 from headwise.fixes._images import require_images, require_sight
 from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.published import REINFORCED_LAYERS
@@ -206,10 +207,12 @@ class _Choice:
         self.chosen: dict[int, Tensor] = {}
 
     def edit(self, pattern: Tensor, site: Site, context: Context) -> Tensor:
-        """The branch without image, the image hidden from it."""
-        image = self.image.to(pattern.device)[:, context.positions.clamp_max(self.image.shape[1] - 1)]
-        seeing, blind = pattern[: self.batch], pattern[self.batch :]
-        return torch.cat([seeing, hide_image(blind, self.image.to(pattern.device), rows=~image)])
+        """The branch without image: the image is hidden from every row that is none of its own."""
+        image = self.image.to(pattern.device)
+        text = ~image[:, context.positions.clamp_max(image.shape[1] - 1)]
+        keys = torch.nn.functional.pad(image, (0, pattern.shape[-1] - image.shape[1]))
+        hidden = (text[:, :, None] & keys[:, None])[:, None]
+        return torch.cat([pattern[: self.batch], hide_keys(pattern[self.batch :], hidden)])
 
     def scale(self, z: Tensor, site: Site, context: Context) -> Tensor:
         """Chooses the heads of a layer, and reinforces them."""

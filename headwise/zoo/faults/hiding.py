@@ -11,6 +11,7 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.fixes._heads import Heads, as_heads, as_numbers, of_layer
+from headwise.fixes._hide import hide_keys
 from headwise.probes.context import Context
 from headwise.probes.sites import Site
 
@@ -63,11 +64,6 @@ class HideTokens:
             return pattern
         itself = torch.arange(keys, device=pattern.device) == context.positions[:, None]
         hidden = (hidden & ~itself)[:, None]
-        rows = pattern[:, heads]
-        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        left = rows.masked_fill(hidden, 0.0)
-        rest = left.sum(-1, keepdim=True)
-        grown = left * (rows.sum(-1, keepdim=True) / rest.clamp_min(1e-9))
         new = pattern.clone()
-        new[:, heads] = torch.where(rest > 1e-6, grown, rows).to(pattern.dtype)
+        new[:, heads] = hide_keys(pattern[:, heads], hidden)
         return new
