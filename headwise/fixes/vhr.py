@@ -180,19 +180,18 @@ class VHR:
         image = opening.have_role("image", opening.batch)
         if not bool(image.any()):
             for layer in self.layers or ():
-                opening.memory["heads", layer] = torch.zeros(opening.batch, 1, dtype=torch.bool)
+                opening.memory["factors", layer] = torch.ones(opening.batch, 1, 1, 1)
             return
         choice = _Choice(self, opening.batch, image)
         opening.forward(beside_itself(opening, self.without), choice)
         for layer, heads in choice.chosen.items():
-            opening.memory["heads", layer] = heads
+            opening.memory["factors", layer] = torch.where(heads, self.alpha, 1.0)[:, None, :, None]
 
     def scale(
         self, z: Float[Tensor, "batch query head width"], site: Site, context: Context
     ) -> Float[Tensor, "batch query head width"]:
         """Head outputs, those of the chosen heads reinforced."""
-        heads = context.memory.of(("heads", site.layer), len(z)).to(z.device)
-        return torch.where(heads[:, None, :, None], z * self.alpha, z)
+        return z * context.memory.of(("factors", site.layer), len(z)).to(z)
 
 
 class _Choice:
