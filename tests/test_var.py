@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import headwise as hw
 from headwise.errors import FixError, InputError, NotFitted
 from headwise.fixes.anatomy import Anatomy, anatomy_of
-from headwise.fixes.var import redistribute, sink_score
+from headwise.fixes.redistribution import redistribute, sink_score
 from tests.invariance import alone, equal_length_pair
 from tests.tiny import ARCHITECTURES
 from tests.tiny.reference import first, forward
@@ -129,6 +129,23 @@ class TestModel:
         expected = redistribute(pattern, image=image, sinks=sinks, rho=0.3, rows=~image)
         expected[:, :, :1] = pattern[:, :, :1]  # text before the image
         torch.testing.assert_close(fixed.maps[site], expected, atol=1e-6, rtol=1e-5)
+
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 2e-2), (torch.float64, 1e-6)])
+    def test_other_precisions(self, dtype: torch.dtype, tolerance: float) -> None:
+        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        inputs["pixel_values"] = inputs["pixel_values"].to(dtype)
+        with hw.patch(model.to(dtype), FIX), hw.capture(model, maps=True) as trace, torch.no_grad():
+            tokens = model.generate(
+                input_ids=inputs["input_ids"],
+                pixel_values=inputs["pixel_values"],
+                max_new_tokens=3,
+                pad_token_id=0,
+            )
+        for site in trace.sites:
+            if site.stack == "text":
+                sums = trace.maps[site].double().sum(-1)
+                torch.testing.assert_close(sums, torch.ones_like(sums), atol=tolerance, rtol=0)
+        assert tokens.shape[1] > inputs["input_ids"].shape[1]
 
 
 class TestConstants:

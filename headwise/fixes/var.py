@@ -8,7 +8,7 @@ from math import sqrt
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
@@ -18,6 +18,7 @@ from headwise.fixes._images import require_images, require_sight
 from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.calibration import Calibration
 from headwise.fixes.published import SINK_DIMENSIONS
+from headwise.fixes.redistribution import bias_of, change_of, grown, sink_score, weights_of
 from headwise.probes.context import Context, Opening
 from headwise.probes.sites import Site
 
@@ -26,109 +27,6 @@ if TYPE_CHECKING:
 
 SHARE_OF_BOUND = 0.3125
 """The paper's threshold of 20 at width 4096, as a share of the largest possible value, the root of the width."""
-
-_TINY = 1e-30
-
-
-def sink_score(residual: Float[Tensor, "*lead width"], dimensions: Sequence[int]) -> Float[Tensor, "*lead"]:
-    """How far the largest of some dimensions of a residual stands out: max |x[d]| / rms(x).
-
-    Between 0 and the root of the width. Sinks share a few dimensions in which they are huge; VAR calls a token a sink
-    from 20 at width 4096. Kang et al. 2025 (arXiv 2503.03321).
-
-    Example:
-        >>> sink_score(torch.tensor([[3.0, 4.0]]), [1]).tolist()
-        [1.1313...]
-    """
-    wide = residual.float()
-    largest = wide[..., list(dimensions)].abs().amax(-1)
-    return largest * torch.rsqrt(wide.square().mean(-1) + 1e-6)
-
-
-def redistribute(
-    pattern: Float[Tensor, "batch head query key"],
-    *,
-    image: Bool[Tensor, "batch key"],
-    sinks: Bool[Tensor, "batch key"],
-    p: float = 0.6,
-    rho: float = 0.8,
-    least_mass: float = 0.2,
-    require_visual_sink: bool = True,
-    rows: Bool[Tensor, "batch query"] | None = None,
-) -> Float[Tensor, "batch head query key"]:
-    """Moves the share `p` of the attention on sinks to image tokens that are none, in proportion to what they have.
-
-    A row is changed when its head looks at the image (mass on image tokens at least `least_mass`), and there mostly at
-    tokens that are no sinks (their share of that mass at least `rho`). Sums of rows stay as they are. Kang et al. 2025
-    (arXiv 2503.03321).
-
-    Args:
-        pattern: attention probabilities.
-        image: True on image tokens.
-        sinks: True on sinks, of the image and of the text.
-        p: the share moved, 0 to 1.
-        rho: 0 to 1; the paper has 0.8 for general tasks, 0.5 for hallucination, 0.9 for vision-centric tasks.
-        least_mass: 0 to 1.
-        require_visual_sink: leave examples alone whose image has no sink.
-        rows: False on rows to leave alone.
-
-    Returns:
-        A new pattern, in the dtype of the given one; the given one when no row is changed.
-
-    Example:
-        >>> row = torch.tensor([0.30, 0.05, 0.10, 0.20, 0.15, 0.05, 0.10, 0.05]).view(1, 1, 1, 8)
-        >>> image = torch.tensor([[False, False, True, True, True, True, False, False]])
-        >>> sinks = torch.tensor([[True, False, False, True, False, False, False, False]])
-        >>> redistribute(row, image=image, sinks=sinks, rho=0.5).flatten()
-        tensor([0.1200, 0.0500, 0.2000, 0.0800, 0.3000, 0.1000, 0.1000, 0.0500])
-    """
-    weights = _weights(image, sinks, p=p, rho=rho, require_visual_sink=require_visual_sink)
-    change = _change(pattern, weights, _bias(weights, least_mass), rows=rows)
-    return torch.addcmul(pattern, pattern, change) if bool(change.any()) else pattern
-
-
-def _weights(
-    image: Tensor, sinks: Tensor, *, p: float, rho: float, require_visual_sink: bool
-) -> Float[Tensor, "batch key 6"]:
-    """What a key counts for in the sums that decide on a row, and what becomes of it.
-
-    Columns: attention on clear image tokens; the share of it on sinks that would be moved; on the image; on clear image
-    tokens beyond the share rho of the image's; the first once more; what is lost. All zero in examples that are left
-    alone.
-    """
-    visual, clear = image & sinks, image & ~sinks
-    columns = [clear, sinks * p, image, clear * 1.0 - image * rho, clear, sinks * -p]
-    weights = torch.stack([column.float() for column in columns], -1)
-    return weights * visual.any(-1)[:, None, None] if require_visual_sink else weights
-
-
-def _bias(weights: Tensor, least_mass: float) -> Float[Tensor, "1 1 5"]:
-    """What is added to the sums, so that a row is chosen when the last three are not negative."""
-    return weights.new_tensor([_TINY, 0.0, -least_mass, 0.0, -_TINY])[None, None]
-
-
-def _change(
-    pattern: Tensor, weights: Tensor, bias: Tensor, *, rows: Tensor | None
-) -> Float[Tensor, "batch head query key_of_weights"]:
-    """What every weight is to grow by, as a share of itself; exactly 0 in rows that are not chosen.
-
-    Few operations: this runs in every layer for every token that is decoded. Nothing is moved to or from keys behind
-    those of `weights`.
-    """
-    batch, heads, count, _ = pattern.shape
-    keys = weights.shape[1]
-    flat = pattern[..., :keys].reshape(batch, heads * count, keys).float()
-    sums = torch.baddbmm(bias, flat, weights[..., :5].expand(batch, -1, -1))
-    chosen = sums[..., 2:].amin(-1, keepdim=True) >= 0
-    if rows is not None:
-        chosen = chosen & rows[:, None].expand(-1, heads, -1).reshape(chosen.shape)
-    below = sums[..., :1]
-    if sums.requires_grad:  # the derivative of a division by nothing is no number, not even times zero
-        below = torch.where(chosen, below, 1.0)
-    gain = sums[..., 1:2] / below
-    clear, lost = weights[..., 0].unsqueeze(1), weights[..., 5].unsqueeze(1)
-    change = torch.addcmul(lost, gain, clear) * chosen
-    return change.view(batch, heads, count, keys).to(pattern.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,10 +180,10 @@ class VAR:
         image = context.have_role("image", batch)[:, :stop].to(residual.device)
         valid = context.run.axis(context.stack, batch, stop).valid[:, :stop].to(residual.device)
         memory[name] = sinks = torch.cat([before, found], 1) & valid
-        memory["weights", site.layer] = _weights(
+        memory["weights", site.layer] = weights_of(
             image, sinks, p=self.p, rho=self.rho, require_visual_sink=self.require_visual_sink
         )
-        memory["bias"] = _bias(memory.of(("weights", site.layer), batch), self.least_mass)
+        memory["bias"] = bias_of(memory.of(("weights", site.layer), batch), self.least_mass)
         memory["rows"] = valid & ~image & (image.cumsum(1) > 0)
         return residual
 
@@ -311,10 +209,9 @@ class VAR:
             at = context.positions
             rows = text[:, at.clamp_max(text.shape[1] - 1)] | (at >= text.shape[1])
         weights = memory.of(("weights", site.layer), batch)
-        change = _change(pattern, weights, memory.of("bias", batch), rows=rows)
+        change = change_of(pattern, weights, memory.of("bias", batch), rows=rows)
+        if pattern.requires_grad or pattern.dtype != change.dtype:
+            return grown(pattern, change)
         part = pattern[..., : change.shape[-1]]
-        if pattern.requires_grad:
-            room = (0, pattern.shape[-1] - change.shape[-1])
-            return torch.addcmul(pattern, pattern, torch.nn.functional.pad(change, room))
         part.addcmul_(part, change)
         return pattern
