@@ -222,7 +222,11 @@ class _Choice:
         seeing, blind = at[: self.batch], at[self.batch :]
         divergence = head_divergence(seeing, blind, distance=self.fix.distance)
         energy = blind.float().square().sum(-1)
-        heads = sensitive_heads(divergence, energy, outliers=self.fix.outliers, deviation=self.fix.deviation)
+        noise = max(NOISE, 8 * torch.finfo(z.dtype).eps)
+        heads = sensitive_heads(
+            divergence, energy, outliers=self.fix.outliers, deviation=self.fix.deviation, noise=noise
+        )
+        heads &= self.image.any(-1, keepdim=True).to(heads.device)
         if self.fix.choose == "random":
             heads = self._shuffled(heads, site.layer)
         self.chosen[site.layer] = heads
