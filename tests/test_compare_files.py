@@ -42,6 +42,19 @@ def test_saved_and_read_again(found, files, suffix):
     assert again.arms[1].fixes == ()
 
 
+def test_a_comparison_is_a_result_too(found, tmp_path):
+    result = found.to_result()
+    pd.testing.assert_frame_equal(result.frame, found.to_frame())
+    assert result.summary == found.summary
+    figure = result.plot()
+    assert [len(trace.x) for trace in figure.data] == [3] * len(figure.data)
+    assert list(figure.data[0].x) == [arm.main.value for arm in found.arms[1:]]
+    assert SCRIPT not in figure.to_json()
+    for suffix in (".json", ".parquet", ".csv", ".html"):
+        assert result.save(tmp_path / f"table{suffix}").stat().st_size > 500
+    assert SCRIPT not in (tmp_path / "table.html").read_text(encoding="utf-8")
+
+
 def test_the_rows_as_text(found, files):
     rows = pd.read_csv(files[".csv"])
     assert rows["arm"].to_list() == found.frame["arm"].to_list()

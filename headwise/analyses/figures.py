@@ -17,7 +17,35 @@ _RANGES = {"share": (0.0, 1.0), "percent": (0.0, 100.0)}
 
 def figure_of(result: Result) -> go.Figure:
     """The figure behind `Result.plot`."""
+    if "arm" in result.frame:
+        return _arms(result)
     return _maps(result) if "layer" in result.frame else _bars(result)
+
+
+def _arms(result: Result) -> go.Figure:
+    """Differences of arms to the one without a fix, with intervals: one panel per metric, each on its own scale."""
+    from plotly.subplots import make_subplots
+
+    frame = result.frame.dropna(subset=[result.value])
+    metrics = list(frame["metric"].unique())
+    fig = make_subplots(rows=len(metrics), cols=1, subplot_titles=[escape(name) for name in metrics])
+    for row, metric in enumerate(metrics, start=1):
+        part = frame[frame["metric"] == metric]
+        value, low, high = (part[f"{result.value}{end}"] for end in ("", "_low", "_high"))
+        fig.add_scatter(
+            x=value,
+            y=[escape(str(arm)) for arm in part["arm"]],
+            error_x={"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low},
+            mode="markers",
+            marker={"color": "#0072B2", "size": 9},
+            hovertemplate=f"%{{y}}: %{{x:+.4f}} {escape(str(part['unit'].iloc[0]))}<extra></extra>",
+            row=row,
+            col=1,
+        )
+        fig.add_vline(x=0, line_dash="dot", row=row, col=1)
+    return fig.update_layout(
+        title=escape(result.name), template="plotly_white", height=120 + 160 * len(metrics), showlegend=False
+    )
 
 
 def _maps(result: Result) -> go.Figure:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
+    from headwise.analyses.result import Result
+
 NONE = "none"
 """The arm without a fix, which the others are compared with."""
 FORMAT = 1
@@ -175,6 +177,21 @@ class Comparison:
                     row[key] = getattr(change, column) if change else float("nan")
                 rows.append({**row, **whole})
         return pd.DataFrame(rows).drop(columns="method")
+
+    def to_result(self) -> Result:
+        """The table as a `Result`, like that of an analysis: to draw, to save (JSON, Parquet, CSV, HTML), to report."""
+        from headwise.analyses.result import Result
+
+        return Result(
+            name=f"compare {self.task}",
+            frame=self.to_frame(),
+            unit="of each metric",
+            description="Metric of an arm less that of the model without a fix, over the same examples; 0 is no "
+            "difference. Beside it the 95 % interval and p, Holm's rule over the arms.",
+            provenance=dict(self.manifest),
+            summary=self.summary,
+            value="difference",
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the per-example table, JSON-able."""
