@@ -17,4 +17,8 @@ def test_the_code_about_comparisons_runs(tmp_path: Path, monkeypatch: pytest.Mon
     names: dict[str, object] = {"__name__": "__main__"}
     for block in blocks:
         exec(compile(block, "compare.md", "exec"), names)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["compare.html", "compare.parquet", "table.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "compare.html",
+        "compare.parquet",
+        "table.html",
+    ]
