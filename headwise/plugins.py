@@ -5,14 +5,31 @@ Nothing is imported before it is asked for, and nothing is remembered between ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from headwise.errors import HeadwiseError, InputError
+
+
+def needed(kind: type, given: Collection[str]) -> list[str]:
+    """The fields that a dataclass cannot be made without and that are not given.
+
+    Example:
+        >>> needed(Plugins, ["what"])
+        ['group', 'own']
+    """
+    return [
+        item.name
+        for item in fields(kind)
+        if item.init
+        and item.default is MISSING
+        and item.default_factory is MISSING
+        and item.name not in given
+    ]
 
 
 @dataclass(frozen=True)

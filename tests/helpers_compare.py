@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import headwise as hw
 from headwise.errors import NotFitted
 from headwise.evaluation import Choose, Example, Metric, Task, mean, ratio
+from headwise.evaluation.questions import Questions
 from tests.subjects import WORDS, word_tokenizer
 
 
@@ -26,6 +28,19 @@ def small_subject() -> hw.Subject:
         for value in model.parameters():
             value.copy_(torch.randn_like(value) * 0.3)
     return hw.wrap(model, word_tokenizer(pad=False))
+
+
+def recorded_questions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The ids of every call that puts questions to a model, from here on."""
+    ids: list[list[str]] = []
+    real = Questions.ask
+
+    def ask(self, progress=None):
+        ids.append([example.id for example in self.examples])
+        return real(self, progress)
+
+    monkeypatch.setattr(Questions, "ask", ask)
+    return ids
 
 
 SILENT = hw.fixes.ZeroHeads(heads=((0, 0), (0, 1)))

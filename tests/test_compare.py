@@ -15,10 +15,9 @@ from headwise.errors import FixError, InputError, NotFitted
 from headwise.evaluation import evaluate, find_task
 from headwise.evaluation.arms import candidates, describe
 from headwise.evaluation.comparing import compare
-from headwise.evaluation.questions import Questions
 from headwise.fixes import MaskKeys, ScaleHeads, ZeroHeads
 from headwise.fixes.specs import save_spec
-from tests.helpers_compare import SILENT, Breaks, Learned, Next, small_subject
+from tests.helpers_compare import SILENT, Breaks, Learned, Next, recorded_questions, small_subject
 from tests.tiny.snapshot import snapshot
 
 HALF = ScaleHeads(heads=((0, 1),), factor=0.5)
@@ -38,15 +37,7 @@ def found(subject):
 @pytest.fixture
 def asked(monkeypatch):
     """The ids of every call that puts questions to a model."""
-    ids = []
-    real = Questions.ask
-
-    def ask(self, progress=None):
-        ids.append([example.id for example in self.examples])
-        return real(self, progress)
-
-    monkeypatch.setattr(Questions, "ask", ask)
-    return ids
+    return recorded_questions(monkeypatch)
 
 
 def timeless(manifest):

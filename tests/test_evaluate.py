@@ -12,10 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import GPT2Config, GPT2LMHeadModel
 
 import headwise as hw
 from headwise.errors import InputError
@@ -33,7 +31,8 @@ from headwise.evaluation import (
 )
 from headwise.evaluation.estimate import estimate
 from headwise.plugins import Plugins
-from tests.subjects import WORDS, llava_processor, word_tokenizer
+from tests.helpers_compare import small_subject
+from tests.subjects import WORDS, llava_processor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,15 +76,7 @@ class Next(Task):
 @pytest.fixture(scope="module")
 def subject() -> hw.Subject:
     """A model with absolute positions; its tokenizer has no padding token and pads on the right."""
-    torch.manual_seed(0)
-    config = GPT2Config(
-        n_layer=1, n_head=2, n_embd=16, vocab_size=16, n_positions=24, bos_token_id=1, eos_token_id=2
-    )
-    model = GPT2LMHeadModel(config).eval()
-    with torch.no_grad():
-        for value in model.parameters():
-            value.copy_(torch.randn_like(value) * 0.3)
-    return hw.wrap(model, word_tokenizer(pad=False))
+    return small_subject()
 
 
 def test_a_second_run_gives_the_same_numbers(subject):

@@ -13,11 +13,10 @@ import pytest
 import headwise as hw
 from headwise.errors import FixError, InputError
 from headwise.evaluation import find_task
-from headwise.evaluation.questions import Questions
 from headwise.evaluation.searching import search
 from headwise.evaluation.space import space_of
 from headwise.fixes import ScaleHeads, ZeroHeads
-from tests.helpers_compare import Learned, Next, small_subject
+from tests.helpers_compare import Learned, Next, recorded_questions, small_subject
 from tests.tiny.snapshot import snapshot
 
 EVERY = [(layer, head) for layer in range(4) for head in range(8)]
@@ -30,15 +29,7 @@ def subject():
 
 @pytest.fixture
 def asked(monkeypatch):
-    ids = []
-    real = Questions.ask
-
-    def ask(self, progress=None):
-        ids.append([example.id for example in self.examples])
-        return real(self, progress)
-
-    monkeypatch.setattr(Questions, "ask", ask)
-    return ids
+    return recorded_questions(monkeypatch)
 
 
 @pytest.fixture(scope="module")

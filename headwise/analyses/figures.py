@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,34 @@ def figure_of(result: Result) -> go.Figure:
     return _maps(result) if "layer" in result.frame else _bars(result)
 
 
+def interval_dots(
+    names: Sequence[str],
+    values: Sequence[float],
+    lows: Sequence[float],
+    highs: Sequence[float],
+    *,
+    color: str | Sequence[str] = "#1f5fa8",
+    hover: str | None = None,
+) -> go.Scatter:
+    """One dot per name, with its interval."""
+    import plotly.graph_objects as go
+
+    spread = {
+        "type": "data",
+        "array": [high - value for high, value in zip(highs, values, strict=True)],
+        "arrayminus": [value - low for low, value in zip(lows, values, strict=True)],
+    }
+    return go.Scatter(
+        x=list(values),
+        y=list(names),
+        error_x=spread,
+        mode="markers",
+        marker={"color": color, "size": 9},
+        hovertemplate=hover,
+        showlegend=False,
+    )
+
+
 def _arms(result: Result) -> go.Figure:
     """Differences of arms to the one without a fix, with intervals: one panel per metric, each on its own scale."""
     from plotly.subplots import make_subplots
@@ -32,19 +61,13 @@ def _arms(result: Result) -> go.Figure:
     for row, metric in enumerate(metrics, start=1):
         part = frame[frame["metric"] == metric]
         value, low, high = (part[f"{result.value}{end}"] for end in ("", "_low", "_high"))
-        fig.add_scatter(
-            x=value,
-            y=[escape(str(arm)) for arm in part["arm"]],
-            error_x={"type": "data", "symmetric": False, "array": high - value, "arrayminus": value - low},
-            mode="markers",
-            marker={"color": "#0072B2", "size": 9},
-            hovertemplate=f"%{{y}}: %{{x:+.4f}} {escape(str(part['unit'].iloc[0]))}<extra></extra>",
-            row=row,
-            col=1,
-        )
+        hover = f"%{{y}}: %{{x:+.4f}} {escape(str(part['unit'].iloc[0]))}<extra></extra>"
+        names = [escape(str(arm)) for arm in part["arm"]]
+        dots = interval_dots(names, list(value), list(low), list(high), hover=hover)
+        fig.add_trace(dots, row=row, col=1)
         fig.add_vline(x=0, line_dash="dot", row=row, col=1)
     return fig.update_layout(
-        title=escape(result.name), template="plotly_white", height=120 + 160 * len(metrics), showlegend=False
+        title=escape(result.name), template="plotly_white", height=120 + 160 * len(metrics)
     )
 
 

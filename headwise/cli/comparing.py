@@ -22,9 +22,8 @@ from headwise.cli.task_options import (
     TaskName,
     TaskOptions,
     bounds_of,
-    check_apart,
     check_bounds,
-    check_out,
+    check_outputs,
     options_of,
 )
 from headwise.text import visible
@@ -73,12 +72,7 @@ def compare(
     """Score a model without a fix and with each of several, on the same examples, with paired intervals."""
     with session(debug=debug):
         bounds = bounds_of(min_gain, "--min-gain")
-        paths = out or []
-        for path in paths:
-            check_out(path, what="a comparison")
-        if save_best is not None:
-            check_out(save_best, what="a spec", suffixes=(".json",))
-        check_apart(*paths, *([save_best] if save_best is not None else []))
+        paths = check_outputs(out, save_best, what="a comparison")
         from headwise.evaluation.arms import candidates
         from headwise.evaluation.registry import find_task
 

@@ -19,8 +19,7 @@ from headwise.cli.task_options import (
     Subject,
     TaskName,
     TaskOptions,
-    check_apart,
-    check_out,
+    check_outputs,
     options_of,
     pair_of,
 )
@@ -73,12 +72,7 @@ def search(
     """Search the strength of a fix on validation examples, and judge the best once on test examples."""
     with session(debug=debug):
         bounds = _space(space)
-        paths = out or []
-        for path in paths:
-            check_out(path, what="a search")
-        if save_best is not None:
-            check_out(save_best, what="a spec", suffixes=(".json",))
-        check_apart(*paths, *([save_best] if save_best is not None else []))
+        paths = check_outputs(out, save_best, what="a search")
         from headwise.evaluation.arms import candidates
         from headwise.evaluation.extras import extra
         from headwise.evaluation.registry import find_task

@@ -124,6 +124,21 @@ def check_out(path: Path, *, what: str, suffixes: Sequence[str] = ()) -> None:
     check_suffix(path, suffixes or SUFFIXES, what=what)
 
 
+def check_outputs(out: Sequence[Path] | None, save_best: Path | None, *, what: str) -> list[Path]:
+    """The files of --out, after refusing what could not be written there or in --save-best.
+
+    Raises:
+        InputError: a file cannot be written, or two things would go into one.
+    """
+    paths = list(out or [])
+    for path in paths:
+        check_out(path, what=what)
+    if save_best is not None:
+        check_out(save_best, what="a spec", suffixes=(".json",))
+    check_apart(*paths, *([] if save_best is None else [save_best]))
+    return paths
+
+
 def check_apart(*paths: Path) -> None:
     """Refuse to write two things into one file.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from hashlib import sha256
@@ -90,16 +89,9 @@ def describe(fix: Any) -> dict[str, Any]:
 
 def _resolved(item: Any, subject: Subject | None) -> tuple[Any, ...]:
     if isinstance(item, str | Path):
-        if str(item).endswith(".json") or os.path.isfile(item):
-            from headwise.fixes.specs import load_spec
-
-            spec = load_spec(item)
-            if subject is not None:
-                spec.check(subject)
-            return spec.fixes
         from headwise.fixes.registry import parse_fix
 
-        found = parse_fix(str(item))
+        found = parse_fix(str(item), subject)
         return tuple(found) if isinstance(found, list | tuple) else (found,)
     if isinstance(item, type) or not any(callable(getattr(item, step, None)) for step in STEPS):
         raise FixError(

@@ -105,7 +105,5 @@ def example_scores(metric: Metric, frame: pd.DataFrame) -> list[float]:
     """
     columns = [frame[name].to_numpy(dtype=float)[:, None] for name in metric.columns]
     found = np.asarray(metric.statistic(*columns, axis=-1), dtype=float)
-    if metric.only is not None:
-        column, value = metric.only
-        found = np.where(frame[column] == value, found, np.nan)
+    found = np.where(metric.applies(frame), found, np.nan)
     return (0.0 - found if metric.higher_is_better is False else found).tolist()

@@ -188,11 +188,8 @@ def _arms(
 
 
 def _difference(metric: Metric, before: pd.DataFrame, after: pd.DataFrame, seed: int) -> Difference:
-    if metric.only is not None:
-        column, value = metric.only
-        kept = ((before[column] == value) & (after[column] == value)).to_numpy()
-        before, after = before[kept], after[kept]
-    one, two = ({name: frame[name].to_list() for name in metric.columns} for frame in (before, after))
+    kept = metric.applies(before) & metric.applies(after)
+    one, two = (metric.columns_of(frame[kept]) for frame in (before, after))
     return difference(metric, one, two, seed=seed)
 
 

@@ -3,40 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from headwise.analyses.figures import interval_dots
 from headwise.errors import InputError
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from headwise.evaluation.comparison import Comparison
+    from headwise.evaluation.estimate import Estimate
     from headwise.evaluation.evaluation import Evaluation
+    from headwise.evaluation.paired import Difference
     from headwise.evaluation.search_result import Search
 
 
 def estimates_figure(evaluation: Evaluation) -> go.Figure:
     """Every metric as a dot with its 95 % interval, in panels of one unit each."""
-    from plotly.graph_objects import Scatter
     from plotly.subplots import make_subplots
 
     units = list(dict.fromkeys(item.unit for item in evaluation.estimates.values()))
     figure = make_subplots(rows=1, cols=len(units), horizontal_spacing=0.18)
     for number, unit in enumerate(units, start=1):
         items = [item for item in evaluation.estimates.values() if item.unit == unit]
-        spread = {
-            "type": "data",
-            "array": [item.high - item.value for item in items],
-            "arrayminus": [item.value - item.low for item in items],
-        }
-        dots = Scatter(
-            x=[item.value for item in items],
-            y=[item.metric for item in items],
-            error_x=spread,
-            mode="markers",
-            marker={"color": "#1f5fa8", "size": 9},
-            showlegend=False,
-        )
+        dots = _dots([item.metric for item in items], items)
         figure.add_trace(dots, row=1, col=number)
         bounds = {"range": [0, 1]} if unit == "share" else {}
         figure.update_xaxes(title_text=unit, row=1, col=number, **bounds)
@@ -57,7 +47,6 @@ def comparison_figure(comparison: Comparison, metrics: Sequence[str] = ()) -> go
     Raises:
         InputError: there is no such metric.
     """
-    from plotly.graph_objects import Scatter
     from plotly.subplots import make_subplots
 
     arms = comparison.arms[1:]
@@ -74,19 +63,8 @@ def comparison_figure(comparison: Comparison, metrics: Sequence[str] = ()) -> go
     for place, name in enumerate(chosen):
         at = {"row": place // across + 1, "col": place % across + 1}
         items = [arm.differences[name] for arm in arms]
-        spread = {
-            "type": "data",
-            "array": [item.high - item.value for item in items],
-            "arrayminus": [item.value - item.low for item in items],
-        }
-        dots = Scatter(
-            x=[item.value for item in items],
-            y=[arm.label for arm in arms],
-            error_x=spread,
-            mode="markers",
-            marker={"color": ["#1f5fa8" if item.clear else "#9a9a9a" for item in items], "size": 9},
-            showlegend=False,
-        )
+        colors = ["#1f5fa8" if item.clear else "#9a9a9a" for item in items]
+        dots = _dots([arm.label for arm in arms], items, color=colors)
         figure.add_trace(dots, **at)
         figure.add_vline(x=0, line={"color": "#666666", "width": 1}, **at)
         better = {True: "better →", False: "← better", None: ""}[items[0].higher_is_better]
@@ -96,6 +74,16 @@ def comparison_figure(comparison: Comparison, metrics: Sequence[str] = ()) -> go
         title=f"{comparison.task}, n = {comparison.n}: difference to no fix, 95 % intervals",
         template="plotly_white",
         height=max(320, (90 + 40 * len(arms)) * down),
+    )
+
+
+def _dots(names: Sequence[str], items: Sequence[Estimate | Difference], **look: Any) -> go.Scatter:
+    return interval_dots(
+        names,
+        [item.value for item in items],
+        [item.low for item in items],
+        [item.high for item in items],
+        **look,
     )
 
 

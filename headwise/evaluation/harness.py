@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +17,7 @@ from headwise.evaluation.harness_guard import seed_everything, set_aside, told
 from headwise.evaluation.harness_model import as_harness_model, require_harness, require_texts
 from headwise.evaluation.harness_result import HarnessResult, tabulated
 from headwise.evaluation.harness_tasks import check_tasks, load_tasks
-from headwise.evaluation.questions import without_dropout
-from headwise.fingerprint import fingerprint
+from headwise.evaluation.questions import model_record, versions_of, without_dropout
 from headwise.fixes.patching import patch
 from headwise.subject import Subject, wrap
 
@@ -130,18 +127,10 @@ def _set_up(tasks: Iterable[Any], num_fewshot: int | None, seed: int) -> None:
 
 
 def _manifest(subject: Subject, results: Mapping[str, Any], **call: Any) -> dict[str, Any]:
-    model = subject.model
     return {
         "tasks": json.loads(json.dumps(results["configs"], default=str)),
         **call,
         "statistics": f"standard errors: the harness's (bootstrap, {RESAMPLES} resamples, where it has no formula)",
-        "model": {
-            "name": subject.name,
-            "class": type(model).__name__,
-            "revision": subject.revision,
-            "fingerprint": fingerprint(model),
-            "dtype": str(model.dtype).removeprefix("torch."),
-            "device": str(subject.device),
-        },
-        "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+        "model": model_record(subject),
+        "versions": versions_of(_PACKAGES),
     }

@@ -122,7 +122,6 @@ class Questions:
 
     def manifest(self, **call: Any) -> dict[str, Any]:
         """What a second run needs for the same numbers: prompt, decoding, ids, model and versions."""
-        model = self.subject.model
         return {
             "task": {
                 "name": self.task.title,
@@ -134,32 +133,33 @@ class Questions:
             **call,
             "batch_size": self.batch_size,
             "ids": [example.id for example in self.examples],
-            "model": {
-                "name": self.subject.name,
-                "class": type(model).__name__,
-                "revision": self.subject.revision,
-                "fingerprint": fingerprint(model),
-                "dtype": str(model.dtype).removeprefix("torch."),
-                "device": str(self.subject.device),
-                "generation_config": _generation(model),
-            },
-            "versions": {name: version(name) for name in _PACKAGES} | {"python": platform.python_version()},
+            "model": model_record(self.subject) | {"generation_config": _generation(self.subject.model)},
+            "versions": versions_of(_PACKAGES),
             "notes": self.task.notes(self.examples),
         }
 
 
+def model_record(subject: Subject) -> dict[str, Any]:
+    """What a manifest says of a model."""
+    model = subject.model
+    return {
+        "name": subject.name,
+        "class": type(model).__name__,
+        "revision": subject.revision,
+        "fingerprint": fingerprint(model),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(subject.device),
+    }
+
+
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of installed packages, and of Python."""
+    return {name: version(name) for name in packages} | {"python": platform.python_version()}
+
+
 def estimates(metrics: Sequence[Metric], frame: pd.DataFrame, seed: int) -> dict[str, Estimate]:
     """Every metric over the rows of a per-example table, with its interval."""
-    found = {}
-    for metric in metrics:
-        rows = frame
-        if metric.only is not None:
-            column, value = metric.only
-            rows = frame[frame[column] == value]
-        found[metric.name] = estimate(
-            metric, {name: rows[name].to_list() for name in metric.columns}, seed=seed
-        )
-    return found
+    return {metric.name: estimate(metric, metric.columns_of(frame), seed=seed) for metric in metrics}
 
 
 @contextmanager

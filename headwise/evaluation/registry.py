@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from headwise.errors import InputError
 from headwise.evaluation.task import Task
-from headwise.plugins import Plugins
+from headwise.plugins import Plugins, needed
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -105,13 +105,7 @@ def find_task(name: str, **options: Any) -> Task:
                 remedy="Give a value of its kind.",
             ) from error
     fixed = getattr(found, "keywords", {})
-    missing = [
-        item.name
-        for item in fields(kind)
-        if item.default is MISSING
-        and item.default_factory is MISSING
-        and item.name not in {**fixed, **values}
-    ]
+    missing = needed(kind, {**fixed, **values})
     if missing:
         raise InputError(
             f"The task {name!r} needs an option.",

@@ -156,11 +156,7 @@ def _trials(
 
 
 def _value(metric: Metric, data: TaskCalibration) -> float:
-    frame = data.questions.ask().frame
-    if metric.only is not None:
-        column, value = metric.only
-        frame = frame[frame[column] == value]
-    return metric.over({name: frame[name].to_list() for name in metric.columns})
+    return metric.over(metric.columns_of(data.questions.ask().frame))
 
 
 def _frame(rows: list[dict[str, Any]], plan: Space, metric: str) -> Any:

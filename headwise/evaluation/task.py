@@ -14,6 +14,8 @@ import numpy as np
 from headwise.errors import InputError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from headwise.subject import Subject
 
 Statistic = Callable[..., np.ndarray]
@@ -85,6 +87,18 @@ class Metric:
     """None where neither is better, as with a length."""
     only: tuple[str, Any] | None = None
     """A column and its value: the number is about the examples of that value, such as one language."""
+
+    def applies(self, frame: pd.DataFrame) -> np.ndarray:
+        """True on the rows of a per-example table that the number is about."""
+        if self.only is None:
+            return np.ones(len(frame), dtype=bool)
+        column, value = self.only
+        return (frame[column] == value).to_numpy()
+
+    def columns_of(self, frame: pd.DataFrame) -> dict[str, list[Any]]:
+        """Its columns, of the rows that it is about."""
+        rows = frame[self.applies(frame)]
+        return {name: rows[name].to_list() for name in self.columns}
 
     def over(self, table: Mapping[str, Sequence[float]]) -> float:
         """The number for a table with its columns."""

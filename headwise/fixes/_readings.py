@@ -57,7 +57,7 @@ def readings(subject: Subject, fixes: tuple[Any, ...], inputs: Mapping[str, Any]
     needed = {
         entry.name
         for entry in hub.modules.values()
-        for layer in (_layers(entry.module) if entry.shared else [entry.layer])
+        for layer in entry.layers
         if any(touches(fix, Site(entry.stack, entry.kind, layer), hub.language) for fix in fixes)
     }
     chosen: list[Reading] = []
@@ -83,10 +83,6 @@ def readings(subject: Subject, fixes: tuple[Any, ...], inputs: Mapping[str, Any]
         evidence=f"{type(model).__name__} on {'the inputs given' if inputs is not None else 'made-up inputs'}",
         remedy="Pass inputs that run it: inputs=subject.prepare(text=..., image=...).",
     )
-
-
-def _layers(module: Any) -> range:
-    return range(getattr(module.config, "num_hidden_layers", 1))
 
 
 def _made_up(subject: Subject) -> Iterator[Mapping[str, Any]]:

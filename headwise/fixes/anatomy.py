@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -42,8 +41,6 @@ class Anatomy:
     vocabulary: int = field(default=0, repr=False)
     sees: bool = field(default=False, repr=False)
     """True when images become positions of the language stack."""
-    depths: Mapping[tuple[str, str], int] = field(default_factory=dict, repr=False)
-    """Layers per (stack, kind)."""
 
 
 def anatomy_of(model: PreTrainedModel, hub: Hub | None = None) -> Anatomy:
@@ -54,11 +51,6 @@ def anatomy_of(model: PreTrainedModel, hub: Hub | None = None) -> Anatomy:
     """
     hub = hub or hub_of(model)
     config = model.config.get_text_config(decoder=True)
-    depths: dict[tuple[str, str], int] = {}
-    for entry in hub.modules.values():
-        key = (entry.stack, entry.kind)
-        count = getattr(entry.module.config, "num_hidden_layers", 1) if entry.shared else entry.layer + 1
-        depths[key] = max(depths.get(key, 0), int(count))
     entries = [entry for entry in hub.modules.values() if (entry.stack, entry.kind) == (hub.language, "self")]
     heads = head_count(entries[0].module) if entries else None
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
@@ -68,17 +60,17 @@ def anatomy_of(model: PreTrainedModel, hub: Hub | None = None) -> Anatomy:
             evidence=type(model).__name__,
             remedy="Use fixes that name layers and heads themselves, such as ScaleHeads.",
         )
-    sees = any(stack in ("vision", "qformer") for stack, _ in depths) or "vision_config" in model.config
+    stacks = {entry.stack for entry in hub.modules.values()}
+    sees = not stacks.isdisjoint(("vision", "qformer")) or "vision_config" in model.config
     return Anatomy(
         name=getattr(model.config, "_name_or_path", "") or type(model).__name__,
         family=str(model.config.model_type),
         text_family=str(config.model_type),
         stack=hub.language,
-        layers=depths[hub.language, "self"],
+        layers=1 + max(layer for entry in entries for layer in entry.layers),
         heads=heads,
         width=width,
         key_heads=getattr(config, "num_key_value_heads", None) or heads,
         vocabulary=int(getattr(config, "vocab_size", 0) or 0),
         sees=sees and hub.language == "text",
-        depths=depths,
     )

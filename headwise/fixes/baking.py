@@ -15,7 +15,7 @@ from headwise.errors import FixError
 from headwise.files import filling
 from headwise.fixes._readings import Reading, readings
 from headwise.fixes.patching import bound, patch
-from headwise.fixes.specs import load_spec
+from headwise.fixes.specs import fixes_of
 from headwise.probes.capture import parts
 from headwise.probes.check import CHECKED
 from headwise.probes.context import touches
@@ -80,9 +80,7 @@ def bake(
 
     given = subject if isinstance(subject, Subject) else wrap(parts(subject)[0])
     if isinstance(fixes, str | Path):
-        spec = load_spec(fixes)
-        spec.check(given)
-        fixes = spec.fixes
+        fixes = fixes_of(fixes, given)
     several = tuple(fix for fix in bound(fixes, given.model) if not getattr(fix, "neutral", False))
     for fix in several:
         _require_factors(fix)

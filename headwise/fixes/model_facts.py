@@ -169,11 +169,7 @@ def _name(subject: Subject | PreTrainedModel, model: PreTrainedModel) -> str:
 
 
 def _stack(stack: str, kind: str, entries: list[AttentionModule]) -> StackFacts:
-    layers = {entry.layer: head_count(entry.module) for entry in entries}
-    shared = next((entry.module for entry in entries if entry.shared), None)
-    if shared is not None:  # one module serves every layer
-        count = getattr(getattr(shared, "config", None), "num_hidden_layers", 1)
-        layers = dict.fromkeys(range(count), head_count(shared))
+    layers = {layer: head_count(entry.module) for entry in entries for layer in entry.layers}
     numbers = sorted(layers)
     return StackFacts(
         stack=stack,

@@ -97,11 +97,9 @@ def patch(
     """
     model, processor = parts(subject)
     if isinstance(fixes, str | Path):
-        from headwise.fixes.specs import load_spec
+        from headwise.fixes.specs import fixes_of
 
-        spec = load_spec(fixes)
-        spec.check(model, force=force)
-        fixes = spec.fixes
+        fixes = fixes_of(fixes, model, force=force)
     hub = hub_of(model)
     several = bound(fixes, model, hub)
     if check:
@@ -162,11 +160,7 @@ def _validate(fix: Any, hub: Hub) -> None:
             evidence=f"it has {', '.join(have)}",
             remedy="Set the fix's stack and kind.",
         )
-    if any(entry.shared for entry in there):
-        count = getattr(there[0].module.config, "num_hidden_layers", 1)
-        layers = set(range(count))
-    else:
-        layers = {entry.layer for entry in there}
+    layers = {layer for entry in there for layer in entry.layers}
     heads = head_pairs(fix) or ()
     missing = sorted(({layer for layer, _ in heads} | set(getattr(fix, "layers", None) or ())) - layers)
     if missing:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, InputError
-from headwise.plugins import Plugins
+from headwise.plugins import Plugins, needed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from headwise.subject import Subject
 
 FIXES = Plugins(
     "fix",
@@ -45,7 +50,7 @@ def find_fix(name: str, **options: Any) -> Any:
     wanted = name.casefold().replace("-", "_")
     alike = {known.replace("_", ""): known for known in names()}
     kind = get(alike.get(wanted.replace("_", ""), wanted))
-    known = {item.name: item for item in fields(kind) if item.init}
+    known = [item.name for item in fields(kind) if item.init]
     for option in options:
         if option not in known:
             close = get_close_matches(option, known) or sorted(known)
@@ -54,11 +59,7 @@ def find_fix(name: str, **options: Any) -> Any:
                 evidence=f"it has: {', '.join(close)}",
                 remedy="Use one of these, or leave it out.",
             )
-    missing = [
-        item.name
-        for item in known.values()
-        if item.default is MISSING and item.default_factory is MISSING and item.name not in options
-    ]
+    missing = needed(kind, options)
     if missing:
         raise InputError(
             f"The fix {name} needs a parameter.",
@@ -68,15 +69,19 @@ def find_fix(name: str, **options: Any) -> Any:
     return kind(**{option: _value(value) for option, value in options.items()})
 
 
-def parse_fix(text: str) -> Any:
+def parse_fix(text: str, subject: Subject | PreTrainedModel | None = None) -> Any:
     """What a command line says of a fix: a name, a name with parameters, several joined by +, or the path of a spec.
+
+    Args:
+        text: see above.
+        subject: a spec that was written for another model than this one is refused; None takes any.
 
     Returns:
         One fix, or a tuple of several.
 
     Raises:
         InputError: it says nothing of the kind.
-        FixError: a value is out of range, or the spec is damaged.
+        FixError: a value is out of range, or the spec is damaged or of another model.
 
     Example:
         >>> parse_fix("VAR:p=0.4,layers=[1,2]").layers
@@ -85,9 +90,9 @@ def parse_fix(text: str) -> Any:
         ['VAR', 'VHR']
     """
     if text.endswith(".json") or os.path.isfile(text):  # False where the text is too long for a path
-        from headwise.fixes.specs import load_spec
+        from headwise.fixes.specs import fixes_of, load_spec
 
-        found = load_spec(text).fixes
+        found = load_spec(text).fixes if subject is None else fixes_of(text, subject)
         return found[0] if len(found) == 1 else found
     several = tuple(_parse_one(part) for part in _split(text, "+"))
     return several[0] if len(several) == 1 else several

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import Field, fields, is_dataclass
 from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, get_type_hints
@@ -16,6 +16,7 @@ from torch import Tensor
 from headwise.errors import FixError, HeadwiseError
 from headwise.fixes.registry import FIXES, get, names
 from headwise.fixes.spec_file import Entry, complaint
+from headwise.plugins import needed
 from headwise.text import visible
 
 
@@ -57,7 +58,7 @@ def from_entry(entry: Entry) -> Any:
     tensors = [name for name in known if hints[name] is Tensor]
     if tensors:
         raise _unwritable(kind.__name__, f"{tensors[0]} is a tensor, and a spec holds plain values only")
-    _check_names(entry, known)
+    _check_names(entry, kind, known)
     values = {name: _valued(entry.fix, name, hints[name], value) for name, value in entry.parameters.items()}
     try:
         return kind(**values)
@@ -104,7 +105,7 @@ def _hints(kind: type) -> dict[str, Any]:
         raise _unwritable(kind.__name__, f"the types of its parameters cannot be read ({error})") from error
 
 
-def _check_names(entry: Entry, known: Mapping[str, Field[Any]]) -> None:
+def _check_names(entry: Entry, kind: type, known: Mapping[str, Field[Any]]) -> None:
     unknown = [name for name in entry.parameters if name not in known]
     if unknown:
         close = get_close_matches(unknown[0][:100], known) or list(known)
@@ -113,11 +114,7 @@ def _check_names(entry: Entry, known: Mapping[str, Field[Any]]) -> None:
             evidence=f"close: {', '.join(close)}",
             remedy="Correct the name, or upgrade headwise if the spec is newer.",
         )
-    missing = [
-        name
-        for name, item in known.items()
-        if item.default is MISSING and item.default_factory is MISSING and name not in entry.parameters
-    ]
+    missing = needed(kind, entry.parameters)
     if missing:
         given = [*entry.parameters] or ["none"]
         raise FixError(

@@ -123,6 +123,18 @@ def load_spec(path: str | Path) -> Spec:
     return Spec(fixes, envelope.model, dict(envelope.versions), str(path), envelope.version)
 
 
+def fixes_of(path: str | Path, subject: Subject | PreTrainedModel, *, force: bool = False) -> tuple[Any, ...]:
+    """The fixes in a file that was written for this model.
+
+    Raises:
+        InputError: as `load_spec`.
+        FixError: as `load_spec`, and where the model is another one (see `Spec.check`).
+    """
+    spec = load_spec(path)
+    spec.check(subject, force=force)
+    return spec.fixes
+
+
 def _places(fixes: Iterable[Any]) -> list[tuple[str | None, str]]:
     """Stack and kind that every fix acts on; None is the language (or decoder) stack."""
     return [(getattr(fix, "stack", None), getattr(fix, "kind", "self")) for fix in fixes]

@@ -127,9 +127,14 @@ def visible_keys(call: Call, block: slice = slice(None)) -> Bool[Tensor, "batch_
     if call.mask is None:
         return None
     mask = call.mask if call.mask.shape[2] == 1 else call.mask[:, :, block]
-    mask = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    mask = lets_see(mask)
     mask = mask.any(1) if mask.shape[1] > 1 else mask[:, 0]
     return mask.expand(-1, len(rows), -1)
+
+
+def lets_see(mask: Tensor) -> Bool[Tensor, "*shape"]:
+    """A bool or additive mask as True where it lets a row see a key."""
+    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
 
 
 def _take_rows(tensor: Tensor | None, index: Tensor) -> Tensor | None:

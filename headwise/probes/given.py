@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from headwise.probes.arguments import lets_see
 
 _IDS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 
@@ -67,8 +68,7 @@ def with_flat_masks(inputs: dict[str, Any], past: int) -> dict[str, Any]:
                 ),
                 None,
             )
-            seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-            real = seen.any(1).any(1).long()
+            real = lets_see(mask).any(1).any(1).long()
             if rows is not None:
                 real = real[:, : past + rows.shape[1]].expand(len(rows), -1)
             flat[name] = real

@@ -59,6 +59,13 @@ class AttentionModule:
     block: str
     """Qualified name of the layer around it: the residual stream enters there."""
 
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers that it serves."""
+        if not self.shared:
+            return (self.layer,)
+        return tuple(range(getattr(self.module.config, "num_hidden_layers", 1)))  # type: ignore[arg-type]
+
     def site(self, call: int) -> Site:
         """The site of this module's `call`-th call within one forward."""
         if self.shared:
