@@ -69,10 +69,11 @@ def check_suffix(path: Path, suffixes: Sequence[str], *, what: str) -> None:
 
 
 @contextmanager
-def filling(path: str | Path | None) -> Iterator[Path | None]:
+def filling(path: str | Path | None, *, replace: bool = False) -> Iterator[Path | None]:
     """Hand out a temporary folder beside `path`, which takes its name when the block ends well; None for None.
 
-    If the block raises, nothing is left behind.
+    If the block raises, nothing is left behind. With `replace`, a folder of this name is removed once the new one is
+    complete.
 
     Raises:
         InputError: the folder around `path` does not exist, `path` is a file or a folder with something in it, or it
@@ -90,12 +91,15 @@ def filling(path: str | Path | None) -> Iterator[Path | None]:
         yield None
         return
     target = Path(path)
-    check_new_folder(target)
+    if not replace:
+        check_new_folder(target)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         part.mkdir()
         yield part
-        if target.is_dir():
+        if replace and target.is_dir():
+            shutil.rmtree(target)
+        elif target.is_dir():
             target.rmdir()
         os.replace(part, target)
     except OSError as error:

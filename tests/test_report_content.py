@@ -7,9 +7,10 @@ import torch
 
 from headwise.analyses import entropy
 from headwise.probes.sites import Site
-from headwise.reports.content import Metric, Panel, round_up
+from headwise.reports.content import Content, Metric, Panel
 from headwise.reports.data import gather
-from headwise.reports.figures import head_map
+from headwise.reports.embed import page_data
+from headwise.reports.wording import round_up
 from headwise.text import shell_quote, shortened, token_text, visible
 from tests.helpers_report import META, sink_trace
 from tests.helpers_trace import axis, causal, make_trace, random_pattern
@@ -32,9 +33,9 @@ def test_every_panel_of_a_metric_has_one_scale():
     }
     content = gather(make_trace(patterns))
     metric = next(metric for metric in content.metrics if metric.key == "strongest_key")
-    figures = [head_map(panel, metric) for panel in metric.panels]
     assert [panel.label for panel in metric.panels] == ["encoder · self", "decoder · self", "decoder · cross"]
-    assert len({(figure["data"][0]["zmin"], figure["data"][0]["zmax"]) for figure in figures}) == 1
+    shown = next(one for one in page_data(content)["metrics"] if one["key"] == "strongest_key")
+    assert (shown["low"], shown["high"]) == metric.scale
     assert metric.scale[1] >= max(v for panel in metric.panels for row in panel.cells for v in row)
 
 
@@ -60,7 +61,8 @@ def test_share_of_heads_with_a_sink():
 
 def test_missing_values_stay_blank():
     metric = Metric("m", "m", "share", "", (Panel("text · self", ("0",), ((0.2, None),)),))
-    assert head_map(metric.panels[0], metric)["data"][0]["z"] == [[0.2, None]]
+    data = page_data(Content("t", metrics=(metric,)))
+    assert data["metrics"][0]["panels"][0]["cells"] == [[0.2, None]]
     empty = Metric("m", "m", "share", "", (Panel("text · self", ("0",), ((None,),)),))
     assert empty.scale == (0.0, 1.0)
 
@@ -98,13 +100,13 @@ def test_padding_is_said_and_left_out():
     }
     content = gather(make_trace({Site("text", "self", 0): causal(random_pattern(1, 2, 10, 10))}, axes))
     assert any(warning.startswith("20 % of the text positions are padding") for warning in content.warnings)
-    assert [token.text for token in content.examples[0].tokens] == list("abcdefgh")
-    assert [token.position for token in content.examples[0].tokens] == list(range(2, 10))
+    assert [token.text for token in content.examples[0].strips[0].tokens] == list("abcdefgh")
+    assert [token.position for token in content.examples[0].strips[0].tokens] == list(range(2, 10))
 
 
 def test_tokens_carry_the_attention_they_receive():
     content = gather(sink_trace())
-    tokens = content.examples[0].tokens
+    tokens = content.examples[0].strips[0].tokens
     assert tokens[0].share == max(token.share for token in tokens if token.share is not None)
     assert [token.share is None for token in tokens] == [False] * 9 + [True] * 3
     assert content.largest_share == round_up(tokens[0].share)
@@ -117,7 +119,7 @@ def test_image_positions_are_one_token():
         )
     }
     content = gather(make_trace({Site("text", "self", 0): causal(random_pattern(1, 2, 12, 12))}, axes))
-    assert [token.text for token in content.examples[0].tokens][:3] == ["<s>", "image × 6", "a"]
+    assert [token.text for token in content.examples[0].strips[0].tokens][:3] == ["<s>", "image × 6", "a"]
 
 
 def test_text_is_made_visible():

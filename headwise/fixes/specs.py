@@ -90,6 +90,18 @@ def save_spec(path: str | Path, fixes: Any | Iterable[Any], subject: Subject | P
     """
     target = Path(path)
     check_suffix(target, (".json",), what="a spec")
+    text = spec_text(fixes, subject)
+    with replacing(target) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def spec_text(fixes: Any | Iterable[Any], subject: Subject | PreTrainedModel) -> str:
+    """What `save_spec` writes.
+
+    Raises:
+        FixError: a fix does not fit the model, or cannot be written.
+        NotFitted: constants of a fix are missing.
+    """
     model, _ = parts(subject)
     ready = bound(fixes, model)
     active = [fix for fix in ready if not getattr(fix, "neutral", False)]
@@ -105,8 +117,7 @@ def save_spec(path: str | Path, fixes: Any | Iterable[Any], subject: Subject | P
     )
     text = _text(envelope)
     _check_whole(text, ready)
-    with replacing(target) as part:
-        part.write_text(text, encoding="utf-8")
+    return text
 
 
 def load_spec(path: str | Path) -> Spec:

@@ -1,45 +1,66 @@
-"""Reports: data (`data`), figures (`figures`) and page (`page`) are separate steps; `report` runs them."""
+"""Reports: what a model did (`look`), what the page says (`data`), and the page itself (`page`) are separate steps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from headwise.analyses import Result
+    from headwise.evaluation.comparison import Comparison
     from headwise.probes.trace import Trace
+    from headwise.reports.look import Look
     from headwise.subject import Subject
 
 __all__ = ["report"]
 
 
 def report(
-    source: Trace | Result | Sequence[Result],
+    source: Subject | Trace | Result | Comparison | Look | Sequence[Trace | Result | Comparison | Look],
     path: str | Path,
     *,
+    examples: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    generate: int = 0,
+    fixes: Any = (),
     subject: Subject | None = None,
     title: str | None = None,
     call: str | None = None,
     command: str | None = None,
+    assets: Literal["inline", "cdn", "none"] = "inline",
+    limit: int = 10_000_000,
 ) -> Path:
-    """Write one self-contained HTML file that says what the heads did; it opens without a network.
+    """Write one self-contained HTML page that says what the heads did, where, and on which example.
+
+    It opens without a network and without a server. Every head, map cell and example has its own address
+    (`#head-text-12-07`).
 
     Args:
-        source: a trace, on which the first analyses are run (sinks, sink rate, entropy, mass per role,
-            distance); or one result, or a list of them.
+        source: a subject, which is run on the `examples`; a trace, on which the first analyses are run (sinks, sink
+            rate, entropy, mass per role, distance); results; comparisons, which show before and after and the
+            answers that changed; or a list of these. Of two traces the second is the model with a fix on. Patterns
+            are shown where the trace holds them (`maps=True`), or the source is a subject.
         path: the file to write.
-        subject: adds the number of parameters to the provenance.
+        examples: keywords of `Subject.prepare`, one mapping per example. A subject is run on them one by one (a model
+            of the zoo has its own); beside a trace they bring the pictures and the sound of its examples.
+        generate: with a subject, tokens to generate greedily after each example.
+        fixes: with a subject, what to run the examples with a second time: the maps then show before, after and the
+            difference.
+        subject: beside a trace, the model: adds its parameters, and shows images as the model saw them.
         title: the heading; without it, the name of the model.
         call: Python that makes this report; without it, the call that the trace recorded.
         command: the command line that makes this report.
+        assets: where plotly, which draws the charts of comparisons, comes from: "inline" writes it into the page,
+            "cdn" loads it from plotly's server, "none" shows tables alone.
+        limit: bytes above which a folder is written instead, `index.html` and its data.
 
     Returns:
-        The path that was written. The file appears whole or not at all.
+        The page that was written: `path`, or `index.html` in a folder of its name. It appears whole or not at all.
 
     Raises:
-        InputError: when the folder of `path` does not exist, or the source is something else.
+        InputError: when the folder of `path` does not exist, the source is something else, or there is nothing to run.
         CaptureError: when no analysis can be run on the trace.
+        FixError: a fix cannot be used on this model.
 
     Example:
         >>> import tempfile
@@ -47,14 +68,38 @@ def report(
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9, n_positions=8)
         >>> subject = hw.wrap(GPT2LMHeadModel(config).eval())
-        >>> with hw.capture(subject) as trace:
-        ...     _ = subject.model(**subject.prepare(text=[1, 2, 3, 4, 5]))
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     report(trace, Path(folder) / "report.html").stat().st_size < 6e6
+        ...     page = report(subject, Path(folder) / "report.html", examples=[{"text": [1, 2, 3, 4, 5]}])
+        ...     page.stat().st_size < 1e6
         True
     """
+    from headwise.errors import InputError
     from headwise.reports.data import gather
+    from headwise.reports.look import look
     from headwise.reports.page import write_page
+    from headwise.subject import Subject
 
-    content = gather(source, subject=subject, title=title, call=call, command=command)
-    return write_page(content, path)
+    several = list(source) if isinstance(source, list | tuple) else [source]
+    subjects = [item for item in several if isinstance(item, Subject)]
+    if len(subjects) > 1:
+        raise InputError(
+            "A report shows one model.", evidence=f"{len(subjects)} subjects", remedy="Make two reports."
+        )
+    if not subjects and (generate or fixes):
+        raise InputError(
+            "Only a subject can be run.", evidence="generate= or fixes= beside what was captured already",
+            remedy="Give the subject as source, or capture under hw.patch and give both traces.",
+        )  # fmt: skip
+    if subjects:
+        looked = look(subjects[0], examples, generate=generate, fixes=fixes)
+        several = [looked if item is subjects[0] else item for item in several]
+    listed = [examples] if isinstance(examples, Mapping) else examples
+    content = gather(
+        several if len(several) != 1 else several[0],
+        subject=subject,
+        examples=listed,
+        title=title,
+        call=call,
+        command=command,
+    )
+    return write_page(content, path, assets=assets, limit=limit).path

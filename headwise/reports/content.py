@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-Form = Literal["text", "token", "number", "share", "count"]
-"""How a column is shown: `share` lies in 0..1 and is shown in percent, `number` with three digits."""
+from headwise.reports.wording import Form, Value, round_up
 
-Value = str | int | float | None
+if TYPE_CHECKING:
+    import numpy as np
+
+Cells = tuple[tuple[float | None, ...], ...]
+"""Layers down, heads (or positions) across; None where there is no value."""
 
 
 @dataclass(frozen=True)
@@ -19,21 +22,29 @@ class Headline:
     value: str
     label: str
     detail: str = ""
+    links: tuple[tuple[str, str], ...] = ()
+    """What to look at, as (words, address on the page)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Panel:
-    """A map of one stack and kind: layers down, heads (or positions) across; None where there is no value."""
+    """A map of one stack and kind."""
 
     label: str
     layers: tuple[str, ...]
-    cells: tuple[tuple[float | None, ...], ...]
+    cells: Cells
     across: str = "head"
+    group: str = ""
+    """Key of the `Group` whose heads these are; empty where the columns are not heads."""
+    after: Cells | None = None
+    """The same with the fix on, where one was."""
+    by_example: np.ndarray | None = field(default=None, repr=False)
+    """(example, layer, head), float32, NaN where an example has no value."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metric:
-    """One number per head, with the one scale that every panel of it shares."""
+    """One number per head, with the one scale that every panel of it shares, before and after a fix."""
 
     key: str
     title: str
@@ -47,13 +58,77 @@ class Metric:
         return "share" if self.unit == "share" else "number"
 
     @property
+    def values(self) -> list[float]:
+        """All that is known, before and after."""
+        grids = [grid for panel in self.panels for grid in (panel.cells, panel.after or ())]
+        return [value for grid in grids for row in grid for value in row if value is not None]
+
+    @property
     def scale(self) -> tuple[float, float]:
         """Lowest and highest colour: from 0 (or below it) to the largest value, widened to a round number."""
-        values = [v for panel in self.panels for row in panel.cells for v in row if v is not None]
-        low, high = min(values, default=0.0), max(values, default=0.0)
+        low, high = min(self.values, default=0.0), max(self.values, default=0.0)
         low = -round_up(-low) if low < 0 else 0.0
         high = round_up(high) if high > 0 else 0.0
         return (low, high) if high > low else (low, low + 1.0)
+
+    @property
+    def spread(self) -> float:
+        """End of the scale of differences, which runs from its negative through zero to it."""
+        changes = [
+            abs(new - old)
+            for panel in self.panels
+            for olds, news in zip(panel.cells, panel.after or (), strict=False)
+            for old, new in zip(olds, news, strict=True)
+            if old is not None and new is not None
+        ]
+        return round_up(max(changes, default=0.0)) or 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """All heads of one stack and kind, and what is shown of each."""
+
+    key: str
+    label: str
+    layers: tuple[str, ...]
+    heads: int
+    rows: str
+    """What the rows of a pattern are: positions of this stack."""
+    columns: str
+    """What its columns are: positions of this stack, or of the one that cross-attention looks at."""
+    patterns: np.ndarray | None = None
+    """(layer, head, row, key), uint8: 255 √weight, the largest over examples and over `bins`."""
+    bins: tuple[int, int] = (1, 1)
+    """Rows and keys that one pixel of a pattern stands for."""
+    histogram: np.ndarray | None = None
+    """(layer, head, bin), rows by normalised entropy, in ten equal bins from 0 to 1."""
+    top: tuple[tuple[tuple[TopKey, ...], ...], ...] = ()
+    """The keys that receive most, of every layer and head."""
+    received: np.ndarray | None = None
+    """(example, layer, head, key), uint8: 254 √(mean received attention), 255 where too few rows see a key."""
+    own: tuple[OwnPattern, ...] = ()
+    """Patterns of single examples, for the heads that the page singles out, or for all of them."""
+
+
+@dataclass(frozen=True)
+class TopKey:
+    """A key that receives much from one head."""
+
+    example: int
+    position: int
+    text: str
+    share: float
+
+
+@dataclass(frozen=True, eq=False)
+class OwnPattern:
+    """The pattern of one head on one example; coded like `Group.patterns`."""
+
+    example: int
+    layer: int
+    """Row of the map, which is not the number of the layer where layers are called twice."""
+    head: int
+    pixels: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -88,18 +163,110 @@ class Token:
     text: str
     role: str
     share: float | None
+    rest: float | None = None
+    """`share` of what is left when the attention on sinks is taken away; None for a sink."""
+    count: int = 1
+    """Positions that it stands for: a run of image or audio positions is one token."""
 
 
 @dataclass(frozen=True)
-class Example:
+class Strip:
     """The tokens of one example on one stack; `left_out` counts tokens that are not shown."""
 
-    label: str
+    stack: str
     tokens: tuple[Token, ...]
     left_out: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image as the model saw it, and where its positions lie."""
+
+    image: str
+    """Data URI."""
+    note: str
+    grid: tuple[int, int]
+    group: str
+    start: int
+    """Position of its first token among the keys of the group."""
+    shares: np.ndarray
+    """(row, column), mean received attention."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A spectrogram, and the sound itself where it is short enough to be carried."""
+
+    image: str
+    """Data URI of the spectrogram: time across, frequency up, −80 to 0 dB of the loudest moment."""
+    seconds: float
+    hertz: float
+    """The highest frequency shown."""
+    audio: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Cross-attention of one example, mean over layers and heads: what is written against what is read."""
+
+    group: str
+    weights: np.ndarray
+    """(row, column), rows sum to the share of attention that falls on the columns shown."""
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    first_row: int = 0
+    """Position of the first row."""
+    seconds: float | None = None
+    """What the columns last together, where they are time."""
+    beyond: float = 0.0
+    """Share of the attention on columns that are not shown: the silence behind a sound."""
+
+    @property
+    def top(self) -> float:
+        """The end of its colour scale."""
+        return round_up(float(self.weights.max(initial=0.0))) or 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One input: its tokens on every stack that reads tokens, what is seen or heard, what came out."""
+
+    number: int
+    strips: tuple[Strip, ...] = ()
+    picture: Picture | None = None
+    sound: Sound | None = None
+    matrix: Matrix | None = None
+    reply: str | None = None
+    reply_after: str | None = None
+
+
 @dataclass(frozen=True)
+class Flip:
+    """An example of the task whose answer a fix changed."""
+
+    arm: str
+    prompt: str
+    answer: str
+    before: str
+    after: str
+    kind: str
+    """`right → wrong`, `wrong → right` or `changed`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """A comparison on the page: the finding, its table, the replies that changed, and a chart."""
+
+    title: str
+    finding: str
+    table: Table
+    flips: tuple[Flip, ...]
+    flips_left_out: int
+    chart: dict[str, Any]
+    """Figure for plotly; its numbers are those of the table."""
+
+
+@dataclass(frozen=True, eq=False)
 class Content:
     """Everything on the page, in the order in which it is read."""
 
@@ -108,9 +275,16 @@ class Content:
     verdict: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
+    groups: tuple[Group, ...] = ()
     tables: tuple[Table, ...] = ()
+    evaluated: tuple[Evaluated, ...] = ()
+    graphs: tuple[Graph, ...] = ()
     examples: tuple[Example, ...] = ()
     provenance: tuple[tuple[str, str], ...] = ()
+    fix: str = ""
+    """The fix behind the `after` maps, in a few words."""
+    spec: str = ""
+    """The fix as a patch spec, to copy into a file."""
     call: str = ""
     command: str = ""
     sink_share: float | None = None
@@ -119,55 +293,35 @@ class Content:
     @property
     def largest_share(self) -> float:
         """The top of the token shading: one scale for all examples."""
-        shares = [t.share for example in self.examples for t in example.tokens if t.share is not None]
-        return round_up(max(shares, default=0.0)) or 1.0
+        return _top([token.share for strip in self._strips for token in strip.tokens])
+
+    @property
+    def largest_rest(self) -> float:
+        """The top of the token shading without sinks."""
+        return _top([token.rest for strip in self._strips for token in strip.tokens])
+
+    @property
+    def largest_patch(self) -> float:
+        """The top of the image overlays: one scale for all examples."""
+        pictures = [example.picture for example in self.examples if example.picture]
+        return round_up(max((float(picture.shares.max()) for picture in pictures), default=0.0)) or 1.0
+
+    @property
+    def _strips(self) -> list[Strip]:
+        return [strip for example in self.examples for strip in example.strips]
 
 
-def round_up(value: float) -> float:
-    """The next of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10 times a power of ten.
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A circuit as a layered graph: heads and other nodes, layers from bottom to top, weighted edges between them."""
 
-    Example:
-        >>> round_up(0.47), round_up(3.9), round_up(0.0)
-        (0.5, 4.0, 0.0)
-    """
-    if value <= 0:
-        return 0.0
-    power = 10.0 ** math.floor(math.log10(value))
-    steps = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
-    return next(round(step * power, 12) for step in steps if step * power >= value * (1 - 1e-9))
+    title: str
+    nodes: tuple[tuple[str, int, float], ...]
+    """(name, layer, score)."""
+    edges: tuple[tuple[str, str, float], ...]
+    """(sender, receiver, weight)."""
+    unit: str = ""
 
 
-def percent(share: float) -> str:
-    """A share in whole percent, for prose.
-
-    Example:
-        >>> percent(0.416), percent(0.002), percent(0.0)
-        ('42 %', '<1 %', '0 %')
-    """
-    return "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
-
-
-def tick(value: float, form: Form) -> str:
-    """An end of a colour scale.
-
-    Example:
-        >>> tick(0.0, "share"), tick(0.015, "share"), tick(40.0, "number")
-        ('0 %', '1.5 %', '40')
-    """
-    return f"{100 * value:.3g} %" if form == "share" else f"{value:.3g}"
-
-
-def show(value: Value, form: Form) -> str:
-    """A table cell as text; a missing number is an en dash.
-
-    Example:
-        >>> show(0.4712, "share"), show(1234, "count"), show(float("nan"), "number")
-        ('47.1 %', '1,234', '–')
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, str):
-        return value
-    if form == "share":
-        return f"{100 * value:.1f} %"
-    return f"{value:,.0f}" if form == "count" else f"{value:.3g}"
+def _top(shares: Sequence[float | None]) -> float:
+    return round_up(max((share for share in shares if share is not None), default=0.0)) or 1.0

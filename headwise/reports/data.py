@@ -1,19 +1,26 @@
-"""From a trace or results to the content of a page."""
+"""From traces, results and comparisons to the content of a page."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from headwise.analyses import Result, distance, entropy, mass, sink_rate, sinks
 from headwise.errors import CaptureError, InputError
-from headwise.layout import ROLES
+from headwise.evaluation.comparison import Comparison
 from headwise.probes.trace import Trace
-from headwise.reports.content import Content, percent
-from headwise.reports.examples import examples_of
-from headwise.reports.maps import maps_of, sink_share, strongest_keys
-from headwise.reports.tables import layer_table, role_table, sink_table
+from headwise.reports.content import Content, Example, Metric
+from headwise.reports.evaluated import before_and_after, evaluated
+from headwise.reports.examples import MOST_EXAMPLES, examples_of, trimmed
+from headwise.reports.graphs import graph_of
+from headwise.reports.heads import groups_of, sink_keys
+from headwise.reports.look import Look
+from headwise.reports.maps import maps_of, sink_share, strongest_keys, without_sinks
+from headwise.reports.media import picture_of, sound_of
+from headwise.reports.origin import provenance_of, short_name, warnings_of
+from headwise.reports.patterns import Reading, read_patterns
+from headwise.reports.tables import layer_table, role_table, shares_without_sinks, sink_table
 from headwise.reports.verdict import headlines_of, sink_warning
 from headwise.text import shortened
 
@@ -22,13 +29,25 @@ if TYPE_CHECKING:
 
 FIRST_ANALYSES: tuple[Callable[[Trace], Result], ...] = (sinks, sink_rate, entropy, distance, mass)
 SPOKEN = ("sinks", "entropy", "mass", "distance")
-"""Results whose summaries make the verdict; the others only when none of these is there."""
+"""Results whose summaries make the verdict, the first three of them; the others only when none of these is there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a report is made of, sorted."""
+
+    before: Trace | None = None
+    after: Trace | None = None
+    look: Look | None = None
+    results: tuple[Result, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
 
 
 def gather(
-    source: Trace | Result | Sequence[Result],
+    source: Any,
     *,
     subject: Subject | None = None,
+    examples: Sequence[Mapping[str, Any]] | None = None,
     title: str | None = None,
     call: str | None = None,
     command: str | None = None,
@@ -36,36 +55,89 @@ def gather(
     """Everything the page says, as plain values.
 
     Raises:
-        InputError: when the source is not a trace, a result or several results.
+        InputError: the source is no trace, result, comparison or look, or a sequence of these.
         CaptureError: when none of the first analyses can be run on the trace.
     """
-    if isinstance(source, Trace):
-        trace, (results, failures) = source, _analysed(source)
-    else:
-        trace, results, failures = None, _checked(source), []
-    meta = trace.meta if trace is not None else results[0].provenance
+    material = sort_material(source)
+    trace, look = material.before, material.look
+    results, failures = list(material.results), []
+    if trace is not None:
+        own, failures = _analysed(trace)
+        results = [*own, *results]
     by_name = {result.name: result for result in results}
     found = by_name.get("sinks")
+    first = (
+        results[0].provenance if results else material.comparisons[0].manifest if material.comparisons else {}
+    )
+    meta = trace.meta if trace is not None else first
 
-    metrics, share = [], None
-    if trace is not None:
-        metrics.append(strongest_keys(trace))
-        share = sink_share(trace, found.provenance["parameters"]["epsilon"]) if found else None
-    metrics += [metric for result in results for metric in maps_of(result)]
-    tables = [sink_table(found), role_table(by_name.get("mass")), layer_table(metrics)]
-    spoken = [by_name[name].summary for name in SPOKEN if name in by_name]
-    return Content(
-        title=title or _short_name(str(meta.get("model") or "Attention report")),
-        headlines=headlines_of(by_name, share),
-        verdict=tuple(shortened(sentence) for sentence in spoken or [result.summary for result in results]),
-        warnings=(*_warnings(meta, trace), *sink_warning(found), *failures, *_mixed(results)),
-        metrics=tuple(metrics),
-        tables=tuple(table for table in tables if table is not None),
-        examples=examples_of(trace) if trace is not None else (),
-        provenance=tuple(_provenance(meta, subject).items()),
+    content = Content(
+        title=title or short_name(str(meta.get("model") or "Attention report")),
+        verdict=_verdict(by_name, results, material.comparisons),
+        warnings=(
+            *warnings_of(meta, trace if look is None else None),
+            *(look.before.notes if look else ()),
+            *sink_warning(found),
+            *failures,
+            *_mixed(material.results),
+        ),
+        evaluated=tuple(evaluated(item, number) for number, item in enumerate(material.comparisons, start=1)),
+        graphs=tuple(graph for result in results for graph in graph_of(result)),
+        provenance=tuple(provenance_of(meta, subject or (look.subject if look else None)).items()),
         call=call if call is not None else str(meta.get("call") or ""),
         command=command or "",
+        fix=look.fix if look else "with the fix" if material.after is not None else "",
+        spec=look.spec if look else "",
+    )
+    share, metrics, left = None, _maps_of_results(results, material.after), None
+    if trace is not None:
+        left = shares_without_sinks(trace, sink_keys(trace, found))
+        share = sink_share(trace, found.provenance["parameters"]["epsilon"]) if found else None
+        content, metrics = _with_heads(content, material, found, metrics, subject, examples)
+    tables = [sink_table(found), role_table(by_name.get("mass"), left), layer_table(metrics)]
+    return replace(
+        content,
+        headlines=(
+            *(before_and_after(item) for item in material.comparisons),
+            *headlines_of(by_name, share, content.groups),
+        ),
+        metrics=tuple(metrics),
+        tables=tuple(table for table in tables if table is not None),
         sink_share=share,
+    )
+
+
+def sort_material(source: Any) -> Material:
+    """The parts of a source by kind. Of two traces the second is the model with a fix on.
+
+    Raises:
+        InputError: something else is among them, nothing at all, or more than two traces.
+    """
+    listed = list(source) if isinstance(source, list | tuple) else [source]
+    wrong = [item for item in listed if not isinstance(item, Trace | Result | Comparison | Look)]
+    if wrong or not listed:
+        raise InputError(
+            "A report is made of a trace, a result, a comparison, or a list of these.",
+            evidence=f"got {type(wrong[0] if wrong else source).__name__}",
+            remedy="Pass the trace of hw.capture, what an analysis returned, or a subject with examples=.",
+        )
+    traces = [item for item in listed if isinstance(item, Trace)]
+    looks = [item for item in listed if isinstance(item, Look)]
+    if len(traces) + 2 * len(looks) > 2:
+        raise InputError(
+            "A report shows one trace, or two: without and with a fix.",
+            evidence=f"{len(traces) + len(looks)} were given",
+            remedy="Make a report of each, or capture all examples in one trace.",
+        )
+    look = looks[0] if looks else None
+    if look is not None:
+        traces = [look.before.trace, *([look.after.trace] if look.after else [])]
+    return Material(
+        before=traces[0] if traces else None,
+        after=traces[1] if len(traces) > 1 else None,
+        look=look,
+        results=tuple(item for item in listed if isinstance(item, Result)),
+        comparisons=tuple(item for item in listed if isinstance(item, Comparison)),
     )
 
 
@@ -81,43 +153,88 @@ def _analysed(trace: Trace) -> tuple[list[Result], list[str]]:
     return results, [f"No {name}: {error}" for name, error in failures.items()]
 
 
-def _checked(source: Result | Sequence[Result]) -> list[Result]:
-    results = (
-        [source] if isinstance(source, Result) else list(source) if isinstance(source, list | tuple) else []
+def _maps_of_results(results: Sequence[Result], after: Trace | None) -> list[Metric]:
+    changed: dict[str, Result] = {}
+    if after is not None:
+        changed = {result.name: result for result in _analysed(after)[0]}
+    return [metric for result in results for metric in maps_of(result, changed.get(result.name))]
+
+
+def _with_heads(
+    content: Content,
+    material: Material,
+    found: Result | None,
+    metrics: list[Metric],
+    subject: Subject | None,
+    examples: Sequence[Mapping[str, Any]] | None,
+) -> tuple[Content, list[Metric]]:
+    """The content with what only a trace can say: heads, patterns, examples."""
+    trace, after, look = material.before, material.after, material.look
+    assert trace is not None
+    keys = sink_keys(trace, found)
+    reading = look.before.reading if look else read_patterns(trace, keys)
+    changed = _changed_reading(after, look)
+    metrics = [strongest_keys(trace, after), *metrics]
+    if reading is not None and any(key.any() for key in keys.values()):
+        place = next((i + 1 for i, metric in enumerate(metrics) if metric.key == "entropy"), len(metrics))
+        metrics.insert(
+            place, without_sinks(reading.entropy_without, changed.entropy_without if changed else None)
+        )
+    shown = examples_of(trace, reading, keys)
+    given = look.given if look else tuple(examples or ())
+    shown = _with_media(
+        shown, trace, given, look.prepared if look else _prepared(given, subject), subject, look
     )
-    wrong = [item for item in results if not isinstance(item, Result)]
-    if wrong or not results:
-        raise InputError(
-            "A report is made of a trace, a result, or a list of results.",
-            evidence=f"got {type(wrong[0] if wrong else source).__name__}",
-            remedy="Pass the trace of hw.capture, or what an analysis returned.",
+    return replace(content, groups=groups_of(trace, reading, metrics), examples=shown), metrics
+
+
+def _changed_reading(after: Trace | None, look: Look | None) -> Reading | None:
+    if look is not None:
+        return look.after.reading if look.after else None
+    if after is None:
+        return None
+    try:
+        found = sinks(after)
+    except CaptureError:
+        found = None
+    return read_patterns(after, sink_keys(after, found))
+
+
+def _prepared(given: Sequence[Mapping[str, Any]], subject: Subject | None) -> list[Mapping[str, Any] | None]:
+    return [dict(subject.prepare(**example)) if subject is not None else None for example in given]
+
+
+def _with_media(
+    shown: Sequence[Example],
+    trace: Trace,
+    given: Sequence[Mapping[str, Any]],
+    prepared: Sequence[Mapping[str, Any] | None],
+    subject: Subject | None,
+    look: Look | None,
+) -> tuple[Example, ...]:
+    """Pictures, sound and replies, where it is known what the examples were made of."""
+    found = {example.number: example for example in shown}
+    for number, (inputs, tensors) in enumerate(zip(given[:MOST_EXAMPLES], prepared, strict=False)):
+        known, sound = found.get(number, Example(number)), sound_of(inputs)
+        found[number] = replace(
+            known,
+            matrix=trimmed(known.matrix, sound.seconds) if sound else known.matrix,
+            picture=picture_of(trace, number, inputs, tensors, subject or (look.subject if look else None)),
+            sound=sound,
+            reply=look.before.replies[number] if look else None,
+            reply_after=look.after.replies[number] if look and look.after else None,
         )
-    return results
+    return tuple(found[number] for number in sorted(found))
 
 
-def _warnings(meta: Mapping[str, Any], trace: Trace | None) -> list[str]:
-    warnings = [str(warning) for warning in meta.get("warnings") or ()]
-    unreached = [name for name in meta.get("unreached") or () if not any(name in said for said in warnings)]
-    if unreached:
-        warnings.append(
-            f"Attention that was not seen, and is missing from every number here: {_some(unreached)}."
-        )
-    if fallback := meta.get("fallback"):
-        warnings.append(
-            f"Seen by intercepting their softmax, outside the attention interface: {_some(fallback)}."
-        )
-    for stack, axis in trace.layout.axes.items() if trace is not None else ():
-        padding = (axis.roles == ROLES.index("padding")).float().mean().item()
-        if padding > 0:
-            warnings.append(
-                f"{percent(padding)} of the {stack} positions are padding; they are left out of every number."
-            )
-    return warnings
-
-
-def _some(names: Sequence[str], most: int = 8) -> str:
-    rest = len(names) - most
-    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
+def _verdict(
+    by_name: Mapping[str, Result], results: Sequence[Result], comparisons: Sequence[Comparison]
+) -> tuple[str, ...]:
+    """Three sentences: what the fix did where one was compared, then what was found."""
+    spoken = [item.summary for item in comparisons]
+    found = [by_name[name].summary for name in SPOKEN if name in by_name]
+    spoken += found or [result.summary for result in results]
+    return tuple(shortened(sentence) for sentence in spoken[: max(3, len(comparisons) + 1)])
 
 
 def _mixed(results: Sequence[Result]) -> list[str]:
@@ -127,30 +244,3 @@ def _mixed(results: Sequence[Result]) -> list[str]:
         if len(runs) > 1
         else []
     )
-
-
-def _short_name(name: str) -> str:
-    """A hub name as it is; of the path of a folder, the last two parts."""
-    return "/".join(Path(name).parts[-2:])
-
-
-def _provenance(meta: Mapping[str, Any], subject: Subject | None) -> dict[str, str]:
-    names = ("model", "model_class", "revision", "dtype", "device", "attention")
-    facts = {name.replace("_", " "): meta.get(name) for name in names}
-    if subject is not None:
-        facts["parameters"] = f"{sum(weight.numel() for weight in subject.model.parameters()):,}"
-    facts |= {f"{name} version": version for name, version in (meta.get("versions") or {}).items()}
-    facts |= {name: meta.get(name) for name in ("examples", "seed", "created")}
-    if meta.get("seconds") is not None:
-        facts["time in the capture"] = f"{meta['seconds']:.2f} s"
-    if parameters := meta.get("parameters"):
-        facts["parameters of the analysis"] = _plain(parameters)
-    return {name: _plain(value) for name, value in facts.items() if value not in (None, "", [], {})}
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_plain(item)}" for name, item in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value))
-    return str(value)

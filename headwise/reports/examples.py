@@ -1,51 +1,79 @@
-"""The tokens of the input with the attention they receive."""
+"""The examples on the page: tokens with the attention they receive, what is seen or heard, what is aligned."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from headwise.layout import ROLES, Axis
 from headwise.probes.frames import labels, statistics
-from headwise.reports.content import Example, Token
+from headwise.probes.sites import Site, key_stack
+from headwise.reports.content import Example, Matrix, Strip, Token
 from headwise.reports.maps import mean_received
+from headwise.reports.wording import group_key
 
 if TYPE_CHECKING:
     from headwise.probes.trace import Trace
+    from headwise.reports.patterns import Reading
 
 MOST_EXAMPLES, MOST_TOKENS = 16, 1024
+MOST_COLUMNS = 400
+"""Cross-attention is shown over at most this many columns; more are pooled by their sum."""
 
 
-def examples_of(trace: Trace) -> tuple[Example, ...]:
-    """The examples of every stack that reads tokens, with the self-attention that each token receives."""
-    shown = []
+def examples_of(
+    trace: Trace,
+    reading: Reading | None,
+    sinks: Mapping[Site, Bool[torch.Tensor, "example key"]],
+) -> tuple[Example, ...]:
+    """The examples of the trace: their tokens, and their cross-attention where patterns were kept."""
+    found: dict[int, Example] = {}
     for stack, axis in trace.layout.axes.items():
-        shares = _received(trace, stack, axis)
+        shares, rest = _received(trace, stack, axis, sinks)
         texts, _ = labels(axis, *axis.roles.shape)
-        if shares is None or all(text is None for text in texts.flat):
+        if shares is None or rest is None or all(text is None for text in texts.flat):
             continue
         for number in range(min(len(axis.roles), MOST_EXAMPLES)):
-            tokens = _tokens(axis, number, texts[number], shares[number])
-            label = f"Example {number}" if stack == "text" else f"Example {number}, {stack}"
-            left_out = max(len(tokens) - MOST_TOKENS, 0)
-            shown.append(Example(label, tuple(tokens[:MOST_TOKENS]), left_out))
-    return tuple(shown)
+            tokens = _tokens(axis, number, texts[number], shares[number], rest[number])
+            strip = Strip(stack, tuple(tokens[:MOST_TOKENS]), max(len(tokens) - MOST_TOKENS, 0))
+            known = found.get(number, Example(number))
+            found[number] = replace(known, strips=(*known.strips, strip))
+    for number, matrix in _matrices(trace, reading).items():
+        found[number] = replace(found.get(number, Example(number)), matrix=matrix)
+    return tuple(found[number] for number in sorted(found))
 
 
-def _received(trace: Trace, stack: str, axis: Axis) -> Float[torch.Tensor, "example position"] | None:
-    """Mean over the heads of all self-attention sites of the stack; NaN where too few rows see the key."""
-    means = [
-        mean_received(record).mean(1)
-        for site, record in statistics(trace).items()
-        if site.stack == stack and site.kind == "self" and record["seen"].shape == axis.roles.shape
-    ]
-    return torch.stack(means).nanmean(0) if means else None
+def _received(
+    trace: Trace, stack: str, axis: Axis, sinks: Mapping[Site, Bool[torch.Tensor, "example key"]]
+) -> tuple[Float[torch.Tensor, "example position"] | None, Float[torch.Tensor, "example position"] | None]:
+    """Mean over the heads of all self-attention sites of the stack, and the same of what the sinks leave.
+
+    NaN where too few rows see the key; in the second also at the sinks.
+    """
+    means, rests = [], []
+    for site, record in statistics(trace).items():
+        if site.stack != stack or site.kind != "self" or record["seen"].shape != axis.roles.shape:
+            continue
+        share = mean_received(record).mean(1)
+        means.append(share)
+        keys = sinks.get(site, torch.zeros(share.shape, dtype=torch.bool))
+        received = record["received"].detach().float().cpu().sum(1)
+        left = 1 - received.where(keys, 0).nansum(1, keepdim=True) / received.nansum(1, keepdim=True)
+        rests.append((share / left.clamp_min(1e-6)).where(~keys, torch.nan))
+    if not means:
+        return None, None
+    return torch.stack(means).nanmean(0), torch.stack(rests).nanmean(0)
 
 
-def _tokens(axis: Axis, example: int, texts: list[str | None], shares: torch.Tensor) -> list[Token]:
+def _tokens(
+    axis: Axis, example: int, texts: Sequence[str | None], shares: torch.Tensor, rest: torch.Tensor
+) -> list[Token]:
     """Padding is dropped; a run of image or audio positions becomes one token that carries their mean."""
     roles = [ROLES[role] for role in axis.roles[example].tolist()]
     tokens = []
@@ -54,14 +82,69 @@ def _tokens(axis: Axis, example: int, texts: list[str | None], shares: torch.Ten
         if role == "padding":
             continue
         if role in ("image", "audio") and len(positions) > 1:
-            share = shares[positions].nanmean().item()
-            tokens.append(Token(positions[0], f"{role} × {len(positions)}", role, _known(share)))
+            share, left = (_known(values[positions].nanmean().item()) for values in (shares, rest))
+            name = f"{role} × {len(positions)}"
+            tokens.append(Token(positions[0], name, role, share, left, len(positions)))
             continue
         for position in positions:
-            text = texts[position] or ""
-            tokens.append(Token(position, text, role, _known(shares[position].item())))
+            share, left = (_known(values[position].item()) for values in (shares, rest))
+            tokens.append(Token(position, texts[position] or "", role, share, left))
     return tokens
 
 
-def _known(share: float) -> float | None:
+def _matrices(trace: Trace, reading: Reading | None) -> dict[int, Matrix]:
+    """Cross-attention per example, where a stack that reads tokens looks at another."""
+    found: dict[int, Matrix] = {}
+    for stack, patterns in (reading.crossing if reading else {}).items():
+        axis = trace.layout.axes.get(stack)
+        seen = trace.layout.axes.get(key_stack(stack, "cross", trace.layout.axes))
+        for number, weights in enumerate(patterns[:MOST_EXAMPLES]):
+            if weights.numel():
+                found[number] = _matrix(stack, number, weights.numpy(), axis, seen)
+    return found
+
+
+def _matrix(stack: str, number: int, weights: np.ndarray, axis: Axis | None, seen: Axis | None) -> Matrix:
+    weights = weights[:MOST_TOKENS]
+    columns = _real(seen, number)[: weights.shape[1]]
+    names = _names(seen, number, columns) if seen is not None and seen.seconds is None else ()
+    seconds = None
+    if seen is not None and seen.seconds is not None and len(columns):
+        seconds = float(seen.seconds[columns[-1], 1])
+    step = -(-weights.shape[1] // MOST_COLUMNS)
+    if step > 1:
+        weights = np.add.reduceat(weights, np.arange(0, weights.shape[1], step), axis=1)
+        names = ()
+    rows = _real(axis, number)[: weights.shape[0]]
+    return Matrix(
+        group=group_key(stack, "cross"),
+        weights=weights,
+        rows=_names(axis, number, rows) if axis is not None else (),
+        columns=names,
+        first_row=rows[0] if rows else 0,
+        seconds=seconds,
+    )
+
+
+def trimmed(matrix: Matrix | None, seconds: float) -> Matrix | None:
+    """A matrix over time without the columns behind the end of a sound."""
+    if matrix is None or matrix.seconds is None or seconds >= matrix.seconds:
+        return matrix
+    step = matrix.seconds / matrix.weights.shape[1]
+    kept = min(int(np.ceil(seconds / step)), matrix.weights.shape[1])
+    total = float(matrix.weights.sum())
+    beyond = float(matrix.weights[:, kept:].sum()) / total if total else 0.0
+    return replace(matrix, weights=matrix.weights[:, :kept], seconds=kept * step, beyond=beyond)
+
+
+def _real(axis: Axis | None, number: int) -> list[int]:
+    return axis.valid[number].nonzero().flatten().tolist() if axis is not None else []
+
+
+def _names(axis: Axis, number: int, positions: Sequence[int]) -> tuple[str, ...]:
+    texts, roles = labels(axis, *axis.roles.shape)
+    return tuple(str(texts[number][place] or roles[number][place] or place) for place in positions)
+
+
+def _known(share: Any) -> float | None:
     return share if share == share else None

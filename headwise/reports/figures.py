@@ -1,87 +1,66 @@
-"""Figures as plotly JSON: plain dictionaries, drawn by the script of the page."""
+"""Figures as plotly JSON: plain dictionaries, drawn by the script of the page in the colours of its theme."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from headwise.reports.content import Metric, Panel
+from headwise.figures.colours import CLEAR, UNCLEAR
+from headwise.text import shortened, visible
 
-COLOURS = (
-    "#00224e",
-    "#123570",
-    "#3b496c",
-    "#575d6d",
-    "#707173",
-    "#8a8678",
-    "#a59c74",
-    "#c3b369",
-    "#e1cc55",
-    "#fee838",
-)
-"""Cividis in ten steps: lightness rises evenly and is read the same with any colour vision."""
-
-ROW_PIXELS, MARGIN_PIXELS = 24, 62
-LOWEST_MAP, HIGHEST_MAP = 130, 640
+if TYPE_CHECKING:
+    from headwise.evaluation.comparison import Comparison
 
 
-def head_map(panel: Panel, metric: Metric) -> dict[str, Any]:
-    """The heatmap of one panel, coloured on the scale of its metric.
+def difference_chart(comparison: Comparison, metric: str) -> dict[str, Any]:
+    """Differences of every arm to no fix in one metric, with 95 % intervals.
 
     Returns:
-        `data` and `layout` for `Plotly.react`. Missing values are None and stay blank. No text from the
-        input appears in it.
+        `data` and `layout` for `Plotly.react`. Labels are escaped for plotly, which reads tags in text.
     """
-    low, high = metric.scale
-    heads = max((len(row) for row in panel.cells), default=0)
-    gap = 1 if max(heads, len(panel.layers)) <= 48 else 0
-    last = len(COLOURS) - 1
-    across = panel.across.split()[0]
-    shown = ".1%" if metric.form == "share" else ".3~g"
-    heat = {
-        "type": "heatmap",
-        "z": [[_rounded(value) for value in row] for row in panel.cells],
-        "y": list(panel.layers),
-        "zmin": low,
-        "zmax": high,
-        "colorscale": [[round(step / last, 4), colour] for step, colour in enumerate(COLOURS)],
-        "showscale": False,
-        "xgap": gap,
-        "ygap": gap,
-        "hoverongaps": False,
-        "hovertemplate": f"layer %{{y}}, {across} %{{x}}<br><b>%{{z:{shown}}}</b><extra></extra>",
+    arms = comparison.arms[1:]
+    changes = [arm.differences[metric] for arm in arms]
+    share = changes[0].unit == "share"
+    scale = 100.0 if share else 1.0
+    better = {True: ", better →", False: ", ← better", None: ""}[changes[0].higher_is_better]
+    unit = "percentage points" if share else changes[0].unit
+    dots = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [_rounded(scale * item.value) for item in changes],
+        "y": [label(arm.label) for arm in arms],
+        "error_x": {
+            "type": "data",
+            "array": [_rounded(scale * (item.high - item.value)) for item in changes],
+            "arrayminus": [_rounded(scale * (item.value - item.low)) for item in changes],
+            "color": UNCLEAR,
+        },
+        "marker": {"size": 10, "color": [CLEAR if item.clear else UNCLEAR for item in changes]},
+        "hovertemplate": "%{y}: %{x:+.3~g}<extra></extra>",
     }
-    height = min(max(MARGIN_PIXELS + ROW_PIXELS * len(panel.layers), LOWEST_MAP), HIGHEST_MAP)
     layout = {
-        "height": height,
-        "margin": {"l": 46, "r": 4, "t": 4, "b": 42},
+        "height": 110 + 44 * len(arms),
+        "margin": {"l": 8, "r": 12, "t": 8, "b": 48},
+        "showlegend": False,
         "xaxis": {
-            "title": {"text": panel.across},
-            "dtick": _tick_step(heads),
+            "title": {"text": label(f"{metric}: difference ({unit}{better})")},
+            "zeroline": True,
             "fixedrange": True,
-            "showgrid": False,
         },
-        "yaxis": {
-            "title": {"text": "layer"},
-            "type": "category",
-            "autorange": "reversed",
-            "dtick": _tick_step(len(panel.layers)),
-            "fixedrange": True,
-            "showgrid": False,
-        },
+        "yaxis": {"automargin": True, "autorange": "reversed", "type": "category", "fixedrange": True},
     }
-    return {"data": [heat], "layout": layout}
+    return {"data": [dots], "layout": layout}
 
 
-def gradient() -> str:
-    """The colour scale as a CSS gradient, low to high."""
-    return f"linear-gradient(to right, {', '.join(COLOURS)})"
+def label(text: str) -> str:
+    """Text for a plotly figure: nothing hidden, nothing endless, and no tags.
+
+    Example:
+        >>> label("<b>VAR</b>")
+        '&lt;b&gt;VAR&lt;/b&gt;'
+    """
+    shown = shortened(visible(text, limit=80))
+    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
-
-
-def _tick_step(count: int) -> int:
-    return next(
-        step for step in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024) if count <= 16 * step or step == 1024
-    )
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.4g}") if value == value else None

@@ -1,73 +1,185 @@
-"""The page: one HTML file that holds its text, style, figures and scripts, and loads nothing."""
+"""The page: one HTML file, or a folder where that would be too large, that loads nothing from a network."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-from importlib.resources import files
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from headwise.files import replacing
-from headwise.reports.content import Content, show, tick
-from headwise.reports.figures import gradient, head_map
+import numpy as np
+
+from headwise.errors import InputError
+from headwise.figures import CIVIDIS, DIVERGING, data_uri, map_png
+from headwise.figures.colours import stops_of
+from headwise.figures.plotly_build import CDN, INTEGRITY, plotly_script
+from headwise.files import check_new_folder, filling, replacing
+from headwise.reports.content import Content, Group, Matrix, Picture
+from headwise.reports.embed import json_for_script, page_blobs, page_data
+from headwise.reports.graphs import places, thickness
+from headwise.reports.wording import place_name, show, tick
 from headwise.text import token_text, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+Assets = Literal["inline", "cdn", "none"]
+LIMIT = 10_000_000
+SCRIPTS = ("data.js", "grid.js", "head.js", "page.js")
+INDEX, DATA = "index.html", "data"
+SMALL = 24
+"""Pixels a side of a pattern among all others."""
 
-def render(content: Content) -> str:
-    """The content as one self-contained HTML document.
 
-    All text is escaped by the template; a content security policy lets only the page's own two scripts run
-    and forbids every connection.
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    path: Path
+    """The page: the file asked for, or `index.html` in a folder of its name."""
+    bytes: int
+    files: int = 1
+
+
+def write_page(
+    content: Content, path: str | Path, *, assets: Assets = "inline", limit: int = LIMIT
+) -> Written:
+    """Write the page whole or not at all; above `limit` bytes as a folder, `index.html` and its data.
+
+    Raises:
+        InputError: the folder of `path` does not exist; `assets` is something else; the page has to be a folder and
+            there is one of its name with something in it.
+    """
+    if assets not in ("inline", "cdn", "none"):
+        raise InputError(
+            f"Assets are not {assets!r}.",
+            remedy='Use "inline", "cdn" or "none" for the script of the charts.',
+        )
+    path = Path(path)
+    blobs = page_blobs(content)
+    text = render(content, blobs=blobs, assets=assets)
+    size = len(text.encode("utf-8"))
+    if size <= limit:
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+        return Written(path, size)
+    return _write_folder(content, blobs, path.with_suffix(""), assets)
+
+
+def _write_folder(content: Content, blobs: Mapping[str, str], folder: Path, assets: Assets) -> Written:
+    """A folder that is a report already is replaced; one that is anything else is left alone."""
+    if not (folder / INDEX).is_file() or not (folder / DATA).is_dir():
+        check_new_folder(folder)
+    scripts = {
+        name: f"window.headwiseData[{json.dumps(name)}]({json.dumps(text)});\n"
+        for name, text in blobs.items()
+    }
+    places = {
+        name: {"file": f"{DATA}/{name}.js", "integrity": f"sha256-{_digest(script)}"}
+        for name, script in scripts.items()
+    }
+    text = render(content, blobs={}, assets=assets, files=places)
+    size = len(text.encode("utf-8"))
+    with filling(folder, replace=True) as part:
+        assert part is not None
+        (part / DATA).mkdir()
+        for name, script in scripts.items():
+            (part / DATA / f"{name}.js").write_text(script, encoding="utf-8")
+            size += len(script)
+        (part / INDEX).write_text(text, encoding="utf-8")
+    return Written(folder / INDEX, size, 1 + len(scripts))
+
+
+def render(
+    content: Content,
+    *,
+    blobs: Mapping[str, str] | None = None,
+    assets: Assets = "inline",
+    files: Mapping[str, Mapping[str, str]] | None = None,
+) -> str:
+    """The content as one HTML document.
+
+    All text is escaped by the template; a content security policy lets only the page's own scripts run and forbids
+    every connection.
+
+    Args:
+        content: what it says.
+        blobs: numbers that the scripts open when they are needed; None packs them.
+        assets: where the script of the charts comes from; without it charts are tables alone.
+        files: of a page in a folder: where its numbers lie, instead of `blobs`.
     """
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
-    scripts = (get_plotlyjs(), asset("report.js")) if content.metrics else ()
-    figures = {
-        f"map-{outer}-{inner}": head_map(panel, metric)
-        for outer, metric in enumerate(content.metrics)
-        for inner, panel in enumerate(metric.panels)
-    }
+    charts = bool(content.evaluated) and assets != "none"
+    scripts: list[str] = []
+    if content.metrics or charts:
+        scripts += [plotly_script()] if charts and assets == "inline" else []
+        scripts += [f"window.headwiseFiles = {json_for_script(files)};"] if files else []
+        scripts += [page_script()]
+    cdn = (CDN, INTEGRITY) if charts and assets == "cdn" else None
     return (
         environment()
         .get_template("report.html.j2")
         .render(
             content=content,
             sections=_sections(content),
-            gradient=gradient(),
-            policy=_policy(scripts),
-            style=Markup(asset("report.css")),
-            figures=Markup(json_for_script(figures)),
+            gradient=_gradient(CIVIDIS),
+            diverging=_gradient(DIVERGING),
+            pictures=[[_map_picture(m.scale, panel.cells) for panel in m.panels] for m in content.metrics],
+            sheets=[(group, _sheet(group)) for group in content.groups if group.patterns is not None],
+            graphs=[(graph, *places(graph)) for graph in content.graphs],
+            thickness=thickness,
+            overlay=lambda picture: _overlay(picture, content.largest_patch),
+            matrix=_matrix,
+            seconds=_seconds,
+            addressed=lambda value: bool(content.groups),
+            policy=_policy(scripts, cdn, files),
+            style=Markup(asset("templates", "report.css")),
+            facts=Markup(json_for_script(facts(content))),
+            data=Markup(json_for_script(page_data(content))),
+            blobs=[
+                (name, Markup(text))
+                for name, text in (blobs if blobs is not None else page_blobs(content)).items()
+            ]
+            if not files
+            else [],
             scripts=[Markup(script) for script in scripts],
+            charts=charts,
+            cdn=cdn,
+            files=files,
         )
     )
 
 
-def write_page(content: Content, path: str | Path) -> Path:
-    """Write the page whole or not at all.
+def facts(content: Content) -> dict[str, Any]:
+    """What the page says, as JSON: verdict, warnings, tables, answers that changed, where it comes from."""
+    return {
+        "model": content.title,
+        "verdict": list(content.verdict),
+        "numbers": [
+            {"value": item.value, "label": item.label, "detail": item.detail} for item in content.headlines
+        ],
+        "warnings": list(content.warnings),
+        "heads_with_sink": content.sink_share,
+        **{table.key: table.records() for table in content.tables},
+        **{item.table.key: item.table.records() for item in content.evaluated},
+        "changed_answers": [vars(flip) for item in content.evaluated for flip in item.flips],
+        "fix": content.fix,
+        "spec": json.loads(content.spec) if content.spec else None,
+        "provenance": dict(content.provenance),
+        "call": content.call,
+        "command": content.command,
+    }
 
-    Raises:
-        InputError: when the folder of `path` does not exist.
-    """
-    with replacing(path) as part:
-        part.write_text(render(content), encoding="utf-8")
-    return Path(path)
 
-
-def json_for_script(value: Any) -> str:
-    r"""JSON that can stand inside a `<script>` element: `<`, `>` and `&` are written as escapes.
-
-    Example:
-        >>> json_for_script("</script>")
-        '"\\u003c/script\\u003e"'
-    """
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+def page_script() -> str:
+    """The page's own script: what it shares with the notebook viewer, and what it does by itself."""
+    parts = "\n".join(asset("scripts", name) for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n{parts}\n}})();'
 
 
 def environment() -> Environment:
@@ -86,26 +198,80 @@ def environment() -> Environment:
         tick=tick,
         visible=visible,
         token=token_text,
+        place=place_name,
         percent=lambda share: f"{100 * min(max(share, 0.0), 1.0):.1f}%",
         lines=lambda text: "\n".join(visible(line) for line in text.split("\n")),
     )
     return environment
 
 
+def asset(folder: str, name: str) -> str:
+    """The text of a file of this package."""
+    return resources.files("headwise.reports").joinpath(folder, name).read_text(encoding="utf-8")
+
+
 def _sections(content: Content) -> list[tuple[str, str]]:
     sections = [("verdict", "Verdict"), ("warnings", "Warnings")]
     sections += [("maps", "Maps")] if content.metrics else []
+    sections += [("examples", "Examples")] if content.examples else []
+    sections += [("evaluation", "Did the fix help?")] if content.evaluated else []
     sections += [(table.key, table.title) for table in content.tables]
-    sections += [("input", "Input")] if content.examples else []
+    sections += [(f"graph-{number}", graph.title) for number, graph in enumerate(content.graphs, start=1)]
     return [*sections, ("provenance", "Provenance")]
 
 
-def _policy(scripts: tuple[str, ...]) -> str:
-    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
+def _policy(
+    scripts: Sequence[str], cdn: tuple[str, str] | None, files: Mapping[str, Mapping[str, str]] | None
+) -> str:
+    allowed = [f"'sha256-{_digest(script)}'" for script in scripts]
+    allowed += [f"'{place['integrity']}'" for place in (files or {}).values()]
+    allowed += [f"'{cdn[1]}'"] if cdn else []
+    sources = " ".join(allowed) or "'none'"
+    return (
+        f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data:; media-src data:"
+    )
 
 
-def asset(name: str) -> str:
-    """The text of a file beside the templates."""
-    return files("headwise.reports").joinpath("templates", name).read_text(encoding="utf-8")
+def _digest(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _gradient(colours: Any) -> str:
+    return f"linear-gradient(to right, {', '.join(stops_of(colours, 13))})"
+
+
+def _map_picture(scale: tuple[float, float], cells: Sequence[Sequence[float | None]]) -> str:
+    values = np.array([[np.nan if cell is None else cell for cell in row] for row in cells], dtype=float)
+    return data_uri(map_png(values, *scale, cell=1 if max(values.shape) > 64 else 8, missing=None))
+
+
+def _sheet(group: Group) -> str:
+    """The patterns of all heads in one picture, a pixel of space between them."""
+    patterns = group.patterns
+    assert patterns is not None
+    layers, heads, rows, keys = patterns.shape
+    step = max(-(-rows // SMALL), -(-keys // SMALL))
+    tall, wide = -(-rows // step), -(-keys // step)
+    padded = np.zeros((layers, heads, tall * step, wide * step), dtype=np.uint8)
+    padded[:, :, :rows, :keys] = patterns
+    small = padded.reshape(layers, heads, tall, step, wide, step).max((3, 5))
+    sheet = np.full((layers * (tall + 1), heads * (wide + 1)), np.nan)
+    for layer in range(layers):
+        for head in range(heads):
+            top, left = layer * (tall + 1), head * (wide + 1)
+            sheet[top : top + tall, left : left + wide] = small[layer, head]
+    return data_uri(map_png(sheet, 0, 255, cell=1 if max(sheet.shape) > 400 else 2, missing=None))
+
+
+def _overlay(picture: Picture, top: float) -> str:
+    return data_uri(map_png(picture.shares, 0, top, cell=16))
+
+
+def _matrix(matrix: Matrix) -> str:
+    return data_uri(map_png(matrix.weights, 0, matrix.top, cell=max(1, 480 // max(matrix.weights.shape))))
+
+
+def _seconds(length: float) -> list[float]:
+    """Where times stand under a spectrogram."""
+    step = next((s for s in (0.25, 0.5, 1, 2, 5, 10) if length / s <= 8), 30)
+    return [step * number for number in range(int(length / step) + 1)]

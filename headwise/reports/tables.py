@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from headwise.reports.content import Column, Metric, Table, Value
+import numpy as np
+import torch
+from jaxtyping import Bool
+
+from headwise.probes.frames import key_axis, labels, statistics
+from headwise.reports.content import Column, Metric, Table
+from headwise.reports.maps import layer_label
+from headwise.reports.wording import Value, group_key, head_address
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from headwise.analyses import Result
+    from headwise.probes.sites import Site
+    from headwise.probes.trace import Trace
 
 MOST_SINKS = 20
 SINK_NOTE = (
@@ -44,28 +53,68 @@ def sink_table(result: Result | None) -> Table | None:
     return Table("sinks", "Strongest sinks", note, columns, _rows(frame, columns))
 
 
-def role_table(result: Result | None) -> Table | None:
-    """Mass per role (or modality), mean over heads, with the head that gives most."""
+def role_table(
+    result: Result | None, left: Mapping[tuple[str, str], Mapping[str, float]] | None = None
+) -> Table | None:
+    """Mass per role (or modality), mean over heads, with the head that gives most.
+
+    Args:
+        result: of `headwise.analyses.mass`.
+        left: the same per stack, kind and role without the sinks, from `shares_without_sinks`.
+    """
     if result is None:
         return None
     by = result.provenance["parameters"]["by"]
+    left = left if left and by == "role" else {}
     rows = []
     for _, heads in result.mean().groupby(["stack", "kind", by], sort=False):
         best = max(heads.to_dict("records"), key=lambda row: row["mass"])
         if best["mass"] == 0:  # a role that this stack does not have
             continue
-        name = f"{best['layer']}.{best['head']}"
-        site = f"{best['stack']} · {best['kind']}"
-        rows.append((site, best[by], fmean(heads["mass"]), name, best["mass"]))
+        stack, kind, role = best["stack"], best["kind"], best[by]
+        without = [left.get((stack, kind), {}).get(role)] if left else []
+        name = head_address(group_key(stack, kind), layer_label(best["layer"], best["call"]), best["head"])
+        rows.append((f"{stack} · {kind}", role, fmean(heads["mass"]), *without, name, best["mass"]))
     rows.sort(key=lambda row: (row[0], -row[2]))
     columns = (
         Column("site", "stack"),
         Column(by, by),
         Column("mean", "mean over heads", "share"),
-        Column("largest_head", "largest in layer.head"),
+        *((Column("without_sinks", "without the sinks", "share"),) if left else ()),
+        Column("largest_head", "largest in", "address"),
         Column("largest", "share there", "share"),
     )
-    return Table("roles", f"Attention per {by}", result.description, columns, tuple(rows))
+    more = (
+        " Without the sinks: of the attention that does not go to a key which a tenth of the heads or more have as "
+        "a sink."
+    )
+    title = f"Attention per {by}, with and without sinks" if left else f"Attention per {by}"
+    return Table("roles", title, result.description + (more if left else ""), columns, tuple(rows))
+
+
+def shares_without_sinks(
+    trace: Trace, sinks: Mapping[Site, Bool[torch.Tensor, "example key"]]
+) -> dict[tuple[str, str], dict[str, float]]:
+    """Share of the attention per role once the sink keys are taken away, per stack and kind; empty without sinks.
+
+    Mean over layers, heads and examples of what is left; a head that leaves nothing does not count.
+    """
+    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    if not any(keys.any() for keys in sinks.values()):
+        return {}
+    for site, record in statistics(trace).items():
+        received = record["received"].detach().float().cpu().nan_to_num(0)
+        kept = received.where(~sinks[site][:, None], 0)
+        rest = kept.sum(-1)
+        roles = labels(key_axis(trace, site), *record["seen"].shape)[1]
+        for role in {role for role in roles.flat if role not in (None, "padding")}:
+            own = kept.where(torch.from_numpy(roles == role)[:, None], 0).sum(-1) / rest
+            mean = own[rest > 1e-6].mean().item() if (rest > 1e-6).any() else float("nan")
+            found.setdefault((site.stack, site.kind), {}).setdefault(role, []).append(mean)
+    return {
+        place: {role: float(np.nanmean(means)) for role, means in roles.items() if not np.isnan(means).all()}
+        for place, roles in found.items()
+    }
 
 
 def layer_table(metrics: Sequence[Metric]) -> Table | None:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from headwise.reports.content import Headline, percent
+from headwise.reports.content import Group, Headline
+from headwise.reports.wording import group_key, head_address, percent
 from headwise.text import token_text
 
 if TYPE_CHECKING:
     from headwise.analyses import Result
 
 
-def headlines_of(results: Mapping[str, Result], sink_share: float | None) -> tuple[Headline, ...]:
+def headlines_of(
+    results: Mapping[str, Result], sink_share: float | None, groups: Sequence[Group]
+) -> tuple[Headline, ...]:
     """The strongest sink, the share of heads with a sink, and the mean entropy, as far as they are known."""
     headlines = []
     sinks, entropy = results.get("sinks"), results.get("entropy")
     if sinks is not None:
         top = max(sinks.frame.to_dict("records"), key=lambda row: row["peak_received"])
         label = f"of the attention in {top['stack']} layer {top['peak_layer']} goes to one key"
-        headlines.append(Headline(percent(top["peak_received"]), label, _key(top["token"], top["position"])))
+        value = percent(top["peak_received"])
+        headlines.append(
+            Headline(value, label, _key(top["token"], top["position"]), tuple(_places(top, groups)))
+        )
     if sinks is not None and sink_share is not None:
         epsilon = sinks.provenance["parameters"]["epsilon"]
         detail = f"a key that receives more than {percent(epsilon)} on average"
@@ -45,6 +51,24 @@ def sink_warning(result: Result | None) -> list[str]:
         f"{heads} {top['stack']} heads. They pull entropy down and stretch distance, so a low entropy here "
         "need not mean a head that picks something out."
     ]
+
+
+def _places(top: Mapping[Any, Any], groups: Sequence[Group]) -> list[tuple[str, str]]:
+    """Where to see the strongest sink: the head of its layer that gives it most, and the example."""
+    found = []
+    key = group_key(top["stack"], top["kind"])
+    for group in groups:
+        if group.key != key or str(top["peak_layer"]) not in group.layers:
+            continue
+        layer = group.layers.index(str(top["peak_layer"]))
+        shares = [
+            max((k.share for k in keys if k.position == top["position"]), default=-1.0)
+            for keys in group.top[layer]
+        ]
+        head = max(range(len(shares)), key=shares.__getitem__)
+        name = f"head {group.layers[layer]}.{head}"
+        found.append((name, head_address(key, group.layers[layer], head)))
+    return [*found, (f"example {top['example']}", f"example-{top['example']}")] if found else []
 
 
 def _key(token: object, position: int) -> str:

@@ -1,0 +1,130 @@
+"""What a notebook, a mail or a repository page shows of a finding: text, small pictures and a short table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwise.figures.colours import CIVIDIS, DIVERGING
+from headwise.figures.labels import said
+from headwise.figures.pixels import data_uri, map_png
+from headwise.figures.tables import cell_text, table
+from headwise.text import shortened, visible
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SUMMARY, TEXT = 2000, 40
+"""Letters of the summary, and of a text in a table."""
+ROWS, COLUMNS = 16, 14
+_WIDE, _CELLS = 240, 256
+"""Pixels of a picture, and rows or columns of it."""
+_BYTES = 60_000
+"""Of all pictures together; the whole cell stays below 200 kB."""
+_SMALL = "font-size:12px"
+
+
+@dataclass(frozen=True)
+class Map:
+    """Layers down, heads or positions across."""
+
+    title: str
+    grid: pd.DataFrame
+    across: str
+
+
+def cell(
+    summary: str,
+    *,
+    tables: Sequence[tuple[str, pd.DataFrame]],
+    pictures: str = "",
+    description: str = "",
+) -> str:
+    """A finding as static HTML of at most 200 kB: no scripts, no classes, inline styles only.
+
+    Args:
+        summary: the finding, one sentence.
+        tables: what each shows, and the rows; the first few are shown.
+        pictures: what `maps` gave.
+        description: how to read the numbers.
+    """
+    text = visible(shortened(visible(summary, limit=SUMMARY)), limit=SUMMARY)
+    parts = [f"<p>{escape(text)}</p>", pictures]
+    for name, frame in tables:
+        rest = len(frame) - ROWS
+        more = f" (first {ROWS} of {len(frame):,} rows)" if rest > 0 else ""
+        narrow = frame.iloc[:ROWS, :COLUMNS]
+        parts.append(table(narrow, caption=f"{name}{more}" if name or more else "", limit=TEXT))
+    if description:
+        parts.append(f'<p style="{_SMALL}">{escape(visible(description, limit=SUMMARY))}</p>')
+    return f'<div style="max-width:100%;overflow-x:auto;font-family:sans-serif">{"".join(parts)}</div>'
+
+
+def maps(items: Sequence[Map], low: float, high: float, *, value: str, unit: str) -> str:
+    """Small pictures of maps on one printed scale.
+
+    Args:
+        items: the maps, in reading order; those beyond what a cell may hold are counted instead.
+        low: what the first colour stands for.
+        high: what the last colour stands for.
+        value: what is shown.
+        unit: of the value.
+    """
+    figures = list(_figures(items, low, high, value=said(value), unit=unit))
+    left_out = len(items) - len(figures)
+    colours = DIVERGING if low < 0 else CIVIDIS
+    bar = data_uri(map_png(np.linspace(low, high, 120)[None], low, high, colours=colours, cell=1))
+    scale = (
+        f'<p style="{_SMALL}">{cell_text(low)} '
+        f'<img src="{bar}" alt="colour scale" style="width:120px;height:10px;vertical-align:middle"> '
+        f"{cell_text(high)} {escape(visible(said(value), limit=TEXT))} ({escape(visible(unit, limit=TEXT))}); "
+        f"layers down, {_ACROSS[items[0].across]} across</p>"
+    )
+    more = f"<p>and {left_out} more maps in <code>.plot()</code></p>" if left_out else ""
+    return f"<div>{''.join(figures)}</div>{scale}{more}"
+
+
+_ACROSS = {"head": "heads", "offset": "positions from the first key"}
+_ONE = {"head": "head", "offset": "position"}
+
+
+def _figures(items: Sequence[Map], low: float, high: float, *, value: str, unit: str) -> Iterator[str]:
+    left = _BYTES
+    for item in items:
+        grid = item.grid.iloc[:_CELLS, :_CELLS]
+        rows, columns = grid.shape
+        pixels = max(1, min(16, _WIDE // max(rows, columns)))
+        tall = max(pixels, min(12, 96 // rows))
+        colours = DIVERGING if low < 0 else CIVIDIS
+        uri = data_uri(map_png(grid.to_numpy(), low, high, colours=colours, cell=pixels))
+        cut = "" if grid.shape == item.grid.shape else f" (first {rows} × {columns})"
+        caption = escape(visible(f"{item.title}{cut}", limit=80))
+        alt = escape(visible(_alt(item, value, unit), limit=300))
+        figure = (
+            '<figure style="display:inline-block;margin:4px 12px 4px 0;vertical-align:top">'
+            f'<figcaption style="{_SMALL}">{caption}</figcaption>'
+            f'<img src="{uri}" alt="{alt}" width="{columns * pixels}" height="{rows * tall}" '
+            'style="image-rendering:pixelated"></figure>'
+        )
+        left -= len(figure)
+        if left < 0:
+            return
+        yield figure
+
+
+def _alt(item: Map, value: str, unit: str) -> str:
+    """The map in words: its size, and where it is lowest and highest."""
+    grid = item.grid.to_numpy(dtype=float)
+    size = f"{value} ({unit}), {item.title}: {grid.shape[0]} layers × {grid.shape[1]} {_ACROSS[item.across]}"
+    if np.isnan(grid).all():
+        return f"{size}; no values"
+    ends = []
+    for word, flat in (("lowest", np.nanargmin(grid)), ("highest", np.nanargmax(grid))):
+        row, column = divmod(int(flat), grid.shape[1])
+        where = f"layer {item.grid.index[row]}, {_ONE[item.across]} {item.grid.columns[column]}"
+        ends.append(f"{word} {cell_text(float(grid[row, column]))} in {where}")
+    return f"{size}; {'; '.join(ends)}"

@@ -1,0 +1,170 @@
+"""What the scripts of the page read: one JSON object, and numbers as compressed bytes that are opened when needed."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from typing import Any
+
+import numpy as np
+
+from headwise.figures.colours import CIVIDIS, DIVERGING
+from headwise.reports.content import Content, Example, Group, Metric, Panel
+from headwise.text import token_text
+
+UNKNOWN = 65535
+"""In the place of a value that does not exist, where values are written in two bytes."""
+
+
+def page_data(content: Content) -> dict[str, Any]:
+    """Maps, groups and examples, without what is in `page_blobs`."""
+    return {
+        "fix": content.fix,
+        "colours": {"sequential": _text(CIVIDIS.tobytes()), "diverging": _text(DIVERGING.tobytes())},
+        "groups": [_group(group) for group in content.groups],
+        "metrics": [_metric(metric) for metric in content.metrics],
+        "examples": [_example(example) for example in content.examples],
+        "tops": {
+            "share": content.largest_share,
+            "rest": content.largest_rest,
+            "patch": content.largest_patch,
+        },
+        "charts": [item.chart for item in content.evaluated],
+    }
+
+
+def page_blobs(content: Content) -> dict[str, str]:
+    """Name -> deflated bytes in base64: patterns, histograms, received attention and top keys of every group."""
+    found = {}
+    for group in content.groups:
+        arrays = {
+            "patterns": group.patterns,
+            "received": group.received,
+            "histogram": None if group.histogram is None else group.histogram.astype("<u4"),
+            "own": np.concatenate([own.pixels.ravel() for own in group.own]) if group.own else None,
+        }
+        top = [
+            [
+                [[key.example, key.position, token_text(key.text), round(key.share, 4)] for key in head]
+                for head in layer
+            ]
+            for layer in group.top
+        ]
+        found |= {
+            f"{name}-{group.key}": deflated(array.tobytes())
+            for name, array in arrays.items()
+            if array is not None
+        }
+        found[f"top-{group.key}"] = deflated(json.dumps(top).encode())
+    for metric in content.metrics:
+        for number, panel in enumerate(metric.panels):
+            if panel.by_example is not None and len(panel.by_example) > 1:
+                found[f"examples-{metric.key}-{number}"] = deflated(_two_bytes(panel.by_example, metric))
+    return found
+
+
+def deflated(content: bytes) -> str:
+    """Bytes compressed (zlib) and written in base64, which a page can hold.
+
+    Example:
+        >>> zlib.decompress(base64.b64decode(deflated(b"aaaa")))
+        b'aaaa'
+    """
+    return _text(zlib.compress(content, 9))
+
+
+def json_for_script(value: Any) -> str:
+    r"""JSON that can stand inside a `<script>` element: `<`, `>` and `&` are written as escapes.
+
+    Example:
+        >>> json_for_script("</script>")
+        '"\\u003c/script\\u003e"'
+    """
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _group(group: Group) -> dict[str, Any]:
+    shape = list(group.patterns.shape[2:]) if group.patterns is not None else None
+    received = list(group.received.shape) if group.received is not None else None
+    return {
+        "key": group.key,
+        "label": group.label,
+        "layers": list(group.layers),
+        "heads": group.heads,
+        "rows": group.rows,
+        "columns": group.columns,
+        "shape": shape,
+        "bins": list(group.bins),
+        "received": received,
+        "own": [[own.example, own.layer, own.head] for own in group.own],
+        "histogram": group.histogram is not None,
+    }
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    low, high = metric.scale
+    return {
+        "key": metric.key,
+        "title": metric.title,
+        "unit": metric.unit,
+        "form": metric.form,
+        "low": low,
+        "high": high,
+        "spread": metric.spread,
+        "panels": [_panel(panel) for panel in metric.panels],
+    }
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    return {
+        "label": panel.label,
+        "group": panel.group,
+        "layers": list(panel.layers),
+        "across": panel.across,
+        "cells": [list(map(_rounded, row)) for row in panel.cells],
+        "after": [list(map(_rounded, row)) for row in panel.after] if panel.after is not None else None,
+        "examples": list(panel.by_example.shape) if panel.by_example is not None else None,
+    }
+
+
+def _example(example: Example) -> dict[str, Any]:
+    picture, matrix = example.picture, example.matrix
+    return {
+        "number": example.number,
+        "picture": None
+        if picture is None
+        else {
+            "grid": list(picture.grid),
+            "group": picture.group,
+            "start": picture.start,
+            "shares": [_rounded(float(value)) for value in picture.shares.ravel()],
+        },
+        "matrix": None
+        if matrix is None
+        else {
+            "group": matrix.group,
+            "shape": list(matrix.weights.shape),
+            "weights": [_rounded(float(value)) for value in matrix.weights.ravel()],
+            "rows": [token_text(text) for text in matrix.rows],
+            "columns": [token_text(text) for text in matrix.columns],
+            "first": matrix.first_row,
+            "seconds": matrix.seconds,
+            "top": matrix.top,
+        },
+    }
+
+
+def _two_bytes(values: np.ndarray, metric: Metric) -> bytes:
+    low, high = metric.scale
+    place = ((values - low) / (high - low)).clip(0, 1) * (UNKNOWN - 1)
+    return np.where(np.isnan(values), UNKNOWN, np.nan_to_num(place).round()).astype("<u2").tobytes()
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
+
+
+def _text(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

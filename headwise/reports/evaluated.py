@@ -1,0 +1,163 @@
+"""Comparisons on the page: before and after with the interval, the table of arms, the replies that changed."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from headwise.evaluation.comparison import Arm, Comparison, p_text
+from headwise.reports.content import Column, Evaluated, Flip, Headline, Table
+from headwise.reports.figures import difference_chart
+from headwise.reports.wording import Value, show
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.evaluation.estimate import Estimate
+    from headwise.evaluation.paired import Difference
+
+MOST_FLIPS, MOST_METRICS = 60, 8
+BROKEN, REPAIRED, CHANGED = "right → wrong", "wrong → right", "changed"
+_RIGHT = ("correct", "exact")
+"""Columns that say whether an example is right, by the names that tasks give them."""
+_COLUMNS = (
+    Column("arm", "fix"),
+    Column("metric", "metric"),
+    Column("value", "value", "number"),
+    Column("interval", "95 % interval"),
+    Column("difference", "difference to none"),
+    Column("difference_interval", "95 % interval"),
+    Column("p", "p (Holm)"),
+    Column("repaired", "repaired", "count"),
+    Column("broken", "broken", "count"),
+    Column("changed", "changed", "count"),
+    Column("time", "time per token", "number"),
+)
+
+
+def before_and_after(comparison: Comparison) -> Headline:
+    """The number the task is known by, without a fix and with the best one, or with the first if none is better."""
+    first, arm = comparison.arms[0], comparison.best or comparison.arms[1]
+    change = arm.main
+    old, new = first.estimates[change.metric], arm.estimates[change.metric]
+    words = "" if change.clear else "; that may be chance"
+    return Headline(
+        f"{_number(old.value, old.unit)} → {_number(new.value, new.unit)}",
+        f"{change.metric} of {comparison.task}, without and with {arm.label}",
+        f"difference {_signed(change.value, change.unit)}, 95 % interval {_between(change)}, n = {comparison.n}{words}",
+        (("the replies that changed", "evaluation"),),
+    )
+
+
+def evaluated(comparison: Comparison, number: int) -> Evaluated:
+    """Everything the page says about one comparison."""
+    chosen = list(comparison.arms[1].differences)[:MOST_METRICS]
+    rows = [_row(arm, metric) for metric in chosen for arm in comparison.arms]
+    left = len(comparison.arms[1].differences) - len(chosen)
+    more = f" {left} more metrics are in the comparison itself." if left else ""
+    note = (
+        f"{comparison.task}, n = {comparison.n}, the same examples for every arm. Differences are to the model without "
+        "a fix; p by a paired permutation test, adjusted by Holm's rule over the arms. `repaired` and `broken` count "
+        f"examples whose answer became right or wrong.{more}"
+    )
+    columns = tuple(
+        column for place, column in enumerate(_COLUMNS) if any(row[place] not in (None, "") for row in rows)
+    )
+    kept = [place for place, column in enumerate(_COLUMNS) if column in columns]
+    table = Table(
+        f"evaluation-{number}",
+        f"{comparison.task}, with and without",
+        note,
+        columns,
+        tuple(tuple(row[place] for place in kept) for row in rows),
+    )
+    flips = [flip for arm in comparison.arms[1:] for flip in _flips(comparison, arm)]
+    order = (BROKEN, REPAIRED, CHANGED)
+    flips.sort(key=lambda flip: order.index(flip.kind))
+    return Evaluated(
+        comparison.task,
+        comparison.summary,
+        table,
+        tuple(flips[:MOST_FLIPS]),
+        max(len(flips) - MOST_FLIPS, 0),
+        difference_chart(comparison, chosen[0]),
+    )
+
+
+def _row(arm: Arm, metric: str) -> tuple[Value, ...]:
+    own: Estimate = arm.estimates[metric]
+    change: Difference | None = arm.differences.get(metric)
+    low, high = (_number(value, own.unit) for value in (own.low, own.high))
+    return (
+        arm.label,
+        metric if own.unit in ("share", "") else f"{metric} ({own.unit})",
+        _number(own.value, own.unit),
+        f"{low.removesuffix(' %')} to {high}",
+        "" if change is None else _signed(change.value, change.unit),
+        ""
+        if change is None
+        else f"{_signed(change.low, change.unit)} to {_signed(change.high, change.unit)}",
+        "" if change is None or isnan(change.p_holm) else p_text(change.p_holm),
+        arm.repaired,
+        arm.broken,
+        arm.changed if change is not None else None,
+        arm.cost.wall,
+    )
+
+
+def _flips(comparison: Comparison, arm: Arm) -> list[Flip]:
+    """The examples whose reply, or whose being right, an arm changed."""
+    frame = comparison.frame
+    old, new = (
+        frame[frame["arm"] == label].reset_index(drop=True) for label in (comparison.arms[0].label, arm.label)
+    )
+    right = _right(old, new, arm)
+    before, after = (_texts(part, "reply") for part in (old, new))
+    found = []
+    for place in range(len(old)):
+        if right is not None and old[right][place] != new[right][place]:
+            kind = BROKEN if old[right][place] else REPAIRED
+        elif before[place] != after[place]:
+            kind = CHANGED
+        else:
+            continue
+        prompt, answer = (_texts(old, name)[place] for name in ("prompt", "answer"))
+        found.append(Flip(arm.label, prompt, answer, before[place], after[place], kind))
+    return found
+
+
+def _right(old: pd.DataFrame, new: pd.DataFrame, arm: Arm) -> str | None:
+    """The column that says whether an example is right: the one whose changes are those the arm counts."""
+    for name in _RIGHT:
+        if name in old and arm.repaired is not None:
+            one, two = (part[name].to_numpy(dtype=float) for part in (old, new))
+            known = np.isin([one, two], (0, 1)).all()
+            if known and (int((two > one).sum()), int((two < one).sum())) == (arm.repaired, arm.broken):
+                return name
+    return None
+
+
+def _texts(frame: pd.DataFrame, name: str) -> list[str]:
+    return (
+        ["" if value is None or value != value else str(value) for value in frame[name]]
+        if name in frame
+        else [""] * len(frame)
+    )
+
+
+def _number(value: float, unit: str) -> str:
+    return show(value, "share" if unit == "share" else "number")
+
+
+def _signed(value: float, unit: str) -> str:
+    if isnan(value):
+        return "–"
+    sign = "−" if value < 0 else "+"
+    return f"{sign}{100 * abs(value):.1f} points" if unit == "share" else f"{sign}{abs(value):.3g}"
+
+
+def _between(change: Difference) -> str:
+    low, high = (_signed(value, change.unit) for value in (change.low, change.high))
+    return f"{low.removesuffix(' points')} to {high}"

@@ -1,0 +1,184 @@
+"""What the page shows of every head: top keys, spread of its rows, received attention, pictures of its pattern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from headwise.probes.frames import key_axis, labels, normalised_entropy, statistics
+from headwise.probes.records import Record
+from headwise.probes.sites import Site, key_stack
+from headwise.reports.content import Cells, Group, Metric, OwnPattern, TopKey
+from headwise.reports.maps import layer_label, mean_received
+from headwise.reports.wording import group_key
+
+if TYPE_CHECKING:
+    from headwise.analyses import Result
+    from headwise.probes.trace import Trace
+    from headwise.reports.patterns import Reading
+
+BINS, TOP = 10, 5
+MOST_KEYS, MOST_EXAMPLES = 1024, 16
+EVERY_PATTERN = 3_000_000
+"""Bytes up to which the patterns of every head on every example are kept; above it, those of singled-out heads."""
+EVERY_RECEIVED = 1_500_000
+MIN_SHARE = 0.1
+"""A key counts as a sink of a whole stack when this share of the heads has it as one (ours)."""
+
+
+def sink_keys(trace: Trace, sinks: Result | None) -> dict[Site, Bool[Tensor, "example key"]]:
+    """True at the keys that a tenth of the heads of a stack or more have as a sink, per site of the stack."""
+    found = {}
+    for site, record in statistics(trace).items():
+        keys = torch.zeros(record["seen"].shape, dtype=torch.bool)
+        if sinks is not None:
+            frame = sinks.frame
+            own = frame[
+                (frame["stack"] == site.stack) & (frame["kind"] == site.kind) & (frame["share"] >= MIN_SHARE)
+            ]
+            for example, position in zip(own["example"], own["position"], strict=True):
+                if example < len(keys) and position < keys.shape[1]:
+                    keys[example, position] = True
+        found[site] = keys
+    return found
+
+
+def groups_of(trace: Trace, reading: Reading | None, metrics: Sequence[Metric]) -> tuple[Group, ...]:
+    """Every stack and kind of the trace with what is shown of its heads."""
+    grouped: dict[tuple[str, str], list[tuple[Site, Record]]] = {}
+    for site, record in statistics(trace).items():
+        grouped.setdefault((site.stack, site.kind), []).append((site, record))
+    return tuple(
+        _group(trace, stack, kind, sites, reading, metrics) for (stack, kind), sites in grouped.items()
+    )
+
+
+def _group(
+    trace: Trace,
+    stack: str,
+    kind: str,
+    sites: list[tuple[Site, Record]],
+    reading: Reading | None,
+    metrics: Sequence[Metric],
+) -> Group:
+    key = group_key(stack, kind)
+    heads = max(record["received"].shape[1] for _, record in sites)
+    shares = [mean_received(record)[:MOST_EXAMPLES] for _, record in sites]
+    chosen = singled_out(key, metrics)
+    received = _stacked([_coded(share) for share in shares], heads, fill=255)
+    patterns, own, bins = None, (), (1, 1)
+    if reading is not None and all(site in reading.pixels for site, _ in sites):
+        pixels = _stacked([reading.pixels[site][:MOST_EXAMPLES].numpy() for site, _ in sites], heads, fill=0)
+        patterns, bins = pixels.max(0), reading.bins[sites[0][0]]
+        own = tuple(_own(pixels, chosen))
+    if received.size > EVERY_RECEIVED:
+        received = _only(received, chosen)
+    return Group(
+        key=key,
+        label=f"{stack} · {kind}",
+        layers=tuple(layer_label(site.layer, site.call) for site, _ in sites),
+        heads=heads,
+        rows=stack,
+        columns=key_stack(stack, kind, trace.layout.axes),
+        patterns=patterns,
+        bins=bins,
+        histogram=_stacked([_histogram(record)[None] for _, record in sites], heads, fill=0)[0],
+        top=tuple(_top(trace, site, share) for (site, _), share in zip(sites, shares, strict=True)),
+        received=received,
+        own=own,
+    )
+
+
+def singled_out(group: str, metrics: Iterable[Metric]) -> tuple[tuple[int, int], ...]:
+    """(row of the map, head) of the heads that stand at an end of a metric, or that the fix changes most."""
+    chosen: dict[tuple[int, int], None] = {}
+    for metric in metrics:
+        for panel in metric.panels:
+            if panel.group != group:
+                continue
+            grids = [panel.cells, panel.after, _changes(panel.cells, panel.after)]
+            for grid in filter(None, grids):
+                known = [
+                    (v, (i, j)) for i, row in enumerate(grid) for j, v in enumerate(row) if v is not None
+                ]
+                chosen |= dict.fromkeys((max(known)[1], min(known)[1])) if known else {}
+    return tuple(chosen)
+
+
+def _changes(before: Cells, after: Cells | None) -> Cells | None:
+    if after is None:
+        return None
+    return tuple(
+        tuple(None if a is None or b is None else abs(b - a) for a, b in zip(old, new, strict=True))
+        for old, new in zip(before, after, strict=True)
+    )
+
+
+def _own(pixels: np.ndarray, chosen: Sequence[tuple[int, int]]) -> Iterable[OwnPattern]:
+    examples, layers, heads = pixels.shape[:3]
+    if examples == 1:  # the pattern over all examples is that of the only one
+        return
+    every = pixels.size <= EVERY_PATTERN
+    wanted = [(i, j) for i in range(layers) for j in range(heads)] if every else chosen
+    for layer, head in wanted:
+        for example in range(examples):
+            yield OwnPattern(example, layer, head, pixels[example, layer, head])
+
+
+def _only(received: np.ndarray, chosen: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The codes of the chosen heads; 255 everywhere else."""
+    kept = np.full_like(received, 255)
+    for layer, head in chosen:
+        kept[:, layer, head] = received[:, layer, head]
+    return kept
+
+
+def _coded(shares: Tensor) -> np.ndarray:
+    """Shares as 254 √share in a byte, 255 for what is not known."""
+    codes = (254.0 * shares.clamp(0, 1).sqrt()).round()
+    return codes.nan_to_num(255).to(torch.uint8).numpy()[..., :MOST_KEYS]
+
+
+def _stacked(blocks: Sequence[np.ndarray], heads: int, *, fill: int) -> np.ndarray:
+    """(example, head, …) of every layer as (example, layer, head, …); what a layer does not have is `fill`."""
+    shape = [max(block.shape[axis] for block in blocks) for axis in range(blocks[0].ndim)]
+    out = np.full((shape[0], len(blocks), heads, *shape[2:]), fill, dtype=blocks[0].dtype)
+    for layer, block in enumerate(blocks):
+        place = tuple(slice(size) for size in block.shape)
+        out[(place[0], layer, *place[1:])] = block
+    return out
+
+
+def _histogram(record: Record) -> np.ndarray:
+    """(head, bin): rows by normalised entropy; rows that see fewer than two keys do not count."""
+    visible = record["visible"].detach().float()
+    entropy = normalised_entropy(record["entropy"].detach().float(), visible=visible)
+    bins = (entropy * BINS).floor().clamp(0, BINS - 1)
+    return (
+        torch.stack([(bins == number).sum((0, 2)) for number in range(BINS)], -1)
+        .to(torch.int32)
+        .cpu()
+        .numpy()
+    )
+
+
+def _top(trace: Trace, site: Site, shares: Tensor) -> tuple[tuple[TopKey, ...], ...]:
+    """The keys with the largest mean received attention of every head, over all examples."""
+    texts, roles = labels(key_axis(trace, site), len(shares), shares.shape[2])
+    flat = shares.transpose(0, 1).flatten(1)
+    best = flat.nan_to_num(-1).topk(min(TOP, flat.shape[1]), dim=1)
+    rows = []
+    for values, places in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+        found = []
+        for share, place in zip(values, places, strict=True):
+            example, position = divmod(place, shares.shape[2])
+            if share > 0:
+                text = texts[example, position] or roles[example, position] or ""
+                found.append(TopKey(example, position, str(text), share))
+        rows.append(tuple(found))
+    return tuple(rows)

@@ -1,0 +1,235 @@
+"""Run a model on a few examples, one by one, and keep what a report shows: statistics, small patterns, replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from headwise.analyses import sinks
+from headwise.errors import CaptureError, FixError, InputError, NotFitted
+from headwise.evaluation.arms import candidates
+from headwise.fixes.patching import patch
+from headwise.fixes.specs import spec_text
+from headwise.probes.capture import capture
+from headwise.probes.records import merge_layouts, merge_records
+from headwise.probes.trace import Trace
+from headwise.reports.heads import sink_keys
+from headwise.reports.patterns import Reading, join_readings, read_patterns
+from headwise.zoo.registry import PREFIX
+from headwise.zoo.samples import sample
+
+if TYPE_CHECKING:
+    from headwise.subject import Subject
+
+MOST_MAPS = 2**30
+"""Bytes of patterns of one example up to which they are formed; above, statistics alone are kept."""
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """The examples under one setting of the model."""
+
+    trace: Trace
+    """Statistics of all examples; the patterns are gone."""
+    reading: Reading | None
+    """The patterns, made small; None where they would have taken too much memory."""
+    replies: tuple[str | None, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """What a model does on a few examples, without and with a fix."""
+
+    subject: Subject
+    given: tuple[Mapping[str, Any], ...]
+    prepared: tuple[Mapping[str, Any], ...]
+    before: Run
+    after: Run | None = None
+    fix: str = ""
+    spec: str = ""
+
+
+def look(
+    subject: Subject,
+    examples: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    *,
+    generate: int = 0,
+    fixes: Any = (),
+    progress: Progress | None = None,
+) -> Look:
+    """Run the examples one by one, first without and then with the fixes.
+
+    Args:
+        subject: the model with its processor.
+        examples: keywords of `Subject.prepare`, one mapping per example; None takes the zoo's own input.
+        generate: tokens to generate, greedily; 0 runs one forward pass.
+        fixes: a fix, its name, the path of a spec, or a list of these that act together.
+        progress: told how many runs are done, and of how many.
+
+    Raises:
+        InputError: there is nothing to run, an example is a batch, or more is to be generated than there is room for.
+        FixError: a fix cannot be used on this model.
+        NotFitted: constants of a fix are missing.
+    """
+    given = _examples(subject, examples)
+    prepared = tuple(dict(subject.prepare(**example)) for example in given)
+    for inputs in prepared:
+        if generate:
+            check_generation(subject, inputs, generate)
+    listed = list(fixes) if isinstance(fixes, list | tuple) else [fixes]
+    arm = candidates([listed], subject)[0] if listed else None
+    spec = _spec(arm.fixes, subject) if arm else ""
+    total = len(prepared) * (2 if arm else 1)
+
+    def told(done: int) -> None:
+        if progress is not None:
+            progress(done, total)
+
+    before = _run(subject, prepared, generate, told)
+    after = None
+    if arm:
+        with patch(subject, arm.fixes):
+            after = _run(subject, prepared, generate, lambda done: told(len(prepared) + done))
+    return Look(subject, given, prepared, before, after, arm.label if arm else "", spec)
+
+
+def check_generation(subject: Subject, inputs: Mapping[str, Any], generate: int) -> None:
+    """Refuse to generate what the model cannot, or more than it has positions for.
+
+    Raises:
+        InputError: the model generates nothing, or prompt and reply are longer than its positions.
+    """
+    if not subject.model.can_generate():
+        name = type(subject.model).__name__
+        raise InputError("This model generates nothing.", evidence=name, remedy="Leave --generate out.")
+    prompt = inputs.get("decoder_input_ids", inputs.get("input_ids"))
+    limit = getattr(subject.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if prompt is not None and limit is not None and prompt.shape[1] + generate > limit:
+        raise InputError(
+            f"The prompt and what is to be generated are longer than the model's {limit} positions.",
+            evidence=f"{prompt.shape[1]} + {generate} tokens",
+            remedy="Lower --generate, or shorten the text.",
+        )
+
+
+def _examples(subject: Subject, examples: Any) -> tuple[Mapping[str, Any], ...]:
+    if examples is None and subject.name.startswith(PREFIX):
+        examples = sample(subject.name).inputs
+    listed = [examples] if isinstance(examples, Mapping) else examples
+    if not isinstance(listed, list | tuple) or not listed or not all(isinstance(e, Mapping) for e in listed):
+        raise InputError(
+            "There is nothing to look at.",
+            evidence=f"got {type(examples).__name__}" if examples is not None else "",
+            remedy='Give examples=[{"text": "…"}, …], with the keywords of Subject.prepare.',
+        )
+    for example in listed:
+        several = [name for name in ("text", "target", "audio") if _is_batch(name, example.get(name))]
+        if several:
+            raise InputError(
+                "Every example is run by itself, and this one is a batch.",
+                evidence=f"{several[0]} is a list of {len(example[several[0]])}",
+                remedy=f"Give one mapping per example: [{{{several[0]!r}: …}}, {{{several[0]!r}: …}}].",
+            )
+    return tuple(listed)
+
+
+def _is_batch(name: str, value: Any) -> bool:
+    return isinstance(value, list) and (name == "audio" or not all(isinstance(item, int) for item in value))
+
+
+def _spec(fixes: Sequence[Any], subject: Subject) -> str:
+    """The fixes as a patch spec; empty where a fix cannot be written as one."""
+    try:
+        return spec_text(fixes, subject)
+    except NotFitted:
+        raise
+    except FixError:
+        return ""
+
+
+def _run(
+    subject: Subject, prepared: Sequence[Mapping[str, Any]], generate: int, told: Callable[[int], None]
+) -> Run:
+    longest = _longest(subject, prepared, generate)
+    traces, readings, replies, notes = [], [], [], []
+    for number, inputs in enumerate(prepared, start=1):
+        trace, reply = _captured(subject, inputs, generate, maps=all(r is not None for r in readings))
+        try:
+            found = sinks(trace)
+        except CaptureError:  # too short to say
+            found = None
+        reading = read_patterns(trace, sink_keys(trace, found), longest=longest)
+        if reading is None and not notes:
+            notes.append(
+                f"Patterns were left out: those of one example take more than {MOST_MAPS / 2**30:.0f} GiB. "
+                "Maps, tokens and tables are complete; give a shorter input to see patterns."
+            )
+        readings.append(reading)
+        traces.append(_without_maps(trace))
+        replies.append(reply)
+        told(number)
+    return Run(_joined(traces), join_readings(readings), tuple(replies), tuple(notes))
+
+
+def _captured(
+    subject: Subject, inputs: Mapping[str, Any], generate: int, *, maps: bool
+) -> tuple[Trace, str | None]:
+    model: Any = subject.model
+    reply = None
+    try:
+        with capture(subject, maps=maps, map_limit=MOST_MAPS) as trace, torch.no_grad():
+            if generate:
+                out = model.generate(**inputs, max_new_tokens=generate, do_sample=False)
+                reply = _reply(subject, inputs, out)
+            else:
+                model(**inputs)
+    except CaptureError as error:
+        if not maps or "map_limit" not in str(error):
+            raise
+        return _captured(subject, inputs, generate, maps=False)
+    return trace, reply
+
+
+def _reply(subject: Subject, inputs: Mapping[str, Any], out: torch.Tensor) -> str | None:
+    if subject.tokenizer is None:
+        return None
+    prompt = inputs.get("decoder_input_ids", inputs.get("input_ids"))
+    start = 0 if prompt is None else prompt.shape[1]
+    return subject.tokenizer.decode(out[0, start:], skip_special_tokens=True).strip()
+
+
+def _longest(subject: Subject, prepared: Sequence[Mapping[str, Any]], generate: int) -> dict[str, int]:
+    """Real positions of the longest example, per stack, and what will be generated behind it."""
+    longest: dict[str, int] = {}
+    for inputs in prepared:
+        for stack, axis in subject.layout(inputs).axes.items():
+            more = generate if stack in ("text", "decoder") else 0
+            longest[stack] = max(longest.get(stack, 0), int(axis.valid.sum(1).max()) + more)
+    return longest
+
+
+def _without_maps(trace: Trace) -> Trace:
+    records = {
+        site: {n: t for n, t in record.items() if n != "maps"} for site, record in trace.records.items()
+    }
+    return Trace(records, trace.layout, trace.meta)
+
+
+def _joined(traces: Sequence[Trace]) -> Trace:
+    """One trace with the examples of all; its provenance is that of the first, with everything that was said."""
+    if len(traces) == 1:
+        return traces[0]
+    meta = dict(traces[0].meta)
+    meta["examples"] = sum(trace.examples for trace in traces)
+    meta["seconds"] = sum(trace.meta.get("seconds", 0.0) for trace in traces)
+    meta["warnings"] = list(dict.fromkeys(said for trace in traces for said in trace.warnings))
+    return Trace(
+        merge_records([dict(trace.records) for trace in traces]),
+        merge_layouts([trace.layout for trace in traces]),
+        meta,
+    )

@@ -1,0 +1,139 @@
+"""What a model saw or heard, as pictures for the page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from headwise.figures import data_uri
+from headwise.layout import ROLES
+from headwise.media import read_audio, read_image
+from headwise.probes.frames import statistics
+from headwise.reports.content import Picture, Sound
+from headwise.reports.maps import mean_received
+from headwise.reports.wording import group_key
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from headwise.probes.trace import Trace
+    from headwise.subject import Subject
+
+LARGEST = 512
+"""Pictures are carried with at most this many pixels a side."""
+SMALLEST = 192
+RATE = 16_000
+DECIBELS = 80
+MOST_SOUND = 640_000
+"""Bytes of sound that a page carries with an example."""
+
+
+def picture_of(
+    trace: Trace,
+    number: int,
+    given: Mapping[str, Any],
+    prepared: Mapping[str, Any] | None,
+    subject: Subject | None,
+) -> Picture | None:
+    """The image of an example with the attention that its positions receive; None where their places are unknown.
+
+    Args:
+        trace: what was captured.
+        number: of the example in the trace.
+        given: what `Subject.prepare` was given for it.
+        prepared: what came out of it, which is what the model saw; None to show the picture as it was given.
+        subject: whose processor says how pixels were normalised.
+    """
+    for stack, axis in trace.layout.axes.items():
+        spans = [span for span in axis.images if span.example == number and span.grid]
+        heads = [
+            mean_received(record)[number].mean(0)
+            for site, record in statistics(trace).items()
+            if site.kind == "self" and site.stack == stack and len(record["received"]) > number
+        ]
+        span = spans[0] if spans else None
+        if span is None or span.grid is None or not heads:
+            continue
+        shares = torch.stack(heads).nanmean(0)[span.start : span.start + span.length]
+        if len(shares) != span.length:
+            continue
+        seen = _seen(prepared, subject)
+        image = given.get("image")
+        first = image[0] if isinstance(image, list) else image
+        shown = seen if seen is not None else read_image(first) if first is not None else None
+        if shown is None:
+            return None
+        note = "the picture as the model saw it" if seen is not None else "the picture as it was given"
+        if len(spans) > 1:
+            note += f"; the first of {len(spans)}"
+        grid = shares.nan_to_num(0).reshape(span.grid).numpy()
+        return Picture(_png(shown), note, span.grid, group_key(stack, "self"), span.start, grid)
+    return None
+
+
+def sound_of(given: Mapping[str, Any]) -> Sound | None:
+    """The sound of an example as a spectrogram on a fixed scale, and as WAV where it is short; None without one."""
+    if given.get("audio") is None:
+        return None
+    import soundfile
+    from PIL import Image
+    from scipy.signal import spectrogram
+
+    wave = read_audio(given["audio"], RATE)
+    _, _, power = spectrogram(wave, fs=RATE, nperseg=min(400, len(wave)), noverlap=min(240, len(wave) // 2))
+    level = 10 * np.log10(np.maximum(power, 1e-20) / max(power.max(), 1e-20))
+    pixels = ((1 + level / DECIBELS).clip(0, 1) * 255).round().astype(np.uint8)[::-1]
+    image = Image.fromarray(pixels)
+    image = image.resize((min(image.width, 1200), 160))
+    file = BytesIO()
+    soundfile.write(file, wave, RATE, format="WAV", subtype="PCM_16")
+    sound = file.getvalue()
+    audio = f"data:audio/wav;base64,{base64.b64encode(sound).decode()}" if len(sound) <= MOST_SOUND else None
+    return Sound(_png(image), len(wave) / RATE, RATE / 2, audio)
+
+
+def sounding(trace: Trace) -> bool:
+    """True where a stack of the trace listens."""
+    return any((axis.roles == ROLES.index("audio")).any() for axis in trace.layout.axes.values())
+
+
+def _seen(prepared: Mapping[str, Any] | None, subject: Subject | None) -> Image | None:
+    """The pixels that went into the model, where they are one plain picture; its normalisation undone."""
+    from PIL import Image
+
+    pixels = None if prepared is None else prepared.get("pixel_values")
+    if not isinstance(pixels, torch.Tensor) or pixels.ndim != 4 or pixels.shape[1] != 3:
+        return None
+    processor = getattr(subject, "processor", None)
+    tool = getattr(processor, "image_processor", processor)
+    mean, spread = (
+        torch.tensor(getattr(tool, name, None) or neutral).reshape(-1, 1, 1)
+        for name, neutral in (("image_mean", [0.0] * 3), ("image_std", [1.0] * 3))
+    )
+    if getattr(tool, "do_normalize", True) is False:
+        mean, spread = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
+    values = (pixels[0].detach().float().cpu() * spread + mean).clamp(0, 1)
+    return Image.fromarray((255 * values).round().to(torch.uint8).permute(1, 2, 0).numpy())
+
+
+def _png(image: Image) -> str:
+    """The picture as an address: without loss where it is small or drawn by us, else as JPEG."""
+    from PIL.Image import Resampling
+
+    image = image.copy()
+    if image.mode == "RGB":
+        image.thumbnail((LARGEST, LARGEST))
+    file = BytesIO()
+    if image.mode == "RGB" and max(image.size) > SMALLEST:
+        image.save(file, format="JPEG", quality=88)
+        return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    if image.mode == "RGB":
+        factor = -(-SMALLEST // max(image.size))
+        image = image.resize((image.width * factor, image.height * factor), Resampling.NEAREST)
+    image.save(file, format="PNG", optimize=True)
+    return data_uri(file.getvalue())

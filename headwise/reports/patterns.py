@@ -1,0 +1,160 @@
+"""What a report keeps of attention patterns: small pictures of every head, and what is left without sinks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from headwise.probes.records import Record
+from headwise.probes.sites import Site, key_stack
+
+if TYPE_CHECKING:
+    from headwise.probes.trace import Trace
+
+SIDE = 64
+"""Pictures of patterns have at most this many rows and columns."""
+_LEAST = 1e-6
+"""Rows that leave less than this to keys that are no sinks say nothing about them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The patterns of a trace, made small; the patterns themselves are no longer needed."""
+
+    pixels: Mapping[Site, UInt8[Tensor, "example head row key"]]
+    """255 √weight, the largest weight within every bin; rows and keys count from the first real one."""
+    bins: Mapping[Site, tuple[int, int]]
+    """Rows and keys that one pixel stands for."""
+    entropy_without: Mapping[Site, Float[Tensor, "example head"]]
+    """Normalised entropy of the rows when the sinks are left out and the rest is scaled up to one."""
+    crossing: Mapping[str, tuple[Float[Tensor, "row key"], ...]]
+    """Cross-attention of a stack per example, mean over layers and heads."""
+
+
+def read_patterns(
+    trace: Trace,
+    sinks: Mapping[Site, Bool[Tensor, "example key"]],
+    *,
+    longest: Mapping[str, int] | None = None,
+) -> Reading | None:
+    """Make the patterns of a trace small; None where it holds none, or only chosen rows.
+
+    Args:
+        trace: a capture with `stats=True, maps=True`.
+        sinks: True at the keys that are sinks, per site.
+        longest: positions of the longest example per stack, where other traces are to be shown with this one.
+    """
+    held = {
+        site: record
+        for site, record in trace.records.items()
+        if "maps" in record and "seen" in record and "row_positions" not in record
+    }
+    if not held:
+        return None
+    pixels, bins, without = {}, {}, {}
+    sums: dict[str, list[list[Tensor]]] = {}
+    for site, record in held.items():
+        rows, keys = _real_rows(record), _real_keys(record)
+        read = key_stack(site.stack, site.kind, trace.layout.axes)
+        sizes = (
+            max(int(rows.sum(1).max()), (longest or {}).get(site.stack, 1)),
+            max(int(keys.sum(1).max()), (longest or {}).get(read, 1)),
+        )
+        bins[site] = (-(-sizes[0] // SIDE), -(-sizes[1] // SIDE))
+        shape = (-(-sizes[0] // bins[site][0]), -(-sizes[1] // bins[site][1]))
+        maps = record["maps"].detach()
+        small = torch.zeros(*maps.shape[:2], *shape, dtype=torch.uint8)
+        for example in range(len(maps)):
+            own = maps[example][:, rows[example]][:, :, keys[example]].float()
+            small[example] = _pooled(own, bins[site], shape)
+            if site.kind == "cross":
+                sums.setdefault(site.stack, [[] for _ in range(len(maps))])[example].append(own.mean(0).cpu())
+        pixels[site] = small
+        if site in sinks:
+            without[site] = entropy_without(maps, sinks[site], rows=rows, keys=keys)
+    crossing = {
+        stack: tuple(torch.stack(own).mean(0) for own in examples) for stack, examples in sums.items()
+    }
+    return Reading(pixels, bins, without, crossing)
+
+
+def join_readings(readings: Sequence[Reading | None]) -> Reading | None:
+    """The examples of several readings behind one another, as far as all of them have the site; None without any."""
+    known = [reading for reading in readings if reading is not None]
+    if len(known) < len(readings) or not known:
+        return None
+    sites = [site for site in known[0].pixels if all(site in one.pixels for one in known)]
+    return Reading(
+        {site: torch.cat([one.pixels[site] for one in known]) for site in sites},
+        {site: known[0].bins[site] for site in sites},
+        {
+            site: torch.cat([one.entropy_without[site] for one in known])
+            for site in sites
+            if all(site in one.entropy_without for one in known)
+        },
+        {
+            stack: tuple(own for one in known for own in one.crossing[stack])
+            for stack in known[0].crossing
+            if all(stack in one.crossing for one in known)
+        },
+    )
+
+
+def entropy_without(
+    maps: Float[Tensor, "example head query key"],
+    sinks: Bool[Tensor, "example key"],
+    *,
+    rows: Bool[Tensor, "example query"],
+    keys: Bool[Tensor, "example key"],
+) -> Float[Tensor, "example head"]:
+    """Mean normalised entropy of the rows without the sink keys, the rest of each row scaled up to one (ours).
+
+    0 means that what is not on a sink goes to one key, 1 that it is flat over the keys the row gives any weight.
+    Rows that leave next to nothing, or have fewer than two keys left, are left out; NaN where none is left.
+
+    Args:
+        maps: attention patterns.
+        sinks: True at the keys to leave out.
+        rows: True at real query rows.
+        keys: True at real keys.
+
+    Example:
+        >>> maps = torch.tensor([[[[0.8, 0.1, 0.1]]]])
+        >>> every = torch.ones(1, 3, dtype=torch.bool)
+        >>> entropy_without(maps, torch.tensor([[True, False, False]]), rows=every[:, :1], keys=every)
+        tensor([[1.]])
+    """
+    means = []
+    for example, pattern in enumerate(maps):
+        kept = pattern[:, rows[example]][:, :, keys[example] & ~sinks[example].to(keys.device)].float()
+        rest = kept.sum(-1, keepdim=True)
+        choices = (kept > 0).sum(-1)
+        rate = torch.special.entr(kept / rest.clamp_min(_LEAST)).sum(-1) / choices.clamp_min(2).log()
+        known = (rest[..., 0] > _LEAST) & (choices >= 2)
+        means.append(rate.where(known, torch.nan).nanmean(-1).clamp(max=1.0))
+    return torch.stack(means).cpu()
+
+
+def _pooled(
+    maps: Float[Tensor, "head query key"], bins: tuple[int, int], shape: tuple[int, int]
+) -> UInt8[Tensor, "head row key"]:
+    """The largest weight of every bin as 255 √weight; what lies behind the example is 0."""
+    out = maps.new_zeros(len(maps), *shape)
+    if maps.numel():
+        pooled = max_pool2d(maps[None], bins, bins, ceil_mode=True)[0]
+        out[:, : pooled.shape[1], : pooled.shape[2]] = pooled[:, : shape[0], : shape[1]]
+    return (255.0 * out.clamp(0, 1).sqrt()).round().to(torch.uint8).cpu()
+
+
+def _real_rows(record: Record) -> Bool[Tensor, "example query"]:
+    return ~record["visible"].detach().isnan()
+
+
+def _real_keys(record: Record) -> Bool[Tensor, "example key"]:
+    return ~record["seen"].detach().isnan()

@@ -1,0 +1,117 @@
+// One head: its pattern, the keys it looks at, the spread of its rows, where it stands among the others.
+
+const ROOT_SCALE = "Colours follow the square root of the weight, from 0 to 100 %, the same for every pattern.";
+
+// hooks: name(stack, example, position) -> text of a token or null; exampleLink(number) -> address or null;
+//        choose(example or null)
+async function fillHead(root, data, head, example, hooks) {
+  const group = data.groups.get(head.group);
+  const layer = group.layers[head.layer];
+  const kept = group.own.filter(([, l, h]) => l === head.layer && h === head.head).map(([e]) => e);
+  const known = example !== null && kept.includes(example) ? example : null;
+  const [codes, top, counts, ranks] = await Promise.all([
+    data.pattern(head, known), data.topKeys(head), data.histogram(head), data.ranks(head),
+  ]);
+  const title = element("h2", { id: "head-title", tabindex: "-1" }, `${group.label}, layer ${layer}, head ${head.head}`);
+  const parts = [title];
+  if (codes) parts.push(...patternParts(data, group, head, known, kept, codes, hooks));
+  else {
+    parts.push(element("p", { class: "note" }, "No pattern was kept. Capture with maps=True to see it."));
+  }
+  if (ranks.length) parts.push(element("h3", {}, "Among the heads of this stack"), rankTable(data, ranks, hooks));
+  if (top.length) parts.push(element("h3", {}, "Keys that receive most"), topTable(top, hooks));
+  if (counts && counts.some((count) => count)) {
+    parts.push(element("h3", {}, "Rows by entropy"), histogramPicture(counts));
+  }
+  root.replaceChildren(...parts);
+  root.querySelectorAll(".grid").forEach((host) => host.start?.());
+  return title;
+}
+
+function patternParts(data, group, head, example, kept, codes, hooks) {
+  const [rows, columns] = group.shape;
+  const [tall, wide] = group.bins;
+  const host = element("div", { class: "grid pattern" });
+  const used = example ?? (data.about.examples.length === 1 ? data.about.examples[0].number : null);
+  const name = (stack, place, width) => {
+    const text = used === null ? null : hooks.name(stack, used, place * width);
+    return width > 1 ? `${place * width}–${place * width + width - 1}` : (text ?? String(place));
+  };
+  const weight = (row, column) => (codes[row * columns + column] / 255) ** 2;
+  host.start = () =>
+    makeGrid(host, {
+      rows, columns, square: true, tallest: 380, colours: data.colours.sequential,
+      index: (row, column) => codes[row * columns + column],
+      said: (row, column) =>
+        `${group.rows} ${name(group.rows, row, tall)} → ${group.columns} ${name(group.columns, column, wide)}: ` +
+        shown(weight(row, column), "share"),
+      rowName: (row) => name(group.rows, row, tall),
+      columnName: (column) => name(group.columns, column, wide),
+      slanted: wide === 1 && used !== null,
+      rowTitle: "query", columnTitle: group.rows === group.columns ? "key" : `key (${group.columns})`,
+      label: `Attention pattern of layer ${group.layers[head.layer]}, head ${head.head}`,
+      open: null,
+    });
+  const parts = [host];
+  if (kept.length) {
+    const select = element("select", { id: "head-example", onchange: (e) => hooks.choose(e.target.value === "" ? null : +e.target.value) },
+      element("option", { value: "" }, "all examples, the largest weight"),
+      ...kept.map((number) => element("option", { value: number }, `example ${number}`)));
+    select.value = example ?? "";
+    parts.push(element("p", { class: "control" }, element("label", { for: "head-example" }, "Pattern on "), select));
+  }
+  const pooled = tall > 1 || wide > 1 ? ` One pixel is the largest weight of ${tall} rows × ${wide} keys.` : "";
+  parts.push(element("p", { class: "note" }, ROOT_SCALE + pooled));
+  return parts;
+}
+
+function rankTable(data, ranks, hooks) {
+  const fixed = ranks.some((row) => row.after !== null);
+  const several = ranks.some((row) => row.highest && row.highest.example !== row.lowest.example);
+  const header = ["metric", "value", ...(fixed ? ["with fix"] : []), "rank", ...(several ? ["highest in", "lowest in"] : [])];
+  const link = (place, form) => place
+    ? element("td", {}, exampleLink(place.example, hooks), ` ${shown(place.value, form)}`)
+    : element("td", {}, "–");
+  return table(header, ranks.map((row) => [
+    element("td", {}, row.name),
+    element("td", { class: "number" }, shown(row.value, row.metric.form)),
+    ...(fixed ? [element("td", { class: "number" }, shown(row.after, row.metric.form))] : []),
+    element("td", { class: "number" }, `${row.rank} of ${row.of}`),
+    ...(several ? [link(row.highest, row.metric.form), link(row.lowest, row.metric.form)] : []),
+  ]));
+}
+
+function topTable(top, hooks) {
+  return table(["token", "position", "example", "share"], top.map(([example, position, text, share]) => [
+    element("td", { class: "word" }, element("bdi", {}, text)),
+    element("td", { class: "number" }, String(position)),
+    element("td", { class: "number" }, exampleLink(example, hooks)),
+    element("td", { class: "number" }, shown(share, "share")),
+  ]));
+}
+
+function exampleLink(number, hooks) {
+  const address = hooks.exampleLink(number);
+  return address ? element("a", { href: `#${address}` }, `example ${number}`) : `example ${number}`;
+}
+
+function table(header, rows) {
+  return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": header.join(", ") },
+    element("table", {},
+      element("thead", {}, element("tr", {}, ...header.map((name) => element("th", { scope: "col" }, name)))),
+      element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells)))));
+}
+
+function histogramPicture(counts) {
+  const total = counts.reduce((sum, count) => sum + count, 0);
+  const most = Math.max(...counts);
+  const bars = counts.map((count, bin) => {
+    const share = `${bin * 10} to ${bin * 10 + 10} % of the largest entropy: ${shown(count / total, "share")} of the rows`;
+    return element("li", { title: share, style: `--height:${(100 * count) / most}%` },
+      element("span", { class: "unseen" }, share));
+  });
+  return element("figure", { class: "histogram" },
+    element("ul", {}, ...bars),
+    element("figcaption", {}, element("span", {}, "0 %: one key"),
+      element("span", {}, `${total} rows, tallest bar ${shown(most / total, "share")}`), element("span", {}, "100 %: flat")));
+}
