@@ -99,8 +99,8 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
 
     Args:
         name: local folder, name on the Hugging Face hub, or a model of the zoo (`zoo:lm`, `zoo:vlm`,
-            `zoo:speech`, `zoo:nmt`; `zoo:lm@early` for a checkpoint), which comes in float32 unless `dtype` says
-            otherwise.
+            `zoo:speech`, `zoo:nmt`; `zoo:lm@early` for a checkpoint, `zoo:lm+text-sink` for a planted fault), which
+            comes in float32 unless `dtype` says otherwise.
         options: passed to `from_pretrained` (`dtype`, `device_map`, `revision`, `attn_implementation`, ...).
             Code from the repository is run only with `trust_remote_code=True`.
 
@@ -112,6 +112,8 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
         'eng_Latn'
     """
     name = place = os.fspath(name)
+    if name.startswith(PREFIX) and "+" in name:
+        return _faulty(name, **options)
     if name.startswith(PREFIX):
         place = str(zoo_folder(name))
         options.setdefault("dtype", torch.float32)
@@ -122,6 +124,21 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
         name=name,
         revision=getattr(model.config, "_commit_hash", None) or options.get("revision"),
     )
+
+
+def _faulty(name: str, **options: Any) -> Subject:
+    """A model of the zoo with a planted fault, by the name that `Fault.plant` gives it."""
+    from headwise.zoo import faults
+
+    base, _, fault = name.partition("+")
+    found = faults.get(fault)
+    if found.model != base:
+        raise InputError(
+            f"The fault {fault} belongs to {found.model}.",
+            evidence=name,
+            remedy=f'Load "{found.model}+{fault}".',
+        )
+    return found.plant(load(base, **options))
 
 
 def wrap(model: PreTrainedModel, processor: Any = None) -> Subject:

@@ -65,10 +65,12 @@ def test_a_result_says_what_it_is(result):
         result.name = "other"
 
 
-def test_html_is_static_and_escaped(result, tmp_path):
-    for text in (result._repr_html_(), result.save(tmp_path / "x.html").read_text()):
-        assert "script" not in Tags(text).seen
+def test_html_is_escaped_and_the_cell_is_static(result, tmp_path):
+    cell, page = result._repr_html_(), result.save(tmp_path / "x.html").read_text(encoding="utf-8")
+    assert "script" not in Tags(cell).seen
+    for text in (cell, page):
         assert "i" not in Tags(text).seen
+        assert EVIL not in text
         assert "<table" in text
 
 

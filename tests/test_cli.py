@@ -37,7 +37,7 @@ def test_report_writes_a_page_and_says_the_verdict(model, out):
     assert "entropy" in done.stdout
     assert [entry.name for entry in out.parent.iterdir()] == ["report.html"]
     page = out.read_text(encoding="utf-8")
-    assert "hw.report(trace" in page
+    assert "hw.report(subject" in page
     assert "headwise report" in page
 
 
@@ -47,7 +47,8 @@ def test_json_is_all_there_is_on_stdout(model, out):
     assert answer["path"] == str(out)
     assert {row["example"] for row in answer["sinks"]} <= {0, 1}
     assert 0 <= answer["heads_with_sink"] <= 1
-    assert any("padding" in warning for warning in answer["warnings"])
+    assert answer["provenance"]["examples"] == "2"
+    assert not any("padding" in warning for warning in answer["warnings"])  # every example is run by itself
     assert done.stderr == ""
 
 
@@ -58,7 +59,7 @@ def test_the_call_of_the_report_runs_as_it_stands(model, out, tmp_path):
     again = answer["call"].replace(str(out), str(tmp_path / "again.html"))
     with torch.no_grad():
         exec(again, {})
-    pattern = re.compile(r'id="figures">.*?</script>', re.DOTALL)
+    pattern = re.compile(r'id="headwise-data">.*?</script>', re.DOTALL)
     pages = [path.read_text(encoding="utf-8") for path in (out, tmp_path / "again.html")]
     assert pattern.search(pages[0]).group() == pattern.search(pages[1]).group()
 

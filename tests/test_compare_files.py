@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from pathlib import Path
 
@@ -178,7 +179,7 @@ def test_pages_and_figures_show_what_was_found_and_run_nothing(found):
     assert [note.text for note in figure.layout.annotations] == list(found.arms[0].estimates)
     one = found.plot("accuracy")
     assert len(one.data) == 1
-    assert list(one.data[0].y) == ["silent", SCRIPT, "learned"]
+    assert list(one.layout.yaxis.ticktext) == ["silent", html.escape(SCRIPT), "learned"]
     assert one.data[0].x[0] == found["silent"].main.value
     with pytest.raises(InputError, match="no metric 'f1'"):
         found.plot("f1")

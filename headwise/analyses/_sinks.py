@@ -180,8 +180,10 @@ def _labels(group: Received, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sentence(group: Received, trace: Trace, epsilon: float) -> str:
-    """The strongest offset over all examples, where it is strong, and how many heads have a sink at all."""
-    offset = int(group.alpha.nanmean((0, 1)).nan_to_num(-1).argmax())
+    """The strongest offset that every example has, where it is strong, and how many heads have a sink at all."""
+    there = (~group.alpha.isnan()).any(1)
+    known = there[there.any(1)].all(0)
+    offset = int(group.alpha.nanmean((0, 1)).where(known, torch.nan).nan_to_num(-1).argmax())
     first, last, peak = _strong_layers(group, offset, epsilon)
     layers = f"layer {first}" if first == last else f"layers {first}–{last}"
     real = ~group.alpha.isnan().all(2)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
+from headwise.figures.labels import said
+from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
 from headwise.files import check_suffix, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-_SUFFIXES = (".json", ".parquet", ".csv", ".html")
-_PREVIEW = 12
+_SUFFIXES = (".json", ".parquet", ".csv", *FIGURE_SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,10 @@ class Result:
         return self.frame.groupby(keys, sort=False)[values].mean().reset_index()
 
     def plot(self) -> go.Figure:
-        """Layer × head maps (rates: layer × position), one per stack and kind on one scale; or bars."""
+        """Layer × head maps (rates: layer × position), one per stack and kind on one printed scale; or bars.
+
+        The figure has the size of one or two columns of a paper; no figure is stretched to its own values.
+        """
         from headwise.analyses.figures import figure_of
 
         return figure_of(self)
@@ -64,14 +67,26 @@ class Result:
     def save(self, path: str | Path) -> Path:
         """Write the result; the suffix chooses the format.
 
-        `.json` and `.html` hold everything, `.parquet` the table with the rest in its metadata, `.csv` the
-        table.
+        `.json` and `.html` hold everything, the latter with the figure above the table; `.parquet` holds the
+        table with the rest in its metadata, `.csv` the table, `.svg` and `.png` the figure.
 
         Raises:
-            InputError: on another suffix, or when the folder does not exist.
+            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
+                kaleido (`headwise[figures]`) or a browser to draw it.
         """
         path = Path(path)
         check_suffix(path, _SUFFIXES, what="a result")
+        if path.suffix in FIGURE_SUFFIXES:
+            return save_figure(
+                path,
+                self.plot(),
+                title=self.name,
+                summary=self.summary,
+                tables=[("Table", self.frame)],
+                provenance=self.provenance,
+                description=self.description,
+                static=self._pictures() if path.suffix == ".html" else "",
+            )
         with replacing(path) as part:
             match path.suffix:
                 case ".json":
@@ -83,8 +98,6 @@ class Result:
                     frame.to_parquet(part, index=False)
                 case ".csv":
                     self.frame.to_csv(part, index=False)
-                case ".html":
-                    part.write_text(self._page(), encoding="utf-8")
         return path
 
     def _about(self) -> dict[str, Any]:
@@ -101,22 +114,24 @@ class Result:
         return f"Result({self.name}: {self.summary})"
 
     def _repr_html_(self) -> str:
-        best = self.frame.nlargest(_PREVIEW, self.value)
-        rest = len(self.frame) - len(best)
-        more = f"<p>and {rest} more rows in <code>.frame</code></p>" if rest else ""
-        about = f"<p><small>{escape(self.description)}</small></p>"
-        return f"<p>{escape(self.summary)}</p>{_table(best)}{more}{about}"
+        from headwise.figures.cell import cell
 
-    def _page(self) -> str:
-        provenance = "".join(
-            f"<tr><th>{escape(str(name))}</th><td>{escape(str(value))}</td></tr>"
-            for name, value in self.provenance.items()
+        ranked = self.frame.sort_values(self.value, ascending=False, kind="stable")
+        return cell(
+            self.summary,
+            tables=[(f"Largest {said(self.value)}", ranked)],
+            pictures=self._pictures(),
+            description=self.description,
         )
-        return (
-            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-            f"<title>{escape(self.name)}</title></head><body><h1>{escape(self.name)}</h1><p>{escape(self.summary)}</p><p>{escape(self.description)}</p>"
-            f"{_table(self.frame)}<h2>Provenance</h2><table>{provenance}</table></body></html>\n"
-        )
+
+    def _pictures(self) -> str:
+        """The maps as small static pictures; nothing for a result that has none."""
+        from headwise.analyses.figures import panels_of, scale_of
+        from headwise.figures.cell import maps
+
+        if "layer" not in self.frame or "arm" in self.frame:
+            return ""
+        return maps(panels_of(self), *scale_of(self), value=self.value, unit=self.unit)
 
 
 def provenance_of(meta: Mapping[str, Any], analysis: str, **parameters: Any) -> dict[str, Any]:
@@ -135,7 +150,3 @@ def one_sentence(clauses: Mapping[str, str]) -> str:
         (clause,) = clauses.values()
         return f"{clause[0].upper()}{clause[1:]}."
     return "; ".join(f"{name}: {clause}" for name, clause in clauses.items()) + "."
-
-
-def _table(frame: pd.DataFrame) -> str:
-    return frame.to_html(index=False, escape=True, na_rep="", float_format="{:.4g}".format, border=0)

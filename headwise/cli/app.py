@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,10 +14,12 @@ from headwise.cli.fitting import fit
 from headwise.cli.harness import harness
 from headwise.cli.options import Audio, Debug, Image, Json, Model, Target, Text, TextFile
 from headwise.cli.patching import patch
+from headwise.cli.reporting import report
 from headwise.cli.request import Request
 from headwise.cli.searching import search
 from headwise.cli.session import FAILED, session
-from headwise.text import shortened, visible
+from headwise.cli.tables import print_answer, warning_lines
+from headwise.text import visible
 
 app = typer.Typer(
     epilog="Exit status: 0; 1 when a finding fails a threshold, or on an unforeseen error; 2 for bad input.",
@@ -47,42 +48,7 @@ def headwise(
     """Show what every attention head of a transformer does, repair it, and prove the repair."""
 
 
-@app.command()
-def report(
-    model: Model,
-    text: Text = None,
-    text_file: TextFile = None,
-    image: Image = None,
-    audio: Audio = None,
-    target: Target = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
-    generate: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Generate this many tokens, greedily, and report on them too."),
-    ] = 0,
-    max_sink_share: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE", min=0, max=1, help="Exit with status 1 if more of the heads have a sink."
-        ),
-    ] = None,
-    as_json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Run the model once and write one HTML file that says what its heads did."""
-    with session(debug=debug):
-        request = Request.of(model, text, text_file, image, audio, target)
-        request.check(out)
-        from headwise.cli.work import write_report
-
-        answer = write_report(request, out, generate=generate, judge_sinks=max_sink_share is not None)
-    share = answer["heads_with_sink"]
-    failed = max_sink_share is not None and share > max_sink_share
-    lines = [*map(shortened, answer["verdict"]), *_warnings(answer), f"wrote {answer['path']}"]
-    if failed:
-        lines.append(f"failed: a share of {share:.3f} of the heads has a sink, more than {max_sink_share:g}")
-    _answer(answer, lines, as_json=as_json)
-    raise typer.Exit(FAILED if failed else 0)
+app.command("report")(report)
 
 
 @app.command()
@@ -122,7 +88,7 @@ def trace(
         keep = {"maps": maps, "heads": heads, "residual": residual, "qkv": qkv}
         answer = write_trace(request, out, keep=keep, generate=generate)
     size = f"{len(answer['sites'])} sites, {answer['bytes'] / 1e6:.1f} MB"
-    _answer(answer, [*_warnings(answer), f"wrote {answer['path']}: {size}"], as_json=as_json)
+    print_answer(answer, [*warning_lines(answer), f"wrote {answer['path']}: {size}"], as_json=as_json)
 
 
 @app.command()
@@ -144,7 +110,7 @@ def doctor(
 
         diagnosis = examine(request)
     if as_json:
-        _answer(diagnosis.to_dict(), [], as_json=True)
+        print_answer(diagnosis.to_dict(), [], as_json=True)
     else:
         from headwise.cli.tables import print_doctor
 
@@ -175,12 +141,3 @@ app.command("harness")(harness)
 app.command("patch")(patch)
 app.command("tasks")(list_tasks)
 app.add_typer(zoo.app, name="zoo")
-
-
-def _warnings(answer: dict[str, Any]) -> list[str]:
-    return [f"warning: {shortened(warning)}" for warning in answer["warnings"]]
-
-
-def _answer(answer: dict[str, Any], lines: list[str], *, as_json: bool) -> None:
-    """Print the answer as JSON, or the lines."""
-    typer.echo(json.dumps(answer, indent=1, allow_nan=False) if as_json else "\n".join(map(visible, lines)))

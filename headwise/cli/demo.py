@@ -1,17 +1,24 @@
-"""`headwise demo`: a report for every modality of the zoo, on a real input each, and a page that leads to them."""
+"""`headwise demo`: a report for every modality of the zoo, with a fix compared, and a page that leads to them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from headwise.cli.report_work import Proof, write_report
 from headwise.cli.request import Request
-from headwise.cli.work import write_report
 from headwise.errors import InputError
 from headwise.reports.index import Entry, write_index
-from headwise.zoo.registry import PREFIX
 from headwise.zoo.samples import sample
 
-MODELS = ("lm", "vlm", "speech", "nmt")
+MODELS = {
+    "lm": ("zoo:lm+text-sink", Proof(("ACT",), "multiple-choice", number=200)),
+    "vlm": ("zoo:vlm", Proof(("VHR",), "pope-adversarial", number=200)),
+    "speech": ("zoo:speech", Proof(("MASK_KEYS:keys=[0]",), "transcription", number=40)),
+    "nmt": ("zoo:nmt", Proof(("MASK_KEYS:keys=[0]",), "translation", number=40)),
+}
+"""What each report compares: ACT on a language model with a planted sink, VHR as its paper has it, and for the two
+others what hiding the first key of the decoder does."""
+SAMPLES = 3
 
 
 def write_demo(folder: Path) -> list[Path]:
@@ -30,11 +37,11 @@ def write_demo(folder: Path) -> list[Path]:
             "The folder cannot be made.", evidence=f"{folder}: {error.strerror}", remedy="Choose another."
         ) from error
     entries = []
-    for model in MODELS:
-        name = PREFIX + model
+    for model, (name, proof) in MODELS.items():
         shown = sample(name)
         page = folder / f"{model}.html"
-        answer = write_report(Request(name), page, generate=shown.generate)
+        request = Request(name, samples=SAMPLES)
+        answer = write_report(request, page, generate=shown.generate, proof=proof)
         entries.append(Entry(f"{name}: {shown.title}", page.name, answer["verdict"], answer["command"]))
     index = write_index(entries, folder / "index.html", title="headwise: four models, four reports")
     return [index, *(folder / entry.page for entry in entries)]

@@ -12,10 +12,11 @@ import torch
 import headwise as hw
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
-from headwise.cli.work import check_generation, load
+from headwise.cli.work import load
 from headwise.errors import FixError
 from headwise.fixes.baking import bake
 from headwise.fixes.spec_parameters import to_entry
+from headwise.reports.look import check_generation
 
 if TYPE_CHECKING:
     from headwise.fixes.specs import Spec

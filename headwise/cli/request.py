@@ -11,7 +11,7 @@ from typing import Any
 from headwise.errors import InputError
 from headwise.text import command_line
 from headwise.zoo.registry import PREFIX
-from headwise.zoo.samples import sample
+from headwise.zoo.samples import sample, samples
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,13 @@ class Request:
     images: tuple[Path, ...] = ()
     audio: tuple[Path, ...] = ()
     targets: tuple[str, ...] = ()
+    samples: int | None = None
+    """How many of the zoo's own inputs; None for one, where no other input is given."""
 
     @classmethod
-    def of(cls, model: str, *inputs: Sequence[Any] | None) -> Request:
+    def of(cls, model: str, *inputs: Sequence[Any] | None, samples: int | None = None) -> Request:
         """From the options of a command, in the order of the fields."""
-        return cls(model, *(tuple(values or ()) for values in inputs))
+        return cls(model, *(tuple(values or ()) for values in inputs), samples=samples)
 
     @property
     def empty(self) -> bool:
@@ -51,6 +53,12 @@ class Request:
         """
         if out is not None:
             check_output(out)
+        if self.samples is not None and not (self.in_zoo and self.empty):
+            raise InputError(
+                "Only models of the zoo have inputs of their own.",
+                evidence=self.model if self.empty else "other inputs are given, too",
+                remedy="Leave --samples out.",
+            )
         if out is not None and self.empty and not self.in_zoo:
             raise InputError(
                 "There is nothing to read.", remedy="Give --text, --text-file, --image or --audio."
@@ -69,16 +77,36 @@ class Request:
             return dict(sample(self.model).inputs)
         return self._keywords(str, _read)
 
-    def python(self, *lines: str) -> str:
-        """Python that loads the model, prepares the inputs, and goes on with `lines`."""
-        read = 'Path({!r}).read_text(encoding="utf-8").strip()'.format
-        given = self._keywords(lambda value: repr(str(value)), lambda path: read(str(path)))
-        shown = [f"{name}={_plain(value)}" for name, value in given.items()]
+    def examples(self) -> list[dict[str, Any]]:
+        """The same, one by one: keywords for `Subject.prepare` per example.
+
+        Raises:
+            InputError: the kinds of input differ in number.
+        """
         if self.empty and self.in_zoo:
-            shown = [f"**hw.zoo.sample({self.model!r}).inputs"]
+            return [dict(one.inputs) for one in samples(self.model, self.samples or 1)]
+        return self._split(self._lists(str, _read))
+
+    def python_examples(self) -> str:
+        """Python for `examples`; empty where it is the one input of a model of the zoo."""
+        if self.empty and self.in_zoo:
+            several = f"hw.zoo.samples({self.model!r}, {self.samples})"
+            return f"[one.inputs for one in {several}]" if self.samples else ""
+        return repr(self._split(self._lists(_Source.quoted, _Source.reading)))
+
+    def script(self, *lines: str) -> str:
+        """Python that loads the model, and goes on with `lines`."""
         imports = ["from pathlib import Path", ""] if self.text_files else []
         load = ["import headwise as hw", "", f"subject = hw.load({self.model!r})"]
-        return "\n".join([*imports, *load, f"inputs = subject.prepare({', '.join(shown)})", *lines])
+        return "\n".join([*imports, *load, *lines])
+
+    def python(self, *lines: str) -> str:
+        """Python that loads the model, prepares the inputs as one batch, and goes on with `lines`."""
+        given = self._keywords(_Source.quoted, _Source.reading)
+        shown = [f"{name}={value!r}" for name, value in given.items()]
+        if self.empty and self.in_zoo:
+            shown = [f"**hw.zoo.sample({self.model!r}).inputs"]
+        return self.script(f"inputs = subject.prepare({', '.join(shown)})", *lines)
 
     def shell(self, command: str, *options: str) -> str:
         """The command line that makes this request."""
@@ -90,20 +118,49 @@ class Request:
             "--target": self.targets,
         }
         inputs = [part for flag, values in given.items() for value in values for part in (flag, str(value))]
+        inputs += ["--samples", str(self.samples)] if self.samples is not None else []
         return command_line("headwise", command, self.model, *inputs, *options)
 
     def _keywords(self, plain: Any, read: Any) -> dict[str, Any]:
+        given = self._lists(plain, read)
+        return {name: values[0] if len(values) == 1 else values for name, values in given.items()}
+
+    def _lists(self, plain: Any, read: Any) -> dict[str, list[Any]]:
         given = {
             "text": [*map(plain, self.texts), *map(read, self.text_files)],
             "image": list(map(plain, self.images)),
             "audio": list(map(plain, self.audio)),
             "target": list(map(plain, self.targets)),
         }
-        return {name: values[0] if len(values) == 1 else values for name, values in given.items() if values}
+        return {name: values for name, values in given.items() if values}
+
+    def _split(self, given: dict[str, list[Any]]) -> list[dict[str, Any]]:
+        """One mapping per example; several images beside a single text belong to that text."""
+        if len(given.get("text", [])) == 1 and len(given.get("image", [])) > 1:
+            given = {**given, "image": [given["image"]]}
+        sizes = {name: len(values) for name, values in given.items()}
+        if len(set(sizes.values())) > 1:
+            raise InputError(
+                "The kinds of input differ in number.",
+                evidence=", ".join(f"{size} {name}" for name, size in sizes.items()),
+                remedy="Give one of each kind per example.",
+            )
+        return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
 
 
-def _plain(value: Any) -> str:
-    return f"[{', '.join(value)}]" if isinstance(value, list) else value
+class _Source(str):
+    """A piece of Python that stands for itself when it is shown."""
+
+    @classmethod
+    def quoted(cls, value: Any) -> _Source:
+        return cls(repr(str(value)))
+
+    @classmethod
+    def reading(cls, path: Path) -> _Source:
+        return cls(f'Path({str(path)!r}).read_text(encoding="utf-8").strip()')
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def check_output(out: Path) -> None:

@@ -1,13 +1,14 @@
-"""The doctor's findings as a table in the terminal."""
+"""Answers of the commands: lines, JSON, and the doctor's table."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from headwise.text import visible
+from headwise.text import shortened, visible
 
 if TYPE_CHECKING:
     from headwise.probes.doctor import DoctorReport
@@ -16,8 +17,21 @@ PLAIN_WIDTH = 160
 """Characters per line where there is no terminal to ask."""
 
 
+def warning_lines(answer: Mapping[str, Any]) -> list[str]:
+    """The warnings of an answer, a line each."""
+    return [f"warning: {shortened(warning)}" for warning in answer["warnings"]]
+
+
+def print_answer(answer: Mapping[str, Any], lines: Sequence[str], *, as_json: bool) -> None:
+    """Print the answer as JSON, or the lines."""
+    typer.echo(json.dumps(answer, indent=1, allow_nan=False) if as_json else "\n".join(map(visible, lines)))
+
+
 def print_doctor(report: DoctorReport) -> None:
     """One row per site, then what holds for the whole model, then the problems."""
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=PLAIN_WIDTH)

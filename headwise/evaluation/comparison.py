@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from html import escape
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from headwise.errors import InputError
 from headwise.evaluation.estimate import Estimate, from_fields, to_fields
 from headwise.evaluation.paired import Difference
-from headwise.evaluation.storing import check_fields, store, stored
+from headwise.evaluation.storing import SUFFIXES, check_fields, store, stored
+from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
+from headwise.files import check_suffix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,6 @@ NO_P = "too few examples for a p"
 """In the place of a p that does not exist."""
 _BESIDE = ("recall", "tokens")
 """Metrics that a gain may have cost: told with the finding where they clearly change."""
-_PREVIEW = 6
 
 
 @dataclass(frozen=True)
@@ -211,18 +211,34 @@ class Comparison:
     def save(self, path: str | Path) -> Path:
         """Write the comparison; `.json` and `.parquet` hold everything, `.csv` the per-example table.
 
+        `.html` is a page with the figure and both tables, `.svg` and `.png` the figure.
+
         Raises:
-            InputError: on another suffix, or when the folder does not exist.
+            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
+                kaleido (`headwise[figures]`) or a browser to draw it.
         """
+        check_suffix(Path(path), (*SUFFIXES, *FIGURE_SUFFIXES), what="a comparison")
+        if Path(path).suffix in FIGURE_SUFFIXES:
+            return save_figure(
+                path,
+                self.plot(),
+                title=self.task,
+                summary=self.summary,
+                tables=[("Numbers", self.to_frame()), ("Examples", self.frame)],
+                provenance=self.manifest,
+            )
         return store(path, self.frame, self.to_dict(), what="comparison")
 
     def __repr__(self) -> str:
         return f"Comparison({self.summary})"
 
     def _repr_html_(self) -> str:
-        numbers = self.to_frame().to_html(index=False, escape=True, border=0, float_format="{:.4g}".format)
-        rows = self.frame.groupby("arm", sort=False).head(_PREVIEW)
-        return f"<p>{escape(self.summary)}</p>{numbers}{rows.to_html(index=False, escape=True, border=0)}"
+        from headwise.figures.cell import ROWS, cell
+
+        places = {metric: place for place, metric in enumerate(self.arms[0].estimates)}
+        numbers = self.to_frame().sort_values("metric", key=lambda names: names.map(places), kind="stable")
+        rows = self.frame.groupby("arm", sort=False).head(max(1, ROWS // len(self.arms)))
+        return cell(self.summary, tables=[("Numbers", numbers), ("Examples", rows)])
 
     def _notes(self) -> str:
         """What the finding must not be read without: less said, nothing done, the future read."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.estimate import Estimate
-from headwise.evaluation.storing import store, stored
+from headwise.evaluation.storing import SUFFIXES, store, stored
+from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
+from headwise.files import check_suffix
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
-
-_PREVIEW = 12
 
 
 @dataclass(frozen=True)
@@ -61,9 +60,22 @@ class Evaluation:
     def save(self, path: str | Path) -> Path:
         """Write the evaluation; `.json` and `.parquet` hold everything, `.csv` the per-example table.
 
+        `.html` is a page with the figure and both tables, `.svg` and `.png` the figure.
+
         Raises:
-            InputError: on another suffix, or when the folder does not exist.
+            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
+                kaleido (`headwise[figures]`) or a browser to draw it.
         """
+        check_suffix(Path(path), (*SUFFIXES, *FIGURE_SUFFIXES), what="an evaluation")
+        if Path(path).suffix in FIGURE_SUFFIXES:
+            return save_figure(
+                path,
+                self.plot(),
+                title=self.task,
+                summary=self.summary,
+                tables=[("Numbers", self.to_frame()), ("Examples", self.frame)],
+                provenance=self.manifest,
+            )
         about = {
             "task": self.task,
             "estimates": [item.to_dict() for item in self.estimates.values()],
@@ -75,9 +87,9 @@ class Evaluation:
         return f"Evaluation({self.summary})"
 
     def _repr_html_(self) -> str:
-        rows = self.frame.head(_PREVIEW).to_html(index=False, escape=True, border=0)
-        numbers = self.to_frame().to_html(index=False, escape=True, border=0, float_format="{:.4g}".format)
-        return f"<p>{escape(self.summary)}</p>{numbers}{rows}"
+        from headwise.figures.cell import cell
+
+        return cell(self.summary, tables=[("Numbers", self.to_frame()), ("Examples", self.frame)])
 
 
 def load_evaluation(path: str | Path) -> Evaluation:

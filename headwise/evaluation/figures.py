@@ -1,12 +1,16 @@
-"""Figures of evaluations and comparisons."""
+"""Figures of evaluations, comparisons and searches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from math import isfinite
+from typing import TYPE_CHECKING
 
-from headwise.analyses.figures import interval_dots
 from headwise.errors import InputError
+from headwise.figures.colours import CATEGORIES, CLEAR
+from headwise.figures.intervals import Interval, Panel, interval_figure
+from headwise.figures.labels import counted, label, model_name, said
+from headwise.figures.template import GREY, ONE_COLUMN, TWO_COLUMNS, sheet
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -17,24 +21,20 @@ if TYPE_CHECKING:
     from headwise.evaluation.paired import Difference
     from headwise.evaluation.search_result import Search
 
+_BETTER = {True: ", better →", False: ", ← better", None: ""}
+
 
 def estimates_figure(evaluation: Evaluation) -> go.Figure:
     """Every metric as a dot with its 95 % interval, in panels of one unit each."""
-    from plotly.subplots import make_subplots
-
-    units = list(dict.fromkeys(item.unit for item in evaluation.estimates.values()))
-    figure = make_subplots(rows=1, cols=len(units), horizontal_spacing=0.18)
-    for number, unit in enumerate(units, start=1):
-        items = [item for item in evaluation.estimates.values() if item.unit == unit]
-        dots = _dots([item.metric for item in items], items)
-        figure.add_trace(dots, row=1, col=number)
-        bounds = {"range": [0, 1]} if unit == "share" else {}
-        figure.update_xaxes(title_text=unit, row=1, col=number, **bounds)
-        figure.update_yaxes(autorange="reversed", row=1, col=number)
-    count = next(iter(evaluation.estimates.values())).n
-    return figure.update_layout(
-        title=f"{evaluation.task}, n = {count}, 95 % intervals", template="plotly_white"
-    )
+    items = list(evaluation.estimates.values())
+    panels = []
+    for unit in dict.fromkeys(item.unit for item in items):
+        intervals = [_interval(item.metric, item) for item in items if item.unit == unit]
+        panels.append(Panel("", unit, intervals, bounds=(0.0, 1.0) if unit == "share" else None))
+    counts = {item.n for item in items}
+    n = f"n = {min(counts):,}" if len(counts) == 1 else f"n = {min(counts):,} to {max(counts):,}"
+    subtitle = ", ".join(filter(None, (model_name(evaluation.manifest), n, "95 % intervals")))
+    return interval_figure(panels, title=evaluation.task, subtitle=subtitle)
 
 
 def comparison_figure(comparison: Comparison, metrics: Sequence[str] = ()) -> go.Figure:
@@ -47,8 +47,6 @@ def comparison_figure(comparison: Comparison, metrics: Sequence[str] = ()) -> go
     Raises:
         InputError: there is no such metric.
     """
-    from plotly.subplots import make_subplots
-
     arms = comparison.arms[1:]
     known = list(arms[0].differences)
     chosen = list(metrics) or known
@@ -57,56 +55,80 @@ def comparison_figure(comparison: Comparison, metrics: Sequence[str] = ()) -> go
         raise InputError(
             f"The comparison has no metric {unknown[0]!r}.", evidence=f"it has: {', '.join(known)}"
         )
-    across = min(3, len(chosen))
-    down = -(-len(chosen) // across)
-    figure = make_subplots(rows=down, cols=across, shared_yaxes=True, subplot_titles=chosen)
-    for place, name in enumerate(chosen):
-        at = {"row": place // across + 1, "col": place % across + 1}
-        items = [arm.differences[name] for arm in arms]
-        colors = ["#1f5fa8" if item.clear else "#9a9a9a" for item in items]
-        dots = _dots([arm.label for arm in arms], items, color=colors)
-        figure.add_trace(dots, **at)
-        figure.add_vline(x=0, line={"color": "#666666", "width": 1}, **at)
-        better = {True: "better →", False: "← better", None: ""}[items[0].higher_is_better]
-        figure.update_xaxes(title_text=f"{items[0].unit} {better}".strip(), **at)
-        figure.update_yaxes(autorange="reversed", **at)
-    return figure.update_layout(
-        title=f"{comparison.task}, n = {comparison.n}: difference to no fix, 95 % intervals",
-        template="plotly_white",
-        height=max(320, (90 + 40 * len(arms)) * down),
-    )
-
-
-def _dots(names: Sequence[str], items: Sequence[Estimate | Difference], **look: Any) -> go.Scatter:
-    return interval_dots(
-        names,
-        [item.value for item in items],
-        [item.low for item in items],
-        [item.high for item in items],
-        **look,
+    panels = []
+    for name in chosen:
+        found = [(arm.label, arm.differences[name]) for arm in arms]
+        unit = f"{found[0][1].unit}{_BETTER[found[0][1].higher_is_better]}"
+        panels.append(Panel(name, unit, [_interval(arm, item, item.clear) for arm, item in found]))
+    facts = [
+        model_name(comparison.manifest),
+        f"n = {comparison.n:,}",
+        "difference to no fix with 95 % interval",
+    ]
+    note = "; hollow: p (Holm) is 0.05 or more, or unknown"
+    return interval_figure(
+        panels,
+        title=comparison.task,
+        subtitle=", ".join(filter(None, facts)) + note,
+        columns=min(3, len(chosen)),
+        zero=True,
     )
 
 
 def search_figure(search: Search) -> go.Figure:
-    """The metric of every trial against each parameter; the dashed line is no change."""
+    """The metric of every trial against each parameter; the dashed line is no change, the ring the best setting."""
     from plotly.graph_objects import Scatter
-    from plotly.subplots import make_subplots
 
     names = list(search.manifest["space"])
+    columns = min(3, len(names))
     values = search.frame[search.metric]
-    figure = make_subplots(rows=1, cols=len(names), shared_yaxes=True)
-    for number, name in enumerate(names, start=1):
-        dots = Scatter(
-            x=search.frame[name],
-            y=values,
-            mode="markers",
-            marker={"color": "#1f5fa8", "size": 9},
-            showlegend=False,
-        )
-        figure.add_trace(dots, row=1, col=number)
-        figure.add_hline(y=values.iloc[0], line={"color": "#666666", "dash": "dash"}, row=1, col=number)
-        figure.update_xaxes(title_text=name, row=1, col=number)
-    figure.update_yaxes(title_text=f"{search.metric} (validation)", row=1, col=1)
-    return figure.update_layout(
-        title=f"{search.task}: settings of {search.kind}", template="plotly_white", height=360
+    best = int(search.manifest["best_trial"]) if search.best is not None else None
+    n = len(search.manifest["validation_ids"])
+    judged = search.comparison
+    unit = "" if judged is None else f"{judged.arms[0].estimates[search.metric].unit}, "
+    marks = "dashed: no change" if best is None else "dashed: no change; orange: the best setting"
+    figure = sheet(
+        [""] * len(names),
+        title=f"{search.task}: settings of {search.kind}",
+        subtitle=f"{counted(len(values), 'trial')}, n = {n:,} validation examples; {marks}",
+        heights=[220] * -(-len(names) // columns),
+        columns=columns,
+        width=ONE_COLUMN if columns == 1 else TWO_COLUMNS,
+        left=66,
+        shared_yaxes=True,
     )
+    for place, name in enumerate(names):
+        at = {"row": place // columns + 1, "col": place % columns + 1}
+        figure.add_trace(
+            Scatter(
+                x=search.frame[name],
+                y=values,
+                mode="markers",
+                marker={
+                    "color": [CATEGORIES[5] if trial == best else CLEAR for trial in range(len(values))],
+                    "size": [12 if trial == best else 8 for trial in range(len(values))],
+                    "line": {"color": "#ffffff", "width": 1},
+                },
+                hovertemplate=f"{label(name)} %{{x:.4g}}: %{{y:.4f}}<extra></extra>",
+                showlegend=False,
+            ),
+            **at,
+        )
+        if isfinite(values.iloc[0]):
+            figure.add_hline(y=values.iloc[0], line={"color": GREY, "width": 1.5, "dash": "dash"}, **at)
+        span = _padded(search.manifest["space"][name])
+        figure.update_xaxes(title_text=label(said(name)), nticks=6, range=span, **at)
+        title = label(f"{search.metric} ({unit}validation)") if at["col"] == 1 else None
+        figure.update_yaxes(title_text=title, range=_padded(values), **at)
+    return figure
+
+
+def _interval(name: str, item: Estimate | Difference, clear: bool = True) -> Interval:
+    return Interval(name, item.value, item.low, item.high, clear)
+
+
+def _padded(values: Iterable[float]) -> tuple[float, float]:
+    """The range of an axis that shows all values, with some room."""
+    known = [value for value in values if isfinite(value)] or [0.0, 1.0]
+    room = 0.06 * (max(known) - min(known)) or 0.05
+    return min(known) - room, max(known) + room

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.evaluation.storing import store
+from headwise.evaluation.storing import SUFFIXES, store
+from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
+from headwise.files import check_suffix
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,18 +82,31 @@ class Search:
         return search_figure(self)
 
     def save(self, path: str | Path) -> Path:
-        """Write the search: `.json` and `.parquet` hold everything, `.csv` the trials.
+        """Write the search: `.json` and `.parquet` hold everything, `.csv` the trials, `.html` the trials with their
+        figure, `.svg` and `.png` the figure.
 
         The judgement is in it without its examples, which `search.comparison.save` keeps.
 
         Raises:
-            InputError: on another suffix, or when the folder does not exist.
+            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
+                kaleido (`headwise[figures]`) or a browser to draw it.
         """
+        check_suffix(Path(path), (*SUFFIXES, *FIGURE_SUFFIXES), what="a search")
+        if Path(path).suffix in FIGURE_SUFFIXES:
+            return save_figure(
+                path,
+                self.plot(),
+                title=self.task,
+                summary=self.summary,
+                tables=[("Trials", self.frame)],
+                provenance=self.manifest,
+            )
         return store(path, self.frame, self.to_dict(), what="search", rows="trials")
 
     def __repr__(self) -> str:
         return f"Search({self.summary})"
 
     def _repr_html_(self) -> str:
-        rows = self.frame.to_html(index=False, escape=True, border=0, float_format="{:.4g}".format)
-        return f"<p>{escape(self.summary)}</p>{rows}"
+        from headwise.figures.cell import cell
+
+        return cell(self.summary, tables=[("Trials", self.frame)])

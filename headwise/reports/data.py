@@ -63,7 +63,8 @@ def gather(
     results, failures = list(material.results), []
     if trace is not None:
         own, failures = _analysed(trace)
-        results = [*own, *results]
+        given = {result.name for result in results}
+        results = [*(result for result in own if result.name not in given), *results]
     by_name = {result.name: result for result in results}
     found = by_name.get("sinks")
     first = (
@@ -157,7 +158,13 @@ def _maps_of_results(results: Sequence[Result], after: Trace | None) -> list[Met
     changed: dict[str, Result] = {}
     if after is not None:
         changed = {result.name: result for result in _analysed(after)[0]}
-    return [metric for result in results for metric in maps_of(result, changed.get(result.name))]
+    metrics = [metric for result in results for metric in maps_of(result, changed.get(result.name))]
+    seen: dict[str, int] = {}
+    for place, metric in enumerate(metrics):
+        seen[metric.key] = number = seen.get(metric.key, 0) + 1
+        if number > 1:  # of another capture, or under other parameters
+            metrics[place] = replace(metric, key=f"{metric.key}_{number}", title=f"{metric.title} ({number})")
+    return metrics
 
 
 def _with_heads(

@@ -11,7 +11,7 @@ import numpy as np
 
 from headwise.figures.colours import CIVIDIS, DIVERGING
 from headwise.reports.content import Content, Example, Group, Metric, Panel
-from headwise.text import token_text
+from headwise.text import token_text, visible
 
 UNKNOWN = 65535
 """In the place of a value that does not exist, where values are written in two bytes."""
@@ -20,7 +20,7 @@ UNKNOWN = 65535
 def page_data(content: Content) -> dict[str, Any]:
     """Maps, groups and examples, without what is in `page_blobs`."""
     return {
-        "fix": content.fix,
+        "fix": visible(content.fix, limit=60),
         "colours": {"sequential": _text(CIVIDIS.tobytes()), "diverging": _text(DIVERGING.tobytes())},
         "groups": [_group(group) for group in content.groups],
         "metrics": [_metric(metric) for metric in content.metrics],
@@ -74,27 +74,16 @@ def deflated(content: bytes) -> str:
     return _text(zlib.compress(content, 9))
 
 
-def json_for_script(value: Any) -> str:
-    r"""JSON that can stand inside a `<script>` element: `<`, `>` and `&` are written as escapes.
-
-    Example:
-        >>> json_for_script("</script>")
-        '"\\u003c/script\\u003e"'
-    """
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
 def _group(group: Group) -> dict[str, Any]:
     shape = list(group.patterns.shape[2:]) if group.patterns is not None else None
     received = list(group.received.shape) if group.received is not None else None
     return {
         "key": group.key,
-        "label": group.label,
+        "label": visible(group.label, limit=60),
         "layers": list(group.layers),
         "heads": group.heads,
-        "rows": group.rows,
-        "columns": group.columns,
+        "rows": visible(group.rows, limit=60),
+        "columns": visible(group.columns, limit=60),
         "shape": shape,
         "bins": list(group.bins),
         "received": received,
@@ -107,8 +96,8 @@ def _metric(metric: Metric) -> dict[str, Any]:
     low, high = metric.scale
     return {
         "key": metric.key,
-        "title": metric.title,
-        "unit": metric.unit,
+        "title": visible(metric.title, limit=120),
+        "unit": visible(metric.unit, limit=40),
         "form": metric.form,
         "low": low,
         "high": high,
@@ -119,10 +108,10 @@ def _metric(metric: Metric) -> dict[str, Any]:
 
 def _panel(panel: Panel) -> dict[str, Any]:
     return {
-        "label": panel.label,
+        "label": visible(panel.label, limit=120),
         "group": panel.group,
         "layers": list(panel.layers),
-        "across": panel.across,
+        "across": visible(panel.across, limit=60),
         "cells": [list(map(_rounded, row)) for row in panel.cells],
         "after": [list(map(_rounded, row)) for row in panel.after] if panel.after is not None else None,
         "examples": list(panel.by_example.shape) if panel.by_example is not None else None,

@@ -59,7 +59,7 @@ def evaluated(comparison: Comparison, number: int) -> Evaluated:
     more = f" {left} more metrics are in the comparison itself." if left else ""
     note = (
         f"{comparison.task}, n = {comparison.n}, the same examples for every arm. Differences are to the model without "
-        "a fix; p by a paired permutation test, adjusted by Holm's rule over the arms. `repaired` and `broken` count "
+        "a fix; p by a paired permutation test, adjusted by Holm's rule over the arms. “repaired” and “broken” count "
         f"examples whose answer became right or wrong.{more}"
     )
     columns = tuple(
@@ -96,9 +96,7 @@ def _row(arm: Arm, metric: str) -> tuple[Value, ...]:
         _number(own.value, own.unit),
         f"{low.removesuffix(' %')} to {high}",
         "" if change is None else _signed(change.value, change.unit),
-        ""
-        if change is None
-        else f"{_signed(change.low, change.unit)} to {_signed(change.high, change.unit)}",
+        "" if change is None else _between(change),
         "" if change is None or isnan(change.p_holm) else p_text(change.p_holm),
         arm.repaired,
         arm.broken,

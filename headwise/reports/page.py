@@ -16,11 +16,13 @@ import numpy as np
 from headwise.errors import InputError
 from headwise.figures import CIVIDIS, DIVERGING, data_uri, map_png
 from headwise.figures.colours import stops_of
+from headwise.figures.page import json_for_script
 from headwise.figures.plotly_build import CDN, INTEGRITY, plotly_script
 from headwise.files import check_new_folder, filling, replacing
-from headwise.reports.content import Content, Group, Matrix, Picture
-from headwise.reports.embed import json_for_script, page_blobs, page_data
+from headwise.reports.content import Content, Example, Matrix, Picture
+from headwise.reports.embed import page_blobs, page_data
 from headwise.reports.graphs import places, thickness
+from headwise.reports.sheets import sheet_png
 from headwise.reports.wording import place_name, show, tick
 from headwise.text import token_text, visible
 
@@ -29,10 +31,9 @@ if TYPE_CHECKING:
 
 Assets = Literal["inline", "cdn", "none"]
 LIMIT = 10_000_000
-SCRIPTS = ("data.js", "grid.js", "head.js", "page.js")
+SCRIPTS = ("data.js", "grid.js", "maps.js", "head.js", "examples.js", "page.js")
+STYLES = ("parts.css", "report.css")
 INDEX, DATA = "index.html", "data"
-SMALL = 24
-"""Pixels a side of a pattern among all others."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,8 @@ def _write_folder(content: Content, blobs: Mapping[str, str], folder: Path, asse
         name: f"window.headwiseData[{json.dumps(name)}]({json.dumps(text)});\n"
         for name, text in blobs.items()
     }
-    places = {
-        name: {"file": f"{DATA}/{name}.js", "integrity": f"sha256-{_digest(script)}"}
-        for name, script in scripts.items()
-    }
-    text = render(content, blobs={}, assets=assets, files=places)
+    files = {name: f"{DATA}/{name}.js" for name in scripts}
+    text = render(content, blobs={}, assets=assets, files=files)
     size = len(text.encode("utf-8"))
     with filling(folder, replace=True) as part:
         assert part is not None
@@ -99,7 +97,7 @@ def render(
     *,
     blobs: Mapping[str, str] | None = None,
     assets: Assets = "inline",
-    files: Mapping[str, Mapping[str, str]] | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> str:
     """The content as one HTML document.
 
@@ -127,18 +125,15 @@ def render(
         .render(
             content=content,
             sections=_sections(content),
-            gradient=_gradient(CIVIDIS),
             diverging=_gradient(DIVERGING),
             pictures=[[_map_picture(m.scale, panel.cells) for panel in m.panels] for m in content.metrics],
-            sheets=[(group, _sheet(group)) for group in content.groups if group.patterns is not None],
+            sheets=[(group, data_uri(sheet_png(group.patterns))) for group in content.groups if group.patterns is not None],
             graphs=[(graph, *places(graph)) for graph in content.graphs],
             thickness=thickness,
-            overlay=lambda picture: _overlay(picture, content.largest_patch),
-            matrix=_matrix,
-            seconds=_seconds,
+            **_drawn(content),
             addressed=lambda value: bool(content.groups),
-            policy=_policy(scripts, cdn, files),
-            style=Markup(asset("templates", "report.css")),
+            policy=_policy(scripts, cdn, folder=bool(files)),
+            style=Markup("\n".join(asset("templates", name) for name in STYLES)),
             facts=Markup(json_for_script(facts(content))),
             data=Markup(json_for_script(page_data(content))),
             blobs=[
@@ -153,6 +148,12 @@ def render(
             files=files,
         )
     )
+
+
+def render_example(content: Content, example: Example) -> str:
+    """One example as it stands on the page, for the notebook viewer."""
+    template = environment().get_template("example.html.j2")
+    return template.render(content=content, example=example, **_drawn(content))
 
 
 def facts(content: Content) -> dict[str, Any]:
@@ -215,16 +216,15 @@ def _sections(content: Content) -> list[tuple[str, str]]:
     sections += [("maps", "Maps")] if content.metrics else []
     sections += [("examples", "Examples")] if content.examples else []
     sections += [("evaluation", "Did the fix help?")] if content.evaluated else []
-    sections += [(table.key, table.title) for table in content.tables]
+    sections += [(table.key, table.title.partition(",")[0]) for table in content.tables]
     sections += [(f"graph-{number}", graph.title) for number, graph in enumerate(content.graphs, start=1)]
     return [*sections, ("provenance", "Provenance")]
 
 
-def _policy(
-    scripts: Sequence[str], cdn: tuple[str, str] | None, files: Mapping[str, Mapping[str, str]] | None
-) -> str:
+def _policy(scripts: Sequence[str], cdn: tuple[str, str] | None, *, folder: bool) -> str:
+    """What may run. Browsers check no hash of a file beside a page that lies on a disk, so a folder is named whole."""
     allowed = [f"'sha256-{_digest(script)}'" for script in scripts]
-    allowed += [f"'{place['integrity']}'" for place in (files or {}).values()]
+    allowed += ["'self'", "file:"] if folder else []
     allowed += [f"'{cdn[1]}'"] if cdn else []
     sources = " ".join(allowed) or "'none'"
     return (
@@ -236,6 +236,16 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
+def _drawn(content: Content) -> dict[str, Any]:
+    """What the markup of an example draws with."""
+    return {
+        "gradient": _gradient(CIVIDIS),
+        "overlay": lambda picture: _overlay(picture, content.largest_patch),
+        "matrix": _matrix,
+        "seconds": _seconds,
+    }
+
+
 def _gradient(colours: Any) -> str:
     return f"linear-gradient(to right, {', '.join(stops_of(colours, 13))})"
 
@@ -243,24 +253,6 @@ def _gradient(colours: Any) -> str:
 def _map_picture(scale: tuple[float, float], cells: Sequence[Sequence[float | None]]) -> str:
     values = np.array([[np.nan if cell is None else cell for cell in row] for row in cells], dtype=float)
     return data_uri(map_png(values, *scale, cell=1 if max(values.shape) > 64 else 8, missing=None))
-
-
-def _sheet(group: Group) -> str:
-    """The patterns of all heads in one picture, a pixel of space between them."""
-    patterns = group.patterns
-    assert patterns is not None
-    layers, heads, rows, keys = patterns.shape
-    step = max(-(-rows // SMALL), -(-keys // SMALL))
-    tall, wide = -(-rows // step), -(-keys // step)
-    padded = np.zeros((layers, heads, tall * step, wide * step), dtype=np.uint8)
-    padded[:, :, :rows, :keys] = patterns
-    small = padded.reshape(layers, heads, tall, step, wide, step).max((3, 5))
-    sheet = np.full((layers * (tall + 1), heads * (wide + 1)), np.nan)
-    for layer in range(layers):
-        for head in range(heads):
-            top, left = layer * (tall + 1), head * (wide + 1)
-            sheet[top : top + tall, left : left + wide] = small[layer, head]
-    return data_uri(map_png(sheet, 0, 255, cell=1 if max(sheet.shape) > 400 else 2, missing=None))
 
 
 def _overlay(picture: Picture, top: float) -> str:

@@ -143,7 +143,7 @@ def entropy_without(
 
 def _pooled(
     maps: Float[Tensor, "head query key"], bins: tuple[int, int], shape: tuple[int, int]
-) -> UInt8[Tensor, "head row key"]:
+) -> UInt8[Tensor, "head row column"]:
     """The largest weight of every bin as 255 √weight; what lies behind the example is 0."""
     out = maps.new_zeros(len(maps), *shape)
     if maps.numel():

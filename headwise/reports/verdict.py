@@ -21,7 +21,7 @@ def headlines_of(
     headlines = []
     sinks, entropy = results.get("sinks"), results.get("entropy")
     if sinks is not None:
-        top = max(sinks.frame.to_dict("records"), key=lambda row: row["peak_received"])
+        top = leading_sink(sinks)
         label = f"of the attention in {top['stack']} layer {top['peak_layer']} goes to one key"
         value = percent(top["peak_received"])
         headlines.append(
@@ -42,7 +42,7 @@ def sink_warning(result: Result | None) -> list[str]:
     """What sinks do to the other numbers, when there are any."""
     if result is None:
         return []
-    top = max(result.frame.to_dict("records"), key=lambda row: row["heads"])
+    top = leading_sink(result)
     if top["heads"] == 0:
         return []
     heads = round(top["heads"] / top["share"])
@@ -51,6 +51,20 @@ def sink_warning(result: Result | None) -> list[str]:
         f"{heads} {top['stack']} heads. They pull entropy down and stretch distance, so a low entropy here "
         "need not mean a head that picks something out."
     ]
+
+
+def leading_sink(result: Result) -> dict[Any, Any]:
+    """The row of the key that is a sink in most heads over all examples; of the strongest key where there is none.
+
+    A key near the end of a short example is seen by few rows and easily takes a large share of them; a sink stands at
+    its place in example after example.
+    """
+    rows = result.frame.to_dict("records")
+    heads: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        place = (row["stack"], row["kind"], row["offset"])
+        heads[place] = heads.get(place, 0) + row["heads"]
+    return max(rows, key=lambda row: (heads[row["stack"], row["kind"], row["offset"]], row["peak_received"]))
 
 
 def _places(top: Mapping[Any, Any], groups: Sequence[Group]) -> list[tuple[str, str]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from typing import Literal
+from zlib import crc32
 
 Form = Literal["text", "token", "number", "share", "count", "address"]
 """How a column is shown: `share` lies in 0..1 and is shown in percent, `number` with three digits."""
 
 Value = str | int | float | None
+LONGEST_KEY = 60
 
 
 def round_up(value: float) -> float:
@@ -62,13 +64,19 @@ def show(value: Value, form: Form) -> str:
 
 
 def group_key(stack: str, kind: str) -> str:
-    """Name of a stack and kind in addresses.
+    """Name of a stack and kind in addresses, names of files and elements; other than letters, digits, `.` and `_`
+    are written as their code.
 
     Example:
-        >>> group_key("text", "self"), group_key("decoder", "cross")
-        ('text', 'decoder-cross')
+        >>> group_key("text", "self"), group_key("decoder", "cross"), group_key("a/b", "self")
+        ('text', 'decoder-cross', 'a_2f_b')
     """
-    return stack if kind == "self" else f"{stack}-{kind}"
+    name = "-".join(map(_plain, (stack,) if kind == "self" else (stack, kind)))
+    return name if len(name) <= LONGEST_KEY else f"{name[:LONGEST_KEY]}_{crc32(name.encode()):08x}"
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._") else f"_{ord(c):x}_" for c in text) or "_"
 
 
 def head_address(group: str, layer: str, head: int) -> str:

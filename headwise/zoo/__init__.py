@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from headwise.zoo.registry import NAMES, zoo_folder
-from headwise.zoo.samples import Sample, sample
+from headwise.zoo.samples import Sample, sample, samples
 
 if TYPE_CHECKING:
     from headwise.zoo import faults
 
-__all__ = ["NAMES", "Sample", "faults", "sample", "zoo_folder"]
+__all__ = ["NAMES", "Sample", "faults", "sample", "samples", "zoo_folder"]
 
 
 def __getattr__(name: str) -> object:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from headwise.errors import InputError
 from headwise.zoo.registry import PREFIX
 
+MOST = 16
 _LENGTH = range(300, 500)
 """Characters of the paragraph that the language model reads."""
 
@@ -35,44 +38,60 @@ def sample(name: str) -> Sample:
         >>> sample("zoo:vlm").inputs["image"].size
         (48, 48)
     """
-    makers = {"lm": _paragraph, "vlm": _scene, "speech": _sentence, "nmt": _date}
-    model = name.removeprefix(PREFIX).partition("@")[0]
+    return samples(name, 1)[0]
+
+
+def samples(name: str, count: int) -> tuple[Sample, ...]:
+    """Several inputs that show a model of the zoo; the first is `sample(name)`.
+
+    Raises:
+        InputError: the zoo has no such model, or less than one or more than sixteen inputs are asked for.
+
+    Example:
+        >>> [one.inputs["text"] for one in samples("zoo:nmt", 2)]
+        ['Guernsey, Sunday, November 22, 1992.', 'Lesotho, Friday, September 10, 2010.']
+    """
+    makers = {"lm": _paragraphs, "vlm": _scenes, "speech": _sentences, "nmt": _dates}
+    model = re.split("[@+]", name.removeprefix(PREFIX))[0]
     if model not in makers:
         raise InputError(
             f"There is no sample for {name!r}.",
             evidence=f"there are: {', '.join(makers)}",
             remedy="Name a model of the zoo.",
         )
-    return makers[model]()
+    if not 1 <= count <= MOST:
+        raise InputError(f"There are 1 to {MOST} samples, not {count}.")
+    return tuple(islice(makers[model](count), count))
 
 
-def _paragraph() -> Sample:
+def _paragraphs(count: int) -> Iterator[Sample]:
     from headwise.zoo.data.text import shipped_test
 
-    text = next(text for text in shipped_test() if len(text) in _LENGTH)
-    return Sample("a paragraph of the Python documentation", {"text": text})
+    for text in shipped_test():
+        if len(text) in _LENGTH:
+            yield Sample("a paragraph of the Python documentation", {"text": text})
 
 
-def _scene() -> Sample:
+def _scenes(count: int) -> Iterator[Sample]:
     from headwise.zoo.data.scenes import draw, scenes
 
-    (scene,) = scenes(1, split="test", seed=1)
-    picture = draw(scene, noise=1.0, seed=1)
-    question = f"is there a {scene.objects[0].shape} in the image ?"
-    return Sample("a drawn scene with a question", {"text": question, "image": picture}, generate=4)
+    for number, scene in enumerate(scenes(count, split="test", seed=1), start=1):
+        picture = draw(scene, noise=1.0, seed=number)
+        question = f"is there a {scene.objects[0].shape} in the image ?"
+        yield Sample("a drawn scene with a question", {"text": question, "image": picture}, generate=4)
 
 
-def _sentence() -> Sample:
+def _sentences(count: int) -> Iterator[Sample]:
     from headwise.zoo.data.clips import shipped_clips
 
-    clip = max(shipped_clips(), key=lambda clip: len(clip.words))
-    return Sample("a spoken sentence", {"audio": clip.path, "target": " ".join(clip.words)})
+    for clip in sorted(shipped_clips(), key=lambda clip: -len(clip.words)):
+        yield Sample("a spoken sentence", {"audio": clip.path, "target": " ".join(clip.words)})
 
 
-def _date() -> Sample:
+def _dates(count: int) -> Iterator[Sample]:
     from headwise.zoo.data.phrases import shipped_pairs
 
-    pair = next(pair for pair in shipped_pairs("sw") if pair.kind == "territory_date")
-    return Sample(
-        "a date and its translation into Swahili", {"text": pair.source.text, "target": pair.target.text}
-    )
+    for pair in shipped_pairs("sw"):
+        if pair.kind == "territory_date":
+            inputs = {"text": pair.source.text, "target": pair.target.text}
+            yield Sample("a date and its translation into Swahili", inputs)

@@ -1,7 +1,8 @@
 // A map of numbers on a canvas: named rows and columns, one stated scale, a cursor for mouse and keyboard.
 //
 // spec: rows, columns, index(row, column) -> 0..255 or null, said(row, column) -> text, colours (256 × 3 bytes),
-//       rowName, columnName, rowTitle, columnTitle, label, open(row, column) or null, square, left, tallest
+//       rowName, columnName, rowTitle, columnTitle, label, open(row, column) or null, square, left, tallest,
+//       picture (a canvas in place of index and colours)
 
 function makeGrid(host, first) {
   let spec = first;
@@ -22,7 +23,7 @@ function makeGrid(host, first) {
     pen.font = small;
     const left = spec.left ?? 14 + widest(pen, spec) + 8;
     const bottom = spec.slanted ? 74 : 38;
-    const wide = Math.min((width - left - 2) / spec.columns, spec.left === undefined ? 56 : Infinity);
+    const wide = Math.min((width - left - (spec.square ? 12 : 2)) / spec.columns, spec.left === undefined ? 56 : Infinity);
     const tallest = spec.tallest ?? 460;
     const tall = spec.square
       ? Math.min(wide, tallest / spec.rows)
@@ -34,9 +35,9 @@ function makeGrid(host, first) {
     canvas.style.height = `${box.height + bottom + 2}px`;
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.font = small;
-    pen.imageSmoothingEnabled = false;
-    pen.drawImage(pixels(spec), box.left, box.top, box.width, box.height);
-    if (cellWide >= 7 && tall >= 7) gaps(pen, box, spec, style.getPropertyValue("--card") || "#fff");
+    pen.imageSmoothingEnabled = Boolean(spec.picture);
+    pen.drawImage(spec.picture ?? pixels(spec), box.left, box.top, box.width, box.height);
+    if (cellWide >= 10 && tall >= 10) gaps(pen, box, spec, style.getPropertyValue("--card") || "#fff");
     names(pen, box, spec, style.color);
     for (const [place, thick] of [[marked, 3], [cursor, 2]]) outline(pen, box, place, thick);
     canvas.setAttribute("aria-label", `${spec.label}. ${spec.rows} by ${spec.columns}; arrow keys move` +

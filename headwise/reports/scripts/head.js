@@ -2,8 +2,9 @@
 
 const ROOT_SCALE = "Colours follow the square root of the weight, from 0 to 100 %, the same for every pattern.";
 
-// hooks: name(stack, example, position) -> text of a token or null; exampleLink(number) -> address or null;
-//        choose(example or null)
+// hooks: id, the start of the ids of its elements; name(stack, example, position) -> text of a token or null;
+//        exampleLink(number) -> address or null; choose(example or null);
+//        row(example, row, shares), where a row of a pattern can be chosen
 async function fillHead(root, data, head, example, hooks) {
   const group = data.groups.get(head.group);
   const layer = group.layers[head.layer];
@@ -12,7 +13,7 @@ async function fillHead(root, data, head, example, hooks) {
   const [codes, top, counts, ranks] = await Promise.all([
     data.pattern(head, known), data.topKeys(head), data.histogram(head), data.ranks(head),
   ]);
-  const title = element("h2", { id: "head-title", tabindex: "-1" }, `${group.label}, layer ${layer}, head ${head.head}`);
+  const title = element("h2", { id: `${hooks.id}-title`, tabindex: "-1" }, `${group.label}, layer ${layer}, head ${head.head}`);
   const parts = [title];
   if (codes) parts.push(...patternParts(data, group, head, known, kept, codes, hooks));
   else {
@@ -38,6 +39,7 @@ function patternParts(data, group, head, example, kept, codes, hooks) {
     return width > 1 ? `${place * width}–${place * width + width - 1}` : (text ?? String(place));
   };
   const weight = (row, column) => (codes[row * columns + column] / 255) ** 2;
+  const open = (row) => hooks.row(used, row, Array.from({ length: columns }, (_, column) => weight(row, column)));
   host.start = () =>
     makeGrid(host, {
       rows, columns, square: true, tallest: 380, colours: data.colours.sequential,
@@ -50,15 +52,15 @@ function patternParts(data, group, head, example, kept, codes, hooks) {
       slanted: wide === 1 && used !== null,
       rowTitle: "query", columnTitle: group.rows === group.columns ? "key" : `key (${group.columns})`,
       label: `Attention pattern of layer ${group.layers[head.layer]}, head ${head.head}`,
-      open: null,
+      open: hooks.row && used !== null && tall === 1 && wide === 1 ? open : null,
     });
   const parts = [host];
   if (kept.length) {
-    const select = element("select", { id: "head-example", onchange: (e) => hooks.choose(e.target.value === "" ? null : +e.target.value) },
+    const select = element("select", { id: `${hooks.id}-example`, onchange: (e) => hooks.choose(e.target.value === "" ? null : +e.target.value) },
       element("option", { value: "" }, "all examples, the largest weight"),
       ...kept.map((number) => element("option", { value: number }, `example ${number}`)));
     select.value = example ?? "";
-    parts.push(element("p", { class: "control" }, element("label", { for: "head-example" }, "Pattern on "), select));
+    parts.push(element("p", { class: "control" }, element("label", { for: `${hooks.id}-example` }, "Pattern on "), select));
   }
   const pooled = tall > 1 || wide > 1 ? ` One pixel is the largest weight of ${tall} rows × ${wide} keys.` : "";
   parts.push(element("p", { class: "note" }, ROOT_SCALE + pooled));

@@ -10,55 +10,24 @@ let opener = null;
 function blobText(name) {
   const inline = document.getElementById(`blob-${name}`);
   if (inline) return inline.textContent;
-  const place = window.headwiseFiles?.[name];
-  if (!place) return Promise.reject(new Error(`no data for ${name}`));
+  const file = window.headwiseFiles?.[name];
+  if (!file) return Promise.reject(new Error(`no data for ${name}`));
   return new Promise((done, failed) => {
     window.headwiseData = { ...window.headwiseData, [name]: done };
-    document.head.append(element("script", { src: place.file, integrity: place.integrity, crossorigin: "anonymous",
-      onerror: () => failed(new Error(`${place.file} is missing beside the page`)) }));
+    const onerror = () => failed(new Error(`${file} is missing beside the page`));
+    document.head.append(element("script", { src: file, onerror }));
   });
 }
 
 // maps -------------------------------------------------------------------------------------------------------------
 
-function shownCells(panelData) {
-  const after = panelData.after;
-  if (state.view === "before" || !after) return panelData.cells;
-  if (state.view === "after") return after;
-  return panelData.cells.map((row, i) =>
-    row.map((old, j) => (old === null || after[i][j] === null ? null : after[i][j] - old)));
-}
-
-function mapSpec(metric, panelData) {
-  const cells = shownCells(panelData);
-  const change = state.view === "difference" && panelData.after;
-  const [low, high] = change ? [-metric.spread, metric.spread] : [metric.low, metric.high];
-  const across = panelData.across.split(" ")[0];
-  return {
-    rows: panelData.layers.length,
-    columns: cells[0]?.length ?? 0,
-    colours: change ? data.colours.diverging : data.colours.sequential,
-    index: (row, column) => sequential(cells[row][column], low, high),
-    said: (row, column) => {
-      const value = cells[row][column];
-      const sign = change && value > 0 ? "+" : "";
-      return `layer ${panelData.layers[row]}, ${across} ${column}: ${sign}${shown(value, metric.form)}`;
-    },
-    rowName: (row) => panelData.layers[row],
-    columnName: (column) => String(column),
-    rowTitle: "layer",
-    columnTitle: panelData.across,
-    label: `${metric.title}, ${panelData.label}`,
-  };
-}
-
 function makeMaps() {
   about.metrics.forEach((metric, outer) => metric.panels.forEach((panelData, inner) => {
     const host = document.getElementById(`map-${outer}-${inner}`);
     const open = panelData.group
-      ? (row, column) => go(headAddress(panelData.group, panelData.layers[row], column), host)
+      ? (row, column) => go(headAddress(panelData.group, panelData.layers[row], column))
       : null;
-    const grid = makeGrid(host, { ...mapSpec(metric, panelData), open });
+    const grid = makeGrid(host, { ...mapSpec(metric, panelData, state.view, data), open });
     maps.push({ metric, panel: panelData, grid, host, outer });
     document.getElementById(`cells-${outer}-${inner}`)?.addEventListener("toggle", (event) => {
       if (event.target.open) listCells(event.target, metric, panelData);
@@ -67,7 +36,7 @@ function makeMaps() {
 }
 
 function listCells(details, metric, panelData) {
-  const cells = shownCells(panelData);
+  const cells = shownCells(panelData, state.view);
   const name = (row, column) =>
     headAddress(panelData.group, panelData.layers[row], column).replace(/^head/, metric.key);
   const rows = cells.map((row, i) => [
@@ -83,7 +52,7 @@ function listCells(details, metric, panelData) {
 function showView(view) {
   state.view = view;
   document.documentElement.dataset.view = view;
-  for (const map of maps) map.grid.update(mapSpec(map.metric, map.panel));
+  for (const map of maps) map.grid.update(mapSpec(map.metric, map.panel, state.view, data));
   document.querySelectorAll("details.cells[open]").forEach((details) => (details.open = false));
 }
 
@@ -97,8 +66,7 @@ function markMaps() {
 
 // addresses --------------------------------------------------------------------------------------------------------
 
-function go(address, from) {
-  opener = from ?? opener;
+function go(address) {
   if (location.hash === `#${address}`) route();
   else location.hash = address;
 }
@@ -121,8 +89,17 @@ function parse(address) {
   return found;
 }
 
-async function route() {
-  const found = parse(decodeURIComponent(location.hash.slice(1)));
+function addressHere() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return ""; // a broken escape
+  }
+}
+
+// `given` is false for the address with which the page was opened: then the reader has not moved anything.
+async function route(given = true) {
+  const found = parse(addressHere());
   state.example = found.example;
   state.head = found.head;
   markMaps();
@@ -133,9 +110,12 @@ async function route() {
     if (!panel.hidden) closePanel();
     return;
   }
-  panel.hidden = false;
-  document.body.classList.add("with-panel");
+  const from = document.activeElement;
+  const inside = panel.contains(from) ? from.id : null;
+  if (inside === null) opener = from;
+  openPanel();
   const title = await fillHead(panel.querySelector(".inside"), data, found.head, found.example, {
+    id: "head",
     name: tokenName,
     exampleLink: (number) => (document.getElementById(`example-${number}`) ? `example-${number}` : null),
     choose: (example) => {
@@ -144,19 +124,38 @@ async function route() {
       go(example === null ? address : `${address}-example-${example}`);
     },
   });
-  if (opener) title.focus({ preventScroll: true });
+  if (given) (document.getElementById(inside || "none") ?? title).focus({ preventScroll: true });
   if (found.metric) {
     const map = maps.find((one) => one.metric.key === found.metric && one.panel.group === found.head.group);
     map?.host.scrollIntoView({ block: "center" });
   }
 }
 
+function openPanel() {
+  inPlace(() => {
+    panel.hidden = false;
+    document.body.classList.add("with-panel");
+  });
+}
+
 function closePanel() {
-  panel.hidden = true;
-  document.body.classList.remove("with-panel");
-  const back = maps.find((map) => map.host === opener);
+  const back = panel.contains(document.activeElement) ? opener : null;
+  inPlace(() => {
+    panel.hidden = true;
+    document.body.classList.remove("with-panel");
+  });
   opener = null;
-  back?.grid.focus();
+  back?.focus({ preventScroll: true });
+}
+
+// The panel takes room from the page: what the reader has chosen, or else the first part in sight, stays where it is.
+function inPlace(change) {
+  const parts = [...document.querySelectorAll("main section, main article, main figure")];
+  const fixed = opener && opener !== document.body && opener.isConnected
+    ? opener : parts.find((part) => part.getBoundingClientRect().bottom > 0);
+  const before = fixed?.getBoundingClientRect().top;
+  change();
+  if (fixed) window.scrollBy({ top: fixed.getBoundingClientRect().top - before, behavior: "instant" });
 }
 
 function leavePanel() {
@@ -167,33 +166,25 @@ function leavePanel() {
 // examples ---------------------------------------------------------------------------------------------------------
 
 function tokenName(stack, example, nth) {
-  const strip = document.querySelector(`#example-${example} [data-stack="${CSS.escape(stack)}"]`);
-  const tokens = strip ? [...strip.querySelectorAll("[data-p]")] : [];
-  if (!tokens.length) return null;
-  const position = nth + Number(tokens[0].dataset.p);
-  const held = tokens.filter((token) => Number(token.dataset.p) <= position).at(-1);
-  if (!held) return null;
-  return held.dataset.n ? `${held.textContent.split(" ")[0]} ${position - Number(held.dataset.p)}` : held.textContent;
+  return tokenAt(document.querySelector(`#example-${example} [data-stack="${CSS.escape(stack)}"]`), nth);
+}
+
+// What the open head gives the keys of an example, where these keys are shown.
+function receivedHere(field, name, example) {
+  const group = state.head ? data.groups.get(state.head.group) : null;
+  return group && group[field] === name ? data.received(state.head, example) : null;
 }
 
 async function shadeExamples() {
   for (const strip of document.querySelectorAll(".tokens")) {
     const example = Number(strip.closest(".example").dataset.number);
-    const group = state.head ? data.groups.get(state.head.group) : null;
-    const own = group && group.columns === strip.dataset.stack ? await data.received(state.head, example) : null;
-    for (const token of strip.querySelectorAll("[data-p]")) {
-      const without = state.sinks === "without";
-      const plain = token.dataset[without ? "rest" : "share"];
-      const top = without ? about.tops.rest : about.tops.share;
-      const count = Number(token.dataset.n ?? 1);
-      const shares = own?.slice(+token.dataset.p, +token.dataset.p + count).filter((share) => share !== null);
-      const mean = shares?.length ? shares.reduce((a, b) => a + b, 0) / shares.length : null;
-      const place = own ? (mean === null ? null : Math.sqrt(mean)) : plain === "" ? null : Number(plain) / top;
-      token.className = place === null ? "unread" : "read";
-      token.style.setProperty("--share", `${100 * Math.min(place ?? 0, 1)}%`);
-    }
+    shadeStrip(strip, await receivedHere("columns", strip.dataset.stack, example), state.sinks, about.tops);
   }
-  for (const example of about.examples) if (example.picture) await overlay(example);
+  for (const { number, picture } of about.examples) {
+    if (!picture) continue;
+    const own = await receivedHere("key", picture.group, number);
+    drawOverlay(document.querySelector(`#example-${number} .overlay`), picture, own, data);
+  }
   const words = state.head ? panelWords() : null;
   document.querySelectorAll(".shading").forEach((part) => (part.textContent = words ?? part.dataset.plain));
   document.querySelectorAll(".shading-top").forEach((part) => {
@@ -206,60 +197,11 @@ function panelWords() {
   return `from layer ${group.layers[state.head.layer]}, head ${state.head.head}, where it was kept`;
 }
 
-async function overlay(example) {
-  const picture = example.picture;
-  const canvas = document.querySelector(`#example-${example.number} .overlay`);
-  const [rows, columns] = picture.grid;
-  const group = state.head ? data.groups.get(state.head.group) : null;
-  const own = group && group.key === picture.group ? await data.received(state.head, example.number) : null;
-  const shares = own ? own.slice(picture.start, picture.start + rows * columns) : picture.shares;
-  const places = shares.map((share) => (own ? Math.sqrt(share ?? 0) : (share ?? 0) / about.tops.patch));
-  canvas.width = columns;
-  canvas.height = rows;
-  canvas.getContext("2d").drawImage(pixels({
-    rows, columns, colours: data.colours.sequential,
-    index: (row, column) => Math.round(255 * Math.min(Math.max(places[row * columns + column], 0), 1)),
-  }), 0, 0);
-}
-
 function makeExamples() {
   for (const example of about.examples) {
     const root = document.getElementById(`example-${example.number}`);
-    if (!root) continue;
-    const slider = root.querySelector(".opacity");
-    const plain = root.querySelector(".plain");
-    const canvas = root.querySelector(".overlay");
-    const look = () => {
-      canvas.style.opacity = plain.checked ? 0 : slider.value / 100;
-      slider.disabled = plain.checked;
-    };
-    slider?.addEventListener("input", look);
-    plain?.addEventListener("change", look);
-    if (canvas) look();
-    const host = root.querySelector(".matrix");
-    if (host && example.matrix) makeMatrix(host, example.matrix);
+    if (root) makeExample(root, example, data);
   }
-}
-
-function makeMatrix(host, matrix) {
-  const [rows, columns] = matrix.shape;
-  const time = (column) => `${((matrix.seconds * column) / columns).toFixed(2)} s`;
-  const row = (place) => matrix.rows[place] ?? String(matrix.first + place);
-  const column = (place) => (matrix.seconds ? time(place) : (matrix.columns[place] ?? String(place)));
-  const left = Math.min(110, Math.round(host.clientWidth * 0.28));
-  host.closest(".example").style.setProperty("--left", `${left}px`);
-  makeGrid(host, {
-    rows, columns, left, tallest: 520, colours: data.colours.sequential,
-    index: (i, j) => sequential(matrix.weights[i * columns + j], 0, matrix.top),
-    said: (i, j) => `${row(i)} → ${column(j)}: ${shown(matrix.weights[i * columns + j], "share")}`,
-    rowName: row,
-    columnName: column,
-    slanted: !matrix.seconds && matrix.columns.length > 0,
-    rowTitle: "written",
-    columnTitle: matrix.seconds ? "time" : "read",
-    label: "Cross-attention, mean over layers and heads",
-    open: null,
-  });
 }
 
 // charts -----------------------------------------------------------------------------------------------------------
@@ -296,17 +238,22 @@ document.querySelectorAll(".sheet img").forEach((sheet) => sheet.addEventListene
   const group = data.groups.get(sheet.dataset.group);
   const layer = Math.floor((event.offsetY / sheet.clientHeight) * group.layers.length);
   const head = Math.floor((event.offsetX / sheet.clientWidth) * group.heads);
-  if (layer < group.layers.length && head < group.heads) go(headAddress(group.key, group.layers[layer], head), sheet);
+  if (layer < group.layers.length && head < group.heads) go(headAddress(group.key, group.layers[layer], head));
 }));
 document.querySelectorAll(".copy").forEach((button) => button.addEventListener("click", async () => {
-  await navigator.clipboard.writeText(document.getElementById(button.dataset.copies).textContent);
-  button.textContent = "copied";
+  const code = document.getElementById(button.dataset.copies);
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    button.textContent = "copied";
+  } catch {
+    getSelection().selectAllChildren(code); // no clipboard here: select, to copy by hand
+  }
 }));
 panel.querySelector(".close").addEventListener("click", leavePanel);
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !panel.hidden) leavePanel();
 });
-addEventListener("hashchange", route);
+addEventListener("hashchange", () => route());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
 drawCharts();
-route();
+route(false);

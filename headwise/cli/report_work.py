@@ -1,0 +1,123 @@
+"""What `headwise report` does once its arguments are known to be good: load, compare, run, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import headwise as hw
+from headwise.cli.request import Request
+from headwise.cli.session import progress, progress_count, quiet_transformers
+from headwise.cli.work import load
+from headwise.errors import InputError
+from headwise.evaluation.registry import find_task
+from headwise.reports.data import gather
+from headwise.reports.look import look
+from headwise.reports.page import facts, write_page
+
+if TYPE_CHECKING:
+    from headwise.evaluation.comparison import Comparison
+    from headwise.subject import Subject
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Fixes to show, and the task that says whether they help."""
+
+    fixes: tuple[str, ...] = ()
+    task: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    number: int | None = None
+    seed: int = 0
+
+    def flags(self) -> list[str]:
+        """As options of the command."""
+        flags = [part for fix in self.fixes for part in ("--fix", fix)]
+        if self.task is not None:
+            flags += ["--task", self.task]
+            flags += [part for name, value in self.options.items() for part in ("--set", f"{name}={value}")]
+            flags += ["-n", str(self.number)] if self.number is not None else []
+            flags += ["--seed", str(self.seed)] if self.seed else []
+        return flags
+
+    def lines(self) -> list[str]:
+        """As lines of Python, where `subject` is there already."""
+        if self.task is None:
+            return []
+        task = repr(self.task)
+        if self.options:
+            options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+            task = f"hw.evaluation.find_task({task}{options})"
+        more = f", n={self.number}" if self.number is not None else ""
+        more += f", seed={self.seed}" if self.seed else ""
+        return [f"comparison = hw.compare(subject, {task}, {list(self.fixes)!r}{more})"]
+
+
+def write_report(
+    request: Request,
+    out: Path,
+    *,
+    generate: int = 0,
+    proof: Proof | None = None,
+    assets: Any = "inline",
+    limit: int = 10_000_000,
+    judge_sinks: bool = False,
+) -> dict[str, Any]:
+    """Load, compare the fixes, run the examples without and with the first, write the page.
+
+    Returns:
+        The answer of `headwise report --json`.
+
+    Raises:
+        InputError: with `judge_sinks`, when the input is too short to say whether heads have sinks.
+    """
+    proof = proof or Proof()
+    call, command = _python(request, out, generate, proof), _shell(request, out, generate, proof)
+    with quiet_transformers():
+        subject, notes = load(request.model)
+        examples = request.examples()
+        comparison = _compared(subject, proof)
+        fixes = comparison.arms[1].fixes if comparison else proof.fixes
+        with progress_count("Running the examples") as advance:
+            looked = look(subject, examples, generate=generate, fixes=list(fixes), progress=advance)
+        if comparison is not None:
+            looked = replace(looked, fix=comparison.arms[1].label)
+        with progress("Writing the report"):
+            source = [looked] if comparison is None else [looked, comparison]
+            content = gather(source, call=call, command=command)
+            content = replace(content, warnings=(*notes, *content.warnings))
+            if judge_sinks and content.sink_share is None:
+                raise InputError(
+                    "No key was seen by four rows, so no sink can be judged.", remedy="Give more text."
+                )
+            written = write_page(content, out, assets=assets, limit=limit)
+    return {"path": str(written.path), "bytes": written.bytes, "files": written.files, **facts(content)}
+
+
+def _compared(subject: Subject, proof: Proof) -> Comparison | None:
+    if proof.task is None:
+        return None
+    task = find_task(proof.task, **proof.options)
+    with progress_count(f"Asking {task.title}") as advance:
+        return hw.compare(subject, task, list(proof.fixes), n=proof.number, seed=proof.seed, progress=advance)
+
+
+def _python(request: Request, out: Path, generate: int, proof: Proof) -> str:
+    given = request.python_examples()
+    shown = [f"examples={given}"] if given else []
+    shown += [f"generate={generate}"] if generate else []
+    source = "subject"
+    if proof.task is not None:
+        source = "[subject, comparison]"
+        shown.append("fixes=comparison.arms[1].fixes")
+    elif proof.fixes:
+        shown.append(f"fixes={list(proof.fixes)!r}")
+    arguments = ", ".join([source, repr(str(out)), *shown])
+    return request.script(*proof.lines(), f"hw.report({arguments})")
+
+
+def _shell(request: Request, out: Path, generate: int, proof: Proof) -> str:
+    more = ["--generate", str(generate)] if generate else []
+    return request.shell("report", *proof.flags(), *more, "--out", str(out))

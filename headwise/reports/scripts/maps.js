@@ -1,0 +1,32 @@
+// A layer × head map of one metric: without the fix, with it, or the difference.
+
+function shownCells(panelData, view) {
+  const after = panelData.after;
+  if (view === "before" || !after) return panelData.cells;
+  if (view === "after") return after;
+  return panelData.cells.map((row, i) =>
+    row.map((old, j) => (old === null || after[i][j] === null ? null : after[i][j] - old)));
+}
+
+function mapSpec(metric, panelData, view, data) {
+  const cells = shownCells(panelData, view);
+  const change = view === "difference" && panelData.after;
+  const [low, high] = change ? [-metric.spread, metric.spread] : [metric.low, metric.high];
+  const across = panelData.across.split(" ")[0];
+  return {
+    rows: panelData.layers.length,
+    columns: cells[0]?.length ?? 0,
+    colours: change ? data.colours.diverging : data.colours.sequential,
+    index: (row, column) => sequential(cells[row][column], low, high),
+    said: (row, column) => {
+      const value = cells[row][column];
+      const sign = change && value > 0 ? "+" : "";
+      return `layer ${panelData.layers[row]}, ${across} ${column}: ${sign}${shown(value, metric.form)}`;
+    },
+    rowName: (row) => panelData.layers[row],
+    columnName: (column) => String(column),
+    rowTitle: "layer",
+    columnTitle: panelData.across,
+    label: `${metric.title}, ${panelData.label}`,
+  };
+}
