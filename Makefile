@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 # Tests run in as many processes as there are cores; each of them uses one.
 test test-slow: export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-slow test-all test-wheel verify lint types bench clean
+.PHONY: demo test test-slow test-all test-wheel verify lint types docs bench clean
 
 demo: $(VENV)/.plain
 	$(BIN)/headwise demo --out demo
@@ -46,13 +46,18 @@ lint: $(VENV)/.dev
 types: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# The documentation with its gallery of reports and notebooks: site/index.html, which opens from disk.
+docs: $(VENV)/.dev
+	$(BIN)/python -m mkdocs build --strict
+
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/patch.py
 	$(BIN)/python benchmarks/capture.py
+	$(BIN)/python benchmarks/report.py
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo site build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 # torch goes first and alone, so that no other package can ask for another build of it.
 $(VENV)/.torch: constraints.txt

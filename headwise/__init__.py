@@ -21,7 +21,7 @@ from headwise.errors import (
 )
 
 if TYPE_CHECKING:
-    from headwise import analyses, evaluation, fixes, zoo
+    from headwise import analyses, evaluation, fixes, reports, zoo
     from headwise.evaluation import Evaluation, evaluate, load_evaluation
     from headwise.evaluation.comparing import compare
     from headwise.evaluation.comparison import Comparison, load_comparison
@@ -76,6 +76,7 @@ __all__ = [
     "load_trace",
     "patch",
     "report",
+    "reports",
     "save_spec",
     "search",
     "wrap",
@@ -111,7 +112,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name in ("analyses", "evaluation", "fixes", "zoo"):
+    if name in ("analyses", "evaluation", "fixes", "reports", "zoo"):
         return import_module(f"headwise.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'headwise' has no attribute {name!r}")

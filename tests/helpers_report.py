@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from html.parser import HTMLParser
 
+import headwise as hw
 from headwise.probes.sites import Site
+from headwise.reports.content import Content
+from headwise.reports.data import gather
+from headwise.reports.look import look
+from headwise.zoo.data.scenes import draw, scenes
 from tests.helpers_trace import axis, causal, make_trace, random_pattern
 
 META = {
@@ -38,6 +44,26 @@ def sink_trace(tokens=None, *, layers=3, length=12, meta=META):
     tokens = tokens or ["[CLS]", *(f"w{i}" for i in range(1, length))]
     axes = {"text": axis("text", [["bos"] + ["content"] * (length - 1)], [tokens])}
     return make_trace(patterns, axes, meta=meta)
+
+
+ZOO = ("lm", "vlm", "speech", "nmt")
+
+
+@cache
+def zoo_content(name: str) -> Content:
+    """What a report of a model of the zoo says; that of `vlm` on three scenes, with a fix compared."""
+    subject = hw.load(f"zoo:{name}")
+    if name != "vlm":
+        return gather(look(subject))
+    examples = [
+        {
+            "text": f"is there a {scene.objects[0].shape} in the image ?",
+            "image": draw(scene, noise=1.0, seed=number),
+        }
+        for number, scene in enumerate(scenes(3, split="test", seed=1))
+    ]
+    looked = look(subject, examples, generate=4, fixes=["VHR"])
+    return gather([looked, hw.compare(subject, "pope-adversarial", ["VHR"], n=40)])
 
 
 class Page(HTMLParser):

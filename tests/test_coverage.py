@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import headwise as hw
+from headwise.families.verified import VERIFIED
 from headwise.layout import ROLES
 from headwise.probes.sites import key_stack
 from tests.tiny import ARCHITECTURES, Architecture
@@ -202,3 +203,7 @@ def test_falcon_built_with_sdpa_is_refused_and_says_how_to_load_it() -> None:
 
 def test_at_least_fifteen_models_outside_the_interface_are_seen() -> None:
     assert sum(row.expected == "fallback" for row in ARCHITECTURES.values()) >= 15
+
+
+def test_the_verified_families_are_those_that_are_tested_here():
+    assert {row.build().config.model_type for row in REACHED} == VERIFIED

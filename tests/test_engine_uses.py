@@ -294,3 +294,17 @@ def test_examples_are_those_of_the_language(llama: PreTrainedModel) -> None:
         forward(model, row.inputs["plain"]())
         forward(model, {"input_ids": random_ids(1, 6)})
     assert trace.examples == 2
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_generate_knows_the_words_that_the_encoder_read(beams):
+    subject = hw.load("zoo:nmt")
+    inputs = subject.prepare(text=["Sunday, November 22, 1992.", "Friday."])
+    with hw.capture(subject) as trace:
+        subject.model.generate(**inputs, max_new_tokens=4, num_beams=beams, do_sample=False)
+    read = subject.layout(inputs).axes["encoder"]
+    seen = trace.layout.axes["encoder"]
+    assert seen.tokens == read.tokens
+    assert torch.equal(seen.roles, read.roles)
+    mass = hw.analyses.mass(trace).frame
+    assert {"eos", "language"} <= set(mass[mass["kind"] == "cross"]["role"])

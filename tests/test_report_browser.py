@@ -1,73 +1,319 @@
-"""The report in a real browser: it draws offline, in the dark, on a phone, and hostile text does nothing."""
+"""The report in a real browser, used by mouse, keyboard and address."""
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
-import headwise as hw
-from tests.helpers_report import HOSTILE, sink_trace
+from headwise.reports.page import write_page
+from tests.helpers_browser import (
+    DESK,
+    MARKS,
+    click_cell,
+    hash_of,
+    launched,
+    open_head,
+    painted,
+    visit,
+    wait_for_hash,
+    width_of,
+)
+from tests.helpers_report import ZOO, zoo_content
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="there is no system Chromium to open the page in"),
-]
+pytestmark = MARKS
+HEAD = "text · self, layer 1, head 2"
+ADDRESS = "#head-text-01-02"
 
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=BROWSER, args=options)
+    with launched() as opened:
         yield opened
-        opened.close()
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reports")
+    return {name: write_page(zoo_content(name), folder / f"{name}.html").path for name in ZOO}
 
 
 @pytest.fixture
-def visit(browser, tmp_path):
-    """Open the report of a trace with hostile tokens; gives the page and everything it complained about."""
-    tokens = [*HOSTILE, "x" * 10_000, *(f"w{i}" for i in range(7))]
-    path = hw.report(sink_trace(tokens), tmp_path / "report.html", title=HOSTILE[0])
+def seen(browser, reports):
+    """Open the report of `zoo:vlm`; that it complained about nothing is checked at the end."""
+    opened = []
 
-    def open_page(**options):
-        page = browser.new_context(offline=True, **options).new_page()
-        complaints = []
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("dialog", lambda dialog: (complaints.append("dialog"), dialog.dismiss()))
-        page.on("request", lambda request: request.url.startswith("file:") or complaints.append(request.url))
-        page.goto(path.as_uri())
-        return page, complaints
+    def open_page(address="", **options):
+        page, complaints = visit(browser, reports["vlm"], address, **options)
+        opened.append((page, complaints))
+        return page
 
-    return open_page
+    yield open_page
+    for page, complaints in opened:
+        page.context.close()
+        assert complaints == []
 
 
+def map_of(metric, stack):
+    """Where a map stands: `#map-1-0`, its rows and its columns."""
+    content = zoo_content("vlm")
+    outer = next(i for i, one in enumerate(content.metrics) if one.key == metric)
+    inner, panel = next(
+        (i, one)
+        for i, one in enumerate(content.metrics[outer].panels)
+        if one.label.startswith(f"{stack} · self")
+    )
+    return f"#map-{outer}-{inner}", {"rows": len(panel.layers), "columns": len(panel.cells[0])}
+
+
+def column_of(path, selector):
+    """Every title or share of the tokens of an example."""
+    return path.locator(selector).evaluate_all(
+        "parts => parts.map((part) => part.style.getPropertyValue('--share'))"
+    )
+
+
+@pytest.mark.parametrize("name", ZOO)
 @pytest.mark.parametrize("width", [400, 1024, 1920])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_draws_offline_and_fits(visit, width, scheme):
-    page, complaints = visit(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    page.wait_for_selector(".js-plotly-plot .heatmaplayer image, .js-plotly-plot .hm")
-    assert page.locator(".map.js-plotly-plot").count() == page.locator(".map").count() > 0
-    assert page.locator("#undrawn").count() == 0
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+def test_page_draws_offline_and_fits(browser, reports, name, width, scheme):
+    page, complaints = visit(
+        browser, reports[name], viewport={"width": width, "height": 900}, color_scheme=scheme
+    )
+    page.wait_for_selector("#map-0-0 canvas")
+    assert width_of(page) <= width
+    group = zoo_content(name).groups[-1]
+    page.goto(page.url + f"#head-{group.key}-00-01")
+    open_head(page, f"{group.label}, layer 0, head 1")
+    assert width_of(page) <= width
+    assert page.locator("#head").bounding_box()["width"] <= width
+    page.context.close()
     assert complaints == []
 
 
-def test_hovering_a_cell_says_layer_head_and_value(visit):
-    page, _ = visit(viewport={"width": 1024, "height": 900})
-    page.locator("#map-0-0 .nsewdrag").hover()
-    said = page.locator("#map-0-0 .hovertext")
-    said.wait_for()
-    assert "layer 1, head" in said.text_content()
+def test_a_click_opens_the_head_and_changes_the_address(seen):
+    page = seen()
+    grid, size = map_of("entropy", "text")
+    click_cell(page, grid, 1, 2, **size)
+    open_head(page, HEAD)
+    assert hash_of(page) == ADDRESS
+    content = zoo_content("vlm")
+    value = next(m for m in content.metrics if m.key == "entropy").panels[-1].cells[1][2]
+    assert f"{100 * value:.1f}\u00a0%" in page.locator("#head table").first.inner_text()
 
 
-def test_without_scripts_verdict_and_tables_are_there(visit):
-    page, complaints = visit(java_script_enabled=False, viewport={"width": 1024, "height": 900})
-    assert page.locator("#verdict .sentence").first.is_visible()
-    assert page.locator("#layers table").is_visible()
-    assert page.locator("#undrawn").is_visible()
-    assert complaints == []
+def test_a_click_leaves_the_map_under_the_pointer(seen):
+    page = seen()
+    grid, size = map_of("entropy", "text")
+    page.locator(grid).evaluate("part => part.scrollIntoView({ block: 'center', behavior: 'instant' })")
+    before = page.locator(grid).bounding_box()["y"]
+    click_cell(page, grid, 1, 2, **size)
+    open_head(page, HEAD)
+    box, panel = page.locator(grid).bounding_box(), page.locator("#head").bounding_box()
+    assert box["y"] == pytest.approx(before, abs=2)
+    assert box["x"] + box["width"] <= panel["x"]
+
+
+def test_keys_open_a_head_and_escape_brings_the_focus_back(seen):
+    page = seen()
+    grid, _ = map_of("strongest_key", "text")
+    canvas = page.locator(f"{grid} canvas")
+    page.locator("[name=view]").first.focus()
+    for _step in range(8):
+        page.keyboard.press("Tab")
+        if canvas.evaluate("one => one === document.activeElement"):
+            break
+    for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    value = zoo_content("vlm").metrics[0].panels[-1].cells[1][2]
+    assert page.locator(f"{grid} .said").inner_text() == f"layer 1, head 2: {100 * value:.1f}\u00a0%"
+    page.keyboard.press("Enter")
+    open_head(page, HEAD)
+    assert hash_of(page) == ADDRESS
+    assert page.locator("#head h2").evaluate("one => one === document.activeElement")
+    page.keyboard.press("Escape")
+    assert page.locator("#head").is_hidden()
+    assert hash_of(page) == ""
+    assert canvas.evaluate("one => one === document.activeElement")
+
+
+def test_the_button_closes_and_a_link_gets_the_focus_back(seen):
+    page = seen()
+    link = page.locator("#verdict a[href^='#head-']")
+    link.focus()
+    page.keyboard.press("Enter")
+    page.locator("#head h2").wait_for()
+    page.locator("#head .close").click()
+    assert page.locator("#head").is_hidden()
+    assert link.evaluate("one => one === document.activeElement")
+
+
+def test_back_and_forward(seen):
+    page = seen()
+    page.evaluate("location.hash = 'head-text-01-02'")
+    open_head(page, HEAD)
+    page.evaluate("location.hash = 'head-vision-00-03'")
+    open_head(page, "vision · self, layer 0, head 3")
+    page.go_back()
+    open_head(page, HEAD)
+    page.go_back()
+    page.locator("#head").wait_for(state="hidden")
+    page.go_forward()
+    open_head(page, HEAD)
+
+
+def test_addresses_open_what_they_name(seen):
+    open_head(seen(ADDRESS), HEAD)
+    page = seen("#entropy-text-01-02")
+    open_head(page, HEAD)
+    page.wait_for_function(
+        "grid => { const box = document.querySelector(grid).getBoundingClientRect();"
+        " return box.top >= 0 && box.bottom <= innerHeight; }",
+        arg=map_of("entropy", "text")[0],
+    )
+    page = seen("#example-2")
+    assert page.locator("#example-2.chosen").count() == 1
+    page.wait_for_function(
+        "() => Math.abs(document.getElementById('example-2').getBoundingClientRect().top) < innerHeight"
+    )
+    page = seen(f"{ADDRESS}-example-1")
+    open_head(page, HEAD)
+    assert page.locator("#head-example").input_value() == "1"
+    assert page.locator("#example-1.chosen").count() == 1
+
+
+def test_the_pattern_of_one_example_is_chosen_in_the_panel(seen):
+    page = seen(ADDRESS)
+    open_head(page, HEAD)
+    every = painted(page, "#head .pattern canvas")
+    page.locator("#head-example").focus()
+    page.locator("#head-example").select_option("1")
+    wait_for_hash(page, f"{ADDRESS}-example-1")
+    page.wait_for_function(
+        "before => document.querySelector('#head .pattern canvas').toDataURL() !== before", arg=every
+    )
+    assert page.locator("#head-example").input_value() == "1"
+    assert page.locator("#head-example").evaluate("one => one === document.activeElement")
+
+
+@pytest.mark.parametrize(
+    "address", ["#head-text-99-02", "#head-nothing-00-00", "#head-text-", "#%E0%A4%A", "#example-99", "#-"]
+)
+def test_addresses_of_nothing_do_nothing(seen, address):
+    page = seen(address)
+    page.wait_for_selector("#map-0-0 canvas")
+    assert page.locator("#head").is_hidden()
+
+
+def test_the_slider_and_the_picture_alone(seen):
+    page = seen()
+    overlay, slider = page.locator("#example-1 .overlay"), page.locator("#example-1 .opacity")
+
+    def opacity():
+        return float(overlay.evaluate("one => getComputedStyle(one).opacity"))
+
+    assert opacity() == 0.6
+    slider.fill("20")
+    assert opacity() == 0.2
+    page.locator("#example-1 .plain").check()
+    assert opacity() == 0
+    assert slider.is_disabled()
+    page.locator("#example-1 .plain").uncheck()
+    assert opacity() == 0.2
+    assert float(page.locator("#example-0 .overlay").evaluate("one => getComputedStyle(one).opacity")) == 0.6
+
+
+def test_maps_show_before_after_and_the_difference(seen):
+    page = seen()
+    grid, _ = map_of("entropy", "text")
+    pictures = {}
+    for view in ("before", "after", "difference"):
+        page.locator(f"[name=view][value={view}]").check()
+        pictures[view] = painted(page, f"{grid} canvas")
+        plain, change = (
+            page.locator(f"#metric-entropy {part}") for part in (".plain-scale", ".change-scale")
+        )
+        assert (plain.is_visible(), change.is_visible()) == (view != "difference", view == "difference")
+    assert len(set(pictures.values())) == 3
+    panel = next(m for m in zoo_content("vlm").metrics if m.key == "entropy").panels[-1]
+    changes = [
+        (abs(new - old), i, j, new - old)
+        for i, rows in enumerate(zip(panel.cells, panel.after, strict=True))
+        for j, (old, new) in enumerate(zip(*rows, strict=True))
+    ]
+    _, row, column, change = max(changes)
+    page.locator(f"{grid} canvas").focus()
+    for key in ["Home"] + ["ArrowDown"] * row + ["ArrowRight"] * column:
+        page.keyboard.press(key)
+    sign = "−" if change < 0 else "+"
+    said = f"layer {row}, head {column}: {sign}{100 * abs(change):.1f} points"
+    assert page.locator(f"{grid} .said").inner_text() == said
+
+
+def test_shading_without_sinks_and_of_an_open_head(seen):
+    page = seen()
+    tokens = "#example-0 .tokens [data-p]"
+    strip = zoo_content("vlm").examples[0].strips[0]
+    content = zoo_content("vlm")
+    plain = column_of(page, tokens)
+    assert float(plain[0].rstrip("%")) == pytest.approx(
+        100 * strip.tokens[0].share / content.largest_share, abs=0.1
+    )
+    page.locator("[name=sinks][value=without]").check()
+    without = column_of(page, tokens)
+    assert strip.tokens[0].rest is None  # a sink
+    assert without[0] == "0%"
+    assert without != plain
+    page.locator("[name=sinks][value=with]").check()
+    page.evaluate("location.hash = 'head-text-01-02'")
+    group = next(group for group in content.groups if group.key == "text")
+    code = int(group.received[0, 1, 2, 0])
+    page.wait_for_function(
+        "share => Math.abs(parseFloat(document.querySelector('#example-0 .tokens [data-p]')"
+        ".style.getPropertyValue('--share')) - share) < 0.1",
+        arg=100 * code / 254,
+    )
+    assert "layer 1, head 2" in page.locator(".shading").inner_text()
+
+
+def test_numbers_of_a_map_are_a_table_with_links(seen):
+    page = seen()
+    grid, size = map_of("entropy", "text")
+    details = page.locator(grid.replace("map", "cells"))
+    details.locator("summary").click()
+    links = details.locator("td a")
+    links.first.wait_for()
+    assert links.count() == size["rows"] * size["columns"]
+    links.nth(size["columns"] + 2).click()
+    open_head(page, HEAD)
+    assert hash_of(page) == "#entropy-text-01-02"
+
+
+def test_a_change_to_dark_repaints(seen):
+    page = seen(ADDRESS, color_scheme="light")
+    open_head(page, HEAD)
+    grid, _ = map_of("entropy", "text")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    light, chart = (
+        painted(page, f"{grid} canvas"),
+        page.locator("#chart-0 .xtick text").first.evaluate("one => getComputedStyle(one).fill"),
+    )
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function("([grid, before]) => document.querySelector(grid).toDataURL() !== before",
+                           arg=[f"{grid} canvas", light])  # fmt: skip
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
+    assert page.locator("#chart-0 .xtick text").first.evaluate("one => getComputedStyle(one).fill") != chart
+
+
+def test_the_first_screen_answers(seen):
+    page = seen(viewport=DESK)
+    said = [
+        page.locator("#verdict .headlines"),
+        page.locator("#verdict .sentence").first,
+        page.locator("#verdict a[href='#evaluation']").first,
+        page.locator("#verdict a[href^='#head-']").first,
+        page.locator("#verdict a[href^='#example-']").first,
+    ]
+    for part in said:
+        box = part.bounding_box()
+        assert box["y"] + box["height"] <= DESK["height"]
+    assert "→" in said[0].inner_text()
+    assert "95 % interval" in said[0].inner_text()

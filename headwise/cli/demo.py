@@ -8,17 +8,16 @@ from headwise.cli.report_work import Proof, write_report
 from headwise.cli.request import Request
 from headwise.errors import InputError
 from headwise.reports.index import Entry, write_index
-from headwise.zoo.samples import sample
+from headwise.zoo.own_inputs import sample
 
 MODELS = {
-    "lm": ("zoo:lm+text-sink", Proof(("ACT",), "multiple-choice", number=200)),
-    "vlm": ("zoo:vlm", Proof(("VHR",), "pope-adversarial", number=200)),
-    "speech": ("zoo:speech", Proof(("MASK_KEYS:keys=[0]",), "transcription", number=40)),
-    "nmt": ("zoo:nmt", Proof(("MASK_KEYS:keys=[0]",), "translation", number=40)),
+    "lm": ("zoo:lm+text-sink", Proof(("ACT",), "multiple-choice", number=200), 2),
+    "vlm": ("zoo:vlm", Proof(("VHR",), "pope-adversarial", number=200), 4),
+    "speech": ("zoo:speech", Proof(("MASK_KEYS:keys=[0]",), "transcription", number=40), 12),
+    "nmt": ("zoo:nmt", Proof(("MASK_KEYS:keys=[0]",), "translation", number=40), 24),
 }
 """What each report compares: ACT on a language model with a planted sink, VHR as its paper has it, and for the two
-others what hiding the first key of the decoder does."""
-SAMPLES = 3
+others what hiding the first key of the decoder does. Last, how many tokens are generated after the examples."""
 
 
 def write_demo(folder: Path) -> list[Path]:
@@ -37,11 +36,11 @@ def write_demo(folder: Path) -> list[Path]:
             "The folder cannot be made.", evidence=f"{folder}: {error.strerror}", remedy="Choose another."
         ) from error
     entries = []
-    for model, (name, proof) in MODELS.items():
+    for model, (name, proof, generate) in MODELS.items():
         shown = sample(name)
         page = folder / f"{model}.html"
-        request = Request(name, samples=SAMPLES)
-        answer = write_report(request, page, generate=shown.generate, proof=proof)
+        request = Request(name)
+        answer = write_report(request, page, generate=generate, proof=proof)
         entries.append(Entry(f"{name}: {shown.title}", page.name, answer["verdict"], answer["command"]))
     index = write_index(entries, folder / "index.html", title="headwise: four models, four reports")
     return [index, *(folder / entry.page for entry in entries)]

@@ -14,12 +14,16 @@ from headwise.cli.work import load
 from headwise.errors import InputError
 from headwise.evaluation.registry import find_task
 from headwise.reports.data import gather
+from headwise.reports.evaluated import changed_examples
 from headwise.reports.look import look
 from headwise.reports.page import facts, write_page
 
 if TYPE_CHECKING:
     from headwise.evaluation.comparison import Comparison
     from headwise.subject import Subject
+
+SAMPLES = 3
+"""Examples of a task that are shown where no input is given."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +50,13 @@ class Proof:
         """As lines of Python, where `subject` is there already."""
         if self.task is None:
             return []
-        task = repr(self.task)
-        if self.options:
-            options = "".join(f", {name}={value!r}" for name, value in self.options.items())
-            task = f"hw.evaluation.find_task({task}{options})"
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
         more = f", n={self.number}" if self.number is not None else ""
         more += f", seed={self.seed}" if self.seed else ""
-        return [f"comparison = hw.compare(subject, {task}, {list(self.fixes)!r}{more})"]
+        return [
+            f"task = hw.evaluation.find_task({self.task!r}{options})",
+            f"comparison = hw.compare(subject, task, {list(self.fixes)!r}{more})",
+        ]
 
 
 def write_report(
@@ -77,8 +81,8 @@ def write_report(
     call, command = _python(request, out, generate, proof), _shell(request, out, generate, proof)
     with quiet_transformers():
         subject, notes = load(request.model)
-        examples = request.examples()
         comparison = _compared(subject, proof)
+        examples = _examples(request, subject, proof, comparison, generate)
         fixes = comparison.arms[1].fixes if comparison else proof.fixes
         with progress_count("Running the examples") as advance:
             looked = look(subject, examples, generate=generate, fixes=list(fixes), progress=advance)
@@ -104,8 +108,23 @@ def _compared(subject: Subject, proof: Proof) -> Comparison | None:
         return hw.compare(subject, task, list(proof.fixes), n=proof.number, seed=proof.seed, progress=advance)
 
 
+def _examples(
+    request: Request, subject: Subject, proof: Proof, comparison: Comparison | None, generate: int
+) -> list[dict[str, Any]]:
+    """The inputs that were given; else what the fix changed; else the zoo's own."""
+    if not request.empty or comparison is None or proof.task is None:
+        return request.examples()
+    task = find_task(proof.task, **proof.options)
+    replies = bool(getattr(subject.config, "is_encoder_decoder", False)) and not generate
+    return changed_examples(comparison, task, request.samples or SAMPLES, replies=replies)
+
+
 def _python(request: Request, out: Path, generate: int, proof: Proof) -> str:
     given = request.python_examples()
+    if request.empty and proof.task is not None:
+        count = request.samples or SAMPLES
+        replies = "" if generate else ", replies=subject.config.is_encoder_decoder"
+        given = f"hw.reports.changed_examples(comparison, task, {count}{replies})"
     shown = [f"examples={given}"] if given else []
     shown += [f"generate={generate}"] if generate else []
     source = "subject"

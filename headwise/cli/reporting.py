@@ -25,7 +25,12 @@ def report(
     target: Target = None,
     samples: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Of a model of the zoo: report on N of its own inputs."),
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Without inputs: report on N examples of the task, those that a fix changed first; or, of a model of "
+            "the zoo, on N of its own.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="HTML file to write.")] = Path("report.html"),
     generate: Annotated[
@@ -67,7 +72,7 @@ def report(
     """Run the model and write one HTML page that says what its heads did, where, and whether a fix helped."""
     with session(debug=debug):
         request = Request.of(model, text, text_file, image, audio, target, samples=samples)
-        request.check(out)
+        request.check(out, task=task is not None)
         _check(fix, task, options, number, assets)
         from headwise.cli.report_work import Proof, write_report
 

@@ -11,7 +11,7 @@ from typing import Any
 from headwise.errors import InputError
 from headwise.text import command_line
 from headwise.zoo.registry import PREFIX
-from headwise.zoo.samples import sample, samples
+from headwise.zoo.own_inputs import sample, samples
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Request:
     audio: tuple[Path, ...] = ()
     targets: tuple[str, ...] = ()
     samples: int | None = None
-    """How many of the zoo's own inputs; None for one, where no other input is given."""
+    """How many of the task's or the zoo's own inputs, where no other input is given; None for the usual number."""
 
     @classmethod
     def of(cls, model: str, *inputs: Sequence[Any] | None, samples: int | None = None) -> Request:
@@ -42,24 +42,25 @@ class Request:
         """True for a model of the zoo, which has an input of its own to show."""
         return self.model.startswith(PREFIX)
 
-    def check(self, out: Path | None = None) -> None:
+    def check(self, out: Path | None = None, *, task: bool = False) -> None:
         """Refuse what can be refused before the model is loaded.
 
         Args:
             out: the file to write; None for a command that writes none and chooses its own input if need be.
+            task: there is a task whose examples can be shown.
 
         Raises:
             InputError: when an input file is missing, `out` cannot be written, or there is nothing to read.
         """
         if out is not None:
             check_output(out)
-        if self.samples is not None and not (self.in_zoo and self.empty):
+        if self.samples is not None and not (self.empty and (self.in_zoo or task)):
             raise InputError(
-                "Only models of the zoo have inputs of their own.",
+                "Only tasks and models of the zoo have inputs of their own.",
                 evidence=self.model if self.empty else "other inputs are given, too",
                 remedy="Leave --samples out.",
             )
-        if out is not None and self.empty and not self.in_zoo:
+        if out is not None and self.empty and not (self.in_zoo or task):
             raise InputError(
                 "There is nothing to read.", remedy="Give --text, --text-file, --image or --audio."
             )

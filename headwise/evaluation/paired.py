@@ -49,6 +49,9 @@ class Difference:
     method: str
     """How interval and p were found."""
 
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
     @property
     def gain(self) -> float:
         """The difference, positive where it is for the better; NaN where neither is better."""

@@ -153,6 +153,7 @@ def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence
     return {
         "model": own or getattr(model.config, "_name_or_path", "") or type(model).__name__,
         "model_class": type(model).__name__,
+        "family": getattr(model.config, "model_type", ""),
         "revision": getattr(subject, "revision", None) if model is not subject else None,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),

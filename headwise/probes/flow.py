@@ -61,10 +61,10 @@ class Flow:
                 run = self._begin(primary, inputs, past, new, described)
             elif primary in run.stacks:
                 run.truncate(0)
-                run.axes.update(described)
+                run.axes.update(_news(run, described))
                 _mark_generated(run, new, self._ends)
             else:
-                run.axes.update(described)
+                run.axes.update(_news(run, described))
         opens = primary == self.language and primary not in run.stacks
         if primary == self.language:
             run.drafts = _drafts(inputs, new)
@@ -235,6 +235,20 @@ class Flow:
             query_valid=None if bool(valid.all()) else valid,
             key_valid=~padded if bool(padded.any()) else None,
         )
+
+
+def _news(run: Run, described: Mapping[str, Axis]) -> dict[str, Axis]:
+    """What a call tells that its run does not know better: `generate` hands the decoder outputs of the encoder, and the
+    tokens behind them were seen when the encoder ran.
+    """
+    return {stack: axis for stack, axis in described.items() if not _known(run.axes.get(stack), axis)}
+
+
+def _known(before: Axis | None, axis: Axis) -> bool:
+    if before is None or before.ids is None or axis.ids is not None:
+        return False
+    same = before.roles.shape[1] == axis.roles.shape[1]
+    return same and len(axis.roles) % len(before.roles) == 0  # beams are copies of an example
 
 
 def _ids(inputs: Mapping[str, Any], primary: str) -> Tensor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,6 +18,9 @@ from headwise.probes.views import FieldView, GradientView, gradient_of, unknown_
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from headwise.subject import Subject
+    from headwise.viewer.widget import Viewer
 
 __all__ = ["Trace", "merge_layouts", "merge_records"]
 
@@ -242,6 +245,33 @@ class Trace:
         from headwise.probes.storage import save_trace
 
         return save_trace(self, path)
+
+    def view(
+        self,
+        *,
+        subject: Subject | None = None,
+        examples: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> Viewer:
+        """The interactive viewer, as the last value of a notebook cell: maps, patterns of all heads, one example.
+
+        Args:
+            subject: the model: shows images as the model saw them.
+            examples: keywords of `Subject.prepare` that the trace was made of, one mapping per example: brings their
+                pictures and sound.
+
+        Raises:
+            InputError: anywidget is not installed.
+            CaptureError: the trace holds no statistics.
+        """
+        from headwise.viewer import view
+
+        return view(self, subject=subject, examples=examples)
+
+    def _repr_html_(self) -> str:
+        """Without scripts: the patterns of all heads in one picture, or the strongest key of every head."""
+        from headwise.viewer.static import trace_cell
+
+        return trace_cell(self)
 
     def __repr__(self) -> str:
         if self._records is None:

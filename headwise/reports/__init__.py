@@ -10,10 +10,19 @@ if TYPE_CHECKING:
     from headwise.analyses import Result
     from headwise.evaluation.comparison import Comparison
     from headwise.probes.trace import Trace
+    from headwise.reports.evaluated import changed_examples
     from headwise.reports.look import Look
     from headwise.subject import Subject
 
-__all__ = ["report"]
+__all__ = ["changed_examples", "report"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "changed_examples":
+        from headwise.reports.evaluated import changed_examples
+
+        return changed_examples
+    raise AttributeError(f"module 'headwise.reports' has no attribute {name!r}")
 
 
 def report(

@@ -10,11 +10,12 @@ from headwise.analyses import Result, distance, entropy, mass, sink_rate, sinks
 from headwise.errors import CaptureError, InputError
 from headwise.evaluation.comparison import Comparison
 from headwise.probes.trace import Trace
-from headwise.reports.content import Content, Example, Metric
+from headwise.reports.content import Content, Metric
 from headwise.reports.evaluated import before_and_after, evaluated
 from headwise.reports.examples import MOST_EXAMPLES, examples_of, trimmed
 from headwise.reports.graphs import graph_of
 from headwise.reports.heads import groups_of, sink_keys
+from headwise.reports.inputs import Example
 from headwise.reports.look import Look
 from headwise.reports.maps import maps_of, sink_share, strongest_keys, without_sinks
 from headwise.reports.media import picture_of, sound_of
@@ -81,6 +82,7 @@ def gather(
             *sink_warning(found),
             *failures,
             *_mixed(material.results),
+            *_cut_off(trace),
         ),
         evaluated=tuple(evaluated(item, number) for number, item in enumerate(material.comparisons, start=1)),
         graphs=tuple(graph for result in results for graph in graph_of(result)),
@@ -251,3 +253,12 @@ def _mixed(results: Sequence[Result]) -> list[str]:
         if len(runs) > 1
         else []
     )
+
+
+def _cut_off(trace: Trace | None) -> list[str]:
+    """What the page leaves out of what was captured."""
+    if trace is None or trace.examples <= MOST_EXAMPLES:
+        return []
+    return [
+        f"The first {MOST_EXAMPLES} of {trace.examples} examples are shown one by one; numbers are over all of them."
+    ]

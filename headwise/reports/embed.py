@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from headwise.figures.colours import CIVIDIS, DIVERGING
-from headwise.reports.content import Content, Example, Group, Metric, Panel
+from headwise.reports.content import Content, Group, Metric, Panel
+from headwise.reports.inputs import Example
 from headwise.text import token_text, visible
 
 UNKNOWN = 65535
@@ -128,6 +129,10 @@ def _example(example: Example) -> dict[str, Any]:
             "grid": list(picture.grid),
             "group": picture.group,
             "start": picture.start,
+            "places": {
+                visible(stack, limit=60): {"grid": list(grid), "start": start}
+                for stack, (grid, start) in picture.places.items()
+            },
             "shares": [_rounded(float(value)) for value in picture.shares.ravel()],
         },
         "matrix": None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from math import isnan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headwise.errors import InputError
 from headwise.evaluation.comparison import Arm, Comparison, p_text
 from headwise.reports.content import Column, Evaluated, Flip, Headline, Table
 from headwise.reports.figures import difference_chart
@@ -17,9 +18,11 @@ if TYPE_CHECKING:
 
     from headwise.evaluation.estimate import Estimate
     from headwise.evaluation.paired import Difference
+    from headwise.evaluation.task import Task
 
 MOST_FLIPS, MOST_METRICS = 60, 8
 BROKEN, REPAIRED, CHANGED = "right → wrong", "wrong → right", "changed"
+_ORDER = (BROKEN, REPAIRED, CHANGED)
 _RIGHT = ("correct", "exact")
 """Columns that say whether an example is right, by the names that tasks give them."""
 _COLUMNS = (
@@ -74,8 +77,7 @@ def evaluated(comparison: Comparison, number: int) -> Evaluated:
         tuple(tuple(row[place] for place in kept) for row in rows),
     )
     flips = [flip for arm in comparison.arms[1:] for flip in _flips(comparison, arm)]
-    order = (BROKEN, REPAIRED, CHANGED)
-    flips.sort(key=lambda flip: order.index(flip.kind))
+    flips.sort(key=lambda flip: _ORDER.index(flip.kind))
     return Evaluated(
         comparison.task,
         comparison.summary,
@@ -105,8 +107,69 @@ def _row(arm: Arm, metric: str) -> tuple[Value, ...]:
     )
 
 
+def changed_examples(
+    comparison: Comparison, task: Task, count: int = 3, *, replies: bool = False
+) -> list[dict[str, Any]]:
+    """What the first fix changed, to be looked at: inputs of the examples, right → wrong first, then wrong → right.
+
+    Where it changed fewer, examples whose reply stayed the same follow.
+
+    Args:
+        comparison: what was asked.
+        task: the task it was asked of, with the same options.
+        count: how many.
+        replies: give what was said without the fix as the `target`, for models with a decoder of their own.
+
+    Returns:
+        Keywords of `Subject.prepare`, one mapping per example, for `hw.report(subject, path, examples=…)`.
+
+    Raises:
+        InputError: the task does not have the examples of the comparison.
+
+    Example:
+        >>> import headwise as hw
+        >>> task = hw.evaluation.find_task("recall")
+        >>> found = hw.compare(hw.load("zoo:lm"), task, ["ZERO_HEADS:heads=[[0,0]]"], n=10)
+        >>> [sorted(one) for one in changed_examples(found, task, 2)]
+        [['text'], ['text']]
+    """
+    first, arm = comparison.arms[:2]
+    frame = comparison.frame[comparison.frame["arm"] == first.label].reset_index(drop=True)
+    drawn = {example.id: example for example in task.draw(comparison.n, comparison.manifest["seed"])}
+    missing = [name for name in frame["id"] if name not in drawn]
+    if missing:
+        raise InputError(
+            f"{task.title} does not have the examples of this comparison.",
+            evidence=f"{len(missing)} of {comparison.n}, such as {missing[0]}",
+            remedy="Give the task with the options that were compared.",
+        )
+    changes = sorted(_changes(comparison, arm), key=lambda change: _ORDER.index(change[1]))
+    places = list(dict.fromkeys([place for place, _ in changes] + list(range(comparison.n))))[:count]
+    said = _texts(frame, "reply")
+    return [
+        {**drawn[frame["id"][place]].inputs, **({"target": said[place]} if replies and said[place] else {})}
+        for place in places
+    ]
+
+
 def _flips(comparison: Comparison, arm: Arm) -> list[Flip]:
     """The examples whose reply, or whose being right, an arm changed."""
+    frame = comparison.frame
+    old, new = (
+        frame[frame["arm"] == label].reset_index(drop=True) for label in (comparison.arms[0].label, arm.label)
+    )
+    prompts, answers, before, after = (
+        _texts(part, name)
+        for part, name in ((old, "prompt"), (old, "answer"), (old, "reply"), (new, "reply"))
+    )
+    return [
+        Flip(arm.label, prompts[place], answers[place], before[place], after[place], kind)
+        for place, kind in _changes(comparison, arm)
+    ]
+
+
+def _changes(comparison: Comparison, arm: Arm) -> list[tuple[int, str]]:
+    """Where an arm changed the reply or its being right, and how."""
     frame = comparison.frame
     old, new = (
         frame[frame["arm"] == label].reset_index(drop=True) for label in (comparison.arms[0].label, arm.label)
@@ -116,24 +179,23 @@ def _flips(comparison: Comparison, arm: Arm) -> list[Flip]:
     found = []
     for place in range(len(old)):
         if right is not None and old[right][place] != new[right][place]:
-            kind = BROKEN if old[right][place] else REPAIRED
+            found.append((place, BROKEN if old[right][place] else REPAIRED))
         elif before[place] != after[place]:
-            kind = CHANGED
-        else:
-            continue
-        prompt, answer = (_texts(old, name)[place] for name in ("prompt", "answer"))
-        found.append(Flip(arm.label, prompt, answer, before[place], after[place], kind))
+            found.append((place, CHANGED))
     return found
 
 
 def _right(old: pd.DataFrame, new: pd.DataFrame, arm: Arm) -> str | None:
-    """The column that says whether an example is right: the one whose changes are those the arm counts."""
-    for name in _RIGHT:
-        if name in old and arm.repaired is not None:
-            one, two = (part[name].to_numpy(dtype=float) for part in (old, new))
-            known = np.isin([one, two], (0, 1)).all()
-            if known and (int((two > one).sum()), int((two < one).sum())) == (arm.repaired, arm.broken):
-                return name
+    """The column that says whether an example is right: one of 0 and 1 whose changes are those that the arm counts."""
+    if arm.repaired is None:
+        return None
+    named = [name for name in _RIGHT if name in old]
+    numbers = old.select_dtypes(["number", "bool"])
+    for name in dict.fromkeys([*named, *numbers]):
+        one, two = (part[name].to_numpy(dtype=float) for part in (old, new))
+        known = np.isin([one, two], (0, 1)).all()
+        if known and (int((two > one).sum()), int((two < one).sum())) == (arm.repaired, arm.broken):
+            return str(name)
     return None
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from headwise.layout import ROLES, Axis
 from headwise.probes.frames import labels, statistics
 from headwise.probes.sites import Site, key_stack
-from headwise.reports.content import Example, Matrix, Strip, Token
+from headwise.reports.inputs import Example, Matrix, Strip, Token
 from headwise.reports.maps import mean_received
 from headwise.reports.wording import group_key
 
@@ -35,7 +35,7 @@ def examples_of(
     """The examples of the trace: their tokens, and their cross-attention where patterns were kept."""
     found: dict[int, Example] = {}
     for stack, axis in trace.layout.axes.items():
-        shares, rest = _received(trace, stack, axis, sinks)
+        shares, rest = _received(trace, reading, stack, axis, sinks)
         texts, _ = labels(axis, *axis.roles.shape)
         if shares is None or rest is None or all(text is None for text in texts.flat):
             continue
@@ -50,10 +50,15 @@ def examples_of(
 
 
 def _received(
-    trace: Trace, stack: str, axis: Axis, sinks: Mapping[Site, Bool[torch.Tensor, "example key"]]
+    trace: Trace,
+    reading: Reading | None,
+    stack: str,
+    axis: Axis,
+    sinks: Mapping[Site, Bool[torch.Tensor, "example key"]],
 ) -> tuple[Float[torch.Tensor, "example position"] | None, Float[torch.Tensor, "example position"] | None]:
     """Mean over the heads of all self-attention sites of the stack, and the same of what the sinks leave.
 
+    Without patterns the second is an estimate: the mean by what the sinks leave of all rows together, at most 1.
     NaN where too few rows see the key; in the second also at the sinks.
     """
     means, rests = [], []
@@ -63,9 +68,13 @@ def _received(
         share = mean_received(record).mean(1)
         means.append(share)
         keys = sinks.get(site, torch.zeros(share.shape, dtype=torch.bool))
+        if reading is not None and site in reading.received_without:
+            own = reading.received_without[site]
+            rests.append(torch.nn.functional.pad(own, (0, share.shape[1] - own.shape[1]), value=torch.nan))
+            continue
         received = record["received"].detach().float().cpu().sum(1)
         left = 1 - received.where(keys, 0).nansum(1, keepdim=True) / received.nansum(1, keepdim=True)
-        rests.append((share / left.clamp_min(1e-6)).where(~keys, torch.nan))
+        rests.append((share / left.clamp_min(1e-6)).clamp(max=1).where(~keys, torch.nan))
     if not means:
         return None, None
     return torch.stack(means).nanmean(0), torch.stack(rests).nanmean(0)

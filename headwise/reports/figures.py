@@ -38,11 +38,14 @@ def difference_chart(comparison: Comparison, metric: str) -> dict[str, Any]:
         "hovertemplate": "%{y}: %{x:+.3~g}<extra></extra>",
     }
     layout = {
-        "height": 110 + 44 * len(arms),
-        "margin": {"l": 8, "r": 12, "t": 8, "b": 48},
+        "height": 116 + 44 * len(arms),
+        "margin": {"l": 8, "r": 12, "t": 8, "b": 64},
         "showlegend": False,
         "xaxis": {
-            "title": {"text": label(f"{metric}: difference ({unit}{better})")},
+            "title": {
+                "text": f"{label(f'{metric}: difference')}<br>{label(f'{unit}{better}')}",
+                "font": {"size": 13},
+            },
             "zeroline": True,
             "fixedrange": True,
         },

@@ -74,6 +74,7 @@ def _group(
     patterns, own, bins = None, (), (1, 1)
     if reading is not None and all(site in reading.pixels for site, _ in sites):
         pixels = _stacked([reading.pixels[site][:MOST_EXAMPLES].numpy() for site, _ in sites], heads, fill=0)
+        pixels = _filled(pixels, square=kind == "self")
         patterns, bins = pixels.max(0), reading.bins[sites[0][0]]
         own = tuple(_own(pixels, chosen))
     if received.size > EVERY_RECEIVED:
@@ -117,6 +118,12 @@ def _changes(before: Cells, after: Cells | None) -> Cells | None:
         tuple(None if a is None or b is None else abs(b - a) for a, b in zip(old, new, strict=True))
         for old, new in zip(before, after, strict=True)
     )
+
+
+def _filled(pixels: np.ndarray, *, square: bool) -> np.ndarray:
+    """Without the rows that no example has: room for tokens that were not generated. Every row has a weight."""
+    rows = int(np.flatnonzero(pixels.any((0, 1, 2, 4))).max(initial=0)) + 1
+    return pixels[..., :rows, :rows] if square else pixels[..., :rows, :]
 
 
 def _own(pixels: np.ndarray, chosen: Sequence[tuple[int, int]]) -> Iterable[OwnPattern]:

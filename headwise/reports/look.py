@@ -19,7 +19,7 @@ from headwise.probes.trace import Trace
 from headwise.reports.heads import sink_keys
 from headwise.reports.patterns import Reading, join_readings, read_patterns
 from headwise.zoo.registry import PREFIX
-from headwise.zoo.samples import sample
+from headwise.zoo.own_inputs import sample
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

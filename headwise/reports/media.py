@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from headwise.figures import data_uri
-from headwise.layout import ROLES
+from headwise.layout import ROLES, ImageSpan
 from headwise.media import read_audio, read_image
 from headwise.probes.frames import statistics
-from headwise.reports.content import Picture, Sound
+from headwise.reports.inputs import Picture, Sound
 from headwise.reports.maps import mean_received
 from headwise.reports.wording import group_key
 
@@ -49,31 +49,45 @@ def picture_of(
         prepared: what came out of it, which is what the model saw; None to show the picture as it was given.
         subject: whose processor says how pixels were normalised.
     """
-    for stack, axis in trace.layout.axes.items():
-        spans = [span for span in axis.images if span.example == number and span.grid]
+    found = _places(trace, number)
+    seen = _seen(prepared, subject)
+    image = given.get("image")
+    first = image[0] if isinstance(image, list) else image
+    shown = seen if seen is not None else read_image(first) if first is not None else None
+    if shown is None or not found:
+        return None
+    note = "the picture as the model saw it" if seen is not None else "the picture as it was given"
+    stack, (span, shares) = next(iter(found.items()))
+    several = sum(other.example == number for other in trace.layout.axes[stack].images)
+    if several > 1:
+        note += f"; the first of {several}"
+    return Picture(
+        image=_png(shown),
+        note=note,
+        grid=shares.shape,
+        group=group_key(stack, "self"),
+        start=span.start,
+        shares=shares,
+        places={name: (grid.shape, own.start) for name, (own, grid) in found.items()},
+    )
+
+
+def _places(trace: Trace, number: int) -> dict[str, tuple[ImageSpan, np.ndarray]]:
+    """Where the first image of an example lies in every stack, and what its places receive there; text stacks first."""
+    found = {}
+    for stack, axis in sorted(trace.layout.axes.items(), key=lambda item: item[1].tokens is None):
+        span = next((span for span in axis.images if span.example == number and span.grid), None)
         heads = [
             mean_received(record)[number].mean(0)
             for site, record in statistics(trace).items()
             if site.kind == "self" and site.stack == stack and len(record["received"]) > number
         ]
-        span = spans[0] if spans else None
         if span is None or span.grid is None or not heads:
             continue
         shares = torch.stack(heads).nanmean(0)[span.start : span.start + span.length]
-        if len(shares) != span.length:
-            continue
-        seen = _seen(prepared, subject)
-        image = given.get("image")
-        first = image[0] if isinstance(image, list) else image
-        shown = seen if seen is not None else read_image(first) if first is not None else None
-        if shown is None:
-            return None
-        note = "the picture as the model saw it" if seen is not None else "the picture as it was given"
-        if len(spans) > 1:
-            note += f"; the first of {len(spans)}"
-        grid = shares.nan_to_num(0).reshape(span.grid).numpy()
-        return Picture(_png(shown), note, span.grid, group_key(stack, "self"), span.start, grid)
-    return None
+        if len(shares) == span.length:
+            found[stack] = (span, shares.nan_to_num(0).reshape(span.grid).numpy())
+    return found
 
 
 def sound_of(given: Mapping[str, Any]) -> Sound | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headwise.families.verified import doubt
 from headwise.layout import ROLES
 from headwise.reports.wording import percent
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def warnings_of(meta: Mapping[str, Any], trace: Trace | None) -> list[str]:
-    """What the engine said, attention it did not see, and padding."""
+    """What the engine said, attention it did not see, a family that was not tested, and padding."""
     warnings = [str(warning) for warning in meta.get("warnings") or ()]
     unreached = [name for name in meta.get("unreached") or () if not any(name in said for said in warnings)]
     if unreached:
@@ -27,6 +28,9 @@ def warnings_of(meta: Mapping[str, Any], trace: Trace | None) -> list[str]:
         warnings.append(
             f"Seen by intercepting their softmax, outside the attention interface: {_some(fallback)}."
         )
+    family = meta.get("family")
+    if family is not None and (said := doubt(str(family))):
+        warnings.append(said)
     for stack, axis in trace.layout.axes.items() if trace is not None else ():
         padding = (axis.roles == ROLES.index("padding")).float().mean().item()
         if padding > 0:
@@ -38,7 +42,7 @@ def warnings_of(meta: Mapping[str, Any], trace: Trace | None) -> list[str]:
 
 def provenance_of(meta: Mapping[str, Any], subject: Subject | None) -> dict[str, str]:
     """Model, versions, seed, time and memory, as far as they are known."""
-    names = ("task", "model", "model_class", "revision", "dtype", "device", "attention")
+    names = ("task", "model", "model_class", "family", "revision", "dtype", "device", "attention")
     facts = {name.replace("_", " "): meta.get(name) for name in names}
     if subject is not None:
         facts["parameters"] = f"{sum(weight.numel() for weight in subject.model.parameters()):,}"

@@ -19,9 +19,10 @@ from headwise.figures.colours import stops_of
 from headwise.figures.page import json_for_script
 from headwise.figures.plotly_build import CDN, INTEGRITY, plotly_script
 from headwise.files import check_new_folder, filling, replacing
-from headwise.reports.content import Content, Example, Matrix, Picture
+from headwise.reports.content import Content
 from headwise.reports.embed import page_blobs, page_data
 from headwise.reports.graphs import places, thickness
+from headwise.reports.inputs import Example, Matrix, Picture
 from headwise.reports.sheets import sheet_png
 from headwise.reports.wording import place_name, show, tick
 from headwise.text import token_text, visible
@@ -127,7 +128,11 @@ def render(
             sections=_sections(content),
             diverging=_gradient(DIVERGING),
             pictures=[[_map_picture(m.scale, panel.cells) for panel in m.panels] for m in content.metrics],
-            sheets=[(group, data_uri(sheet_png(group.patterns))) for group in content.groups if group.patterns is not None],
+            sheets=[
+                (group, data_uri(sheet_png(group.patterns)))
+                for group in content.groups
+                if group.patterns is not None
+            ],
             graphs=[(graph, *places(graph)) for graph in content.graphs],
             thickness=thickness,
             **_drawn(content),

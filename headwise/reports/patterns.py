@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn.functional import max_pool2d
 
+from headwise.analyses._sinks import MIN_ROWS
 from headwise.probes.records import Record
 from headwise.probes.sites import Site, key_stack
 
@@ -27,13 +28,15 @@ _LEAST = 1e-6
 class Reading:
     """The patterns of a trace, made small; the patterns themselves are no longer needed."""
 
-    pixels: Mapping[Site, UInt8[Tensor, "example head row key"]]
+    pixels: Mapping[Site, UInt8[Tensor, "example _head _row _key"]]
     """255 √weight, the largest weight within every bin; rows and keys count from the first real one."""
     bins: Mapping[Site, tuple[int, int]]
     """Rows and keys that one pixel stands for."""
-    entropy_without: Mapping[Site, Float[Tensor, "example head"]]
+    entropy_without: Mapping[Site, Float[Tensor, "example _head"]]
     """Normalised entropy of the rows when the sinks are left out and the rest is scaled up to one."""
-    crossing: Mapping[str, tuple[Float[Tensor, "row key"], ...]]
+    received_without: Mapping[Site, Float[Tensor, "example _key"]]
+    """Mean received attention of every key when the sinks are left out in the same way, mean over heads."""
+    crossing: Mapping[str, tuple[Float[Tensor, "_row _key"], ...]]
     """Cross-attention of a stack per example, mean over layers and heads."""
 
 
@@ -57,7 +60,7 @@ def read_patterns(
     }
     if not held:
         return None
-    pixels, bins, without = {}, {}, {}
+    pixels, bins, without, received = {}, {}, {}, {}
     sums: dict[str, list[list[Tensor]]] = {}
     for site, record in held.items():
         rows, keys = _real_rows(record), _real_keys(record)
@@ -78,10 +81,11 @@ def read_patterns(
         pixels[site] = small
         if site in sinks:
             without[site] = entropy_without(maps, sinks[site], rows=rows, keys=keys)
+            received[site] = received_without(maps, sinks[site], rows=rows, seen=record["seen"].detach())
     crossing = {
         stack: tuple(torch.stack(own).mean(0) for own in examples) for stack, examples in sums.items()
     }
-    return Reading(pixels, bins, without, crossing)
+    return Reading(pixels, bins, without, received, crossing)
 
 
 def join_readings(readings: Sequence[Reading | None]) -> Reading | None:
@@ -93,11 +97,8 @@ def join_readings(readings: Sequence[Reading | None]) -> Reading | None:
     return Reading(
         {site: torch.cat([one.pixels[site] for one in known]) for site in sites},
         {site: known[0].bins[site] for site in sites},
-        {
-            site: torch.cat([one.entropy_without[site] for one in known])
-            for site in sites
-            if all(site in one.entropy_without for one in known)
-        },
+        _joined([one.entropy_without for one in known], sites),
+        _joined([one.received_without for one in known], sites),
         {
             stack: tuple(own for one in known for own in one.crossing[stack])
             for stack in known[0].crossing
@@ -139,6 +140,52 @@ def entropy_without(
         known = (rest[..., 0] > _LEAST) & (choices >= 2)
         means.append(rate.where(known, torch.nan).nanmean(-1).clamp(max=1.0))
     return torch.stack(means).cpu()
+
+
+def received_without(
+    maps: Float[Tensor, "example head query key"],
+    sinks: Bool[Tensor, "example key"],
+    *,
+    rows: Bool[Tensor, "example query"],
+    seen: Float[Tensor, "example key"],
+) -> Float[Tensor, "example key"]:
+    """Mean attention a key receives without the sink keys, the rest of each row scaled up to one; mean over heads.
+
+    NaN at the sinks, and at keys that fewer than four rows see. A row that leaves next to nothing gives nothing.
+
+    Args:
+        maps: attention patterns.
+        sinks: True at the keys to leave out.
+        rows: True at real query rows.
+        seen: number of rows that may see each key; NaN at padding.
+
+    Example:
+        >>> maps = torch.tensor([0.8, 0.15, 0.05]).expand(1, 1, 4, 3)
+        >>> every, seen = torch.ones(1, 4, dtype=torch.bool), torch.full((1, 3), 4.0)
+        >>> received_without(maps, torch.tensor([[True, False, False]]), rows=every, seen=seen)
+        tensor([[  nan, 0.7500, 0.2500]])
+    """
+    known = (seen >= MIN_ROWS) & ~sinks.to(seen.device)
+    sums = []
+    for example, pattern in enumerate(maps):
+        own = pattern[:, rows[example]].float()
+        kept = own.where(~sinks[example].to(own.device) & ~seen[example].isnan(), 0.0)
+        rest = kept.sum(-1, keepdim=True)
+        sums.append((kept / rest.clamp_min(_LEAST)).where(rest > _LEAST, 0.0).sum(-2).mean(0))
+    return (torch.stack(sums) / seen).where(known, torch.nan).cpu()
+
+
+def _joined(found: Sequence[Mapping[Site, Tensor]], sites: Sequence[Site]) -> dict[Site, Tensor]:
+    """The examples of all, at the sites that every one has; shorter ones are filled up with NaN."""
+    joined = {}
+    for site in sites:
+        if all(site in one for one in found):
+            parts = [one[site] for one in found]
+            width = max(part.shape[1] for part in parts)
+            joined[site] = torch.cat(
+                [torch.nn.functional.pad(part, (0, width - part.shape[1]), value=torch.nan) for part in parts]
+            )
+    return joined
 
 
 def _pooled(

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from headwise.zoo.registry import NAMES, zoo_folder
-from headwise.zoo.samples import Sample, sample, samples
+from headwise.zoo.own_inputs import Sample, sample, samples
 
 if TYPE_CHECKING:
     from headwise.zoo import faults

@@ -86,7 +86,7 @@ function makeData(about, fetchText) {
     });
   }
 
-  return { about, colours, groups, pattern, received, histogram, topKeys, ranks };
+  return { about, colours, groups, bytes, pattern, received, histogram, topKeys, ranks };
 }
 
 function extremes(values) {

@@ -23,21 +23,24 @@ function makeGrid(host, first) {
     pen.font = small;
     const left = spec.left ?? 14 + widest(pen, spec) + 8;
     const bottom = spec.slanted ? 74 : 38;
-    const wide = Math.min((width - left - (spec.square ? 12 : 2)) / spec.columns, spec.left === undefined ? 56 : Infinity);
+    const last = pen.measureText(spec.columnName(spec.columns - 1)).width / 2;
+    const right = spec.left === undefined && !spec.slanted ? Math.max(4, Math.ceil(last)) : 2;
+    const wide = Math.min((width - left - right) / spec.columns, spec.left === undefined ? 56 : Infinity);
     const tallest = spec.tallest ?? 460;
     const tall = spec.square
       ? Math.min(wide, tallest / spec.rows)
       : Math.min(24, Math.max(tallest / spec.rows, 1), tallest / Math.min(spec.rows, 20));
     const cellWide = spec.square ? tall : wide;
-    box = { left, top: 2, wide: cellWide, tall, width: cellWide * spec.columns, height: tall * spec.rows };
+    const top = Math.max(4, Math.ceil(8 - tall / 2)); // the name of the first row is higher than a low row
+    box = { left, top, wide: cellWide, tall, width: cellWide * spec.columns, height: tall * spec.rows };
     canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round((box.height + bottom + 2) * ratio);
-    canvas.style.height = `${box.height + bottom + 2}px`;
+    canvas.height = Math.round((top + box.height + bottom) * ratio);
+    canvas.style.height = `${top + box.height + bottom}px`;
     pen.setTransform(ratio, 0, 0, ratio, 0, 0);
     pen.font = small;
     pen.imageSmoothingEnabled = Boolean(spec.picture);
     pen.drawImage(spec.picture ?? pixels(spec), box.left, box.top, box.width, box.height);
-    if (cellWide >= 10 && tall >= 10) gaps(pen, box, spec, style.getPropertyValue("--card") || "#fff");
+    if (cellWide >= 12 && tall >= 12) gaps(pen, box, spec, style.getPropertyValue("--card") || "#fff");
     names(pen, box, spec, style.color);
     for (const [place, thick] of [[marked, 3], [cursor, 2]]) outline(pen, box, place, thick);
     canvas.setAttribute("aria-label", `${spec.label}. ${spec.rows} by ${spec.columns}; arrow keys move` +

@@ -42,7 +42,7 @@ function patternParts(data, group, head, example, kept, codes, hooks) {
   const open = (row) => hooks.row(used, row, Array.from({ length: columns }, (_, column) => weight(row, column)));
   host.start = () =>
     makeGrid(host, {
-      rows, columns, square: true, tallest: 380, colours: data.colours.sequential,
+      rows, columns, square: group.rows === group.columns, tallest: 380, colours: data.colours.sequential,
       index: (row, column) => codes[row * columns + column],
       said: (row, column) =>
         `${group.rows} ${name(group.rows, row, tall)} → ${group.columns} ${name(group.columns, column, wide)}: ` +
@@ -62,9 +62,13 @@ function patternParts(data, group, head, example, kept, codes, hooks) {
     select.value = example ?? "";
     parts.push(element("p", { class: "control" }, element("label", { for: `${hooks.id}-example` }, "Pattern on "), select));
   }
-  const pooled = tall > 1 || wide > 1 ? ` One pixel is the largest weight of ${tall} rows × ${wide} keys.` : "";
+  const pooled = tall > 1 || wide > 1 ? ` One pixel is the largest weight of ${count(tall, "row")} × ${count(wide, "key")}.` : "";
   parts.push(element("p", { class: "note" }, ROOT_SCALE + pooled));
   return parts;
+}
+
+function count(number, name) {
+  return `${number} ${name}${number === 1 ? "" : "s"}`;
 }
 
 function rankTable(data, ranks, hooks) {
@@ -100,7 +104,7 @@ function exampleLink(number, hooks) {
 function table(header, rows) {
   return element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": header.join(", ") },
     element("table", {},
-      element("thead", {}, element("tr", {}, ...header.map((name) => element("th", { scope: "col" }, name)))),
+      element("thead", {}, element("tr", {}, ...header.map((name, place) => element("th", { scope: "col", class: rows[0]?.[place].className }, name)))),
       element("tbody", {}, ...rows.map((cells) => element("tr", {}, ...cells)))));
 }
 

@@ -8,6 +8,13 @@ function shownCells(panelData, view) {
     row.map((old, j) => (old === null || after[i][j] === null ? null : after[i][j] - old)));
 }
 
+// A value of a map; a difference of shares is in percentage points.
+function worded(value, metric, panelData, view) {
+  if (view !== "difference" || !panelData.after || value === null) return shown(value, metric.form);
+  const size = metric.form === "share" ? `${(100 * Math.abs(value)).toFixed(1)} points` : shown(Math.abs(value), "number");
+  return `${value < 0 ? "−" : "+"}${size}`;
+}
+
 function mapSpec(metric, panelData, view, data) {
   const cells = shownCells(panelData, view);
   const change = view === "difference" && panelData.after;
@@ -19,9 +26,8 @@ function mapSpec(metric, panelData, view, data) {
     colours: change ? data.colours.diverging : data.colours.sequential,
     index: (row, column) => sequential(cells[row][column], low, high),
     said: (row, column) => {
-      const value = cells[row][column];
-      const sign = change && value > 0 ? "+" : "";
-      return `layer ${panelData.layers[row]}, ${across} ${column}: ${sign}${shown(value, metric.form)}`;
+      const value = worded(cells[row][column], metric, panelData, view);
+      return `layer ${panelData.layers[row]}, ${across} ${column}: ${value}`;
     },
     rowName: (row) => panelData.layers[row],
     columnName: (column) => String(column),

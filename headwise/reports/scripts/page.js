@@ -6,6 +6,7 @@ const about = JSON.parse(document.getElementById("headwise-data").textContent);
 const data = makeData(about, blobText);
 const panel = document.getElementById("head");
 let opener = null;
+let shading = 0;
 
 function blobText(name) {
   const inline = document.getElementById(`blob-${name}`);
@@ -37,12 +38,13 @@ function makeMaps() {
 
 function listCells(details, metric, panelData) {
   const cells = shownCells(panelData, state.view);
+  const said = (value) => worded(value, metric, panelData, state.view);
   const name = (row, column) =>
     headAddress(panelData.group, panelData.layers[row], column).replace(/^head/, metric.key);
   const rows = cells.map((row, i) => [
     element("th", { scope: "row" }, panelData.layers[i]),
     ...row.map((value, j) => element("td", { class: "number" },
-      panelData.group ? element("a", { href: `#${name(i, j)}` }, shown(value, metric.form)) : shown(value, metric.form))),
+      panelData.group ? element("a", { href: `#${name(i, j)}` }, said(value)) : said(value))),
   ]);
   const header = ["layer", ...(cells[0] ?? []).map((_, column) => String(column))];
   details.querySelector(".scroll")?.remove();
@@ -169,21 +171,22 @@ function tokenName(stack, example, nth) {
   return tokenAt(document.querySelector(`#example-${example} [data-stack="${CSS.escape(stack)}"]`), nth);
 }
 
-// What the open head gives the keys of an example, where these keys are shown.
-function receivedHere(field, name, example) {
-  const group = state.head ? data.groups.get(state.head.group) : null;
-  return group && group[field] === name ? data.received(state.head, example) : null;
-}
-
 async function shadeExamples() {
+  const turn = ++shading;
+  const seen = state.head ? data.groups.get(state.head.group).columns : ""; // the stack whose positions are keys
+  document.querySelectorAll("[name=sinks]").forEach((radio) => (radio.disabled = state.head !== null));
   for (const strip of document.querySelectorAll(".tokens")) {
     const example = Number(strip.closest(".example").dataset.number);
-    shadeStrip(strip, await receivedHere("columns", strip.dataset.stack, example), state.sinks, about.tops);
+    const own = seen === strip.dataset.stack ? await data.received(state.head, example) : null;
+    if (turn !== shading) return; // the reader has gone on
+    shadeStrip(strip, own, state.sinks, about.tops);
   }
   for (const { number, picture } of about.examples) {
     if (!picture) continue;
-    const own = await receivedHere("key", picture.group, number);
-    drawOverlay(document.querySelector(`#example-${number} .overlay`), picture, own, data);
+    const own = picture.places[seen] ? await data.received(state.head, number) : null;
+    if (turn !== shading) return;
+    const drawn = own ? { ...picture, ...picture.places[seen] } : picture;
+    drawOverlay(document.querySelector(`#example-${number} .overlay`), drawn, own, data);
   }
   const words = state.head ? panelWords() : null;
   document.querySelectorAll(".shading").forEach((part) => (part.textContent = words ?? part.dataset.plain));
@@ -207,7 +210,11 @@ function makeExamples() {
 // charts -----------------------------------------------------------------------------------------------------------
 
 function drawCharts() {
-  if (typeof Plotly === "undefined") return;
+  if (typeof Plotly === "undefined") {
+    const words = "The chart was not loaded; its numbers are in the table.";
+    document.querySelectorAll(".chart").forEach((part) => part.replaceWith(element("p", { class: "note" }, words)));
+    return;
+  }
   const style = getComputedStyle(document.documentElement);
   const colour = (name) => style.getPropertyValue(name).trim();
   const axis = { color: colour("--soft"), gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--soft") };
