@@ -48,7 +48,7 @@ types: $(VENV)/.dev
 
 # The documentation with its gallery of reports and notebooks: site/index.html, which opens from disk.
 docs: $(VENV)/.dev
-	$(BIN)/python -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/startup.py

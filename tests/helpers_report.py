@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 
+import torch
+
 import headwise as hw
+from headwise.layout import Axis, ImageSpan
 from headwise.probes.sites import Site
 from headwise.reports.content import Content
 from headwise.reports.data import gather
@@ -64,6 +68,23 @@ def zoo_content(name: str) -> Content:
     ]
     looked = look(subject, examples, generate=4, fixes=["VHR"])
     return gather([looked, hw.compare(subject, "pope-adversarial", ["VHR"], n=40)])
+
+
+def planted_trace():
+    """Two text heads; the second looks at one patch, in the second row and third column of a 3 × 4 image."""
+    start, grid, patch = 2, (3, 4), 1 * 4 + 2
+    roles = [["bos", "content", *["image"] * 12, *["content"] * 4]]
+    tokens = [["<s>", "see", *["<image>"] * 12, "what", "is", "it", "?"]]
+    text = replace(axis("text", roles, tokens), images=(ImageSpan(0, 0, start, 12, grid),))
+    tower = Axis("vision", axis("vision", [["image"] * 12]).roles, images=(ImageSpan(0, 0, 0, 12, grid),))
+    pattern = torch.zeros(1, 2, 18, 18)
+    pattern[0, :, :, 0] = 1
+    pattern[0, 1, start + patch :, 0] = 0.2
+    pattern[0, 1, start + patch :, start + patch] = 0.8
+    inward = torch.eye(12)[None, None]
+    return make_trace(
+        {Site("vision", "self", 0): inward, Site("text", "self", 0): pattern}, {"vision": tower, "text": text}
+    )
 
 
 class Page(HTMLParser):

@@ -1,4 +1,4 @@
-"""The report for people who do not see it, or not well: an axe scan of all four modalities."""
+"""Reports of all four modalities on screens of all sizes, and for people who do not see them, or not well."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headwise.reports.page import write_page
-from tests.helpers_browser import MARKS, launched, open_head, visit
+from tests.helpers_browser import DESK, MARKS, launched, open_head, visit, width_of
 from tests.helpers_report import ZOO, zoo_content
 
 pytestmark = MARKS
@@ -20,6 +20,12 @@ def browser():
 
 
 @pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reports")
+    return {name: write_page(zoo_content(name), folder / f"{name}.html").path for name in ZOO}
+
+
+@pytest.fixture(scope="module")
 def axe():
     """The script of axe-core."""
     package = pytest.importorskip("axe_playwright_python", reason="axe-playwright-python carries axe-core")
@@ -27,11 +33,45 @@ def axe():
 
 
 @pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("width", [400, 1024, 1920])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious(browser, axe, tmp_path, name, scheme):
+def test_page_draws_offline_and_fits(browser, reports, name, width, scheme):
+    page, complaints = visit(
+        browser, reports[name], viewport={"width": width, "height": 900}, color_scheme=scheme
+    )
+    page.wait_for_selector("#map-0-0 canvas")
+    assert width_of(page) <= width
+    group = zoo_content(name).groups[-1]
+    page.goto(page.url + f"#head-{group.key}-00-01")
+    open_head(page, f"{group.label}, layer 0, head 1")
+    assert width_of(page) <= width
+    assert page.locator("#head").bounding_box()["width"] <= width
+    page.context.close()
+    assert complaints == []
+
+
+def test_the_first_screen_answers(browser, reports):
+    page, _ = visit(browser, reports["vlm"], viewport=DESK)
+    said = [
+        page.locator("#verdict .headlines"),
+        page.locator("#verdict .sentence").first,
+        page.locator("#verdict a[href='#evaluation']").first,
+        page.locator("#verdict a[href^='#head-']").first,
+        page.locator("#verdict a[href^='#example-']").first,
+    ]
+    for part in said:
+        box = part.bounding_box()
+        assert box["y"] + box["height"] <= DESK["height"]
+    assert "→" in said[0].inner_text()
+    assert "95 % interval" in said[0].inner_text()
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious(browser, axe, reports, name, scheme):
     content = zoo_content(name)
-    path = write_page(content, tmp_path / "r.html").path
-    page, _ = visit(browser, path, color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
+    page, _ = visit(browser, reports[name], color_scheme=scheme, bypass_csp=True, reduced_motion="reduce")
     page.evaluate(axe)
     page.locator("details.cells summary").first.click()
     found = violations(page)

@@ -30,7 +30,8 @@ def test_examples_are_run_one_by_one_and_stand_behind_one_another():
         with hw.capture(subject) as trace, torch.no_grad():
             subject.model(**subject.prepare(**example))
         alone = hw.analyses.entropy(trace).frame
-        together = hw.analyses.entropy(looked.before.trace).frame.query("example == @number")
+        frame = hw.analyses.entropy(looked.before.trace).frame
+        together = frame[frame["example"] == number]
         np.testing.assert_allclose(together["entropy"], alone["entropy"], atol=1e-6)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import zlib
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +11,13 @@ import torch
 from PIL import Image
 
 from headwise.analyses import distance, entropy
-from headwise.layout import Axis, ImageSpan
 from headwise.probes.sites import Site
 from headwise.probes.trace import Trace
 from headwise.reports.data import gather
 from headwise.reports.embed import UNKNOWN, page_blobs, page_data
 from headwise.reports.examples import trimmed
 from headwise.reports.inputs import Matrix
+from tests.helpers_report import planted_trace
 from tests.helpers_trace import axis, causal, make_trace, random_pattern
 
 TEXT = [Site("text", "self", layer, f"layers.{layer}") for layer in range(2)]
@@ -142,18 +141,7 @@ def test_top_keys_are_the_largest_mean_received_attention():
 
 @pytest.fixture
 def planted():
-    """Two text heads; the second looks at one patch, in the second row and third column of a 3 × 4 image."""
-    start, grid, patch = 2, (3, 4), 1 * 4 + 2
-    roles = [["bos", "content", *["image"] * 12, *["content"] * 4]]
-    tokens = [["<s>", "see", *["<image>"] * 12, "what", "is", "it", "?"]]
-    text = replace(axis("text", roles, tokens), images=(ImageSpan(0, 0, start, 12, grid),))
-    tower = Axis("vision", axis("vision", [["image"] * 12]).roles, images=(ImageSpan(0, 0, 0, 12, grid),))
-    pattern = torch.zeros(1, 2, 18, 18)
-    pattern[0, :, :, 0] = 1
-    pattern[0, 1, start + patch :, 0] = 0.2
-    pattern[0, 1, start + patch :, start + patch] = 0.8
-    inward = torch.eye(12)[None, None]
-    return make_trace({Site("vision", "self", 0): inward, TEXT[0]: pattern}, {"vision": tower, "text": text})
+    return planted_trace()
 
 
 def test_the_overlay_is_in_raster_order_and_of_the_text(planted):
