@@ -19,13 +19,16 @@ OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 def main() -> None:
-    """Photograph the first screen of the first report of `headwise demo`."""
+    """Photograph the first screen of the first report of `headwise demo`, with the head open that its verdict names."""
     browser = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         first = write_demo(Path(folder))[1]
         chromium = playwright.chromium.launch(executable_path=browser, args=OPTIONS)
-        tab = chromium.new_page(viewport={"width": 1200, "height": 1000}, color_scheme="light")
+        tab = chromium.new_page(viewport={"width": 1720, "height": 980}, color_scheme="light")
         tab.goto(first.resolve().as_uri())
+        tab.locator("#verdict a[href^='#head-']").first.click()
+        tab.wait_for_selector("#head .pattern canvas")
+        tab.mouse.move(5, 5)
         tab.wait_for_timeout(1000)
         tab.screenshot(path=PICTURE)
         chromium.close()

@@ -100,6 +100,20 @@ def painted(page, canvas: str) -> str:
     return page.locator(canvas).first.evaluate("canvas => canvas.toDataURL()")
 
 
+def reds_of(page, canvas: str) -> list[int]:
+    """The red of every pixel of a canvas, in raster order; it grows with the value on our scales."""
+    return page.locator(canvas).evaluate(
+        """canvas => {
+          const copy = document.createElement('canvas');
+          [copy.width, copy.height] = [canvas.width, canvas.height];
+          const pen = copy.getContext('2d', { willReadFrequently: true });
+          pen.drawImage(canvas, 0, 0);
+          const data = pen.getImageData(0, 0, copy.width, copy.height).data;
+          return Array.from({ length: data.length / 4 }, (_, place) => data[4 * place]);
+        }"""
+    )
+
+
 def width_of(page) -> int:
     """How wide the page is; more than the window where it scrolls sideways."""
     return page.evaluate("document.documentElement.scrollWidth")

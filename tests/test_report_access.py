@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+import headwise as hw
 from headwise.reports.page import write_page
-from tests.helpers_browser import DESK, MARKS, launched, open_head, visit, width_of
-from tests.helpers_report import ZOO, zoo_content
+from tests.helpers_browser import DESK, MARKS, launched, open_head, reds_of, visit, width_of
+from tests.helpers_report import ZOO, planted_trace, zoo_content
 
 pytestmark = MARKS
 
@@ -65,6 +67,31 @@ def test_the_first_screen_answers(browser, reports):
     assert "→" in said[0].inner_text()
     assert "95 % interval" in said[0].inner_text()
     page.context.close()
+
+
+def test_the_overlay_lies_on_the_patch_that_is_looked_at(browser, tmp_path):
+    path = hw.report(planted_trace(), tmp_path / "r.html", examples=[{"image": Image.new("RGB", (40, 30))}])
+    page, complaints = visit(browser, path)
+    places, other = 1 * 4 + 2, {"head-vision-00-00", "head-text-00-01"}
+    for address in ("", "head-text-00-01", "head-vision-00-00"):
+        page.evaluate("address => (location.hash = address)", address)
+        top = "100" if address in other else page.locator(".patch-top").get_attribute("data-plain")
+        page.wait_for_function(
+            "top => document.querySelector('.patch-top').textContent.startsWith(top)", arg=top
+        )
+        for _wait in range(50):
+            reds = reds_of(page, "#example-0 .overlay")
+            if len(set(reds)) == (1 if "vision" in address else 2):
+                break
+            page.wait_for_timeout(50)
+        assert len(reds) == 3 * 4
+        if address == "head-vision-00-00":  # every place looks at itself
+            assert len(set(reds)) == 1
+        else:
+            assert max(range(12), key=reds.__getitem__) == places
+            assert len(set(reds)) == 2
+    page.context.close()
+    assert complaints == []
 
 
 @pytest.mark.parametrize("name", ZOO)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from PIL import Image
 
-import headwise as hw
 from headwise.reports.page import write_page
 from tests.helpers_browser import (
     MARKS,
@@ -17,7 +15,7 @@ from tests.helpers_browser import (
     visit,
     wait_for_hash,
 )
-from tests.helpers_report import planted_trace, zoo_content
+from tests.helpers_report import zoo_content
 
 pytestmark = MARKS
 HEAD = "text · self, layer 1, head 2"
@@ -285,27 +283,3 @@ def test_a_change_to_dark_repaints(seen):
                            arg=[f"{grid} canvas", light])  # fmt: skip
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
     assert page.locator("#chart-0 .xtick text").first.evaluate("one => getComputedStyle(one).fill") != chart
-
-
-def test_the_overlay_lies_on_the_patch_that_is_looked_at(browser, tmp_path):
-    path = hw.report(planted_trace(), tmp_path / "r.html", examples=[{"image": Image.new("RGB", (40, 30))}])
-    page, complaints = visit(browser, path)
-    for address in (None, "head-text-00-01"):
-        if address:
-            page.evaluate("address => (location.hash = address)", address)
-            page.wait_for_function("() => document.querySelector('.patch-top').textContent.startsWith('100')")
-        light = page.locator("#example-0 .overlay").evaluate(
-            "one => { const data = one.getContext('2d').getImageData(0, 0, one.width, one.height).data;"
-            " return [one.width, one.height, Array.from({ length: data.length / 4 }, (_, i) => data[4 * i])]; }"
-        )
-        assert light[:2] == [4, 3]
-        assert max(range(12), key=light[2].__getitem__) == 1 * 4 + 2
-        assert len(set(light[2])) == 2  # all other places are at the low end
-    page.evaluate("location.hash = 'head-vision-00-00'")
-    page.wait_for_function(
-        "() => { const one = document.querySelector('.overlay');"
-        " const data = one.getContext('2d').getImageData(0, 0, 4, 3).data;"
-        " return data.every((value, place) => value === data[place % 4]); }"
-    )  # every place looks at itself: the same share everywhere, in the positions of the tower
-    page.context.close()
-    assert complaints == []

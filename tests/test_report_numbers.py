@@ -225,3 +225,11 @@ def test_cross_attention_is_trimmed_to_the_sound():
     assert shown.beyond == pytest.approx(0.3)
     assert trimmed(matrix, 2.0) is matrix
     assert trimmed(matrix, 30.0) is matrix
+
+
+def test_a_result_beside_its_trace_is_shown_once():
+    trace = two_layers()
+    keys = [metric.key for metric in gather([trace, entropy(trace)]).metrics]
+    assert keys == [metric.key for metric in gather(trace).metrics]
+    both = gather([entropy(trace), entropy(two_layers(seed=3))])
+    assert [metric.key for metric in both.metrics] == ["entropy", "entropy_2"]

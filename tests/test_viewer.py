@@ -98,6 +98,24 @@ def test_cells_of_a_thousand_heads_are_small(large, kernel):
     assert stored(entropy(large).view()) <= MOST
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lm", "vlm", "speech", "nmt"])
+def test_cells_of_every_modality_are_small(name, kernel):
+    subject = hw.load(f"zoo:{name}")
+    example = dict(hw.zoo.sample(f"zoo:{name}").inputs)
+    with hw.capture(subject, maps=True) as trace:
+        subject.model(**subject.prepare(**example))
+    widget = trace.view(subject=subject, examples=[example])
+    assert stored(widget) <= MOST
+    for html in (widget._repr_html_(), trace._repr_html_()):
+        assert len(html.encode()) <= MOST
+    assert len(json.dumps(entropy(trace)._repr_mimebundle_()).encode()) <= MOST
+    shown = opened(widget.text("example-0"))
+    assert (b"<audio" in shown) == (name == "speech")
+    assert (b'class="overlay"' in shown) == (name == "vlm")
+    assert (b'class="grid matrix"' in shown) == (name in ("speech", "nmt"))
+
+
 def test_a_live_notebook_gets_the_viewer_and_every_other_host_static_html(trace, kernel, monkeypatch):
     bundle = entropy(trace)._repr_mimebundle_()
     assert set(bundle) == {"text/plain", "text/html", viewer.WIDGET}

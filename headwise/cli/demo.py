@@ -8,10 +8,9 @@ from headwise.cli.report_work import Proof, write_report
 from headwise.cli.request import Request
 from headwise.errors import InputError
 from headwise.reports.index import Entry, write_index
-from headwise.zoo.own_inputs import sample
 
 MODELS = {
-    "lm": ("zoo:lm+text-sink", Proof(("ACT",), "multiple-choice", number=200), 2),
+    "lm": ("zoo:lm+text-sink", Proof(("ACT",), "multiple-choice", number=200), 1),
     "vlm": ("zoo:vlm", Proof(("VHR",), "pope-adversarial", number=200), 4),
     "speech": ("zoo:speech", Proof(("MASK_KEYS:keys=[0]",), "transcription", number=40), 12),
     "nmt": ("zoo:nmt", Proof(("MASK_KEYS:keys=[0]",), "translation", number=40), 24),
@@ -37,10 +36,10 @@ def write_demo(folder: Path) -> list[Path]:
         ) from error
     entries = []
     for model, (name, proof, generate) in MODELS.items():
-        shown = sample(name)
         page = folder / f"{model}.html"
         request = Request(name)
         answer = write_report(request, page, generate=generate, proof=proof)
-        entries.append(Entry(f"{name}: {shown.title}", page.name, answer["verdict"], answer["command"]))
+        title = f"{name}: {proof.fixes[0]} on {proof.task}"
+        entries.append(Entry(title, page.name, answer["verdict"], answer["command"]))
     index = write_index(entries, folder / "index.html", title="headwise: four models, four reports")
     return [index, *(folder / entry.page for entry in entries)]

@@ -10,8 +10,8 @@ from typing import Any
 
 from headwise.errors import InputError
 from headwise.text import command_line
-from headwise.zoo.registry import PREFIX
 from headwise.zoo.own_inputs import sample, samples
+from headwise.zoo.registry import PREFIX
 
 
 @dataclass(frozen=True)

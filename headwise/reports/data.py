@@ -64,8 +64,9 @@ def gather(
     results, failures = list(material.results), []
     if trace is not None:
         own, failures = _analysed(trace)
-        given = {result.name for result in results}
-        results = [*(result for result in own if result.name not in given), *results]
+        given = {result.name: result for result in reversed(results)}
+        own = [given.pop(result.name, result) for result in own]
+        results = own + [result for result in results if not any(result is one for one in own)]
     by_name = {result.name: result for result in results}
     found = by_name.get("sinks")
     first = (

@@ -18,8 +18,8 @@ from headwise.probes.records import merge_layouts, merge_records
 from headwise.probes.trace import Trace
 from headwise.reports.heads import sink_keys
 from headwise.reports.patterns import Reading, join_readings, read_patterns
-from headwise.zoo.registry import PREFIX
 from headwise.zoo.own_inputs import sample
+from headwise.zoo.registry import PREFIX
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

@@ -8,8 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from headwise.zoo.registry import NAMES, zoo_folder
 from headwise.zoo.own_inputs import Sample, sample, samples
+from headwise.zoo.registry import NAMES, zoo_folder
 
 if TYPE_CHECKING:
     from headwise.zoo import faults
