@@ -232,7 +232,7 @@ def test_search_finds_the_repair_and_writes_it(muted, tmp_path):
         (["--space", "p"], "NAME=LOW:HIGH"),
         (["--space", "p=1"], "needs two numbers"),
         (["--space", "p=a:b"], "needs two numbers"),
-        (["--out", "a.html"], "cannot be written as .html"),
+        (["--out", "a.pdf"], "cannot be written as .pdf"),
         (["--out", "a.json", "--save-best", "a.json"], "written to one file"),
     ],
 )

@@ -17,6 +17,7 @@ from headwise.cli.task_options import (
     Bound,
     Calibrate,
     Number,
+    Out,
     Seed,
     Subject,
     TaskName,
@@ -51,10 +52,7 @@ def compare(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     calibrate: Calibrate = 200,
-    out: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help=".json, .parquet or .csv file to write; repeat it."),
-    ] = None,
+    out: Out = None,
     save_best: Annotated[
         Path | None,
         typer.Option(

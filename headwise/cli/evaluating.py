@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from headwise.cli.session import FAILED, progress_count, session
-from headwise.cli.task_options import bounds_of, check_bounds, check_out, options_of
+from headwise.cli.task_options import Out, bounds_of, check_bounds, check_out, options_of
 from headwise.text import shortened, visible
 
 
@@ -33,10 +32,7 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Chooses the examples.")] = 0,
     batch_size: Annotated[int, typer.Option(min=1, help="Examples that are run together.")] = 32,
-    out: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help=".json, .parquet or .csv file to write; repeat it."),
-    ] = None,
+    out: Out = None,
     at_least: Annotated[
         list[str] | None,
         typer.Option(

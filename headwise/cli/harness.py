@@ -51,9 +51,11 @@ def harness(
 ) -> None:
     """Score a language model on tasks of lm-evaluation-harness, and say what fixes change."""
     with session(debug=debug):
+        from headwise.evaluation.storing import SUFFIXES
+
         paths = out or []
         for path in paths:
-            check_out(path, what="a harness result")
+            check_out(path, what="a harness result", suffixes=SUFFIXES)
         from headwise.evaluation.arms import candidates
         from headwise.evaluation.harness_tasks import check_tasks
 

@@ -15,6 +15,7 @@ from headwise.cli.task_options import (
     BatchSize,
     Calibrate,
     Number,
+    Out,
     Seed,
     Subject,
     TaskName,
@@ -55,10 +56,7 @@ def search(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     calibrate: Calibrate = 200,
-    out: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help=".json, .parquet or .csv file to write; repeat it."),
-    ] = None,
+    out: Out = None,
     save_best: Annotated[
         Path | None,
         typer.Option(

@@ -31,6 +31,13 @@ Number = Annotated[
     typer.Option("-n", min=1, help="Examples; all of a file, or the task's own number, without it."),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Chooses the examples.")]
+Out = Annotated[
+    list[Path] | None,
+    typer.Option(
+        metavar="FILE",
+        help="File to write: .json, .parquet or .csv for the numbers, .html, .svg or .png for the figure; repeat it.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Examples that are run together.")]
 Calibrate = Annotated[
     int, typer.Option(min=1, metavar="N", help="Examples of the validation split to fit or choose on.")
@@ -111,17 +118,21 @@ def check_out(path: Path, *, what: str, suffixes: Sequence[str] = ()) -> None:
     Args:
         path: the file.
         what: what would be written, with its article.
-        suffixes: those that it can have; .json, .parquet and .csv when none is named.
+        suffixes: those that it can have; those of tables and figures when none is named.
 
     Raises:
-        InputError: the folder is missing or cannot be written to, or the suffix names no known form.
+        InputError: the folder is missing or cannot be written to, the suffix names no known form, or what draws
+            pictures is not installed.
     """
     from headwise.cli.request import check_output
-    from headwise.evaluation.storing import SUFFIXES
+    from headwise.evaluation.storing import DRAWN_SUFFIXES
+    from headwise.figures.images import kaleido_for
     from headwise.files import check_suffix
 
     check_output(path)
-    check_suffix(path, suffixes or SUFFIXES, what=what)
+    check_suffix(path, suffixes or DRAWN_SUFFIXES, what=what)
+    if path.suffix in (".svg", ".png"):
+        kaleido_for(path.suffix[1:])
 
 
 def check_outputs(out: Sequence[Path] | None, save_best: Path | None, *, what: str) -> list[Path]:

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headwise.errors import InputError
 from headwise.evaluation.estimate import Estimate, from_fields, to_fields
 from headwise.evaluation.paired import Difference
-from headwise.evaluation.storing import SUFFIXES, check_fields, store, stored
-from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
-from headwise.files import check_suffix
+from headwise.evaluation.storing import check_fields, store_or_draw, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -217,17 +215,8 @@ class Comparison:
             InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
                 kaleido (`headwise[figures]`) or a browser to draw it.
         """
-        check_suffix(Path(path), (*SUFFIXES, *FIGURE_SUFFIXES), what="a comparison")
-        if Path(path).suffix in FIGURE_SUFFIXES:
-            return save_figure(
-                path,
-                self.plot(),
-                title=self.task,
-                summary=self.summary,
-                tables=[("Numbers", self.to_frame()), ("Examples", self.frame)],
-                provenance=self.manifest,
-            )
-        return store(path, self.frame, self.to_dict(), what="comparison")
+        tables = [("Numbers", self.to_frame()), ("Examples", self.frame)]
+        return store_or_draw(path, self, self.frame, self.to_dict(), what="comparison", tables=tables)
 
     def __repr__(self) -> str:
         return f"Comparison({self.summary})"

@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.estimate import Estimate
-from headwise.evaluation.storing import SUFFIXES, store, stored
-from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
-from headwise.files import check_suffix
+from headwise.evaluation.storing import store_or_draw, stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,22 +64,13 @@ class Evaluation:
             InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
                 kaleido (`headwise[figures]`) or a browser to draw it.
         """
-        check_suffix(Path(path), (*SUFFIXES, *FIGURE_SUFFIXES), what="an evaluation")
-        if Path(path).suffix in FIGURE_SUFFIXES:
-            return save_figure(
-                path,
-                self.plot(),
-                title=self.task,
-                summary=self.summary,
-                tables=[("Numbers", self.to_frame()), ("Examples", self.frame)],
-                provenance=self.manifest,
-            )
         about = {
             "task": self.task,
             "estimates": [item.to_dict() for item in self.estimates.values()],
             "manifest": dict(self.manifest),
         }
-        return store(path, self.frame, about, what="evaluation")
+        tables = [("Numbers", self.to_frame()), ("Examples", self.frame)]
+        return store_or_draw(path, self, self.frame, about, what="evaluation", tables=tables)
 
     def __repr__(self) -> str:
         return f"Evaluation({self.summary})"

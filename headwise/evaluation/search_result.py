@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.evaluation.storing import SUFFIXES, store
-from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
-from headwise.files import check_suffix
+from headwise.evaluation.storing import store_or_draw
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,17 +89,10 @@ class Search:
             InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
                 kaleido (`headwise[figures]`) or a browser to draw it.
         """
-        check_suffix(Path(path), (*SUFFIXES, *FIGURE_SUFFIXES), what="a search")
-        if Path(path).suffix in FIGURE_SUFFIXES:
-            return save_figure(
-                path,
-                self.plot(),
-                title=self.task,
-                summary=self.summary,
-                tables=[("Trials", self.frame)],
-                provenance=self.manifest,
-            )
-        return store(path, self.frame, self.to_dict(), what="search", rows="trials")
+        tables = [("Trials", self.frame)]
+        return store_or_draw(
+            path, self, self.frame, self.to_dict(), what="search", tables=tables, rows="trials"
+        )
 
     def __repr__(self) -> str:
         return f"Search({self.summary})"

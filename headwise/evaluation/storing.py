@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from headwise.errors import InputError
+from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
 from headwise.files import check_suffix, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
 
 SUFFIXES = (".json", ".parquet", ".csv")
+DRAWN_SUFFIXES = (*SUFFIXES, *FIGURE_SUFFIXES)
+"""Those of what has a figure, too."""
 ROWS = "examples"
 """The key under which the rows of a per-example table stand in a JSON file."""
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -40,7 +44,7 @@ def store(
         InputError: on another suffix, or when the folder does not exist.
     """
     path = Path(path)
-    check_suffix(path, SUFFIXES, what=f"{'an' if what[0] in 'aeiou' else 'a'} {what}")
+    check_suffix(path, SUFFIXES, what=_with_article(what))
     with replacing(path) as part:
         match path.suffix:
             case ".json":
@@ -54,6 +58,59 @@ def store(
             case ".csv":
                 frame.to_csv(part, index=False)
     return path
+
+
+class Drawable(Protocol):
+    """What has a task, a finding, a manifest and a figure."""
+
+    @property
+    def task(self) -> str:
+        """What it is about."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """The finding."""
+        ...
+
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """Where it comes from."""
+        ...
+
+    def plot(self) -> go.Figure:
+        """The figure."""
+        ...
+
+
+def store_or_draw(
+    path: str | Path,
+    found: Drawable,
+    frame: pd.DataFrame,
+    about: Mapping[str, Any],
+    *,
+    what: str,
+    tables: Sequence[tuple[str, pd.DataFrame]],
+    rows: str = ROWS,
+) -> Path:
+    """`store`, or as a figure: `.html` is a page with figure and tables, `.svg` and `.png` the figure.
+
+    Raises:
+        InputError: on another suffix, when the folder does not exist, or when a picture is asked for without kaleido
+            (`headwise[figures]`) or a browser to draw it.
+    """
+    path = Path(path)
+    check_suffix(path, DRAWN_SUFFIXES, what=_with_article(what))
+    if path.suffix not in FIGURE_SUFFIXES:
+        return store(path, frame, about, what=what, rows=rows)
+    return save_figure(
+        path,
+        found.plot(),
+        title=found.task,
+        summary=found.summary,
+        tables=tables,
+        provenance=found.manifest,
+    )
 
 
 def stored(
@@ -119,3 +176,7 @@ def check_fields(item: Any) -> None:
         known = isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds or object in kinds)
         if not known or (isinstance(value, int) and abs(value) > _WHOLE):
             raise ValueError(f"{field.name} is {repr(value)[:60]}")
+
+
+def _with_article(what: str) -> str:
+    return f"{'an' if what[0] in 'aeiou' else 'a'} {what}"

@@ -34,7 +34,7 @@ def image(figure: go.Figure, kind: str) -> bytes:
     Raises:
         InputError: kaleido or a browser is missing, or the browser failed.
     """
-    kaleido = _kaleido(kind)
+    kaleido = kaleido_for(kind)
     with as_file(files("headwise.reports").joinpath("assets", FILE)) as script:
         page = kaleido.PageGenerator(plotly=script.as_uri(), mathjax=False)
         browser = {"page_generator": page, "proxy_server": _NOWHERE, "timeout": SECONDS}
@@ -58,8 +58,12 @@ def image(figure: go.Figure, kind: str) -> bytes:
             ) from error
 
 
-def _kaleido(kind: str) -> Any:
-    """The package, in a version that draws with the browser of the system."""
+def kaleido_for(kind: str) -> Any:
+    """The package, in a version that draws with the browser of the system.
+
+    Raises:
+        InputError: it is not installed, or too old.
+    """
     try:
         import_module("kaleido.errors")  # not there before 1.0
         return import_module("kaleido")

@@ -27,7 +27,7 @@ def difference_chart(comparison: Comparison, metric: str) -> dict[str, Any]:
         "type": "scatter",
         "mode": "markers",
         "x": [_rounded(scale * item.value) for item in changes],
-        "y": [label(arm.label) for arm in arms],
+        "y": [label(arm.label, limit=40) for arm in arms],
         "error_x": {
             "type": "data",
             "array": [_rounded(scale * (item.high - item.value)) for item in changes],
@@ -54,14 +54,14 @@ def difference_chart(comparison: Comparison, metric: str) -> dict[str, Any]:
     return {"data": [dots], "layout": layout}
 
 
-def label(text: str) -> str:
+def label(text: str, *, limit: int = 80) -> str:
     """Text for a plotly figure: nothing hidden, nothing endless, and no tags.
 
     Example:
         >>> label("<b>VAR</b>")
         '&lt;b&gt;VAR&lt;/b&gt;'
     """
-    shown = shortened(visible(text, limit=80))
+    shown = shortened(visible(text, limit=limit))
     return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

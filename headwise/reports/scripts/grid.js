@@ -88,7 +88,11 @@ function makeGrid(host, first) {
     event.preventDefault();
   });
   new ResizeObserver(draw).observe(host);
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  const theme = matchMedia("(prefers-color-scheme: dark)");
+  theme.addEventListener("change", function repaint() {
+    if (host.isConnected) draw();
+    else theme.removeEventListener("change", repaint); // the panel shows another head by now
+  });
 
   return {
     draw,
