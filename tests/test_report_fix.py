@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 import headwise as hw
 from headwise.analyses import Result
+from headwise.reports.content import Metric, Panel
 from headwise.reports.data import gather, sort_material
 from headwise.reports.evaluated import BROKEN, REPAIRED, before_and_after, changed_examples, evaluated
 from headwise.reports.graphs import graph_of, layer_of, places
 from headwise.reports.page import facts, render
+from headwise.reports.verdict import change_of
 from tests.helpers_cli import TEXT, run, save
 from tests.helpers_compare import SILENT, Next, small_subject
 from tests.helpers_report import sink_trace
@@ -211,3 +214,28 @@ def test_a_large_report_is_a_folder(model, tmp_path):
     assert refused.exit_code == 2
     assert "has something in it" in refused.stderr
     assert (tmp_path / "r" / "data").is_dir()
+
+
+def test_the_head_that_the_fix_changes_most_is_named():
+    first = (("0", "1"), ((0.2, 0.5), (0.9, None)))
+    panel = Panel("text · self", *first, group="text", after=((0.2, 0.3), (0.8, None)))
+    metric = Metric("strongest_key", "Strongest key", "share", "", (panel,))
+    headline = change_of((metric,), "VAR")
+    assert headline.value == "50 % → 30 %"
+    assert headline.links == (("head 0.1", "head-text-00-01"),)
+    same = Metric("strongest_key", "S", "share", "", (replace(panel, after=panel.cells),))
+    assert change_of((same,), "VAR") is None
+    assert change_of((), "VAR") is None
+
+
+def test_the_call_of_a_report_on_a_subject_says_what_was_run(tmp_path):
+    page = hw.report(
+        small_subject(),
+        tmp_path / "r.html",
+        examples=[{"text": TEXT}],
+        generate=2,
+        fixes="ZERO_HEADS:heads=[[0,0]]",
+    )
+    said = page.read_text(encoding="utf-8")
+    assert "generate=2, fixes=" in said
+    assert "map_limit" not in said.split('id="text-call"')[1].split("</code>")[0]

@@ -88,6 +88,7 @@ def test_progress_counts_both_runs():
         ("a text", "nothing to look at"),
         ([{"text": ["a cat", "a mat"]}], "this one is a batch"),
         ([{"words": "a"}], "words"),
+        ([{"text": "a cat"}, {"text": "a cat", "image": "cat.png"}], "of one kind"),
     ],
 )
 def test_bad_examples_are_refused(examples, said):

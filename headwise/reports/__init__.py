@@ -102,6 +102,7 @@ def report(
     if subjects:
         looked = look(subjects[0], examples, generate=generate, fixes=fixes)
         several = [looked if item is subjects[0] else item for item in several]
+        call = call or _call(subjects[0].name, path, examples, generate, fixes)
     listed = [examples] if isinstance(examples, Mapping) else examples
     content = gather(
         several if len(several) != 1 else several[0],
@@ -112,3 +113,20 @@ def report(
         command=command,
     )
     return write_page(content, path, assets=assets, limit=limit).path
+
+
+def _call(name: str, path: str | Path, examples: Any, generate: int, fixes: Any) -> str:
+    """Python that makes a report of a model on examples; what cannot be written down is an ellipsis."""
+    given = {"examples": examples, "generate": generate or None, "fixes": fixes or None}
+    shown = [f"{key}={_written(value)}" for key, value in given.items() if value is not None]
+    load = ["import headwise as hw", "", f"subject = hw.load({name!r})"]
+    return "\n".join([*load, f"hw.report({', '.join(['subject', repr(str(path)), *shown])})"])
+
+
+def _written(value: Any) -> str:
+    """A value as Python, where it is made of plain things or of fixes that say themselves; an ellipsis for others."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key!r}: {_written(item)}' for key, item in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_written, value))}]"
+    return repr(value) if isinstance(value, str | int | float | bool | None) else "..."

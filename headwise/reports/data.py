@@ -22,7 +22,7 @@ from headwise.reports.media import picture_of, sound_of
 from headwise.reports.origin import provenance_of, short_name, warnings_of
 from headwise.reports.patterns import Reading, read_patterns
 from headwise.reports.tables import layer_table, role_table, shares_without_sinks, sink_table
-from headwise.reports.verdict import headlines_of, sink_warning
+from headwise.reports.verdict import change_of, headlines_of, sink_warning
 from headwise.text import shortened
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def gather(
         content,
         headlines=(
             *(before_and_after(item) for item in material.comparisons),
+            *filter(None, [change_of(metrics, content.fix)]),
             *headlines_of(by_name, share, content.groups),
         ),
         metrics=tuple(metrics),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwise.files import replacing
-from headwise.reports.page import asset, environment
+from headwise.reports.page import environment, style
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def write_index(entries: Sequence[Entry], path: Path, *, title: str) -> Path:
     from markupsafe import Markup
 
     template = environment().get_template("index.html.j2")
-    text = template.render(entries=entries, title=title, style=Markup(asset("templates", "report.css")))
+    text = template.render(entries=entries, title=title, style=Markup(style()))
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
     return path

@@ -135,6 +135,15 @@ def _examples(subject: Subject, examples: Any) -> tuple[Mapping[str, Any], ...]:
                 evidence=f"{several[0]} is a list of {len(example[several[0]])}",
                 remedy=f"Give one mapping per example: [{{{several[0]!r}: …}}, {{{several[0]!r}: …}}].",
             )
+    kinds = {
+        frozenset(name for name in ("image", "audio") if example.get(name) is not None) for example in listed
+    }
+    if len(kinds) > 1:
+        raise InputError(
+            "The examples of a report are of one kind.",
+            evidence="some have an image or a sound, others have none",
+            remedy="Make a report of each kind.",
+        )
     return tuple(listed)
 
 

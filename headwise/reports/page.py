@@ -138,7 +138,7 @@ def render(
             **_drawn(content),
             addressed=lambda value: bool(content.groups),
             policy=_policy(scripts, cdn, folder=bool(files)),
-            style=Markup("\n".join(asset("templates", name) for name in STYLES)),
+            style=Markup(style()),
             facts=Markup(json_for_script(facts(content))),
             data=Markup(json_for_script(page_data(content))),
             blobs=[
@@ -186,6 +186,11 @@ def page_script() -> str:
     """The page's own script: what it shares with the notebook viewer, and what it does by itself."""
     parts = "\n".join(asset("scripts", name) for name in SCRIPTS)
     return f'(() => {{\n"use strict";\n{parts}\n}})();'
+
+
+def style() -> str:
+    """The page's style sheet."""
+    return "\n".join(asset("templates", name) for name in STYLES)
 
 
 def environment() -> Environment:

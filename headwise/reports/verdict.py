@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from headwise.reports.content import Group, Headline
+from headwise.reports.content import Group, Headline, Metric
 from headwise.reports.wording import group_key, head_address, percent
 from headwise.text import token_text
 
 if TYPE_CHECKING:
     from headwise.analyses import Result
+
+LEAST_CHANGE = 0.005
 
 
 def headlines_of(
@@ -54,17 +56,44 @@ def sink_warning(result: Result | None) -> list[str]:
 
 
 def leading_sink(result: Result) -> dict[Any, Any]:
-    """The row of the key that is a sink in most heads over all examples; of the strongest key where there is none.
+    """The row of the key that its sentence names: the strongest one over all heads, of those that every example has.
 
     A key near the end of a short example is seen by few rows and easily takes a large share of them; a sink stands at
     its place in example after example.
     """
     rows = result.frame.to_dict("records")
-    heads: dict[tuple[Any, ...], int] = {}
+    found: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
-        place = (row["stack"], row["kind"], row["offset"])
-        heads[place] = heads.get(place, 0) + row["heads"]
-    return max(rows, key=lambda row: (heads[row["stack"], row["kind"], row["offset"]], row["peak_received"]))
+        found.setdefault((row["stack"], row["kind"], row["offset"]), []).append(row["mean_received"])
+
+    def strength(row: Mapping[Any, Any]) -> tuple[float, ...]:
+        shares = found[row["stack"], row["kind"], row["offset"]]
+        return len(shares), fmean(shares), row["peak_received"]
+
+    return max(rows, key=strength)
+
+
+def change_of(metrics: Sequence[Metric], fix: str) -> Headline | None:
+    """Where the fix changes most: the head whose strongest key gains or loses most; None where nothing changes."""
+    metric = next((metric for metric in metrics if metric.key == "strongest_key"), None)
+    changes = [
+        (abs(new - old), old, new, panel, panel.layers[row], head)
+        for panel in (metric.panels if metric else ())
+        for row, (olds, news) in enumerate(zip(panel.cells, panel.after or (), strict=False))
+        for head, (old, new) in enumerate(zip(olds, news, strict=True))
+        if old is not None and new is not None
+    ]
+    if not changes:
+        return None
+    size, old, new, panel, layer, head = max(changes, key=lambda change: change[0])
+    if size < LEAST_CHANGE:
+        return None
+    return Headline(
+        f"{percent(old)} → {percent(new)}",
+        f"the strongest key of the head that {fix} changes most",
+        f"{panel.label}, mean over examples",
+        ((f"head {layer}.{head}", head_address(panel.group, layer, head)),),
+    )
 
 
 def _places(top: Mapping[Any, Any], groups: Sequence[Group]) -> list[tuple[str, str]]:

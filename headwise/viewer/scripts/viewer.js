@@ -221,7 +221,12 @@ async function startViewer(root, model, ask, say) {
       shadeStrip(strip, own, sinks, about.tops);
       if (own) whose = headWords();
     }
-    if (picture) drawOverlay(article.querySelector(".overlay"), picture, await received("key", picture.group), data);
+    if (picture) {
+      const seen = state.head ? data.groups.get(state.head.group).columns : "";
+      const own = picture.places[seen] ? await received("columns", seen) : null;
+      const drawn = own ? { ...picture, ...picture.places[seen] } : picture;
+      drawOverlay(article.querySelector(".overlay"), drawn, own, data);
+    }
     const top = whose === headWords() ? "100 %, by the square root" : shown(sinks === "with" ? about.tops.share : about.tops.rest, "share");
     examplePlace.querySelector(".shading").textContent =
       `Shading: attention that a token receives (${whose}), from 0 to ${top}. Dotted: too few rows see the token.`;
