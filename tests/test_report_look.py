@@ -192,3 +192,13 @@ def test_a_head_that_parks_on_a_sink_is_told_from_one_that_picks_something_out()
     assert parked_rest == pytest.approx(1.0, abs=1e-4)
     assert picking_rest < 0.05
     assert metric.panels[0].group == "text"
+
+
+def test_the_reply_of_a_speech_model_begins_with_its_first_word():
+    subject = hw.load("zoo:speech")
+    audio = hw.zoo.sample("zoo:speech").inputs["audio"]
+    with torch.no_grad():
+        written = subject.model.generate(**subject.prepare(audio=audio), max_new_tokens=8, do_sample=False)
+    expected = subject.tokenizer.decode(written[0], skip_special_tokens=True).strip()
+    assert len(expected.split()) > 2
+    assert look(subject, {"audio": audio}, generate=8).before.replies == (expected,)

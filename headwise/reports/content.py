@@ -196,6 +196,9 @@ class Content:
     evaluated: tuple[Evaluated, ...] = ()
     graphs: tuple[Graph, ...] = ()
     examples: tuple[Example, ...] = ()
+    """Those that are shown one by one."""
+    averaged: int = 0
+    """Examples that the maps are means over; 0 where that is not known."""
     provenance: tuple[tuple[str, str], ...] = ()
     fix: str = ""
     """The fix behind the `after` maps, in a few words."""

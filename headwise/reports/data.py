@@ -22,7 +22,7 @@ from headwise.reports.media import picture_of, sound_of
 from headwise.reports.origin import provenance_of, short_name, warnings_of
 from headwise.reports.patterns import Reading, read_patterns
 from headwise.reports.tables import layer_table, role_table, shares_without_sinks, sink_table
-from headwise.reports.verdict import change_of, headlines_of, sink_warning
+from headwise.reports.verdict import change_of, headlines_of, one_row, sink_warning
 from headwise.text import shortened
 
 if TYPE_CHECKING:
@@ -101,10 +101,12 @@ def gather(
     tables = [sink_table(found), role_table(by_name.get("mass"), left), layer_table(metrics)]
     return replace(
         content,
-        headlines=(
-            *(before_and_after(item) for item in material.comparisons),
-            *filter(None, [change_of(metrics, content.fix)]),
-            *headlines_of(by_name, share, content.groups),
+        headlines=one_row(
+            [
+                *map(before_and_after, material.comparisons),
+                *filter(None, [change_of(metrics, content.fix)]),
+                *headlines_of(by_name, share, content.groups),
+            ]
         ),
         metrics=tuple(metrics),
         tables=tuple(table for table in tables if table is not None),
@@ -193,10 +195,17 @@ def _with_heads(
         )
     shown = examples_of(trace, reading, keys)
     given = look.given if look else tuple(examples or ())
+    if given and len(given) != trace.examples:
+        raise InputError(
+            "The examples are not those of the trace.",
+            evidence=f"{len(given)} given, {trace.examples} in the trace",
+            remedy="Give one mapping per example, in the order of the trace, or leave examples= out.",
+        )
     shown = _with_media(
         shown, trace, given, look.prepared if look else _prepared(given, subject), subject, look
     )
-    return replace(content, groups=groups_of(trace, reading, metrics), examples=shown), metrics
+    groups = groups_of(trace, reading, metrics)
+    return replace(content, groups=groups, examples=shown, averaged=trace.examples), metrics
 
 
 def _changed_reading(after: Trace | None, look: Look | None) -> Reading | None:

@@ -61,7 +61,7 @@ def page_blobs(content: Content) -> dict[str, str]:
     for metric in content.metrics:
         for number, panel in enumerate(metric.panels):
             if panel.by_example is not None and len(panel.by_example) > 1:
-                found[f"examples-{metric.key}-{number}"] = deflated(_two_bytes(panel.by_example, metric))
+                found[f"examples-{metric.key}-{number}"] = deflated(_two_bytes(panel.by_example))
     return found
 
 
@@ -116,6 +116,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "cells": [list(map(_rounded, row)) for row in panel.cells],
         "after": [list(map(_rounded, row)) for row in panel.after] if panel.after is not None else None,
         "examples": list(panel.by_example.shape) if panel.by_example is not None else None,
+        "ends": _ends(panel.by_example) if panel.by_example is not None else None,
     }
 
 
@@ -150,9 +151,15 @@ def _example(example: Example) -> dict[str, Any]:
     }
 
 
-def _two_bytes(values: np.ndarray, metric: Metric) -> bytes:
-    low, high = metric.scale
-    place = ((values - low) / (high - low)).clip(0, 1) * (UNKNOWN - 1)
+def _ends(values: np.ndarray) -> list[float]:
+    """The lowest and the highest value that any example has; means, and so the scale of the map, lie between them."""
+    known = values[~np.isnan(values)]
+    return [float(known.min()), float(known.max())] if known.size else [0.0, 0.0]
+
+
+def _two_bytes(values: np.ndarray) -> bytes:
+    low, high = _ends(values)
+    place = (values - low) / ((high - low) or 1.0) * (UNKNOWN - 1)
     return np.where(np.isnan(values), UNKNOWN, np.nan_to_num(place).round()).astype("<u2").tobytes()
 
 

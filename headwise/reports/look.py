@@ -209,6 +209,8 @@ def _reply(subject: Subject, inputs: Mapping[str, Any], out: torch.Tensor) -> st
         return None
     prompt = inputs.get("decoder_input_ids", inputs.get("input_ids"))
     start = 0 if prompt is None else prompt.shape[1]
+    if prompt is not None and not torch.equal(out[:1, :start], prompt[:1]):
+        start = 0  # Whisper gives what it wrote without its prompt
     return subject.tokenizer.decode(out[0, start:], skip_special_tokens=True).strip()
 
 

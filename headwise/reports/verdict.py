@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from headwise.analyses import Result
 
 LEAST_CHANGE = 0.005
+COLUMNS = 5
 
 
 def headlines_of(
@@ -38,6 +39,16 @@ def headlines_of(
         label = "of the largest possible entropy, mean over heads"
         headlines.append(Headline(percent(mean), label, "0 % is one key, 100 % is flat attention"))
     return tuple(headlines)
+
+
+def one_row(headlines: Sequence[Headline]) -> tuple[Headline, ...]:
+    """The first of them that fit side by side; what is left out is in the sentences below."""
+    kept, room = [], COLUMNS
+    for headline in headlines:
+        room -= 2 if "→" in headline.value else 1
+        if room >= 0 or not kept:
+            kept.append(headline)
+    return tuple(kept)
 
 
 def sink_warning(result: Result | None) -> list[str]:

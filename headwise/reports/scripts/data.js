@@ -79,10 +79,11 @@ function makeData(about, fetchText) {
     if (!panel.examples || panel.examples[0] < 2) return [];
     const [examples, layers, heads] = panel.examples;
     const codes = new Uint16Array((await bytes(`examples-${metric.key}-${number}`)).slice().buffer);
-    const step = (metric.high - metric.low) / (UNKNOWN - 1);
+    const [low, high] = panel.ends;
+    const step = (high - low) / (UNKNOWN - 1);
     return Array.from({ length: examples }, (_, example) => {
       const code = codes[(example * layers + head.layer) * heads + head.head];
-      return code === UNKNOWN ? null : metric.low + code * step;
+      return code === UNKNOWN ? null : low + code * step;
     });
   }
 
