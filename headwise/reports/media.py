@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from headwise.figures import data_uri
-from headwise.layout import ROLES, ImageSpan
+from headwise.layout import ImageSpan
 from headwise.media import read_audio, read_image
 from headwise.probes.frames import statistics
 from headwise.reports.inputs import Picture, Sound
@@ -109,11 +109,6 @@ def sound_of(given: Mapping[str, Any]) -> Sound | None:
     sound = file.getvalue()
     audio = f"data:audio/wav;base64,{base64.b64encode(sound).decode()}" if len(sound) <= MOST_SOUND else None
     return Sound(_png(image), len(wave) / RATE, RATE / 2, audio)
-
-
-def sounding(trace: Trace) -> bool:
-    """True where a stack of the trace listens."""
-    return any((axis.roles == ROLES.index("audio")).any() for axis in trace.layout.axes.values())
 
 
 def _seen(prepared: Mapping[str, Any] | None, subject: Subject | None) -> Image | None:
