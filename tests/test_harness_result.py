@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import datasets
@@ -99,14 +98,3 @@ def test_rows_by_hand() -> None:
         ("acc", 0.0),
         ("ppl", pytest.approx(np.exp(4.0) - np.exp(2.0))),
     ]
-
-
-def test_the_code_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    page = (TASKS.parent.parent / "docs" / "harness.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"```(python|yaml|json)\n(.*?)```", page, flags=re.DOTALL)
-    assert [kind for kind, _ in blocks] == ["yaml", "json", "python"]
-    (tmp_path / "animals.yaml").write_text(blocks[0][1])
-    (tmp_path / "animals.jsonl").write_text(blocks[1][1])
-    exec(compile(blocks[2][1], "harness.md", "exec"), {"__name__": "__main__"})
-    assert (tmp_path / "animals.parquet").exists()

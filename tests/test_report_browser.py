@@ -119,7 +119,7 @@ def test_keys_open_a_head_and_escape_brings_the_focus_back(seen):
 
 def test_the_button_closes_and_a_link_gets_the_focus_back(seen):
     page = seen()
-    link = page.locator("#verdict a[href^='#head-']")
+    link = page.locator("#verdict a[href^='#head-']").first
     link.focus()
     page.keyboard.press("Enter")
     page.locator("#head h2").wait_for()

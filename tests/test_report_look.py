@@ -202,3 +202,39 @@ def test_the_reply_of_a_speech_model_begins_with_its_first_word():
     expected = subject.tokenizer.decode(written[0], skip_special_tokens=True).strip()
     assert len(expected.split()) > 2
     assert look(subject, {"audio": audio}, generate=8).before.replies == (expected,)
+
+
+def test_a_translation_is_read_in_its_own_languages():
+    subject = hw.load("zoo:nmt")
+    before = subject.tokenizer.src_lang
+    task = hw.evaluation.find_task("translation")
+    found = hw.compare(subject, task, [SILENT_DECODER], n=4)
+    examples = hw.reports.changed_examples(found, task, 4)
+    looked = look(subject, examples, generate=40)
+    frame = found.frame[found.frame["arm"] == "none"].set_index("prompt")["reply"]
+    assert [looked.before.replies[i] for i in range(4)] == [frame[one["text"]] for one in examples]
+    assert subject.tokenizer.src_lang == before
+
+
+SILENT_DECODER = hw.fixes.ZeroHeads(heads=((0, 0),))
+
+
+@pytest.mark.parametrize("name", ["zoo:nmt", "zoo:speech"])
+def test_the_zoo_writes_its_own_words_when_it_generates(name):
+    looked = look(hw.load(name), generate=15)
+    assert looked.before.replies[0] == hw.zoo.sample(name).inputs["target"]
+
+
+def test_fixes_that_are_on_already_are_said():
+    subject = small_subject()
+    with hw.patch(subject, SILENT):
+        content = gather(look(subject, EXAMPLES[:1]))
+    assert any("ZeroHeads" in warning for warning in content.warnings)
+    assert not any("ZeroHeads" in warning for warning in gather(look(subject, EXAMPLES[:1])).warnings)
+
+
+def test_traces_of_different_inputs_are_no_before_and_after():
+    subject = small_subject()
+    traces = [look(subject, [{"text": text}]).before.trace for text in ("a cat sat", "on the mat")]
+    with pytest.raises(InputError, match="different inputs"):
+        gather(traces)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,14 @@ import torch
 from PIL import Image
 
 from headwise.analyses import distance, entropy
+from headwise.errors import InputError
 from headwise.probes.sites import Site
 from headwise.probes.trace import Trace
 from headwise.reports.data import gather
 from headwise.reports.embed import UNKNOWN, page_blobs, page_data
 from headwise.reports.examples import trimmed
 from headwise.reports.inputs import Matrix
+from headwise.reports.page import render
 from tests.helpers_report import planted_trace
 from tests.helpers_trace import axis, causal, make_trace, random_pattern
 
@@ -77,6 +80,19 @@ def test_a_difference_is_after_minus_before():
     assert panel.after == alone.cells
     changes = np.array(panel.after) - np.array(panel.cells)
     assert metric_of(content, "entropy").spread >= np.abs(changes).max()
+
+
+def test_traces_and_examples_that_do_not_belong_together_are_refused():
+    with pytest.raises(InputError, match="not of the same model on the same examples"):
+        gather([two_layers(), two_layers(examples=2)])
+    with pytest.raises(InputError, match="not those of the trace"):
+        gather(two_layers(), examples=[{"text": "only one"}])
+
+
+def test_the_page_says_over_how_many_examples_its_means_are():
+    content = gather(two_layers(examples=20))
+    assert len(content.examples) == 16
+    assert "mean over 20 examples" in render(content)
 
 
 def test_patterns_are_the_largest_weight_over_examples():
@@ -157,6 +173,15 @@ def test_the_overlay_is_in_raster_order_and_of_the_text(planted):
     assert np.delete(picture.shares.ravel(), 6).max() == 0
     assert (picture.group, picture.start) == ("text", 2)
     assert picture.places == {"text": ((3, 4), 2), "vision": ((3, 4), 0)}
+
+
+def test_a_tower_whose_rows_are_images_lends_no_overlay(planted):
+    tower = planted.layout.axes["vision"]
+    rows = replace(tower, roles=tower.roles.repeat(2, 1), ids=None, images=(*tower.images, *tower.images))
+    layout = replace(planted.layout, axes={**planted.layout.axes, "vision": rows})
+    several = Trace(planted.records, layout, planted.meta)
+    picture = gather(several, examples=[{"image": Image.new("RGB", (40, 30))}]).examples[0].picture
+    assert picture.places == {"text": ((3, 4), 2)}
 
 
 def test_the_head_of_a_planted_patch_has_it_as_its_first_key(planted):

@@ -16,12 +16,13 @@ from headwise.evaluation.registry import find_task
 from headwise.reports.data import gather
 from headwise.reports.evaluated import changed_examples
 from headwise.reports.look import look
-from headwise.reports.page import facts, write_page
+from headwise.reports.page import LIMIT, facts, write_page
 
 if TYPE_CHECKING:
     from headwise.evaluation.comparison import Comparison
     from headwise.subject import Subject
 
+USUAL = {"assets": "inline", "limit": LIMIT}
 SAMPLES = 3
 """Examples of a task that are shown where no input is given."""
 
@@ -66,7 +67,7 @@ def write_report(
     generate: int = 0,
     proof: Proof | None = None,
     assets: Any = "inline",
-    limit: int = 10_000_000,
+    limit: int = LIMIT,
     judge_sinks: bool = False,
 ) -> dict[str, Any]:
     """Load, compare the fixes, run the examples without and with the first, write the page.
@@ -78,7 +79,9 @@ def write_report(
         InputError: with `judge_sinks`, when the input is too short to say whether heads have sinks.
     """
     proof = proof or Proof()
-    call, command = _python(request, out, generate, proof), _shell(request, out, generate, proof)
+    form = {"assets": assets, "limit": limit}
+    call = _python(request, out, generate, proof, form)
+    command = _shell(request, out, generate, proof, form)
     with quiet_transformers():
         subject, notes = load(request.model)
         comparison = _compared(subject, proof)
@@ -113,14 +116,14 @@ def _examples(
 ) -> list[dict[str, Any]]:
     """The inputs that were given; else what the fix changed; else the zoo's own."""
     if not request.empty or comparison is None or proof.task is None:
-        return request.examples()
+        return request.examples(generate)
     task = find_task(proof.task, **proof.options)
     replies = bool(getattr(subject.config, "is_encoder_decoder", False)) and not generate
     return changed_examples(comparison, task, request.samples or SAMPLES, replies=replies)
 
 
-def _python(request: Request, out: Path, generate: int, proof: Proof) -> str:
-    given = request.python_examples()
+def _python(request: Request, out: Path, generate: int, proof: Proof, form: Mapping[str, Any]) -> str:
+    given = request.python_examples(generate)
     if request.empty and proof.task is not None:
         count = request.samples or SAMPLES
         replies = "" if generate else ", replies=subject.config.is_encoder_decoder"
@@ -133,10 +136,13 @@ def _python(request: Request, out: Path, generate: int, proof: Proof) -> str:
         shown.append("fixes=comparison.arms[1].fixes")
     elif proof.fixes:
         shown.append(f"fixes={list(proof.fixes)!r}")
+    shown += [f"{name}={value!r}" for name, value in form.items() if value != USUAL[name]]
     arguments = ", ".join([source, repr(str(out)), *shown])
     return request.script(*proof.lines(), f"hw.report({arguments})")
 
 
-def _shell(request: Request, out: Path, generate: int, proof: Proof) -> str:
+def _shell(request: Request, out: Path, generate: int, proof: Proof, form: Mapping[str, Any]) -> str:
     more = ["--generate", str(generate)] if generate else []
+    more += ["--assets", form["assets"]] if form["assets"] != USUAL["assets"] else []
+    more += ["--max-size", f"{form['limit'] / 1e6:g}"] if form["limit"] != USUAL["limit"] else []
     return request.shell("report", *proof.flags(), *more, "--out", str(out))

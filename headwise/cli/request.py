@@ -78,21 +78,24 @@ class Request:
             return dict(sample(self.model).inputs)
         return self._keywords(str, _read)
 
-    def examples(self) -> list[dict[str, Any]]:
+    def examples(self, generate: int = 0) -> list[dict[str, Any]]:
         """The same, one by one: keywords for `Subject.prepare` per example.
+
+        Args:
+            generate: tokens that will be generated after each, in place of the zoo's own target.
 
         Raises:
             InputError: the kinds of input differ in number.
         """
         if self.empty and self.in_zoo:
-            return [dict(one.inputs) for one in samples(self.model, self.samples or 1)]
+            return [one.example(generate) for one in samples(self.model, self.samples or 1)]
         return self._split(self._lists(str, _read))
 
-    def python_examples(self) -> str:
+    def python_examples(self, generate: int = 0) -> str:
         """Python for `examples`; empty where it is the one input of a model of the zoo."""
         if self.empty and self.in_zoo:
             several = f"hw.zoo.samples({self.model!r}, {self.samples})"
-            return f"[one.inputs for one in {several}]" if self.samples else ""
+            return f"[one.example({generate or ''}) for one in {several}]" if self.samples else ""
         return repr(self._split(self._lists(_Source.quoted, _Source.reading)))
 
     def script(self, *lines: str) -> str:

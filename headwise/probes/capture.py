@@ -93,6 +93,7 @@ def capture(
     trace = Trace()
     started = time.perf_counter()
     hub = hub.add(session)
+    fixes = [f for other in hub.sessions for f in other.fixes if not getattr(f, "neutral", False)]
     try:
         yield trace
     finally:
@@ -121,6 +122,7 @@ def capture(
         )
     meta = describe_model(subject, implementations) | {
         "call": _call(want),
+        "patched": [type(fix).__name__ for fix in fixes],
         "examples": _examples(records, hub.language),
         "warnings": warnings,
         "unreached": list(unreached),

@@ -12,11 +12,11 @@ from headwise.evaluation.comparison import Comparison
 from headwise.probes.trace import Trace
 from headwise.reports.content import Content, Metric
 from headwise.reports.evaluated import before_and_after, evaluated
-from headwise.reports.examples import MOST_EXAMPLES, examples_of, trimmed
+from headwise.reports.examples import MOST_EXAMPLES, examples_of, prompts_of, trimmed
 from headwise.reports.graphs import graph_of
 from headwise.reports.heads import groups_of, sink_keys
 from headwise.reports.inputs import Example
-from headwise.reports.look import Look
+from headwise.reports.look import Look, prepare_example
 from headwise.reports.maps import maps_of, sink_share, strongest_keys, without_sinks
 from headwise.reports.media import picture_of, sound_of
 from headwise.reports.origin import provenance_of, short_name, warnings_of
@@ -136,6 +136,21 @@ def sort_material(source: Any) -> Material:
             evidence=f"{len(traces) + len(looks)} were given",
             remedy="Make a report of each, or capture all examples in one trace.",
         )
+    if len(traces) == 2 and (traces[0].examples, set(traces[0].records)) != (
+        traces[1].examples,
+        set(traces[1].records),
+    ):
+        raise InputError(
+            "The two traces are not of the same model on the same examples.",
+            evidence=" and ".join(map(repr, traces)),
+            remedy="Run the same examples again under hw.patch, or make a report of each.",
+        )
+    if len(traces) == 2 and prompts_of(traces[0]) != prompts_of(traces[1]):
+        raise InputError(
+            "The two traces are of different inputs.",
+            evidence="their prompts differ",
+            remedy="Run the same examples again under hw.patch, or make a report of each.",
+        )
     look = looks[0] if looks else None
     if look is not None:
         traces = [look.before.trace, *([look.after.trace] if look.after else [])]
@@ -221,7 +236,7 @@ def _changed_reading(after: Trace | None, look: Look | None) -> Reading | None:
 
 
 def _prepared(given: Sequence[Mapping[str, Any]], subject: Subject | None) -> list[Mapping[str, Any] | None]:
-    return [dict(subject.prepare(**example)) if subject is not None else None for example in given]
+    return [prepare_example(subject, example) if subject is not None else None for example in given]
 
 
 def _with_media(

@@ -23,7 +23,7 @@ def page_data(content: Content) -> dict[str, Any]:
     return {
         "fix": visible(content.fix, limit=60),
         "colours": {"sequential": _text(CIVIDIS.tobytes()), "diverging": _text(DIVERGING.tobytes())},
-        "groups": [_group(group) for group in content.groups],
+        "groups": [_group(group, len(content.examples)) for group in content.groups],
         "metrics": [_metric(metric) for metric in content.metrics],
         "examples": [_example(example) for example in content.examples],
         "tops": {
@@ -75,7 +75,7 @@ def deflated(content: bytes) -> str:
     return _text(zlib.compress(content, 9))
 
 
-def _group(group: Group) -> dict[str, Any]:
+def _group(group: Group, examples: int) -> dict[str, Any]:
     shape = list(group.patterns.shape[2:]) if group.patterns is not None else None
     received = list(group.received.shape) if group.received is not None else None
     return {
@@ -88,6 +88,8 @@ def _group(group: Group) -> dict[str, Any]:
         "shape": shape,
         "bins": list(group.bins),
         "received": received,
+        # the rows of a vision tower can be several images of one example
+        "unit": "image" if received and examples and received[0] != examples else "example",
         "own": [[own.example, own.layer, own.head] for own in group.own],
         "histogram": group.histogram is not None,
     }

@@ -45,12 +45,12 @@ def before_and_after(comparison: Comparison) -> Headline:
     first, arm = comparison.arms[0], comparison.best or comparison.arms[1]
     change = arm.main
     old, new = first.estimates[change.metric], arm.estimates[change.metric]
-    words = "" if change.clear else "; that may be chance"
+    words = "" if change.clear or not change.value else "; that may be chance"
     return Headline(
         f"{_number(old.value, old.unit)} → {_number(new.value, new.unit)}",
         f"{change.metric} of {comparison.task}, without and with {arm.label}",
         f"difference {_signed(change.value, change.unit)}, 95 % interval {_between(change)}, n = {comparison.n}{words}",
-        (("the replies that changed", "evaluation"),),
+        ((("the replies that changed" if arm.changed else "the numbers"), "evaluation"),),
     )
 
 
@@ -63,7 +63,8 @@ def evaluated(comparison: Comparison, number: int) -> Evaluated:
     note = (
         f"{comparison.task}, n = {comparison.n}, the same examples for every arm. Differences are to the model without "
         "a fix; p by a paired permutation test, adjusted by Holm's rule over the arms. “repaired” and “broken” count "
-        f"examples whose answer became right or wrong.{more}"
+        "examples whose answer became right or wrong, “changed” those with another reply or another score, which need "
+        f"not be another answer.{more}"
     )
     columns = tuple(
         column for place, column in enumerate(_COLUMNS) if any(row[place] not in (None, "") for row in rows)
@@ -121,7 +122,8 @@ def changed_examples(
         replies: give what was said without the fix as the `target`, for models with a decoder of their own.
 
     Returns:
-        Keywords of `Subject.prepare`, one mapping per example, for `hw.report(subject, path, examples=…)`.
+        Keywords of `Subject.prepare`, one mapping per example, for `hw.report(subject, path, examples=…)`; for a task
+        of translation also the `languages`, from and to.
 
     Raises:
         InputError: the task does not have the examples of the comparison.
@@ -146,10 +148,16 @@ def changed_examples(
     changes = sorted(_changes(comparison, arm), key=lambda change: _ORDER.index(change[1]))
     places = list(dict.fromkeys([place for place, _ in changes] + list(range(comparison.n))))[:count]
     said = _texts(frame, "reply")
-    return [
-        {**drawn[frame["id"][place]].inputs, **({"target": said[place]} if replies and said[place] else {})}
-        for place in places
-    ]
+    found = []
+    for place in places:
+        example = drawn[frame["id"][place]]
+        inputs = dict(example.inputs)
+        if replies and said[place]:
+            inputs["target"] = said[place]
+        if {"source", "target"} <= set(example.about):
+            inputs["languages"] = (example.about["source"], example.about["target"])
+        found.append(inputs)
+    return found
 
 
 def _flips(comparison: Comparison, arm: Arm) -> list[Flip]:

@@ -11,6 +11,8 @@ import torch
 from headwise.analyses import sinks
 from headwise.errors import CaptureError, FixError, InputError, NotFitted
 from headwise.evaluation.arms import candidates
+from headwise.evaluation.languages import set_languages
+from headwise.evaluation.questions import with_own_processor
 from headwise.fixes.patching import patch
 from headwise.fixes.specs import spec_text
 from headwise.probes.capture import capture
@@ -66,7 +68,8 @@ def look(
 
     Args:
         subject: the model with its processor.
-        examples: keywords of `Subject.prepare`, one mapping per example; None takes the zoo's own input.
+        examples: keywords of `Subject.prepare`, one mapping per example, and `languages=(from, to)` for translation;
+            None takes the zoo's own input.
         generate: tokens to generate, greedily; 0 runs one forward pass.
         fixes: a fix, its name, the path of a spec, or a list of these that act together.
         progress: told how many runs are done, and of how many.
@@ -76,8 +79,8 @@ def look(
         FixError: a fix cannot be used on this model.
         NotFitted: constants of a fix are missing.
     """
-    given = _examples(subject, examples)
-    prepared = tuple(dict(subject.prepare(**example)) for example in given)
+    given = _examples(subject, examples, generate)
+    prepared = tuple(prepare_example(subject, example) for example in given)
     for inputs in prepared:
         if generate:
             check_generation(subject, inputs, generate)
@@ -98,12 +101,34 @@ def look(
     return Look(subject, given, prepared, before, after, arm.label if arm else "", spec)
 
 
+def prepare_example(subject: Subject, example: Mapping[str, Any]) -> dict[str, Any]:
+    """The tensors of one example.
+
+    Args:
+        subject: the model with its processor, which stays as it is.
+        example: keywords of `Subject.prepare`; and `languages`, from and to, for a translation model that is told.
+    """
+    given = dict(example)
+    languages = given.pop("languages", None)
+    if languages is None:
+        return dict(subject.prepare(**given))
+    own = with_own_processor(subject)
+    first = set_languages(own.tokenizer, *languages)
+    inputs = dict(own.prepare(**given))
+    if first is not None and given.get("target") is None:
+        start = inputs["decoder_input_ids"]
+        inputs["decoder_input_ids"] = torch.cat([start, start.new_tensor([[first]])], dim=1)
+    return inputs
+
+
 def check_generation(subject: Subject, inputs: Mapping[str, Any], generate: int) -> None:
     """Refuse to generate what the model cannot, or more than it has positions for.
 
     Raises:
         InputError: the model generates nothing, or prompt and reply are longer than its positions.
     """
+    if generate < 1:
+        raise InputError("A model generates one token or more.", evidence=f"generate={generate}")
     if not subject.model.can_generate():
         name = type(subject.model).__name__
         raise InputError("This model generates nothing.", evidence=name, remedy="Leave --generate out.")
@@ -117,9 +142,9 @@ def check_generation(subject: Subject, inputs: Mapping[str, Any], generate: int)
         )
 
 
-def _examples(subject: Subject, examples: Any) -> tuple[Mapping[str, Any], ...]:
+def _examples(subject: Subject, examples: Any, generate: int) -> tuple[Mapping[str, Any], ...]:
     if examples is None and subject.name.startswith(PREFIX):
-        examples = sample(subject.name).inputs
+        examples = sample(subject.name).example(generate)
     listed = [examples] if isinstance(examples, Mapping) else examples
     if not isinstance(listed, list | tuple) or not listed or not all(isinstance(e, Mapping) for e in listed):
         raise InputError(

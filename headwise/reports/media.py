@@ -82,8 +82,8 @@ def _places(trace: Trace, number: int) -> dict[str, tuple[ImageSpan, np.ndarray]
             for site, record in statistics(trace).items()
             if site.kind == "self" and site.stack == stack and len(record["received"]) > number
         ]
-        if span is None or span.grid is None or not heads:
-            continue
+        if span is None or span.grid is None or not heads or len(axis.roles) != trace.examples:
+            continue  # a vision tower whose rows are images or tiles: its row is not the example of this number
         shares = torch.stack(heads).nanmean(0)[span.start : span.start + span.length]
         if len(shares) == span.length:
             found[stack] = (span, shares.nan_to_num(0).reshape(span.grid).numpy())

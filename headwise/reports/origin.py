@@ -28,6 +28,10 @@ def warnings_of(meta: Mapping[str, Any], trace: Trace | None) -> list[str]:
         warnings.append(
             f"Seen by intercepting their softmax, outside the attention interface: {_some(fallback)}."
         )
+    if fixes := meta.get("patched"):
+        warnings.append(
+            f"Fixes were on the model while this was captured, and count in every number: {_some(fixes)}."
+        )
     family = meta.get("family")
     if family is not None and (said := doubt(str(family))):
         warnings.append(said)

@@ -75,7 +75,13 @@ def write_page(
 def _write_folder(content: Content, blobs: Mapping[str, str], folder: Path, assets: Assets) -> Written:
     """A folder that is a report already is replaced; one that is anything else is left alone."""
     if not (folder / INDEX).is_file() or not (folder / DATA).is_dir():
-        check_new_folder(folder)
+        try:
+            check_new_folder(folder)
+        except InputError as error:
+            raise InputError(
+                f"The page is too large for one file, and the folder in its place cannot be written. {error}",
+                remedy="Choose another name, or raise the limit.",
+            ) from error
     scripts = {
         name: f"window.headwiseData[{json.dumps(name)}]({json.dumps(text)});\n"
         for name, text in blobs.items()

@@ -25,7 +25,8 @@ def headlines_of(
     sinks, entropy = results.get("sinks"), results.get("entropy")
     if sinks is not None:
         top = leading_sink(sinks)
-        label = f"of the attention in {top['stack']} layer {top['peak_layer']} goes to one key"
+        where = f" in example {top['example']}" if sinks.frame["example"].nunique() > 1 else ""
+        label = f"of the attention in {top['stack']} layer {top['peak_layer']} goes to one key{where}"
         value = percent(top["peak_received"])
         headlines.append(
             Headline(value, label, _key(top["token"], top["position"]), tuple(_places(top, groups)))
@@ -122,7 +123,14 @@ def _places(top: Mapping[Any, Any], groups: Sequence[Group]) -> list[tuple[str, 
         head = max(range(len(shares)), key=shares.__getitem__)
         name = f"head {group.layers[layer]}.{head}"
         found.append((name, head_address(key, group.layers[layer], head)))
+    own = next((group for group in groups if group.key == key), None)
+    if own is None or _examples(own) != min(map(_examples, groups)):  # several images of one example
+        return found
     return [*found, (f"example {top['example']}", f"example-{top['example']}")] if found else []
+
+
+def _examples(group: Group) -> int:
+    return 0 if group.received is None else len(group.received)
 
 
 def _key(token: object, position: int) -> str:

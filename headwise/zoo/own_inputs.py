@@ -26,6 +26,20 @@ class Sample:
     """Keywords of `Subject.prepare`."""
     generate: int = 0
     """Tokens to generate after it; 0 for a decoder that is given its target."""
+    languages: tuple[str, str] | None = None
+    """From and to, for a model that translates."""
+
+    def example(self, generate: int = 0) -> dict[str, Any]:
+        """As an example of `hw.report`; without the words that the decoder is to find itself, where it generates.
+
+        Args:
+            generate: tokens that will be generated.
+        """
+        inputs = dict(self.inputs)
+        if generate:
+            inputs.pop("target", None)
+            inputs |= {"languages": self.languages} if self.languages else {}
+        return inputs
 
 
 def sample(name: str) -> Sample:
@@ -94,4 +108,6 @@ def _dates(count: int) -> Iterator[Sample]:
     for pair in shipped_pairs("sw"):
         if pair.kind == "territory_date":
             inputs = {"text": pair.source.text, "target": pair.target.text}
-            yield Sample("a date and its translation into Swahili", inputs)
+            yield Sample(
+                "a date and its translation into Swahili", inputs, languages=("eng_Latn", "swh_Latn")
+            )

@@ -19,8 +19,8 @@ async function fillHead(root, data, head, example, hooks) {
   else {
     parts.push(element("p", { class: "note" }, "No pattern was kept. Capture with maps=True to see it."));
   }
-  if (ranks.length) parts.push(element("h3", {}, "Among the heads of this stack"), rankTable(data, ranks, hooks));
-  if (top.length) parts.push(element("h3", {}, "Keys that receive most"), topTable(top, hooks));
+  if (ranks.length) parts.push(element("h3", {}, "Among the heads of this stack"), rankTable(ranks, hooks, group.unit));
+  if (top.length) parts.push(element("h3", {}, "Keys that receive most"), topTable(top, hooks, group.unit));
   if (counts && counts.some((count) => count)) {
     parts.push(element("h3", {}, "Rows by entropy"), histogramPicture(counts));
   }
@@ -57,8 +57,8 @@ function patternParts(data, group, head, example, kept, codes, hooks) {
   const parts = [host];
   if (kept.length) {
     const select = element("select", { id: `${hooks.id}-example`, onchange: (e) => hooks.choose(e.target.value === "" ? null : +e.target.value) },
-      element("option", { value: "" }, "all examples, the largest weight"),
-      ...kept.map((number) => element("option", { value: number }, `example ${number}`)));
+      element("option", { value: "" }, `all ${group.unit}s, the largest weight`),
+      ...kept.map((number) => element("option", { value: number }, `${group.unit} ${number}`)));
     select.value = example ?? "";
     parts.push(element("p", { class: "control" }, element("label", { for: `${hooks.id}-example` }, "Pattern on "), select));
   }
@@ -71,12 +71,12 @@ function count(number, name) {
   return `${number} ${name}${number === 1 ? "" : "s"}`;
 }
 
-function rankTable(data, ranks, hooks) {
+function rankTable(ranks, hooks, unit) {
   const fixed = ranks.some((row) => row.after !== null);
   const several = ranks.some((row) => row.highest && row.highest.example !== row.lowest.example);
   const header = ["metric", "value", ...(fixed ? ["with fix"] : []), "rank", ...(several ? ["highest in", "lowest in"] : [])];
   const link = (place, form) => place
-    ? element("td", {}, exampleLink(place.example, hooks), ` ${shown(place.value, form)}`)
+    ? element("td", {}, exampleLink(place.example, hooks, unit), ` ${shown(place.value, form)}`)
     : element("td", {}, "–");
   return table(header, ranks.map((row) => [
     element("td", {}, row.name),
@@ -87,18 +87,18 @@ function rankTable(data, ranks, hooks) {
   ]));
 }
 
-function topTable(top, hooks) {
-  return table(["token", "position", "example", "share"], top.map(([example, position, text, share]) => [
+function topTable(top, hooks, unit) {
+  return table(["token", "position", unit, "share"], top.map(([example, position, text, share]) => [
     element("td", { class: "word" }, element("bdi", {}, text)),
     element("td", { class: "number" }, String(position)),
-    element("td", { class: "number" }, exampleLink(example, hooks)),
+    element("td", { class: "number" }, exampleLink(example, hooks, unit)),
     element("td", { class: "number" }, shown(share, "share")),
   ]));
 }
 
-function exampleLink(number, hooks) {
-  const address = hooks.exampleLink(number);
-  return address ? element("a", { href: `#${address}` }, `example ${number}`) : `example ${number}`;
+function exampleLink(number, hooks, unit) {
+  const address = unit === "example" ? hooks.exampleLink(number) : null;
+  return address ? element("a", { href: `#${address}` }, `example ${number}`) : `${unit} ${number}`;
 }
 
 function table(header, rows) {
