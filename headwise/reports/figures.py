@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headwise.figures.colours import CLEAR, UNCLEAR
-from headwise.text import shortened, visible
+from headwise.figures.labels import label
 
 if TYPE_CHECKING:
     from headwise.evaluation.comparison import Comparison
@@ -27,7 +27,7 @@ def difference_chart(comparison: Comparison, metric: str) -> dict[str, Any]:
         "type": "scatter",
         "mode": "markers",
         "x": [_rounded(scale * item.value) for item in changes],
-        "y": [label(arm.label, limit=40) for arm in arms],
+        "y": [label(arm.label) for arm in arms],
         "error_x": {
             "type": "data",
             "array": [_rounded(scale * (item.high - item.value)) for item in changes],
@@ -43,7 +43,7 @@ def difference_chart(comparison: Comparison, metric: str) -> dict[str, Any]:
         "showlegend": False,
         "xaxis": {
             "title": {
-                "text": f"{label(f'{metric}: difference')}<br>{label(f'{unit}{better}')}",
+                "text": f"{label(f'{metric}: difference', limit=80)}<br>{label(f'{unit}{better}', limit=80)}",
                 "font": {"size": 13},
             },
             "zeroline": True,
@@ -52,17 +52,6 @@ def difference_chart(comparison: Comparison, metric: str) -> dict[str, Any]:
         "yaxis": {"automargin": True, "autorange": "reversed", "type": "category", "fixedrange": True},
     }
     return {"data": [dots], "layout": layout}
-
-
-def label(text: str, *, limit: int = 80) -> str:
-    """Text for a plotly figure: nothing hidden, nothing endless, and no tags.
-
-    Example:
-        >>> label("<b>VAR</b>")
-        '&lt;b&gt;VAR&lt;/b&gt;'
-    """
-    shown = shortened(visible(text, limit=limit))
-    return shown.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _rounded(value: float) -> float | None:
