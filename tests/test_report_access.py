@@ -9,16 +9,10 @@ from PIL import Image
 
 import headwise as hw
 from headwise.reports.page import write_page
-from tests.helpers_browser import DESK, MARKS, launched, open_head, reds_of, visit, width_of
+from tests.helpers_browser import DESK, MARKS, open_head, reds_of, visit, width_of
 from tests.helpers_report import ZOO, planted_trace, zoo_content
 
 pytestmark = MARKS
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

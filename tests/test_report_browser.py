@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 
 from headwise.reports.page import write_page
@@ -9,10 +11,8 @@ from tests.helpers_browser import (
     MARKS,
     click_cell,
     hash_of,
-    launched,
     open_head,
     painted,
-    visit,
     wait_for_hash,
 )
 from tests.helpers_report import zoo_content
@@ -23,30 +23,14 @@ ADDRESS = "#head-text-01-02"
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with launched() as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
 def report(tmp_path_factory):
     return write_page(zoo_content("vlm"), tmp_path_factory.mktemp("report") / "vlm.html").path
 
 
 @pytest.fixture
-def seen(browser, report):
-    """Open the report of `zoo:vlm`; that it complained about nothing is checked at the end."""
-    opened = []
-
-    def open_page(address="", **options):
-        page, complaints = visit(browser, report, address, **options)
-        opened.append((page, complaints))
-        return page
-
-    yield open_page
-    for page, complaints in opened:
-        page.context.close()
-        assert complaints == []
+def opened(seen, report):
+    """Open the report of `zoo:vlm`."""
+    return partial(seen, report)
 
 
 def map_of(metric, stack):
@@ -68,8 +52,8 @@ def column_of(path, selector):
     )
 
 
-def test_a_click_opens_the_head_and_changes_the_address(seen):
-    page = seen()
+def test_a_click_opens_the_head_and_changes_the_address(opened):
+    page = opened()
     grid, size = map_of("entropy", "text")
     click_cell(page, grid, 1, 2, **size)
     open_head(page, HEAD)
@@ -82,8 +66,8 @@ def test_a_click_opens_the_head_and_changes_the_address(seen):
     assert f"{rank} of 32" in row
 
 
-def test_a_click_leaves_the_map_under_the_pointer(seen):
-    page = seen()
+def test_a_click_leaves_the_map_under_the_pointer(opened):
+    page = opened()
     grid, size = map_of("entropy", "text")
     page.locator(grid).evaluate("part => part.scrollIntoView({ block: 'center', behavior: 'instant' })")
     before = page.locator(grid).bounding_box()["y"]
@@ -94,8 +78,8 @@ def test_a_click_leaves_the_map_under_the_pointer(seen):
     assert box["x"] + box["width"] <= panel["x"]
 
 
-def test_keys_open_a_head_and_escape_brings_the_focus_back(seen):
-    page = seen()
+def test_keys_open_a_head_and_escape_brings_the_focus_back(opened):
+    page = opened()
     grid, _ = map_of("strongest_key", "text")
     canvas = page.locator(f"{grid} canvas")
     page.locator("[name=view]").first.focus()
@@ -117,8 +101,8 @@ def test_keys_open_a_head_and_escape_brings_the_focus_back(seen):
     assert canvas.evaluate("one => one === document.activeElement")
 
 
-def test_the_button_closes_and_a_link_gets_the_focus_back(seen):
-    page = seen()
+def test_the_button_closes_and_a_link_gets_the_focus_back(opened):
+    page = opened()
     link = page.locator("#verdict a[href^='#head-']").first
     link.focus()
     page.keyboard.press("Enter")
@@ -128,8 +112,8 @@ def test_the_button_closes_and_a_link_gets_the_focus_back(seen):
     assert link.evaluate("one => one === document.activeElement")
 
 
-def test_back_and_forward(seen):
-    page = seen()
+def test_back_and_forward(opened):
+    page = opened()
     page.evaluate("location.hash = 'head-text-01-02'")
     open_head(page, HEAD)
     page.evaluate("location.hash = 'head-vision-00-03'")
@@ -142,28 +126,28 @@ def test_back_and_forward(seen):
     open_head(page, HEAD)
 
 
-def test_addresses_open_what_they_name(seen):
-    open_head(seen(ADDRESS), HEAD)
-    page = seen("#entropy-text-01-02")
+def test_addresses_open_what_they_name(opened):
+    open_head(opened(ADDRESS), HEAD)
+    page = opened("#entropy-text-01-02")
     open_head(page, HEAD)
     page.wait_for_function(
         "grid => { const box = document.querySelector(grid).getBoundingClientRect();"
         " return box.top >= 0 && box.bottom <= innerHeight; }",
         arg=map_of("entropy", "text")[0],
     )
-    page = seen("#example-2")
+    page = opened("#example-2")
     assert page.locator("#example-2.chosen").count() == 1
     page.wait_for_function(
         "() => Math.abs(document.getElementById('example-2').getBoundingClientRect().top) < innerHeight"
     )
-    page = seen(f"{ADDRESS}-example-1")
+    page = opened(f"{ADDRESS}-example-1")
     open_head(page, HEAD)
     assert page.locator("#head-example").input_value() == "1"
     assert page.locator("#example-1.chosen").count() == 1
 
 
-def test_the_pattern_of_one_example_is_chosen_in_the_panel(seen):
-    page = seen(ADDRESS)
+def test_the_pattern_of_one_example_is_chosen_in_the_panel(opened):
+    page = opened(ADDRESS)
     open_head(page, HEAD)
     every = painted(page, "#head .pattern canvas")
     page.locator("#head-example").focus()
@@ -179,14 +163,14 @@ def test_the_pattern_of_one_example_is_chosen_in_the_panel(seen):
 @pytest.mark.parametrize(
     "address", ["#head-text-99-02", "#head-nothing-00-00", "#head-text-", "#%E0%A4%A", "#example-99", "#-"]
 )
-def test_addresses_of_nothing_do_nothing(seen, address):
-    page = seen(address)
+def test_addresses_of_nothing_do_nothing(opened, address):
+    page = opened(address)
     page.wait_for_selector("#map-0-0 canvas")
     assert page.locator("#head").is_hidden()
 
 
-def test_the_slider_and_the_picture_alone(seen):
-    page = seen()
+def test_the_slider_and_the_picture_alone(opened):
+    page = opened()
     overlay, slider = page.locator("#example-1 .overlay"), page.locator("#example-1 .opacity")
 
     def opacity():
@@ -203,8 +187,8 @@ def test_the_slider_and_the_picture_alone(seen):
     assert float(page.locator("#example-0 .overlay").evaluate("one => getComputedStyle(one).opacity")) == 0.6
 
 
-def test_maps_show_before_after_and_the_difference(seen):
-    page = seen()
+def test_maps_show_before_after_and_the_difference(opened):
+    page = opened()
     grid, _ = map_of("entropy", "text")
     pictures = {}
     for view in ("before", "after", "difference"):
@@ -230,8 +214,8 @@ def test_maps_show_before_after_and_the_difference(seen):
     assert page.locator(f"{grid} .said").inner_text() == said
 
 
-def test_shading_without_sinks_and_of_an_open_head(seen):
-    page = seen()
+def test_shading_without_sinks_and_of_an_open_head(opened):
+    page = opened()
     tokens = "#example-0 .tokens [data-p]"
     strip = zoo_content("vlm").examples[0].strips[0]
     content = zoo_content("vlm")
@@ -256,8 +240,8 @@ def test_shading_without_sinks_and_of_an_open_head(seen):
     assert "layer 1, head 2" in page.locator(".shading").inner_text()
 
 
-def test_numbers_of_a_map_are_a_table_with_links(seen):
-    page = seen()
+def test_numbers_of_a_map_are_a_table_with_links(opened):
+    page = opened()
     grid, size = map_of("entropy", "text")
     details = page.locator(grid.replace("map", "cells"))
     details.locator("summary").click()
@@ -269,8 +253,8 @@ def test_numbers_of_a_map_are_a_table_with_links(seen):
     assert hash_of(page) == "#entropy-text-01-02"
 
 
-def test_a_change_to_dark_repaints(seen):
-    page = seen(ADDRESS, color_scheme="light")
+def test_a_change_to_dark_repaints(opened):
+    page = opened(ADDRESS, color_scheme="light")
     open_head(page, HEAD)
     grid, _ = map_of("entropy", "text")
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -12,34 +12,12 @@ from headwise.probes.sites import Site
 from headwise.reports.content import Flip
 from headwise.reports.data import gather
 from headwise.reports.page import write_page
-from tests.helpers_browser import DESK, MARKS, launched, open_head, visit, wait_for_hash, width_of
+from tests.helpers_browser import DESK, MARKS, open_head, visit, wait_for_hash, width_of
 from tests.helpers_report import HOSTILE, META, sink_trace, zoo_content
 from tests.helpers_trace import axis, causal, make_trace, random_pattern
 
 pytestmark = MARKS
 EVIL = f"{' '.join(HOSTILE)} {'w' * 10_000}"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with launched() as opened:
-        yield opened
-
-
-@pytest.fixture
-def seen(browser):
-    """Open a page; that it complained about nothing is checked at the end."""
-    opened = []
-
-    def open_page(path, address="", **options):
-        page, complaints = visit(browser, path, address, **options)
-        opened.append((page, complaints))
-        return page
-
-    yield open_page
-    for page, complaints in opened:
-        page.context.close()
-        assert complaints == []
 
 
 def test_without_scripts_there_are_verdict_tables_and_pictures_and_no_dead_controls(seen, tmp_path):

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 
 import headwise as hw
+from tests.helpers_browser import MARKS
 from tests.helpers_report import HOSTILE, sink_trace
 from tests.helpers_viewer import in_browser
 
 pytest.importorskip("anywidget")
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 MAP, SHEET, PATTERN = (
     ".map canvas",
     ".columns > div:first-child > div:nth-child(2) canvas",
     ".columns > .head canvas",
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="there is no system Chromium to open the viewer in"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=BROWSER, args=options)
-        yield opened
-        opened.close()
+pytestmark = MARKS
 
 
 @pytest.fixture(scope="module")
