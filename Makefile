@@ -31,7 +31,7 @@ test-wheel: $(VENV)/.dev
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir build/wheel .
 	$(PYTHON) -m venv build/clean
 	build/clean/bin/python -m pip install --quiet --constraint constraints.txt torch
-	build/clean/bin/python -m pip install --quiet --constraint constraints.txt build/wheel/*.whl
+	build/clean/bin/python -m pip install --quiet --constraint constraints.txt "$$(echo build/wheel/*.whl)[eval]"
 	cd build/clean && bin/headwise report zoo:nmt --out nmt.html && bin/headwise demo --out demo \
 		&& bin/headwise eval zoo:lm --task ioi -n 100 --min accuracy=0.9
 
@@ -66,8 +66,9 @@ $(VENV)/.torch: constraints.txt
 	$(PIP) torch
 	touch $@
 
+# With the scores of translation and speech, which the demo compares.
 $(VENV)/.plain: $(VENV)/.torch pyproject.toml
-	$(PIP) --editable .
+	$(PIP) --editable ".[eval]"
 	touch $@
 
 $(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: $(VENV)/.torch pyproject.toml

@@ -7,6 +7,7 @@ from pathlib import Path
 from headwise.cli.report_work import Proof, write_report
 from headwise.cli.request import Request
 from headwise.errors import InputError
+from headwise.evaluation.extras import extra
 from headwise.reports.index import Entry, write_index
 
 MODELS = {
@@ -26,8 +27,10 @@ def write_demo(folder: Path) -> list[Path]:
         The pages, the index first.
 
     Raises:
-        InputError: the folder cannot be made.
+        InputError: the folder cannot be made, or what scores translation and speech is not installed.
     """
+    for package in ("jiwer", "sacrebleu"):
+        extra(package, "The demo scores translation and speech")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
