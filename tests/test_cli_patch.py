@@ -74,6 +74,7 @@ def test_the_baked_folder_says_what_the_patched_model_says(model: str, spec: Pat
     assert_one_line(again.stdout, again.stderr, "has something in it")
 
 
+@pytest.mark.slow
 def test_another_model_is_refused_unless_forced(model: str, spec: Path, tmp_path: Path) -> None:
     subject = hw.load(model)
     with torch.no_grad():

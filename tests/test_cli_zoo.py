@@ -85,6 +85,7 @@ def test_an_unknown_model_is_one_line(command):
     assert_one_line(result.stdout, result.stderr, "lm")
 
 
+@pytest.mark.slow
 def test_verify_finds_a_figure_that_is_off(monkeypatch, tmp_path):
     from headwise.evaluation import cards
 
@@ -109,6 +110,7 @@ def test_an_interval_without_width_allows_what_n_examples_cannot_exclude():
     assert not Check("chrf", 99.9, 99.8, 100.0, 99.5, 300).holds
 
 
+@pytest.mark.slow
 def test_a_report_on_the_zoo_needs_no_input(tmp_path):
     result = process("report", "zoo:nmt", "--out", tmp_path / "nmt.html", "--json")
     answer = json.loads(result.stdout)

@@ -14,7 +14,7 @@ from headwise.cli.app import app
 from headwise.evaluation import task_names
 from tests.helpers_docs import DOCS, PAGES, blocks, commands, differs, python_blocks, run
 
-SLOW = {"compare.md"}
+SLOW = {"compare.md", "methods/act.md"}
 """Pages whose Python takes more than a few seconds."""
 NOT_RUN: dict[str, str] = {}
 """Page -> why a block of it is marked `notest`."""

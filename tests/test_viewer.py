@@ -140,6 +140,7 @@ def test_a_result_without_a_map_cannot_be_viewed(trace):
         sinks(trace).view()
 
 
+@pytest.mark.slow
 def test_importing_and_showing_a_result_loads_no_widgets():
     code = (
         "import sys; from tests.helpers_report import sink_trace; from headwise.analyses import entropy\n"
@@ -190,6 +191,7 @@ def test_an_open_trace_and_one_without_statistics_have_a_cell():
     assert "1 site" in Page(bare._repr_html_()).words
 
 
+@pytest.mark.slow
 def test_pictures_become_smaller_until_they_fit(large, monkeypatch):
     whole = large._repr_html_()
     monkeypatch.setattr(static, "MOST_PICTURES", len(whole) // 3)
