@@ -22,7 +22,7 @@ from headwise.reports.embed import page_blobs
 from headwise.viewer import static
 from tests.helpers_report import HOSTILE, Page, sink_trace
 
-pytest.importorskip("anywidget")
+pytest.importorskip("anywidget", reason="the viewer is a widget of anywidget")
 MOST = 200_000
 
 

@@ -9,7 +9,7 @@ from tests.helpers_browser import MARKS
 from tests.helpers_report import HOSTILE, sink_trace
 from tests.helpers_viewer import in_browser
 
-pytest.importorskip("anywidget")
+pytest.importorskip("anywidget", reason="the viewer is a widget of anywidget")
 MAP, SHEET, PATTERN = (
     ".map canvas",
     ".columns > div:first-child > div:nth-child(2) canvas",

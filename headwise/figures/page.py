@@ -15,6 +15,7 @@ from headwise.text import visible
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+    from jinja2 import Environment
 
 _DRAW = """
 const figure = JSON.parse(document.getElementById("data").textContent);
@@ -46,29 +47,38 @@ def figure_page(
         description: how to read the numbers.
         static: HTML without scripts that stands in for the figure where none run.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("headwise.figures"),
+    scripts = (plotly_script(), _DRAW)
+    return (
+        templates("headwise.figures")
+        .get_template("figure.html.j2")
+        .render(
+            policy=policy(scripts),
+            title=visible(title),
+            summary=visible(summary),
+            description=visible(description),
+            alt=f"{visible(title, limit=200)}: the numbers are in the table below",
+            static=Markup(static),
+            tables=[(name, Markup(table(frame))) for name, frame in tables],
+            provenance=[(visible(name), visible(_text(value))) for name, value in provenance.items()],
+            figure=Markup(json_for_script(json.loads(figure.to_json()))),
+            plotly=Markup(scripts[0]),
+            draw=Markup(scripts[1]),
+        )
+    )
+
+
+def templates(package: str) -> Environment:
+    """The templates of a package; everything that is not markup is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-    )
-    scripts = (plotly_script(), _DRAW)
-    return environment.get_template("figure.html.j2").render(
-        policy=policy(scripts),
-        title=visible(title),
-        summary=visible(summary),
-        description=visible(description),
-        alt=f"{visible(title, limit=200)}: the numbers are in the table below",
-        static=Markup(static),
-        tables=[(name, Markup(table(frame))) for name, frame in tables],
-        provenance=[(visible(name), visible(_text(value))) for name, value in provenance.items()],
-        figure=Markup(json_for_script(json.loads(figure.to_json()))),
-        plotly=Markup(scripts[0]),
-        draw=Markup(scripts[1]),
     )
 
 
@@ -83,15 +93,19 @@ def json_for_script(value: Any) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
-def policy(scripts: Sequence[str]) -> str:
+def policy(scripts: Sequence[str], *, also: Sequence[str] = ()) -> str:
     """A content security policy that lets these scripts run, styles and pictures of the page, and nothing else.
+
+    Args:
+        scripts: the texts of the page's own scripts.
+        also: other sources of scripts, as a policy names them.
 
     Example:
         >>> policy(["1"])
         "default-src 'none'; script-src 'sha256-a4ayc/80/OGda4BO/1o/V0etpOqiLx1JwB5S3beHW0s='; ... img-src data:"
     """
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
-    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes) or "'none'"
+    allowed = " ".join([*(f"'sha256-{digest}'" for digest in hashes), *also]) or "'none'"
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
 
 

@@ -6,15 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+from jaxtyping import Bool
+
 from headwise.analyses import Result, distance, entropy, mass, sink_rate, sinks
 from headwise.errors import CaptureError, InputError
 from headwise.evaluation.comparison import Comparison
+from headwise.probes.sites import Site
 from headwise.probes.trace import Trace
 from headwise.reports.content import Content, Metric
 from headwise.reports.evaluated import before_and_after, evaluated
 from headwise.reports.examples import MOST_EXAMPLES, examples_of, prompts_of, trimmed
 from headwise.reports.graphs import graph_of
-from headwise.reports.heads import groups_of, sink_keys
+from headwise.reports.heads import groups_of, sink_keys, sinks_of
 from headwise.reports.inputs import Example
 from headwise.reports.look import Look, prepare_example
 from headwise.reports.maps import maps_of, sink_share, strongest_keys, without_sinks
@@ -61,6 +65,8 @@ def gather(
     """
     material = sort_material(source)
     trace, look = material.before, material.look
+    if subject is None and look is not None:
+        subject = look.subject
     results, failures = list(material.results), []
     if trace is not None:
         own, failures = _analysed(trace)
@@ -87,7 +93,7 @@ def gather(
         ),
         evaluated=tuple(evaluated(item, number) for number, item in enumerate(material.comparisons, start=1)),
         graphs=tuple(graph for result in results for graph in graph_of(result)),
-        provenance=tuple(provenance_of(meta, subject or (look.subject if look else None)).items()),
+        provenance=tuple(provenance_of(meta, subject).items()),
         call=call if call is not None else str(meta.get("call") or ""),
         command=command or "",
         fix=look.fix if look else "with the fix" if material.after is not None else "",
@@ -95,9 +101,10 @@ def gather(
     )
     share, metrics, left = None, _maps_of_results(results, material.after), None
     if trace is not None:
-        left = shares_without_sinks(trace, sink_keys(trace, found))
+        keys = sink_keys(trace, found)
+        left = shares_without_sinks(trace, keys)
         share = sink_share(trace, found.provenance["parameters"]["epsilon"]) if found else None
-        content, metrics = _with_heads(content, material, found, metrics, subject, examples)
+        content, metrics = _with_heads(content, material, keys, metrics, subject, examples)
     tables = [sink_table(found), role_table(by_name.get("mass"), left), layer_table(metrics)]
     return replace(
         content,
@@ -191,7 +198,7 @@ def _maps_of_results(results: Sequence[Result], after: Trace | None) -> list[Met
 def _with_heads(
     content: Content,
     material: Material,
-    found: Result | None,
+    keys: Mapping[Site, Bool[torch.Tensor, "example key"]],
     metrics: list[Metric],
     subject: Subject | None,
     examples: Sequence[Mapping[str, Any]] | None,
@@ -199,7 +206,6 @@ def _with_heads(
     """The content with what only a trace can say: heads, patterns, examples."""
     trace, after, look = material.before, material.after, material.look
     assert trace is not None
-    keys = sink_keys(trace, found)
     reading = look.before.reading if look else read_patterns(trace, keys)
     changed = _changed_reading(after, look)
     metrics = [strongest_keys(trace, after), *metrics]
@@ -228,11 +234,7 @@ def _changed_reading(after: Trace | None, look: Look | None) -> Reading | None:
         return look.after.reading if look.after else None
     if after is None:
         return None
-    try:
-        found = sinks(after)
-    except CaptureError:
-        found = None
-    return read_patterns(after, sink_keys(after, found))
+    return read_patterns(after, sink_keys(after, sinks_of(after)))
 
 
 def _prepared(given: Sequence[Mapping[str, Any]], subject: Subject | None) -> list[Mapping[str, Any] | None]:
@@ -254,7 +256,7 @@ def _with_media(
         found[number] = replace(
             known,
             matrix=trimmed(known.matrix, sound.seconds) if sound else known.matrix,
-            picture=picture_of(trace, number, inputs, tensors, subject or (look.subject if look else None)),
+            picture=picture_of(trace, number, inputs, tensors, subject),
             sound=sound,
             reply=look.before.replies[number] if look else None,
             reply_after=look.after.replies[number] if look and look.after else None,

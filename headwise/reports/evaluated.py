@@ -162,10 +162,7 @@ def changed_examples(
 
 def _flips(comparison: Comparison, arm: Arm) -> list[Flip]:
     """The examples whose reply, or whose being right, an arm changed."""
-    frame = comparison.frame
-    old, new = (
-        frame[frame["arm"] == label].reset_index(drop=True) for label in (comparison.arms[0].label, arm.label)
-    )
+    old, new = _both(comparison, arm)
     prompts, answers, before, after = (
         _texts(part, name)
         for part, name in ((old, "prompt"), (old, "answer"), (old, "reply"), (new, "reply"))
@@ -178,10 +175,7 @@ def _flips(comparison: Comparison, arm: Arm) -> list[Flip]:
 
 def _changes(comparison: Comparison, arm: Arm) -> list[tuple[int, str]]:
     """Where an arm changed the reply or its being right, and how."""
-    frame = comparison.frame
-    old, new = (
-        frame[frame["arm"] == label].reset_index(drop=True) for label in (comparison.arms[0].label, arm.label)
-    )
+    old, new = _both(comparison, arm)
     right = _right(old, new, arm)
     before, after = (_texts(part, "reply") for part in (old, new))
     found = []
@@ -191,6 +185,12 @@ def _changes(comparison: Comparison, arm: Arm) -> list[tuple[int, str]]:
         elif before[place] != after[place]:
             found.append((place, CHANGED))
     return found
+
+
+def _both(comparison: Comparison, arm: Arm) -> list[pd.DataFrame]:
+    """The rows of the model without a fix, and those of an arm, in the same order."""
+    frame = comparison.frame
+    return [frame[frame["arm"] == one.label].reset_index(drop=True) for one in (comparison.arms[0], arm)]
 
 
 def _right(old: pd.DataFrame, new: pd.DataFrame, arm: Arm) -> str | None:

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from headwise.analyses import sinks
+from headwise.errors import CaptureError
 from headwise.probes.frames import key_axis, labels, normalised_entropy, statistics
 from headwise.probes.records import Record
 from headwise.probes.sites import Site, key_stack
@@ -31,21 +33,29 @@ MIN_SHARE = 0.1
 """A key counts as a sink of a whole stack when this share of the heads has it as one (ours)."""
 
 
-def sink_keys(trace: Trace, sinks: Result | None) -> dict[Site, Bool[Tensor, "example key"]]:
+def sinks_of(trace: Trace) -> Result | None:
+    """The sinks of a trace; None where it is too short to say."""
+    try:
+        return sinks(trace)
+    except CaptureError:
+        return None
+
+
+def sink_keys(trace: Trace, found: Result | None) -> dict[Site, Bool[Tensor, "example key"]]:
     """True at the keys that a tenth of the heads of a stack or more have as a sink, per site of the stack."""
-    found = {}
+    masks = {}
     for site, record in statistics(trace).items():
         keys = torch.zeros(record["seen"].shape, dtype=torch.bool)
-        if sinks is not None:
-            frame = sinks.frame
+        if found is not None:
+            frame = found.frame
             own = frame[
                 (frame["stack"] == site.stack) & (frame["kind"] == site.kind) & (frame["share"] >= MIN_SHARE)
             ]
             for example, position in zip(own["example"], own["position"], strict=True):
                 if example < len(keys) and position < keys.shape[1]:
                     keys[example, position] = True
-        found[site] = keys
-    return found
+        masks[site] = keys
+    return masks
 
 
 def groups_of(trace: Trace, reading: Reading | None, metrics: Sequence[Metric]) -> tuple[Group, ...]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headwise.analyses import sinks
 from headwise.errors import CaptureError, FixError, InputError, NotFitted
 from headwise.evaluation.arms import candidates
 from headwise.evaluation.languages import set_languages
@@ -18,7 +17,7 @@ from headwise.fixes.specs import spec_text
 from headwise.probes.capture import capture
 from headwise.probes.records import merge_layouts, merge_records
 from headwise.probes.trace import Trace
-from headwise.reports.heads import sink_keys
+from headwise.reports.heads import sink_keys, sinks_of
 from headwise.reports.patterns import Reading, join_readings, read_patterns
 from headwise.zoo.own_inputs import sample
 from headwise.zoo.registry import PREFIX
@@ -193,11 +192,7 @@ def _run(
     traces, readings, replies, notes = [], [], [], []
     for number, inputs in enumerate(prepared, start=1):
         trace, reply = _captured(subject, inputs, generate, maps=all(r is not None for r in readings))
-        try:
-            found = sinks(trace)
-        except CaptureError:  # too short to say
-            found = None
-        reading = read_patterns(trace, sink_keys(trace, found), longest=longest)
+        reading = read_patterns(trace, sink_keys(trace, sinks_of(trace)), longest=longest)
         if reading is None and not notes:
             notes.append(
                 f"Patterns were left out: those of one example take more than {MOST_MAPS / 2**30:.0f} GiB. "

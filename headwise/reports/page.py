@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +14,7 @@ import numpy as np
 from headwise.errors import InputError
 from headwise.figures import CIVIDIS, DIVERGING, data_uri, map_png
 from headwise.figures.colours import stops_of
-from headwise.figures.page import json_for_script
+from headwise.figures.page import json_for_script, policy, templates
 from headwise.figures.plotly_build import CDN, INTEGRITY, plotly_script
 from headwise.files import check_new_folder, filling, replacing
 from headwise.reports.content import Content
@@ -126,6 +124,8 @@ def render(
         scripts += [f"window.headwiseFiles = {json_for_script(files)};"] if files else []
         scripts += [page_script()]
     cdn = (CDN, INTEGRITY) if charts and assets == "cdn" else None
+    # browsers check no hash of a file beside a page that lies on a disk, so a folder is named whole
+    also = [*(("'self'", "file:") if files else ()), *((f"'{INTEGRITY}'",) if cdn else ())]
     return (
         environment()
         .get_template("report.html.j2")
@@ -143,7 +143,7 @@ def render(
             thickness=thickness,
             **_drawn(content),
             addressed=lambda value: bool(content.groups),
-            policy=_policy(scripts, cdn, folder=bool(files)),
+            policy=f"{policy(scripts, also=also)}; media-src data:",
             style=Markup(style()),
             facts=Markup(json_for_script(facts(content))),
             data=Markup(json_for_script(page_data(content))),
@@ -201,15 +201,7 @@ def style() -> str:
 
 def environment() -> Environment:
     """The templates, with everything escaped that is not markup, and the filters that show values."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("headwise.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("headwise.reports")
     environment.filters.update(
         show=show,
         tick=tick,
@@ -235,21 +227,6 @@ def _sections(content: Content) -> list[tuple[str, str]]:
     sections += [(table.key, table.title.partition(",")[0]) for table in content.tables]
     sections += [(f"graph-{number}", graph.title) for number, graph in enumerate(content.graphs, start=1)]
     return [*sections, ("provenance", "Provenance")]
-
-
-def _policy(scripts: Sequence[str], cdn: tuple[str, str] | None, *, folder: bool) -> str:
-    """What may run. Browsers check no hash of a file beside a page that lies on a disk, so a folder is named whole."""
-    allowed = [f"'sha256-{_digest(script)}'" for script in scripts]
-    allowed += ["'self'", "file:"] if folder else []
-    allowed += [f"'{cdn[1]}'"] if cdn else []
-    sources = " ".join(allowed) or "'none'"
-    return (
-        f"default-src 'none'; script-src {sources}; style-src 'unsafe-inline'; img-src data:; media-src data:"
-    )
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _drawn(content: Content) -> dict[str, Any]:
