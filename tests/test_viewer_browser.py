@@ -79,6 +79,7 @@ def test_hostile_tokens_are_text(browser, hostile):
         assert HOSTILE[0] in words
         assert HOSTILE[1] in words
         assert "\\u202egnp.exe" in words
+        page.locator(".facts table").first.wait_for()  # the kernel is asked for these
         assert HOSTILE[0] in page.locator(".facts").text_content()
         assert HOSTILE[0] in page.locator(".finding").text_content()
         assert page.locator(".headwise-viewer img[src=x], .headwise-viewer script").count() == 0
