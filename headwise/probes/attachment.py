@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from headwise.probes import interface
+from headwise.probes.generate_calls import GenerateWatch
 from headwise.probes.hooks import Embedded, Enter, EnterBlock, Leave
 from headwise.probes.intercept import Intercept
 from headwise.probes.sites import AttentionModule
@@ -23,6 +24,7 @@ class Attachment:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self.intercepts = [Intercept(hub, entry) for entry in hub.modules.values() if not entry.interface]
+        self._generate = GenerateWatch(hub)
         self.kernels: dict[int, interface.Kernel] = {}
         """The model's own attention function, by id of the module."""
         self._original: dict[int, tuple[Any, str]] = {}
@@ -42,6 +44,7 @@ class Attachment:
                 entry.module.__dict__[interface.HUB] = hub
         for intercept in self.intercepts:
             intercept.install()
+        self._generate.install()
         for module, primary in self._stacks():
             enter, leave = Enter(hub, primary), Leave(hub)
             self._hooks.append(module.register_forward_pre_hook(enter, with_kwargs=True))
@@ -59,6 +62,7 @@ class Attachment:
             entry.module.__dict__.pop(interface.HUB, None)
         for intercept in self.intercepts:
             intercept.remove()
+        self._generate.remove()
         for hook in self._hooks:
             hook.remove()
         self._hooks.clear()

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.plan import Plan
 from headwise.probes.session import Session
 
@@ -20,6 +21,8 @@ class Calls:
         """The sessions that the plans were made for."""
         self.aside: tuple[Session, ...] | None = None
         """The sessions of a forward within another one; None outside of such."""
+        self.generate: GenerateCall | None = None
+        """The innermost call of `generate` under way; None outside of `generate`."""
         self.embedded: tuple[Tensor, Tensor] | None = None
         """Ids and embeddings that were made outside of a forward."""
         self.streams = False

@@ -19,6 +19,7 @@ from headwise.probes.context import STEPS, touches
 from headwise.probes.engine import attend
 from headwise.probes.fallback import observe
 from headwise.probes.flow import cached_length
+from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.given import bind, with_flat_masks, with_ids
 from headwise.probes.openings import open_prompt
 from headwise.probes.plan import Act, Plan
@@ -51,6 +52,8 @@ class Hub:
         self.modules: dict[int, AttentionModule] = {id(entry.module): entry for entry in found}
         self.language = language_stack([entry.stack for entry in found])
         self.sessions: tuple[Session, ...] = ()
+        self.generations: tuple[GenerateCall, ...] = ()
+        """The outermost calls of `generate` that are under way, on all threads, in the order in which they began."""
         self._local = threading.local()
         self._lock = threading.RLock()
         self._reference: Reference | None = None
@@ -141,6 +144,21 @@ class Hub:
         local.streams = any(wanted_now(session) for session in sessions)
         for session in opening:
             open_prompt(self, session, module, inputs)
+
+    def begin_generate(self, call: GenerateCall) -> None:
+        """A call of `generate` begins on the current thread."""
+        self.calls().generate = call
+        if call.outer is None:
+            with self._lock:
+                self.generations = (*self.generations, call)
+
+    def end_generate(self, call: GenerateCall, result: Any) -> None:
+        """A call of `generate` is over; `result` is what it returns, None when it failed."""
+        self.calls().generate = call.outer
+        if call.outer is None:
+            with self._lock:
+                self.generations = tuple(other for other in self.generations if other is not call)
+        call.close(result)
 
     def embedded(self, ids: Any, embeddings: Any) -> None:
         """Token ids have become embeddings."""

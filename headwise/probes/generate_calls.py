@@ -1,0 +1,197 @@
+"""Calls of a model's `generate` while something is attached: what was asked for, where it ends, what it returned."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from headwise.probes.hub import Hub
+
+_METHODS = ("generate", "_get_stopping_criteria")
+
+
+class GenerateCall:
+    """One call of `generate` on one thread.
+
+    `hub.calls().generate` is the innermost one that the current thread is in, None outside of `generate`;
+    `hub.generations` are the outermost ones of all threads. A model around a language model (InstructBLIP) has its
+    own call around that of the language model: `outer`. A model may generate several times within one call, window
+    after window (Whisper).
+    """
+
+    def __init__(self, model: nn.Module, arguments: Mapping[str, Any], outer: GenerateCall | None) -> None:
+        self.model = model
+        """The model whose `generate` this is: the attached one or a part of it."""
+        self.arguments = arguments
+        """What the call was given, by name, as it was given."""
+        self.outer = outer
+        """The call of `generate` around this one."""
+        self.config: Any = None
+        """The `GenerationConfig` in force, once transformers has resolved it."""
+        self.sequences: Tensor | None = None
+        """The returned sequences, (sequence, position), once the call has ended with some."""
+        self.ended = False
+        """True once the call is over, also by an exception."""
+        self.checks: list[Callable[[Tensor, Tensor], None]] = []
+        """Each is called with the ids so far, (example, position), and whether the stopping criteria end them; the
+        examples of a beam search are its candidates."""
+        self._callbacks: list[Callable[[GenerateCall], None]] = []
+
+    @property
+    def outermost(self) -> GenerateCall:
+        """The call of `generate` that the user made."""
+        call = self
+        while call.outer is not None:
+            call = call.outer
+        return call
+
+    def option(self, name: str) -> Any:
+        """An option of generation that is in force, such as `eos_token_id`, by the rule of transformers.
+
+        The configuration that transformers made, where it has; else the call's own argument, None included, before
+        the `generation_config` of the call, before that of the model.
+        """
+        if self.config is not None:
+            return getattr(self.config, name, None)
+        if name in self.arguments:
+            return self.arguments[name]
+        for config in (
+            self.arguments.get("generation_config"),
+            getattr(self.model, "generation_config", None),
+        ):
+            value = getattr(config, name, None)
+            if value is not None:
+                return value
+        return None
+
+    def end_ids(self) -> frozenset[int]:
+        """Ids of the tokens that end a sequence in this call; empty when none does."""
+        value = self.option("eos_token_id")
+        if value is None:
+            return frozenset()
+        if isinstance(value, Tensor):
+            value = value.flatten().tolist()
+        return frozenset(value if isinstance(value, list | tuple) else (value,))
+
+    def when_over(self, callback: Callable[[GenerateCall], None]) -> None:
+        """Has `callback` called with this call when it is over, also by an exception; at once when it is."""
+        if self.ended:
+            callback(self)
+        else:
+            self._callbacks.append(callback)
+
+    def close(self, result: Any = None) -> None:
+        """The call is over, with what it returns."""
+        self.sequences = _sequences(result)
+        self.ended = True
+        callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback(self)
+
+
+class GenerateWatch:
+    """Stands in for the `generate` of a model and of its parts for as long as something is attached."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._shadowed: list[tuple[nn.Module, str, Any]] = []
+
+    def install(self) -> None:
+        """Puts the watch on every part that can generate."""
+        stands = {"generate": _Generate, "_get_stopping_criteria": _StoppingCriteria}
+        for module in self._hub.model.modules():
+            for name in _METHODS if callable(getattr(type(module), "generate", None)) else ():
+                if callable(getattr(type(module), name, None)):
+                    before = module.__dict__.get(name)
+                    self._shadowed.append((module, name, before))
+                    module.__dict__[name] = stands[name](self._hub, module, name, before)
+
+    def remove(self) -> None:
+        """Gives every part its own methods back."""
+        for module, name, before in self._shadowed:
+            if isinstance(module.__dict__.get(name), _Method):
+                if before is None:
+                    del module.__dict__[name]
+                else:
+                    module.__dict__[name] = before
+        self._shadowed.clear()
+
+
+class _Method:
+    """Stands in for a method of one module. In a copy of the module, the module's own method takes its place."""
+
+    def __init__(self, hub: Hub, module: nn.Module, name: str, before: Any) -> None:
+        self.hub, self.module, self.name, self.before = hub, module, name, before
+        self.__wrapped__ = self.own
+        self.__doc__ = self.own.__doc__
+        self.__name__ = name
+
+    @property
+    def own(self) -> Callable[..., Any]:
+        """The method that would be there."""
+        return _own(self.module, self.name, self.before)
+
+    def __reduce__(self) -> tuple[Any, tuple]:
+        return (_own, (self.module, self.name, self.before))
+
+
+def _own(module: nn.Module, name: str, before: Any) -> Any:
+    return before if before is not None else getattr(type(module), name).__get__(module)
+
+
+class _Generate(_Method):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call = GenerateCall(self.module, _arguments(self.own, args, kwargs), self.hub.calls().generate)
+        self.hub.begin_generate(call)
+        result = None
+        try:
+            result = self.own(*args, **kwargs)
+            return result
+        finally:
+            self.hub.end_generate(call, result)
+
+
+class _StoppingCriteria(_Method):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        criteria = self.own(*args, **kwargs)
+        call = self.hub.calls().generate
+        if call is None or call.model is not self.module:
+            return criteria
+        call.config = next((v for v in (*args, *kwargs.values()) if hasattr(v, "eos_token_id")), None)
+        return _watched(criteria, call)
+
+
+def _watched(criteria: Any, call: GenerateCall) -> Any:
+    """The same list of criteria, which also tells the call what it decided."""
+
+    class Watched(type(criteria)):
+        def __call__(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
+            done = super().__call__(input_ids, *args, **kwargs)
+            for check in call.checks if isinstance(done, Tensor) else ():
+                check(input_ids, done)
+            return done
+
+    return Watched(criteria)
+
+
+def _arguments(method: Callable[..., Any], args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    if not args:
+        return dict(kwargs)
+    names = [
+        p.name for p in inspect.signature(method).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD
+    ]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def _sequences(result: Any) -> Tensor | None:
+    """The sequences that `generate` returned: a tensor of ids, a field of an output, an entry of a mapping."""
+    if isinstance(result, Mapping):
+        result = result.get("sequences")
+    if isinstance(result, Tensor) and result.dim() == 2 and not result.is_floating_point():
+        return result if result.dtype != torch.bool else None
+    return None
