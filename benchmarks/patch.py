@@ -17,6 +17,7 @@ CPU times count.
 from __future__ import annotations
 
 import argparse
+import inspect
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -67,12 +68,13 @@ def generate(
     model: PreTrainedModel, prompt: dict[str, torch.Tensor], steps: int
 ) -> tuple[list[float], torch.Tensor]:
     """CPU seconds of the prefill and of every greedy decode step, and the tokens."""
+    named = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
     tokens, seconds, cache, inputs = [], [], None, prompt
     for _ in range(steps + 1):
         start = time.process_time()
-        output = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        output = model(**inputs, **{named: cache}, use_cache=True, logits_to_keep=1)
         seconds.append(time.process_time() - start)
-        cache = output.past_key_values
+        cache = output[named]
         tokens.append(output.logits[:, -1:].argmax(-1))
         inputs = {"input_ids": tokens[-1]}
     return seconds, torch.cat(tokens, dim=1)

@@ -16,6 +16,7 @@ from headwise.fixes.act import calibrate
 from headwise.fixes.calibration import Prompts
 from tests.invariance import alone
 from tests.tiny import ARCHITECTURES
+from tests.tiny.caches import cache_of, with_cache
 from tests.tiny.inputs import random_ids
 from tests.tiny.reference import first, forward
 
@@ -146,8 +147,8 @@ class TestModel:
             whole = first(forward(model, {"input_ids": ids}))
             cache, pieces = None, []
             for part in (ids[:, :5], ids[:, 5:11], ids[:, 11:12], ids[:, 12:13], ids[:, 13:]):
-                output = model(input_ids=part, past_key_values=cache, use_cache=True)
-                cache = output.past_key_values
+                output = model(input_ids=part, **with_cache(model, cache), use_cache=True)
+                cache = cache_of(output)
                 pieces.append(output.logits)
         torch.testing.assert_close(torch.cat(pieces, 1), whole, atol=1e-5, rtol=1e-5)
 
@@ -211,12 +212,12 @@ class TestModel:
     def test_a_cache_rolled_back_too_far_is_an_error(self) -> None:
         model, ids = ARCHITECTURES["llama"].build(), random_ids(1, 10, seed=8)
         with hw.patch(model, FIX):
-            cache = model(input_ids=ids, use_cache=True).past_key_values
+            cache = cache_of(model(input_ids=ids, use_cache=True))
             for step in range(3):
-                model(input_ids=ids[:, step : step + 1], past_key_values=cache)
+                model(input_ids=ids[:, step : step + 1], **with_cache(model, cache))
             cache.crop(-2)
             with pytest.raises(FixError, match="rolled back"):
-                model(input_ids=ids[:, 5:6], past_key_values=cache)
+                model(input_ids=ids[:, 5:6], **with_cache(model, cache))
 
     def test_heads_that_are_not_chosen_are_bit_equal(self) -> None:
         model, text = ARCHITECTURES["llama"].build(), alone(0)

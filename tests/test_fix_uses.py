@@ -12,6 +12,7 @@ import headwise as hw
 from headwise.errors import FixError, InputError
 from tests.invariance import FIXES, alone, together
 from tests.tiny import ARCHITECTURES
+from tests.tiny.caches import cache_of, with_cache
 from tests.tiny.inputs import PADDED, random_ids
 from tests.tiny.reference import first, forward
 
@@ -145,9 +146,9 @@ class TestCachedPrompts:
         model, inputs = ARCHITECTURES[architecture].build(), alone(0, architecture)
         del inputs["position_ids"]
         with hw.patch(model, fix), torch.no_grad():
-            cache = copy.deepcopy(model(**inputs, use_cache=True).past_key_values)
+            cache = copy.deepcopy(cache_of(model(**inputs, use_cache=True)))
             with pytest.raises((FixError, InputError), match="could not see it"):
-                model(input_ids=random_ids(1, 3), past_key_values=cache)
+                model(input_ids=random_ids(1, 3), **with_cache(model, cache))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import torch
 import headwise as hw
 from tests.tiny import ARCHITECTURES
 from tests.tiny.architecture import Inputs
+from tests.tiny.caches import cache_of, with_cache
 from tests.tiny.inputs import PADDED, padded_tokens, plain_tokens, random_ids
 from tests.tiny.reference import forward
 
@@ -172,7 +173,7 @@ def test_right_padded_batches_decode_to_the_rows_of_one_forward(name: str) -> No
         for start, stop in [(0, length), *((at, at + 1) for at in range(length, length + NEW - 1))]:
             step = {name: value[:, start:stop] for name, value in final.items()}
             step["attention_mask"] = final["attention_mask"][:, :stop]
-            cache = forward(model, step, past_key_values=cache, use_cache=True).past_key_values
+            cache = cache_of(forward(model, step, **with_cache(model, cache), use_cache=True))
     for site in trace.sites:
         assert_same_rows(trace, whole, site)
         assert_same_statistics(trace, whole, site)
@@ -238,7 +239,7 @@ def test_a_prompt_fed_in_pieces_gives_the_rows_of_the_whole_prompt() -> None:
     ids = inputs["input_ids"]
     with hw.capture(model, stats=True, maps=True) as trace:
         output = forward(model, {"input_ids": ids[:, :5]}, use_cache=True)
-        forward(model, {"input_ids": ids[:, 5:]}, past_key_values=output.past_key_values)
+        forward(model, {"input_ids": ids[:, 5:]}, **with_cache(model, cache_of(output)))
     with hw.capture(model, stats=True, maps=True) as whole:
         forward(model, inputs)
     assert trace.examples == 2
@@ -250,9 +251,9 @@ def test_a_prompt_fed_in_pieces_gives_the_rows_of_the_whole_prompt() -> None:
 def test_a_cache_filled_before_the_capture_keeps_its_positions() -> None:
     model, inputs = ARCHITECTURES["llama"].build(), plain_tokens()
     ids = inputs["input_ids"]
-    cached = forward(model, {"input_ids": ids[:, :5]}, use_cache=True).past_key_values
+    cached = cache_of(forward(model, {"input_ids": ids[:, :5]}, use_cache=True))
     with hw.capture(model, stats=True, maps=True) as trace:
-        forward(model, {"input_ids": ids[:, 5:]}, past_key_values=cached)
+        forward(model, {"input_ids": ids[:, 5:]}, **with_cache(model, cached))
     with hw.capture(model, stats=True, maps=True) as whole:
         forward(model, inputs)
     for site in trace.sites:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from headwise.layout import ROLES, Axis, TokenLayout, describe, generic_axis
 from headwise.probes.arguments import Call
+from headwise.probes.caches import cache_among, cached_length
 from headwise.probes.run import PADDING, Run
 from headwise.probes.sites import key_stack
 from headwise.probes.statistics import Places, counts_of
@@ -45,7 +46,7 @@ class Flow:
             True when it begins the prompt of the language stack.
         """
         self._memo.clear()
-        cache = inputs.get("past_key_values")
+        cache = cache_among(inputs.values())
         past, new = cached_length(cache), _rows(inputs, primary)
         ids = _ids(inputs, primary)
         run = self._find(primary, ids, inputs, cache, past)
@@ -268,7 +269,7 @@ def _rows(inputs: Mapping[str, Any], primary: str) -> int:
 def _drafts(inputs: Mapping[str, Any], new: int) -> int:
     """Assisted generation, which always has a cache, asks for the logits of its drafts and the token before them."""
     asked = inputs.get("logits_to_keep")
-    if inputs.get("past_key_values") is not None and isinstance(asked, int) and 1 < asked <= new:
+    if cache_among(inputs.values()) is not None and isinstance(asked, int) and 1 < asked <= new:
         return asked - 1
     return 0
 
@@ -278,13 +279,6 @@ def _padding(inputs: Mapping[str, Any], primary: str, new: int) -> Tensor | None
     if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < new:
         return None
     return mask[:, -new:] == 0
-
-
-def cached_length(cache: Any) -> int:
-    """Positions that a key-value cache holds."""
-    if cache is None or not hasattr(cache, "get_seq_length"):
-        return 0
-    return int(cache.get_seq_length())
 
 
 def _extends(ids: Any, before: Any) -> bool:

@@ -14,11 +14,11 @@ from headwise.errors import CaptureError, UnsupportedModel
 from headwise.probes import interface
 from headwise.probes.arguments import Call, normalise
 from headwise.probes.attachment import Attachment
+from headwise.probes.caches import cache_among, cache_of, cached_length
 from headwise.probes.calls import Calls
 from headwise.probes.context import STEPS, touches
 from headwise.probes.engine import attend
 from headwise.probes.fallback import observe
-from headwise.probes.flow import cached_length
 from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.given import bind, with_flat_masks, with_ids
 from headwise.probes.openings import open_prompt
@@ -137,7 +137,7 @@ class Hub:
             return
         seen, local.embedded = local.embedded, None
         inputs = with_ids(bind(module, args, kwargs), seen)
-        cache = inputs.get("past_key_values")
+        cache = cache_among(inputs.values())
         inputs = with_flat_masks(inputs, cached_length(cache))
         opening = [session for session in sessions if session.flow().enter(primary, inputs)]
         self._caches.add(cache)
@@ -170,7 +170,7 @@ class Hub:
         local = self.calls()
         local.depth = max(0, local.depth - 1)
         if local.depth == 0:
-            cache = _cache_of(output)
+            cache = cache_of(output)
             if cache is not None:
                 self._caches.add(cache)
                 for session in self.listening():
@@ -299,9 +299,3 @@ def hub_of(model: PreTrainedModel) -> Hub:
             remedy="Attach to the same model both times; stack and kind choose the part.",
         )
     return fresh
-
-
-def _cache_of(output: Any) -> Any:
-    """The key-value cache that a forward hands out, as a field or in a tuple; None when there is none."""
-    places = output if isinstance(output, tuple) else (getattr(output, "past_key_values", None),)
-    return next((place for place in places if hasattr(place, "get_seq_length")), None)

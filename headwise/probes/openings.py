@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from headwise.probes.caches import is_cache
 from headwise.probes.context import Opening
 from headwise.probes.given import batch_of
 from headwise.probes.session import Session
@@ -15,8 +16,8 @@ from headwise.probes.session import Session
 if TYPE_CHECKING:
     from headwise.probes.hub import Hub
 
-_OF_ITS_OWN = ("past_key_values", "use_cache", "cache_position", "labels")
-"""Arguments that a forward within another one does not share with it."""
+_OF_ITS_OWN = ("use_cache", "cache_position", "labels")
+"""Arguments, beside its cache, that a forward within another one does not share with it."""
 
 
 def open_prompt(hub: Hub, session: Session, module: nn.Module, inputs: dict[str, Any]) -> None:
@@ -33,7 +34,7 @@ def _opening(hub: Hub, session: Session, number: int, module: nn.Module, inputs:
 
     def forward(altered: Mapping[str, Any], fix: Any) -> None:
         alone = Session(hub.model, session.processor, hub.language, fixes=(*before, fix))
-        given = {name: value for name, value in altered.items() if name not in _OF_ITS_OWN}
+        given = {n: value for n, value in altered.items() if n not in _OF_ITS_OWN and not is_cache(value)}
         with hub.aside(alone), torch.no_grad():
             module(**given, **({"use_cache": False} if "use_cache" in altered else {}))
 
