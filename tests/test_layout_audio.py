@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import WhisperFeatureExtractor
 
-from headwise.layout import ROLES, describe
+import headwise as hw
+from headwise.layout import ROLES, TokenLayout, describe
+from headwise.probes.records import merge_layouts
+from headwise.probes.trace import Trace
 from tests.subjects import tone, wav2vec2, whisper
 from tests.tiny import ARCHITECTURES
 
@@ -19,7 +25,7 @@ def test_whisper_positions_last_20_ms():
     subject = whisper()
     axis = subject.layout(subject.prepare(audio=tone())).axes["encoder"]
     assert axis.roles.shape == (1, 50)
-    assert set(names(axis.roles[0])) == {"audio"}
+    assert set(names(axis.roles[0, :25])) == {"audio"}
     torch.testing.assert_close(axis.seconds[:2], torch.tensor([[0.0, 0.02], [0.02, 0.04]]))
     assert axis.seconds[-1, 1].item() == pytest.approx(1.0)
 
@@ -42,10 +48,39 @@ def test_a_bare_whisper_knows_its_tags_from_its_generation_config():
     assert names(layout.axes["decoder"].roles[0]) == expected
 
 
-def test_whisper_hears_the_padding_of_its_window():
+@pytest.mark.parametrize("length", [0.25, 0.5, 0.9])
+def test_silence_behind_a_sound_is_told_by_the_mask_or_by_the_features(length):
+    """With the mask of the extractor it is exact; without, the frames that the sound bleeds into are sound."""
     subject = whisper()
-    inputs = {**subject.prepare(audio=tone()), "attention_mask": torch.zeros(1, 100)}
-    assert set(names(subject.layout(inputs).axes["encoder"].roles[0])) == {"audio"}
+    extractor = subject.processor.feature_extractor
+    wave, rate = tone(length)
+    options = {"sampling_rate": rate, "return_tensors": "pt", "return_attention_mask": True}
+    given = extractor([wave, tone(1.0)[0]], **options)
+    masked = subject.layout(given).axes["encoder"]
+    plain = subject.layout({"input_features": given["input_features"]}).axes["encoder"]
+    silent = ROLES.index("silence")
+    assert (masked.roles != silent).sum(1).tolist() == [math.ceil(length * 50), 50]
+    bleed = (plain.roles != silent).sum(1) - (masked.roles != silent).sum(1)
+    assert bleed[0].item() in (0, 1)
+    assert bleed[1] == 0
+    assert set(names(plain.roles[0])) == {"audio", "silence"}
+    assert bool(plain.valid.all())  # the encoder attends to silence
+
+
+def test_silence_is_still_known_when_the_decoder_writes():
+    subject = whisper()
+    inputs = subject.prepare(audio=tone())
+    roles = subject.layout(inputs).axes["encoder"].roles
+    with torch.no_grad(), hw.capture(subject, maps=True) as trace:
+        subject.model.generate(inputs["input_features"], max_new_tokens=3)
+    assert torch.equal(trace.layout.axes["encoder"].roles, roles)
+    cross = next(site for site in trace.sites if site.kind == "cross")
+    silence = trace.maps[cross][..., roles[0] == ROLES.index("silence")].sum(-1)
+    record = trace.records[cross]["mass"][..., ROLES.index("silence")]
+    torch.testing.assert_close(record, silence)
+    heads = trace.to_frame("head")
+    shares = heads[[name for name in heads if name.startswith("mass_")]].sum(axis=1)
+    assert shares.to_numpy() == pytest.approx(1, abs=1e-5)
 
 
 def test_states_of_a_speech_encoder_that_ran_before():
@@ -101,6 +136,20 @@ def test_seconds_in_the_frame():
     subject = whisper()
     frame = subject.layout(subject.prepare(audio=tone())).to_frame()
     sound = frame[frame["stack"] == "encoder"]
-    assert sound["modality"].unique().tolist() == ["audio"]
+    assert sound["modality"].unique().tolist() == ["audio", "silence"]
     assert sound["start_seconds"].iloc[1] == pytest.approx(0.02)
     assert frame[frame["stack"] == "decoder"]["start_seconds"].isna().all()
+
+
+def test_windows_know_their_recording_and_their_offset(tmp_path):
+    """Also when their traces are merged, saved and read again."""
+    subject = whisper()
+    axis = subject.layout(subject.prepare(audio=[tone(), tone()])).axes["encoder"]
+    windows = replace(axis, offset=torch.tensor([3.0, 6.0]), recording=torch.tensor([0, 0]))
+    merged = merge_layouts([TokenLayout({"encoder": item}) for item in (windows, axis)])
+    Trace({}, merged).save(tmp_path / "trace.safetensors")
+    frame = hw.load_trace(tmp_path / "trace.safetensors").layout.to_frame()
+    starts = frame[frame["position"] == 1].set_index("example")
+    assert starts["start_seconds"].to_list() == pytest.approx([3.02, 6.02, 0.02, 0.02])
+    assert starts["recording"].to_list() == [0, 0, 1, 2]
+    assert "recording" not in TokenLayout({"encoder": axis}).to_frame()

@@ -158,8 +158,8 @@ def test_queries_and_the_instruction_of_a_q_former():
 
 def test_the_image_token_of_mllama_is_a_marker():
     model = ARCHITECTURES["mllama"].build()
-    layout = describe(model, None, {"input_ids": torch.tensor([[model.config.image_token_index, 9]])})
-    assert [ROLES[role] for role in layout.axes["text"].roles[0]] == ["special", "content"]
+    layout = describe(model, None, {"input_ids": torch.tensor([[1, model.config.image_token_index, 9]])})
+    assert [ROLES[role] for role in layout.axes["text"].roles[0]] == ["bos", "special", "content"]
 
 
 def test_video_frames_are_images():

@@ -84,7 +84,7 @@ def test_byte_level_tokens_are_shown_and_judged_as_characters():
     ids = tokenizer("été 。 the cat ,").input_ids
     assert token_texts(tokenizer, ids) == ["été", "Ġ。", "Ġthe", "Ġcat", "Ġ,"]
     model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=400))
-    expected = ["content", "punctuation", "content", "content", "punctuation"]
+    expected = ["first", "punctuation", "content", "content", "punctuation"]
     assert roles(model, tokenizer, input_ids=[ids]) == [expected]
 
 
@@ -108,8 +108,8 @@ def test_ids_that_no_tokenizer_knows():
     [
         ([0, 5, 0], [1, 1, 1], ["bos", "content", "eos"]),
         ([0, 0, 5], [0, 1, 1], ["padding", "bos", "content"]),
-        ([0, 5, 0], [0, 1, 1], ["padding", "content", "eos"]),
-        ([5, 0, 0], [1, 1, 0], ["content", "eos", "padding"]),
+        ([0, 5, 0], [0, 1, 1], ["padding", "first", "eos"]),
+        ([5, 0, 0], [1, 1, 0], ["first", "eos", "padding"]),
     ],
 )
 def test_one_token_that_is_both_beginning_and_end(ids, mask, expected):
@@ -188,7 +188,7 @@ def test_a_mask_that_includes_the_cache():
 def test_embeddings_instead_of_ids():
     inputs = {"inputs_embeds": torch.zeros(1, 3, 8), "attention_mask": torch.tensor([[0, 1, 1]])}
     axis = describe(LLAMA, word_tokenizer(), inputs).axes["text"]
-    assert names(axis.roles) == [["padding", "content", "content"]]
+    assert names(axis.roles) == [["padding", "first", "content"]]
     assert axis.ids is None
 
 

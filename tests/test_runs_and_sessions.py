@@ -107,7 +107,7 @@ class TestRuns:
             cache = cache_of(llama(prompt[:, :5], use_cache=True))
             cache = cache_of(llama(prompt[:, 5:], **with_cache(llama, cache), use_cache=True))
             llama(ids(1, 1), **with_cache(llama, cache), use_cache=True)
-        assert roles_of(trace)[0][:12] == ["content"] * 12
+        assert roles_of(trace)[0][:12] == ["first"] + ["content"] * 11
         assert roles_of(trace)[0][12:] == ["generated"]
         assert trace.positions[trace.site(0)].tolist()[-1] == 11
 

@@ -25,7 +25,8 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> Result:
 
     Args:
         trace: a capture with statistics.
-        by: `"role"` (bos, special, punctuation, content, image, …) or `"modality"` (text, image, audio).
+        by: `"role"` (bos, first, special, punctuation, content, image, …) or `"modality"` (text, image,
+            audio, silence).
 
     Returns:
         One row per example, head and role (or modality) that occurs among the keys of its stack.

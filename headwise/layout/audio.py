@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.families import family_of
@@ -37,10 +37,30 @@ def audio_axis(model: PreTrainedModel, processor: Any, inputs: Mapping[str, Tens
     positions = _positions(model, frames)
     roles = torch.full((examples, positions), ROLES.index("audio"), dtype=torch.uint8)
     mask = inputs.get("attention_mask")
-    if mask is not None and tuple(mask.shape) == (examples, frames) and family_of(model.config).masks_audio:
-        for example, real in enumerate(mask.sum(-1).tolist()):
-            roles[example, max(0, _positions(model, int(real))) :] = ROLES.index("padding")
+    masks = family_of(model.config).masks_audio
+    real = None
+    if mask is not None and tuple(mask.shape) == (examples, frames):
+        real = mask.sum(-1)
+    elif features is not None and not masks:
+        real = frames - _silent_frames(features if channels_first else features.transpose(1, 2))
+    if real is not None:
+        behind = ROLES.index("padding" if masks else "silence")
+        for example, length in enumerate(real.tolist()):
+            roles[example, max(0, _positions(model, int(length))) if length else 0 :] = behind
     return Axis("encoder", roles, seconds=position_seconds(model, processor, positions))
+
+
+def _silent_frames(features: Float[Tensor, "example channel frame"]) -> Int[Tensor, " example"]:
+    """Frames behind the end of every sound: at least two that are alike and at the floor of all channels.
+
+    A feature extractor fills its window with zeros before it takes the logarithm, which it cuts off at the same floor
+    in every channel.
+    """
+    floor = features.amin((1, 2), keepdim=True)
+    sounds = (features != floor).any(1)
+    last = (sounds * torch.arange(1, sounds.shape[1] + 1, device=sounds.device)).amax(1)
+    silent = sounds.shape[1] - last
+    return silent.where(silent > 1, 0).cpu()
 
 
 def position_seconds(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 ROLES = (
     "bos",
+    "first",
     "eos",
     "special",
     "language",
@@ -25,13 +26,19 @@ ROLES = (
     "content",
     "image",
     "audio",
+    "silence",
     "padding",
     "generated",
     "cached",
 )
-"""Every role a position can have. `cached` marks keys that were in the cache before the capture began."""
+"""Every role a position can have.
 
-MODALITIES = {"image": "image", "audio": "audio", "padding": "padding"}
+`first` is the token that a text begins with where nothing marks its beginning (no BOS): attention sinks sit there, too.
+`silence` is what fills the window of an encoder behind the end of a sound and is attended to like sound (Whisper).
+`cached` marks keys that were in the cache before the capture began.
+"""
+
+MODALITIES = {"image": "image", "audio": "audio", "silence": "silence", "padding": "padding"}
 """Modality of a role; roles that are not listed are `text`."""
 
 
@@ -61,11 +68,46 @@ class Axis:
     images: tuple[ImageSpan, ...] = ()
     seconds: Float[Tensor, "position 2"] | None = None
     """Start and end of audio positions, in seconds."""
+    offset: Float[Tensor, " example"] | None = None
+    """Second of its recording at which the window of an example begins; None where every example is a whole one."""
+    recording: Int[Tensor, " example"] | None = None
+    """Which recording of the input an example is a window of; None where every example is a whole one."""
 
     @property
     def valid(self) -> Bool[Tensor, "example position"]:
         """True where a position is not padding."""
         return self.roles != ROLES.index("padding")
+
+    def repeat(self, times: int) -> Axis:
+        """The axis with `times` copies of every example side by side, as beams stand."""
+        if times == 1:
+            return self
+        wide = self.select(torch.arange(len(self.roles)).repeat_interleave(times))
+        images = tuple(
+            replace(span, example=span.example * times + copy)
+            for span in self.images
+            for copy in range(times)
+        )
+        return replace(wide, images=images)
+
+    def select(self, index: Int[Tensor, " example"]) -> Axis:
+        """The axis whose example b is example `index[b]` of this one."""
+        rows = index.tolist()
+        spans = tuple(
+            replace(span, example=new)
+            for new, old in enumerate(rows)
+            for span in self.images
+            if span.example == old
+        )
+        return replace(
+            self,
+            roles=self.roles[rows],
+            ids=None if self.ids is None else self.ids[rows],
+            tokens=None if self.tokens is None else tuple(self.tokens[row] for row in rows),
+            images=spans,
+            offset=None if self.offset is None else self.offset[rows],
+            recording=None if self.recording is None else self.recording[rows],
+        )
 
     def to_frame(self) -> pd.DataFrame:
         """One row per example and position; see `TokenLayout.to_frame`."""
@@ -92,8 +134,11 @@ class Axis:
             place = place.astype("Int64").astype({"example": "int64", "position": "int64"})
             frame = frame.merge(place, on=["example", "position"], how="left")
         if self.seconds is not None:
-            seconds = self.seconds.repeat(examples, 1).numpy()
+            begin = torch.zeros(examples) if self.offset is None else self.offset
+            seconds = (self.seconds + begin[:, None, None]).flatten(0, 1).numpy()
             frame["start_seconds"], frame["end_seconds"] = seconds[:, 0], seconds[:, 1]
+        if self.recording is not None:
+            frame["recording"] = self.recording.repeat_interleave(positions).numpy()
         return frame
 
     def _places(self) -> list[tuple[int, int, int, int | None, int | None]]:
@@ -114,8 +159,9 @@ class TokenLayout:
     def to_frame(self) -> pd.DataFrame:
         """One row per stack, example and position.
 
-        Columns: stack, example, position, token, id, role, modality, image, row, column, start_seconds and
-        end_seconds. What a stack does not have (the token of a patch, the second of a word) is missing.
+        Columns: stack, example, position, token, id, role, modality, image, row, column, start_seconds,
+        end_seconds (of the recording) and, for windows of long recordings, recording. What a stack does not have (the
+        token of a patch, the second of a word) is missing.
 
         Example:
             >>> axis = generic_axis("vision", 1, 2)
@@ -126,11 +172,25 @@ class TokenLayout:
         """
         import pandas as pd
 
-        columns = "stack example position token id role modality image row column start_seconds end_seconds"
+        columns = [
+            "stack",
+            "example",
+            "position",
+            "token",
+            "id",
+            "role",
+            "modality",
+            "image",
+            "row",
+            "column",
+        ]
+        columns += ["start_seconds", "end_seconds"]
+        if any(axis.recording is not None for axis in self.axes.values()):
+            columns.append("recording")
         frames = [axis.to_frame() for axis in self.axes.values()]
         if not frames:
-            return pd.DataFrame(columns=columns.split())
-        return pd.concat(frames, ignore_index=True).reindex(columns=columns.split())
+            return pd.DataFrame(columns=columns)
+        return pd.concat(frames, ignore_index=True).reindex(columns=columns)
 
 
 def generic_axis(

@@ -13,7 +13,7 @@ from torch import Tensor
 from headwise.families import family_of
 from headwise.layout.audio import audio_axis, position_seconds
 from headwise.layout.axes import ROLES, Axis, TokenLayout, generic_axis
-from headwise.layout.roles import Vocabulary, token_texts, tokenizer_of
+from headwise.layout.roles import Vocabulary, mark_first, token_texts, tokenizer_of
 from headwise.layout.vision import (
     default_unit,
     image_spans,
@@ -28,13 +28,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def describe(model: PreTrainedModel, processor: Any, inputs: Mapping[str, Any]) -> TokenLayout:
+def describe(
+    model: PreTrainedModel, processor: Any, inputs: Mapping[str, Any], *, past: int = 0
+) -> TokenLayout:
     """What every position of a call is, for each stack that the inputs tell something about.
 
     Args:
         model: the model that is called.
         processor: its processor or tokenizer; None for a bare model, whose config then names the special ids.
         inputs: arguments of the model's forward by name. Names that say nothing about positions are ignored.
+        past: how many positions the ids continue.
 
     Returns:
         The layout, without token texts (`with_tokens` adds them). A stack that cannot be described is absent.
@@ -53,11 +56,11 @@ def describe(model: PreTrainedModel, processor: Any, inputs: Mapping[str, Any]) 
     axes = []
     if getattr(config, "is_encoder_decoder", False):
         axes.append(_source_axis(model, processor, given, states))
-        axes.append(_word_axis(model, processor, given, "decoder", "decoder_"))
+        axes.append(_word_axis(model, processor, given, "decoder", "decoder_", past))
     elif model.main_input_name in ("input_values", "input_features"):
         axes.append(audio_axis(model, processor, given))
     else:
-        axes.append(_word_axis(model, processor, given, "text", ""))
+        axes.append(_word_axis(model, processor, given, "text", "", past))
     axes.append(vision_axis(model, given.get("pixel_values")))
     axes.append(qformer_axis(config, given))
     return TokenLayout({axis.stack: axis for axis in axes if axis is not None})
@@ -101,7 +104,12 @@ def _source_axis(
 
 
 def _word_axis(
-    model: PreTrainedModel, processor: Any, given: Mapping[str, Tensor], stack: str, prefix: str
+    model: PreTrainedModel,
+    processor: Any,
+    given: Mapping[str, Tensor],
+    stack: str,
+    prefix: str,
+    past: int = 0,
 ) -> Axis | None:
     """An axis of token ids, or of embeddings where there are no ids."""
     ids = given.get(f"{prefix}input_ids")
@@ -111,17 +119,25 @@ def _word_axis(
         if embeddings is None:
             return None
         size = (embeddings.shape[0], embeddings.shape[1])
-        return generic_axis(stack, *size, _valid(mask, size))
+        return _begun(generic_axis(stack, *size, _valid(mask, size)), mask, past)
     ids = ids.detach().cpu()
     vocabulary = Vocabulary.of(model, processor)
     valid = _valid(mask, (ids.shape[0], ids.shape[1]))
     roles = vocabulary.roles(ids, valid, decoder=stack == "decoder")
-    axis = Axis(stack, roles, ids=ids)
+    axis = _begun(Axis(stack, roles, ids=ids), mask, past)
     if stack != "text":
         return axis
     if family_of(model.config).image_first:
         return _behind_image(model, axis, given.get("pixel_values"))
     return _with_images(model, axis, vocabulary, given)
+
+
+def _begun(axis: Axis, mask: Tensor | None, past: int) -> Axis:
+    """The axis with its first token marked, where it is read from its beginning on and does not continue a cache."""
+    longer = mask is not None and mask.ndim == 2 and mask.shape[1] > axis.roles.shape[1]
+    if past or longer or axis.stack == "encoder":
+        return axis
+    return replace(axis, roles=mark_first(axis.roles))
 
 
 def _with_images(

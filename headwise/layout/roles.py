@@ -95,8 +95,7 @@ class Vocabulary:
         roles = torch.tensor(table, dtype=torch.uint8)[inverse]
         first = valid & (valid.cumsum(-1) == 1)
         opening = self.bos | self.start if decoder else self.bos & self.eos
-        tagged = [ROLES.index("language"), ROLES.index("task")]
-        opens = first & _isin(ids, opening) & ~torch.isin(roles, torch.tensor(tagged, dtype=torch.uint8))
+        opens = first & _isin(ids, opening) & ~_has_role(roles, "language", "task")
         roles[opens] = ROLES.index("bos")
         roles[~valid] = ROLES.index("padding")
         return roles
@@ -122,6 +121,19 @@ class Vocabulary:
         if token in self.special or (self.special_from is not None and token >= self.special_from):
             return "special"
         return "punctuation" if text is not None and is_punctuation(text) else "content"
+
+
+def mark_first(roles: UInt8[Tensor, "example position"]) -> UInt8[Tensor, "example position"]:
+    """The roles of texts at their beginning: the first real token is `first` where its own role is an ordinary one.
+
+    Example:
+        >>> text = torch.tensor([[ROLES.index(role) for role in ("padding", "content", "content")]])
+        >>> [ROLES[role] for role in mark_first(text.to(torch.uint8))[0]]
+        ['padding', 'first', 'content']
+    """
+    real = roles != ROLES.index("padding")
+    first = real & (real.cumsum(-1) == 1) & _has_role(roles, "content", "punctuation", "special")
+    return roles.masked_fill(first, ROLES.index("first"))
 
 
 def is_punctuation(text: str) -> bool:
@@ -188,6 +200,10 @@ def _ids(*values: Any) -> frozenset[int]:
         elif isinstance(value, int) and value >= 0:
             found.add(value)
     return frozenset(found)
+
+
+def _has_role(roles: Tensor, *names: str) -> Tensor:
+    return torch.isin(roles, torch.tensor([ROLES.index(name) for name in names], dtype=torch.uint8))
 
 
 def _isin(ids: Tensor, wanted: frozenset[int]) -> Tensor:

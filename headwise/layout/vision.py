@@ -116,9 +116,9 @@ def qformer_axis(config: Any, inputs: Mapping[str, Tensor]) -> Axis | None:
 
 def vision_config(config: Any) -> Any:
     """The config of the vision tower: a part of a larger config, or the config itself."""
-    for name in ("vision_config", "vision_tower_config", "vit_config"):
+    for name in ("vision_config", "vision_tower_config", "vit_config", "encoder"):
         part = getattr(config, name, None)
-        if part is not None:
+        if part is not None and not isinstance(part, str | Mapping):
             return part
     return config
 

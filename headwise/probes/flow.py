@@ -57,7 +57,7 @@ class Flow:
                 run.truncate(past)
             self._continue(run, primary, inputs, past, new)
         else:
-            described = describe(self.model, self.processor, inputs).axes
+            described = describe(self.model, self.processor, inputs, past=past).axes
             if run is None:
                 run = self._begin(primary, inputs, past, new, described)
             elif primary in run.stacks:
@@ -177,7 +177,7 @@ class Flow:
         chunk = {"input_ids": ids}
         if padding is not None:
             chunk["attention_mask"] = (~padding).long()
-        axes = describe(self.model, self.processor, chunk).axes
+        axes = describe(self.model, self.processor, chunk, past=past).axes
         run.lengthen(axes.get(self.language), new, padding)
         run.prompt = past + new
 
@@ -239,14 +239,14 @@ class Flow:
 
 
 def _news(run: Run, described: Mapping[str, Axis]) -> dict[str, Axis]:
-    """What a call tells that its run does not know better: `generate` hands the decoder outputs of the encoder, and the
-    tokens behind them were seen when the encoder ran.
+    """What a call tells that its run does not know better: `generate` hands the decoder outputs of the encoder, and
+    what is behind them was seen when the encoder ran.
     """
     return {stack: axis for stack, axis in described.items() if not _known(run.axes.get(stack), axis)}
 
 
 def _known(before: Axis | None, axis: Axis) -> bool:
-    if before is None or before.ids is None or axis.ids is not None:
+    if before is None or axis.ids is not None:
         return False
     same = before.roles.shape[1] == axis.roles.shape[1]
     return same and len(axis.roles) % len(before.roles) == 0  # beams are copies of an example

@@ -138,7 +138,7 @@ def merge_layouts(layouts: Sequence[TokenLayout]) -> TokenLayout:
     """Put the examples of several layouts behind one another, stack by stack, padded on the right.
 
     Ids, token texts and seconds are kept where every run has them; seconds belong to positions, not to
-    examples, so runs that disagree on them keep none.
+    examples, so runs that disagree on them keep none. Examples that are no windows are recordings of their own.
     """
     if len(layouts) == 1:
         return layouts[0]
@@ -162,7 +162,27 @@ def _merge_axes(axes: Sequence[Axis]) -> Axis:
         tokens=tuple(tokens) if len(tokens) == start else None,
         images=tuple(images),
         seconds=_shared_seconds([axis.seconds for axis in axes]),
+        **_windows(axes),
     )
+
+
+def _windows(axes: Sequence[Axis]) -> dict[str, Tensor]:
+    """Offset and recording of every example, where some are windows of a longer recording; the other examples are
+    numbered behind those recordings.
+    """
+    numbers = [axis.recording for axis in axes if axis.recording is not None]
+    if not numbers:
+        return {}
+    offsets, recordings, free = [], [], int(torch.cat(numbers).max()) + 1
+    for axis in axes:
+        examples = len(axis.roles)
+        offsets.append(torch.zeros(examples) if axis.offset is None else axis.offset)
+        if axis.recording is not None:
+            recordings.append(axis.recording)
+        else:
+            recordings.append(torch.arange(free, free + examples))
+            free += examples
+    return {"offset": torch.cat(offsets), "recording": torch.cat(recordings)}
 
 
 def _pad(table: Tensor, width: int, value: int) -> Tensor:

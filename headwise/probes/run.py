@@ -130,7 +130,7 @@ class Run:
         return self.axes[stack]
 
     def _several(self, stack: str, axis: Axis, times: int) -> Axis:
-        wide = _repeat(axis, times)
+        wide = axis.repeat(times)
         if stack == self.language:
             self.axes[stack] = wide
         return wide
@@ -179,15 +179,7 @@ class Run:
             if axis is None:
                 continue
             if len(axis.roles) != len(ids) and len(ids) % len(axis.roles) == 0:
-                axis = _repeat(axis, len(ids) // len(axis.roles))
+                axis = axis.repeat(len(ids) // len(axis.roles))
             if len(axis.roles) == len(ids):
                 self.axes[self.language] = extend(axis, ids, padding)
         self._pending.clear()
-
-
-def _repeat(axis: Axis, times: int) -> Axis:
-    ids = None if axis.ids is None else axis.ids.repeat_interleave(times, 0)
-    images = tuple(
-        replace(span, example=span.example * times + k) for span in axis.images for k in range(times)
-    )
-    return replace(axis, roles=axis.roles.repeat_interleave(times, 0), ids=ids, images=images, tokens=None)

@@ -55,7 +55,7 @@ class _Axis(_Part):
     stack: str
     tokens: list[list[str]] | None
     images: list[_Span]
-    fields: dict[Literal["roles", "ids", "seconds"], _Tensor]
+    fields: dict[Literal["roles", "ids", "seconds", "offset", "recording"], _Tensor]
 
 
 class _Header(_Part):
@@ -82,7 +82,13 @@ def save_trace(trace: Trace, path: str | Path) -> Path:
         sites.append({**vars(site), "fields": _describe(fields)})
     axes = []
     for number, axis in enumerate(trace.layout.axes.values()):
-        fields = {"roles": axis.roles, "ids": axis.ids, "seconds": axis.seconds}
+        fields = {
+            "roles": axis.roles,
+            "ids": axis.ids,
+            "seconds": axis.seconds,
+            "offset": axis.offset,
+            "recording": axis.recording,
+        }
         fields = {name: tensor for name, tensor in fields.items() if tensor is not None}
         tensors |= {f"axis.{number}.{name}": tensor for name, tensor in fields.items()}
         spans = [vars(span) for span in axis.images]
@@ -232,6 +238,8 @@ def _axis(number: int, axis: _Axis, file: Any) -> Axis:
             ImageSpan(span.example, span.image, span.start, span.length, span.grid) for span in axis.images
         ),
         seconds=tensors.get("seconds"),
+        offset=tensors.get("offset"),
+        recording=tensors.get("recording"),
     )
 
 
@@ -245,6 +253,8 @@ def _check_layout(axes: Mapping[str, Axis], path: Path) -> None:
             and (axis.ids is None or axis.ids.shape == shape)
             and (axis.tokens is None or [len(row) for row in axis.tokens] == [shape[1]] * shape[0])
             and (axis.seconds is None or (axis.seconds.ndim == 2 and axis.seconds.shape[1] == 2))
+            and (axis.offset is None or axis.offset.shape == shape[:1])
+            and (axis.recording is None or axis.recording.shape == shape[:1])
             and all(span.example < shape[0] and span.start + span.length <= shape[1] for span in axis.images)
         )
         if not sound:
