@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from headwise.errors import FixError, UnsupportedModel
+from headwise.errors import FixError, InputError, UnsupportedModel
 from headwise.fixes.anatomy import anatomy_of
 from headwise.probes.capture import parts
 from headwise.probes.check import self_check
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from headwise.subject import Subject
+
+
+State = Literal["active", "finishing", "removed"]
+Scope = Literal["model", "thread"]
 
 
 class Handle:
@@ -38,12 +42,26 @@ class Handle:
         return self._session.fixes
 
     @property
+    def state(self) -> State:
+        """How far the fixes are: "active", then "finishing" while prompts end that other threads began, "removed"."""
+        if self._idle:
+            return "active"
+        self._hub.settle()
+        if self._session not in self._hub.sessions:
+            return "removed"
+        return "finishing" if self._session.finishing else "active"
+
+    @property
     def active(self) -> bool:
-        """True until the fixes are removed."""
-        return self._idle or self._session in self._hub.sessions
+        """True until the fixes are removed: they act on the prompts that begin."""
+        return self.state == "active"
 
     def remove(self) -> None:
-        """Takes the fixes off; the model is as it was before they came."""
+        """Takes the fixes off; the model is as it was before they came.
+
+        Prompts that other threads have under way end as they began, patched; until then the handle is "finishing",
+        and no new prompt is patched.
+        """
         self._idle = False
         if self.active:
             self._hub.remove(self._session)
@@ -57,14 +75,23 @@ class Handle:
         self.remove()
 
     def __repr__(self) -> str:
-        state = "active" if self.active else "removed"
-        return f"Handle({state}, {', '.join(type(fix).__name__ for fix in self.fixes)})"
+        here = ", this thread alone" if self._session.confined else ""
+        return f"Handle({self.state}{here}, {', '.join(type(fix).__name__ for fix in self.fixes)})"
 
 
 def patch(
-    subject: Subject | PreTrainedModel, fixes: Any | Iterable[Any], *, check: bool = True, force: bool = False
+    subject: Subject | PreTrainedModel,
+    fixes: Any | Iterable[Any],
+    *,
+    scope: Scope = "model",
+    check: bool = True,
+    force: bool = False,
 ) -> Handle:
-    """Installs fixes on a model; they act in forward, generate and pipelines, on every thread, until removed.
+    """Installs fixes on a model; they act in forward, generate and pipelines, until removed.
+
+    Every prompt is patched as a whole or not at all: one that another thread has under way when the fixes arrive
+    ends without them, one that is under way when they are removed ends with them. A prompt is a call of `generate`,
+    or what a loop decodes with one cache.
 
     Fixes act in the order given, later patches after earlier ones. A neutral fix (strength that changes nothing) is
     not run at all: the model stays bit for bit what it was. Layers that no fix names keep the model's own kernel.
@@ -73,6 +100,8 @@ def patch(
         subject: a `Subject` or a bare transformers model.
         fixes: one fix or several, or the path of a spec that `save_spec` wrote. Any object with an
             `edit(pattern, site, context)` is a fix.
+        scope: "model" acts on every thread; "thread" on what this thread does and on nobody else's prompts. Within
+            asyncio that is the current task, and what it hands to `asyncio.to_thread`.
         check: before the first use of this model, compare its logits with and without the engine on a few tokens,
             and refuse fixes of attention that cannot be reached.
         force: install a spec on another model than it was written for, where the shapes fit.
@@ -83,6 +112,7 @@ def patch(
     Raises:
         FixError: an object that is no fix, a fix that names a layer or head the model does not have, a spec of
             another model.
+        InputError: an unknown scope.
         NotFitted: a fix whose constants are neither published for this model nor fitted.
         UnsupportedModel: the model has no attention that can be edited.
 
@@ -96,6 +126,8 @@ def patch(
         Handle(removed, ZeroHeads)
     """
     model, processor = parts(subject)
+    if scope not in get_args(Scope):
+        raise InputError('scope must be "model" or "thread".', evidence=f"got {scope!r}")
     if isinstance(fixes, str | Path):
         from headwise.fixes.specs import fixes_of
 
@@ -105,6 +137,8 @@ def patch(
     if check:
         _require_reach(several, hub, self_check(model).unreached)
     session = Session(model, processor, hub.language, fixes=several)
+    if scope == "thread":
+        session.confine()
     return Handle(hub, session)
 
 

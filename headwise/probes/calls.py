@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from torch import Tensor
@@ -15,10 +16,11 @@ class Calls:
     """What a thread is doing with the model: how deep in forwards it is, how often each module was called."""
 
     def __init__(self) -> None:
+        self.thread = threading.get_ident()
         self.depth = 0
+        self.active: tuple[Session, ...] = ()
+        """The sessions that act on the outermost forward under way, or on the last one."""
         self.plans: dict[tuple[int, int], Plan] = {}
-        self.version: tuple[Session, ...] | None = None
-        """The sessions that the plans were made for."""
         self.aside: tuple[Session, ...] | None = None
         """The sessions of a forward within another one; None outside of such."""
         self.generate: GenerateCall | None = None
@@ -34,6 +36,15 @@ class Calls:
         """An outermost forward begins."""
         self._made.clear()
         self._again.clear()
+
+    def activate(self, sessions: tuple[Session, ...]) -> None:
+        """The sessions that act on the forward which begins."""
+        if sessions != self.active:
+            self.active, self.plans = sessions, {}
+
+    def forget(self, session: Session) -> None:
+        """A session acts no longer, not even on the forward under way."""
+        self.activate(tuple(other for other in self.active if other is not session))
 
     def count(self, name: Any) -> int:
         """The number of this call of a module.

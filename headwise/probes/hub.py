@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,13 +17,13 @@ from headwise.probes.arguments import Call, normalise
 from headwise.probes.attachment import Attachment
 from headwise.probes.caches import cache_among, cache_of, cached_length
 from headwise.probes.calls import Calls
-from headwise.probes.context import STEPS, touches
 from headwise.probes.engine import attend
 from headwise.probes.fallback import observe
 from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.given import bind, with_flat_masks, with_ids
 from headwise.probes.openings import open_prompt
-from headwise.probes.plan import Act, Plan
+from headwise.probes.plan import Plan, plan_of
+from headwise.probes.prompts import Prompts
 from headwise.probes.reference import Reference
 from headwise.probes.residuals import ever_wanted, wanted_now
 from headwise.probes.session import Session
@@ -55,7 +56,9 @@ class Hub:
         self.generations: tuple[GenerateCall, ...] = ()
         """The outermost calls of `generate` that are under way, on all threads, in the order in which they began."""
         self._local = threading.local()
+        self._threads: weakref.WeakSet[Calls] = weakref.WeakSet()
         self._lock = threading.RLock()
+        self._prompts = Prompts(model, self._settle_soon)
         self._reference: Reference | None = None
         self._attachment = Attachment(self)
         self._caches = CacheWatch(self._reordered, self._cropped)
@@ -85,23 +88,49 @@ class Hub:
         try:
             if not self.sessions:
                 self._attachment.install(eager=isinstance(session, Reference))
+                self._prompts.survey()
             self.sessions = (*self.sessions, session)
             self._refresh()
         except BaseException:
-            self.remove(session)
+            self._detach([session])
             raise
 
     def remove(self, session: Session) -> None:
-        """Detaches a session; the last one to leave restores the model."""
+        """Detaches a session; the last one to leave restores the model.
+
+        Prompts of other threads that a patch acts on end as they began: until then the session stays, `finishing`.
+        """
         with self._lock:
             session.entering = None
-            self.calls().plans = {}
-            self.sessions = tuple(other for other in self.sessions if other is not session)
-            if self.sessions:
-                self._refresh()
-            else:
-                self._caches.clear()
-                self._attachment.remove()
+            session.finishing = True
+            self.calls().forget(session)
+            self._prompts.forget(session)
+            if session in self.sessions and (
+                session.watches or not self._prompts.need(session, self._threads)
+            ):
+                self._detach([session])
+
+    def settle(self) -> None:
+        """Detaches the sessions whose last prompt has ended."""
+        if any(session.finishing for session in self.sessions):
+            with self._lock:
+                threads = list(self._threads)
+                ended = [s for s in self.sessions if s.finishing and not self._prompts.need(s, threads)]
+                if ended:
+                    self._detach(ended)
+
+    def _settle_soon(self) -> None:
+        """Settles from a place where hooks may not be taken off: amid torch's own, or the garbage collector."""
+        if any(session.finishing for session in self.sessions):
+            threading.Timer(0.01, self.settle).start()
+
+    def _detach(self, gone: list[Session]) -> None:
+        self.sessions = tuple(session for session in self.sessions if session not in gone)
+        if self.sessions:
+            self._refresh()
+        else:
+            self._caches.clear()
+            self._attachment.remove()
 
     def _refresh(self) -> None:
         """What is on the model follows from who is attached."""
@@ -119,25 +148,25 @@ class Hub:
     # -- forwards ------------------------------------------------------------------------------------------------
 
     def listening(self) -> tuple[Session, ...]:
-        """The sessions that concern the current thread."""
-        aside = self.calls().aside
-        return tuple(session for session in self.sessions if session.listens()) if aside is None else aside
+        """The sessions that act on what the current thread is doing with the model."""
+        local = self.calls()
+        return local.active if local.aside is None else local.aside
 
     def enter(self, module: nn.Module, primary: str, args: tuple, kwargs: dict[str, Any]) -> None:
         """A forward of the model, or of a part of it, begins."""
         local = self.calls()
         if module is self.model:
             local.depth = 0
-        local.depth += 1
-        if local.depth > 1:
+        if local.depth:
+            local.depth += 1
             return
-        local.begin()
-        sessions = self.listening()
+        inputs = bind(module, args, kwargs)
+        cache = cache_among(inputs.values())
+        sessions = self._begin(local, cache)
         if not sessions:
             return
         seen, local.embedded = local.embedded, None
-        inputs = with_ids(bind(module, args, kwargs), seen)
-        cache = cache_among(inputs.values())
+        inputs = with_ids(inputs, seen)
         inputs = with_flat_masks(inputs, cached_length(cache))
         opening = [session for session in sessions if session.flow().enter(primary, inputs)]
         self._caches.add(cache)
@@ -145,12 +174,24 @@ class Hub:
         for session in opening:
             open_prompt(self, session, module, inputs)
 
+    def _begin(self, local: Calls, cache: Any) -> tuple[Session, ...]:
+        """An outermost forward begins; returns the sessions that act on it."""
+        local.begin()
+        call = None if local.generate is None else local.generate.outermost
+        past = cached_length(cache)
+        with self._lock:
+            if local.aside is None:
+                local.activate(self._prompts.sessions(self.sessions, call, cache, past))
+            local.depth = 1
+        return self.listening()
+
     def begin_generate(self, call: GenerateCall) -> None:
         """A call of `generate` begins on the current thread."""
         self.calls().generate = call
         if call.outer is None:
             with self._lock:
                 self.generations = (*self.generations, call)
+                self._prompts.begin(call, self.sessions)
 
     def end_generate(self, call: GenerateCall, result: Any) -> None:
         """A call of `generate` is over; `result` is what it returns, None when it failed."""
@@ -158,7 +199,10 @@ class Hub:
         if call.outer is None:
             with self._lock:
                 self.generations = tuple(other for other in self.generations if other is not call)
+                self._prompts.end(call)
+            self.calls().depth = 0  # an interrupt may have left a forward unfinished
         call.close(result)
+        self.settle()
 
     def embedded(self, ids: Any, embeddings: Any) -> None:
         """Token ids have become embeddings."""
@@ -169,19 +213,27 @@ class Hub:
         """The forward that began last has ended."""
         local = self.calls()
         local.depth = max(0, local.depth - 1)
-        if local.depth == 0:
-            cache = cache_of(output)
-            if cache is not None:
-                self._caches.add(cache)
-                for session in self.listening():
-                    session.flow().leave(cache)
+        if local.depth:
+            return
+        cache = cache_of(output)
+        if cache is not None:
+            self._caches.add(cache)
+            for session in self.listening():
+                session.flow().leave(cache)
+            if local.generate is None and local.aside is None:
+                with self._lock:
+                    self._prompts.decode(cache, local.active)
+        if output is None:
+            self._settle_soon()
+        else:
+            self.settle()
 
     def attend(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
         """One attention call of one of the model's modules."""
         site, plan = self.plan(module)
-        if self._reference is not None and self._reference.listens() and self.calls().aside is None:
+        if self._reference is not None and self._reference in self.listening():
             return self._reference.attend(site, module, query, key, value, mask, **kwargs)
         kernel = self._attachment.kernels[id(module)]
         if plan is None:
@@ -203,11 +255,10 @@ class Hub:
         """The site of a module's call, and what is to be done there; None when nothing is."""
         local = self.calls()
         name = (id(module), local.count(id(module)))
-        if local.version is not self.sessions:
-            local.plans, local.version = {}, self.sessions
         plan = local.plans.get(name)
         if plan is None:
-            plan = local.plans[name] = self._plan(self.modules[id(module)].site(name[1]))
+            site = self.modules[id(module)].site(name[1])
+            plan = local.plans[name] = plan_of(site, self.listening(), self.language)
         if plan.idle or plan.leader.flow().run is None:
             return plan.site, None
         return plan.site, plan if local.depth else replace(plan, silent=True)
@@ -216,23 +267,6 @@ class Hub:
         """One pattern of a module outside the interface; returns the pattern to use."""
         _, plan = self.plan(entry.module)
         return pattern if plan is None else observe(plan, scores, pattern)
-
-    def _plan(self, site: Site) -> Plan:
-        sessions = self.listening()
-        steps: dict[str, list] = {step: [] for step in STEPS}
-        for session in sessions:
-            for number, fix in enumerate(session.fixes):
-                if not getattr(fix, "neutral", False) and touches(fix, site, self.language):
-                    for step in getattr(fix, "steps", STEPS):
-                        if hasattr(fix, step):
-                            steps[step].append(Act(fix, session, number))
-        return Plan(
-            site,
-            project=tuple(steps["project"]),
-            edit=tuple(steps["edit"]),
-            scale=tuple(steps["scale"]),
-            watch=tuple(session for session in sessions if session.watches),
-        )
 
     @contextmanager
     def aside(self, session: Session) -> Iterator[None]:
@@ -264,8 +298,9 @@ class Hub:
         try:
             return self._local.calls
         except AttributeError:
-            self._local.calls = Calls()
-            return self._local.calls
+            self._local.calls = calls = Calls()
+            self._threads.add(calls)
+            return calls
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.probes.arguments import Call, visible_keys
-from headwise.probes.context import Context, Sight
+from headwise.probes.context import STEPS, Context, Sight, touches
 from headwise.probes.sites import Site
 from headwise.probes.statistics import Places, Statistics
 from headwise.probes.streaming import check_edit
@@ -79,6 +79,25 @@ class Plan:
     def gradients(self) -> bool:
         """True when someone wants the autograd graph."""
         return any(session.want.gradients for session in self.watch)
+
+
+def plan_of(site: Site, sessions: Iterable[Session], language: str) -> Plan:
+    """What some sessions do at a site, in their order; `language` is the stack that a fix without one acts on."""
+    sessions = tuple(sessions)
+    steps: dict[str, list[Act]] = {step: [] for step in STEPS}
+    for session in sessions:
+        for number, fix in enumerate(session.fixes):
+            if not getattr(fix, "neutral", False) and touches(fix, site, language):
+                for step in getattr(fix, "steps", STEPS):
+                    if hasattr(fix, step):
+                        steps[step].append(Act(fix, session, number))
+    return Plan(
+        site,
+        project=tuple(steps["project"]),
+        edit=tuple(steps["edit"]),
+        scale=tuple(steps["scale"]),
+        watch=tuple(session for session in sessions if session.watches),
+    )
 
 
 @dataclass

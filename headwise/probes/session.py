@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import weakref
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +21,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+_CONFINED: ContextVar[tuple[weakref.ref[Session], ...]] = ContextVar("headwise_confined", default=())
+"""The confined sessions that were opened in a context."""
+
+
 class Session:
     """What is asked of a model: fixes to run, records to keep.
 
     A capture belongs to the thread that opened it: what other threads do with the model is not recorded. A patch
-    changes the model for every thread; each thread's generations are followed on their own.
+    changes the model for every thread, or for its own context alone; each thread's generations are followed on their
+    own.
     """
 
     def __init__(
@@ -40,7 +47,12 @@ class Session:
         self.processor = processor
         self.want = want or Want(stats=False)
         self.watches = want is not None
-        self.thread = threading.get_ident() if self.watches else None
+        self.opener = threading.get_ident()
+        self.thread = self.opener if self.watches else None
+        self.confined = False
+        """True for a patch of one context alone: a thread, or a task of asyncio and what it hands to a thread."""
+        self.finishing = False
+        """True once it is removed: it acts on prompts that it acted on before, and on no others."""
         self.ran = False
         """True once the model has run; known when the session has ended."""
         self._kept_bytes = 0
@@ -48,8 +60,16 @@ class Session:
         self._make_flow = partial(Flow, model, processor, language, keep=self.watches)
         self.flows: list[Flow] = []
 
+    def confine(self) -> None:
+        """Makes this a session of the current context alone."""
+        self.confined = True
+        others = tuple(other for other in _CONFINED.get() if other() is not None)
+        _CONFINED.set((*others, weakref.ref(self)))
+
     def listens(self) -> bool:
-        """True when this session concerns the current thread."""
+        """True when this session concerns the current thread, in its current context."""
+        if self.confined:
+            return any(other() is self for other in _CONFINED.get())
         return self.thread is None or self.thread == threading.get_ident()
 
     def flow(self) -> Flow:

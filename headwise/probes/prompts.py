@@ -1,0 +1,152 @@
+"""Which sessions act on a prompt: those that were attached when it began, until it ends."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from headwise.probes.calls import Calls
+    from headwise.probes.generate_calls import GenerateCall
+    from headwise.probes.session import Session
+
+_METHODS = frozenset({"generate", "forward", "_call_impl", "_wrapped_call_impl"})
+_MODULE_CALL = nn.Module._call_impl.__code__
+
+
+class _Begun(NamedTuple):
+    """A prompt under way: the thread that began it, and the sessions it began with."""
+
+    thread: int
+    sessions: tuple[Session, ...]
+    cache: weakref.ref | None = None
+
+
+class Prompts:
+    """Prompts that are under way on all threads, and the sessions that each of them began with.
+
+    A prompt is a call of `generate`, or what a loop of the user's own decodes with one key-value cache; a forward
+    without either is a prompt of its own. What another thread attaches acts on prompts that begin afterwards, and what
+    another thread removes acts until those that it acted on have ended. A thread's own patches and captures come and
+    go at once. Every method is called with the hub's lock held.
+    """
+
+    def __init__(self, model: nn.Module, loop_ended: Callable[[], None]) -> None:
+        self._model = model
+        self._loop_ended = loop_ended
+        self._generations: dict[GenerateCall, _Begun] = {}
+        self._loops: dict[int, _Begun] = {}
+        """By id of the cache that a loop decodes with."""
+        self._earlier: dict[int, FrameType] = {}
+        """What a thread was in when the first session came, by thread: nobody had seen it begin."""
+
+    def survey(self) -> None:
+        """Takes down what the other threads are in the middle of."""
+        here = threading.get_ident()
+        stacks = {thread: _outermost(frame, self._model) for thread, frame in sys._current_frames().items()}
+        self._earlier = {
+            thread: frame for thread, frame in stacks.items() if frame is not None and thread != here
+        }
+
+    def begin(self, call: GenerateCall, sessions: Iterable[Session]) -> None:
+        """An outermost call of `generate` begins on the current thread."""
+        begun = tuple(session for session in sessions if not session.finishing)
+        self._generations[call] = _Begun(threading.get_ident(), begun)
+
+    def end(self, call: GenerateCall) -> None:
+        """An outermost call of `generate` is over."""
+        self._generations.pop(call, None)
+
+    def sessions(
+        self, attached: Iterable[Session], call: GenerateCall | None, cache: Any, past: int
+    ) -> tuple[Session, ...]:
+        """Those of the attached sessions that act on the forward which the current thread begins.
+
+        Args:
+            attached: all that are attached, in order.
+            call: the outermost call of `generate` that the thread is in.
+            cache: the key-value cache that the forward was given.
+            past: positions in it.
+        """
+        here = threading.get_ident()
+        if call is not None:
+            begun = self._generations[call].sessions if call in self._generations else ()
+        elif past:
+            loop = self._loops.get(id(cache))
+            begun = () if loop is None else loop.sessions
+        elif self._is_earlier(here):
+            begun = ()
+        else:
+            self._loops.pop(id(cache), None)  # a static cache is used again
+            begun = tuple(session for session in attached if not session.finishing)
+        return tuple(
+            session
+            for session in attached
+            if session.listens() and (session in begun or (session.opener == here and not session.finishing))
+        )
+
+    def decode(self, cache: Any, sessions: tuple[Session, ...]) -> None:
+        """A forward outside of `generate` has handed out a cache, for a loop to go on with."""
+        if sessions and id(cache) not in self._loops:
+            name = id(cache)
+
+            def ended(_: Any, loops: Any = self._loops, told: Callable[[], None] = self._loop_ended) -> None:
+                loops.pop(name, None)
+                told()
+
+            self._loops[name] = _Begun(threading.get_ident(), sessions, weakref.ref(cache, ended))
+
+    def forget(self, session: Session) -> None:
+        """The current thread's prompts go on without a session."""
+        here = threading.get_ident()
+        for prompts in (self._generations, self._loops):
+            for name, begun in list(prompts.items()):
+                if begun.thread == here and session in begun.sessions:
+                    rest = tuple(other for other in begun.sessions if other is not session)
+                    prompts[name] = begun._replace(sessions=rest)  # type: ignore[index]
+
+    def need(self, session: Session, threads: Iterable[Calls]) -> bool:
+        """True while a prompt is under way that a session acts on."""
+        begun = (*self._generations.values(), *list(self._loops.values()))
+        if any(session in prompt.sessions for prompt in begun):
+            return True
+        inside = [calls.thread for calls in threads if calls.depth and session in calls.active]
+        stacks = sys._current_frames() if inside else {}
+        return any(_calls_a_module(stacks.get(thread)) for thread in inside)
+
+    def _is_earlier(self, thread: int) -> bool:
+        """True while a thread is still in what it was in when the first session came."""
+        if not self._earlier:
+            return False
+        stacks = sys._current_frames()
+        for other, frame in list(self._earlier.items()):
+            if not any(frame is known for known in _stack(stacks.get(other))):
+                del self._earlier[other]
+        return thread in self._earlier
+
+
+def _stack(frame: FrameType | None) -> Iterable[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _outermost(frame: FrameType | None, model: nn.Module) -> FrameType | None:
+    """The outermost frame of a stack that runs a model: its `generate` or its forward."""
+    found = None
+    for known in _stack(frame):
+        code = known.f_code
+        if code.co_name in _METHODS and code.co_argcount and known.f_locals.get(code.co_varnames[0]) is model:
+            found = known
+    return found
+
+
+def _calls_a_module(frame: FrameType | None) -> bool:
+    """True when a stack is within the call of some module: an interrupt may have left a forward uncounted."""
+    return any(known.f_code is _MODULE_CALL for known in _stack(frame))
