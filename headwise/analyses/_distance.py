@@ -10,6 +10,7 @@ from torch import Tensor
 
 from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
 from headwise.analyses.result import Result, provenance_of
+from headwise.probes.nonfinite import caveat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,7 +64,7 @@ def distance(trace: Trace) -> Result:
         description="Mean of |i − j| under the attention weights, over valid rows of self-attention; 0 looks "
         "at itself. The column `relative_distance` is its share of visible keys − 1.",
         provenance=provenance_of(trace.meta, "distance"),
-        summary=by_stack(frame, _sentence),
+        summary=by_stack(frame, _sentence) + caveat(trace.meta),
         value="distance",
     )
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
 from headwise.analyses.result import Result, percent, provenance_of
+from headwise.probes.nonfinite import caveat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,7 +70,7 @@ def entropy(trace: Trace) -> Result:
         description="Row entropy divided by log(visible keys), mean over rows that see two keys or more: "
         "0 is all weight on one key, 1 is a flat row. The column `entropy` is in nats.",
         provenance=provenance_of(trace.meta, "entropy"),
-        summary=by_stack(frame, _sentence),
+        summary=by_stack(frame, _sentence) + caveat(trace.meta),
         value="normalised_entropy",
     )
 

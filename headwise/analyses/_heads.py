@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from headwise.analyses._received import check_known, received
 from headwise.analyses.result import one_sentence
 from headwise.errors import CaptureError
 
@@ -25,6 +26,7 @@ def head_table(trace: Trace, columns: list[str], *, value: str) -> pd.DataFrame:
     """
     frame = trace.to_frame("head")[columns].dropna(subset=value, ignore_index=True)
     if frame.empty:
+        check_known(received(trace))
         raise CaptureError(
             f"{value.replace('_', ' ').capitalize()} is defined for no head of this trace.",
             evidence=", ".join(dict.fromkeys(f"{site.stack} {site.kind}" for site in trace.sites)),

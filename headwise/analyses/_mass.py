@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from headwise.analyses._heads import HEAD, by_stack
+from headwise.analyses._received import check_known, received
 from headwise.analyses.result import Result, percent, provenance_of
 from headwise.errors import InputError
 from headwise.layout import MODALITIES, ROLES
+from headwise.probes.nonfinite import caveat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +49,10 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> Result:
             wide[group] = wide.get(group, 0.0) + heads[f"mass_{role}"]
     frame = wide.melt(list(HEAD), var_name=by, value_name="mass")
     there = frame.groupby(["stack", "kind", by])["mass"].transform("max") > 0  # else no key has the role
-    frame = frame[there | frame["mass"].isna()]
+    if not there.any():
+        check_known(received(trace))
+        there = frame["mass"].isna()
+    frame = frame[there]
     order = wide.groupby(["stack", "kind"], sort=False).ngroup()
     frame = frame.iloc[np.argsort(np.resize(order, len(there))[frame.index], kind="stable")].reset_index(
         drop=True
@@ -58,7 +63,7 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> Result:
         unit="share",
         description=f"Share of a head's attention on the keys of each {by}, mean over valid rows; 1 is all.",
         provenance=provenance_of(trace.meta, "mass", by=by),
-        summary=by_stack(frame, lambda part: _sentence(part, by)),
+        summary=by_stack(frame, lambda part: _sentence(part, by)) + caveat(trace.meta),
         value="mass",
     )
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from headwise.errors import CaptureError
 from headwise.probes.frames import statistics
 from headwise.probes.sites import Site
 
@@ -63,6 +64,11 @@ class Received:
     def name(self) -> str:
         return f"{self.stack} {self.kind}"
 
+    @property
+    def unknown(self) -> bool:
+        """True when there are rows, and what they give is NaN throughout."""
+        return bool((self.rows > 0).any()) and bool(self.alpha.isnan().all())
+
     def per_layer(self, values: Float[Tensor, "example head offset"]) -> dict[int, Tensor]:
         """The heads of every layer, (example, head, offset)."""
         return {int(layer): values[:, self.layers == layer] for layer in self.layers.unique()}
@@ -98,6 +104,20 @@ def received(trace: Trace) -> list[Received]:
             )
         )
     return joined
+
+
+def check_known(groups: Sequence[Received]) -> None:
+    """Refuses attention that is NaN throughout.
+
+    Raises:
+        CaptureError: it is.
+    """
+    if groups and all(group.unknown for group in groups):
+        raise CaptureError(
+            "The attention of this trace is NaN throughout.",
+            evidence=", ".join(group.name for group in groups),
+            remedy="See trace.warnings for the site where it begins; run the model in bfloat16 or float32.",
+        )
 
 
 def _aligned(received: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headwise.analyses._received import Received, received
+from headwise.analyses._received import Received, check_known, received
 from headwise.analyses.result import Result, one_sentence, percent, provenance_of
 from headwise.errors import CaptureError, InputError
 from headwise.probes.frames import key_axis, labels
+from headwise.probes.nonfinite import caveat
 from headwise.text import token_text
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def sinks(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> Resul
     clauses = {
         group.name: _sentence(kept[group.name], trace, epsilon)
         if group.name in kept
-        else f"left out, no key was seen by {min_rows} rows"
+        else "left out, " + ("every row is NaN" if group.unknown else f"no key was seen by {min_rows} rows")
         for group in groups
     }
     return Result(
@@ -67,7 +68,7 @@ def sinks(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> Resul
         description="Mean attention a key receives from the rows that may see it, mean over all heads. A key "
         f"is a sink of a head that gives it more than {epsilon:g} on average, over {min_rows} rows or more.",
         provenance=provenance_of(trace.meta, "sinks", epsilon=epsilon, min_rows=min_rows),
-        summary=one_sentence(clauses),
+        summary=one_sentence(clauses) + caveat(trace.meta),
         value="mean_received",
     )
 
@@ -94,6 +95,7 @@ def sink_rate(trace: Trace, epsilon: float = 0.3) -> Result:
     _check(epsilon)
     groups = received(trace)
     parts = []
+    check_known(groups)
     for group in groups:
         alphas, rows = group.per_layer(group.alpha), group.per_layer(group.rows)
         for layer, alpha in alphas.items():
@@ -119,7 +121,8 @@ def sink_rate(trace: Trace, epsilon: float = 0.3) -> Result:
         description="Percent of (example, head) pairs of a layer in which the position receives more than "
         f"{epsilon:g} of the attention on average. Positions count from the first real key.",
         provenance=provenance_of(trace.meta, "sink_rate", epsilon=epsilon),
-        summary=one_sentence({group.name: _rate_sentence(group, epsilon) for group in groups}),
+        summary=one_sentence({group.name: _rate_sentence(group, epsilon) for group in groups})
+        + caveat(trace.meta),
         value="rate",
     )
 
@@ -136,6 +139,7 @@ def _with_rows(groups: list[Received], min_rows: int) -> list[Received]:
     kept = [group for group in kept if not group.alpha.isnan().all()]
     if not kept:
         most = max(int(group.rows.nan_to_num(0).max()) for group in groups)
+        check_known(groups)
         raise CaptureError(
             f"No key was seen by {min_rows} rows.",
             evidence=f"the most is {most}",

@@ -185,6 +185,8 @@ def _grid(part: pd.DataFrame, across: str, value: str) -> pd.DataFrame:
     grid = part.assign(layer=layer).pivot_table(
         index="layer", columns=across, values=value, sort=False, dropna=False
     )
+    if across == "head":  # those that were not kept have their place
+        return grid.reindex(columns=range(int(max(grid.columns)) + 1))
     return grid[sorted(grid.columns)]
 
 

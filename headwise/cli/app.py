@@ -70,6 +70,16 @@ def trace(
         bool, typer.Option("--residual", help="Keep the residual entering every layer.")
     ] = False,
     qkv: Annotated[bool, typer.Option("--qkv", help="Keep queries, keys and values.")] = False,
+    maps_of: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SITES", help='Keep the patterns of these alone: "cross", "decoder cross 0-3", "L2H3".'
+        ),
+    ] = None,
+    sites: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SITES", help="Keep nothing of other sites and heads; repeat it for more."),
+    ] = None,
     generate: Annotated[
         int,
         typer.Option(
@@ -85,7 +95,13 @@ def trace(
         request.check(out)
         from headwise.cli.work import write_trace
 
-        keep = {"maps": maps, "heads": heads, "residual": residual, "qkv": qkv}
+        keep = {
+            "maps": maps_of or maps,
+            "heads": heads,
+            "residual": residual,
+            "qkv": qkv,
+            "sites": sites or True,
+        }
         answer = write_trace(request, out, keep=keep, generate=generate)
     size = f"{len(answer['sites'])} sites, {answer['bytes'] / 1e6:.1f} MB"
     print_answer(answer, [*warning_lines(answer), f"wrote {answer['path']}: {size}"], as_json=as_json)

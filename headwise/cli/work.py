@@ -12,6 +12,7 @@ import torch
 import headwise as hw
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
+from headwise.probes.selection import Selection
 from headwise.reports.look import check_generation
 
 if TYPE_CHECKING:
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from headwise.subject import Subject
 
 
-def write_trace(request: Request, out: Path, *, keep: Mapping[str, bool], generate: int) -> dict[str, Any]:
+def write_trace(request: Request, out: Path, *, keep: Mapping[str, Any], generate: int) -> dict[str, Any]:
     """Load, run, save what was captured.
 
     Returns:
         The answer of `headwise trace --json`.
     """
+    for option, choice in keep.items():
+        Selection.of(choice, option)  # refused before anything is loaded
     with quiet_transformers():
         subject, notes = load(request.model)
         trace = _run(subject, request, keep=keep, generate=generate)

@@ -134,7 +134,9 @@ def visible_keys(call: Call, block: slice = slice(None)) -> Bool[Tensor, "batch_
 
 def lets_see(mask: Tensor) -> Bool[Tensor, "*shape"]:
     """A bool or additive mask as True where it lets a row see a key."""
-    return mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    return (
+        mask if mask.dtype == torch.bool else ~(mask <= torch.finfo(mask.dtype).min / 2)
+    )  # NaN hides nothing
 
 
 def _take_rows(tensor: Tensor | None, index: Tensor) -> Tensor | None:

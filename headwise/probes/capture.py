@@ -15,10 +15,12 @@ import torch
 from headwise import __version__
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout, with_tokens
+from headwise.probes import nonfinite
 from headwise.probes.check import self_check, unsupported
 from headwise.probes.hub import hub_of
 from headwise.probes.recording import Want
-from headwise.probes.records import Record, merge_layouts, merge_records
+from headwise.probes.records import Record, example_count, merge_layouts, merge_records
+from headwise.probes.selection import EVERYTHING, Selection, SiteChoice
 from headwise.probes.session import Session
 from headwise.probes.sites import Site
 from headwise.probes.trace import Trace
@@ -32,13 +34,14 @@ if TYPE_CHECKING:
 @contextmanager
 def capture(
     subject: Subject | PreTrainedModel,
-    stats: bool = True,
-    maps: bool = False,
+    stats: SiteChoice = True,
+    maps: SiteChoice = False,
     rows: Sequence[int] | None = None,
-    qkv: bool = False,
-    heads: bool = False,
-    residual: bool = False,
+    qkv: SiteChoice = False,
+    heads: SiteChoice = False,
+    residual: SiteChoice = False,
     *,
+    sites: SiteChoice = True,
     gradients: bool = False,
     check: bool = True,
     map_limit: int = 4 * 2**30,
@@ -50,14 +53,28 @@ def capture(
     leaving the block, also through an exception, the model is exactly as before. What other threads do with the
     model is not recorded.
 
+    `stats`, `maps`, `qkv`, `heads` and `residual` each take True, or name the sites and heads to keep:
+
+    - words as sites print them: `"cross"`, `"decoder cross 1-3"`, `"text self 0"`, `"L2H3"`;
+    - a mapping with any of `stack`, `kind`, `layers` and `heads`, which are pairs (layer, head):
+      `{"stack": "decoder", "layers": [1, 2]}`;
+    - a `Site` of another trace;
+    - a list of these, any of which may hold.
+
+    What is not asked for costs nothing: sites that keep nothing run the model's own kernel. Heads keep their numbers,
+    see `Trace.head_numbers`.
+
     Args:
         subject: a `Subject` or a bare transformers model.
         stats: streaming statistics of every head, in memory that grows with the length, not its square.
         maps: every attention pattern, (example, head, query, key) per site.
-        rows: only these rows of the patterns, by absolute position; -1 is the last position of the prompt.
+        rows: only these rows of the patterns, by absolute position; -1 is the last position of the prompt. Sites
+            that `maps` names keep all rows.
         qkv: queries, keys and values as they enter attention.
         heads: per-head outputs z before W_O, (example, query, head, width).
-        residual: the residual stream entering each layer, (example, query, width).
+        residual: the residual stream entering each layer, (example, query, width). It belongs to the layer: the kind
+            and the heads that are named do not matter.
+        sites: nothing is kept of other sites and heads than these.
         gradients: keep the autograd graph, so that after `backward()` `trace.map_gradients` (with `maps`) and
             `trace.attribution` have values. Keeps activations alive as long as the trace.
         check: before the first capture of this model, compare its logits with and without the engine on a few
@@ -69,6 +86,7 @@ def capture(
 
     Raises:
         UnsupportedModel: attention cannot be observed.
+        InputError: there is nothing to capture, or the model has no such site or head.
         CaptureError: the block ended and nothing was recorded, or patterns would exceed `map_limit`.
 
     Example:
@@ -81,13 +99,24 @@ def capture(
         torch.Size([1, 2, 3, 3])
     """
     model, processor = parts(subject)
-    want = Want(stats, maps, _rows(rows), qkv, heads, residual, gradients, map_limit)
-    if not any((stats, maps, rows, qkv, heads, residual, gradients)):
-        raise InputError("Nothing to capture.", remedy="Ask for stats, maps, rows, qkv, heads or residual.")
+    want = Want(
+        Selection.of(stats, "stats"),
+        Selection.of(maps, "maps"),
+        _rows(rows),
+        Selection.of(qkv, "qkv"),
+        Selection.of(heads, "heads"),
+        Selection.of(residual, "residual"),
+        gradients,
+        map_limit,
+        Selection.of(sites, "sites"),
+    )
+    _check_call(want)
     warnings: list[str] = []
     if check:
         warnings = list(self_check(model).warnings)
     hub = hub_of(model)
+    for name, selection in want.selections.items():
+        selection.check(name, hub.modules.values())
     implementations = sorted({_implementation(module) for module in hub.modules.values()})
     session = Session(model, processor, hub.language, want=want)
     trace = Trace()
@@ -98,7 +127,7 @@ def capture(
         yield trace
     finally:
         hub.remove(session)
-    records, layout = _collect(session, processor)
+    records, layout, counts = _collect(session, processor)
     unreached = hub.unreached()
     if not any(records.values()):
         if unreached:
@@ -120,11 +149,16 @@ def capture(
             f"{len(hub.fallback())} attention modules were seen through their softmax alone: "
             "their queries, keys, values and outputs are not recorded."
         )
+    found, patched = nonfinite.absent(counts), [type(fix).__name__ for fix in fixes]
+    warnings += nonfinite.describe(found, len(records), patched=bool(patched))
+    warnings += nonfinite.describe_logits(session.largest_logits)
     meta = describe_model(subject, implementations) | {
         "call": _call(want),
-        "patched": [type(fix).__name__ for fix in fixes],
-        "examples": _examples(records, hub.language),
+        "partial": _partial(want),
+        "patched": patched,
+        "examples": _examples(records, layout, hub.language),
         "warnings": warnings,
+        "nonfinite": nonfinite.as_meta(found),
         "unreached": list(unreached),
         "fallback": hub.fallback(),
         "seconds": round(time.perf_counter() - started, 4),
@@ -171,33 +205,52 @@ def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence
     }
 
 
-def _examples(records: Mapping[Site, Record], language: str) -> int:
+def _examples(records: Mapping[Site, Record], layout: TokenLayout, language: str) -> int:
     """Examples of the language stack; a vision tower may see several images or windows of each."""
-    counts = {
-        site.stack: len(value)
-        for site, record in records.items()
-        for name, value in record.items()
-        if not name.endswith("positions")
-    }
+    counts = {site.stack: count for site, record in records.items() if (count := example_count(record))}
+    if language not in counts and language in layout.axes:
+        return len(layout.axes[language].roles)
     return counts.get(language, min(counts.values(), default=0))
 
 
-def _collect(session: Session, processor: Any) -> tuple[dict[Site, Record], TokenLayout]:
+def _collect(session: Session, processor: Any) -> tuple[dict[Site, Record], TokenLayout, nonfinite.Counts]:
     runs = [run for flow in session.flows for run in flow.runs if run.buffers]
-    records = [{site: buffer.compute() for site, buffer in run.buffers.items() if buffer} for run in runs]
+    records, counts = [], {}
+    for run in runs:
+        records.append({site: buffer.compute() for site, buffer in run.buffers.items() if buffer})
+        for site, record in records[-1].items():
+            nonfinite.add(counts, site, nonfinite.count(record, run.buffers[site].valid()))
     layouts = [run.layout() for run in runs]
     session.ran = any(flow.runs for flow in session.flows)
     for flow in session.flows:  # what was recorded belongs to the trace alone
         flow.runs, flow.run = [], None
     session.flows.clear()
     if not records:
-        return {}, TokenLayout({})
-    return merge_records(records), with_tokens(merge_layouts(layouts), processor)
+        return {}, TokenLayout({}), {}
+    return merge_records(records), with_tokens(merge_layouts(layouts), processor), counts
 
 
 def _implementation(entry: Any) -> str:
     config = getattr(entry.module, "config", None)
     return getattr(config, "_attn_implementation", None) or "eager"
+
+
+def _partial(want: Want) -> str:
+    """The choice of sites that the statistics are of; empty when they are of all."""
+    chosen = {name: getattr(want, name) for name in ("stats", "sites")}
+    return ", ".join(f"{name}={value!r}" for name, value in chosen.items() if value and value != EVERYTHING)
+
+
+def _check_call(want: Want) -> None:
+    kept = (want.stats, want.maps, want.rows, want.qkv, want.heads, want.residual, want.gradients)
+    if not any(kept) or not want.sites:
+        raise InputError("Nothing to capture.", remedy="Ask for stats, maps, rows, qkv, heads or residual.")
+    if want.gradients and any(selection.names_heads for selection in want.selections.values()):
+        raise InputError(
+            "Gradients are those of whole patterns, so heads cannot be chosen.",
+            evidence=_call(want),
+            remedy="Choose stacks, kinds and layers, and take the heads from trace.map_gradients.",
+        )
 
 
 def _rows(rows: Sequence[int] | None) -> tuple[int, ...] | None:

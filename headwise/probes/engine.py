@@ -108,9 +108,9 @@ def _graph(plan: Plan, call: Call, places: Places, edits: Edits, *, maps: bool, 
             scale=call.scaling,
         ).transpose(1, 2)
     z.retain_grad()
-    for session in plan.watch:
-        if session.want.gradients and not plan.silent:
-            buffer = session.buffer(plan.site)
+    for watch in plan.watch:
+        if watch.keep.gradients and not plan.silent:
+            buffer = watch.session.buffer(plan.site)
             buffer.set("v_heads", values)
             buffer.set("z_graph", z)
     return Outcome(z, pattern, lse)

@@ -24,21 +24,26 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
     pattern = pattern[..., :filled]
     places = flow.shaped(site.stack, site.kind, batch, rows, filled, pattern.device)
     lowest = torch.finfo(scores.dtype).min / 64  # some models scale after masking
-    seen_by = (scores.detach() > lowest).any(1)
+    seen_by = (~(scores.detach() <= lowest)).any(1)  # NaN is a score that the model gave
     new = _edited(plan, pattern, places, seen_by)
     lse = torch.logsumexp(scores.detach().float(), -1) if plan.stats and new is pattern else None
-    for session in () if plan.silent else plan.watch:
-        want, buffer = session.want, session.buffer(site)
-        if want.stats:
+    for session, keep in () if plan.silent else plan.watch:
+        buffer = session.buffer(site)
+        if keep.stats is not None:
             count = counts(seen_by, rows, filled, places)
-            buffer.add_statistics(from_pattern(new, places, count, lse=lse))
-        if want.maps:
-            session.charge(site, new)
-            if want.gradients and new.requires_grad:
+            buffer.keep_heads("received", keep.stats)
+            buffer.add_statistics(from_pattern(new, places, count, lse=lse).of_heads(keep.stats))
+        if keep.maps is not None:
+            if keep.gradients and new.requires_grad:
                 new.retain_grad()
-            buffer.add_rows("maps", new if want.gradients else new.detach(), places)
-        elif want.rows is not None and len(index := session.row_index(plan.site.stack, places)):
-            buffer.add_rows("maps", new.detach()[:, :, index], places, index=index)
+            own = keep.maps.of(new if keep.gradients else new.detach(), 1)
+            session.charge(site, own)
+            buffer.keep_heads("maps", keep.maps)
+            buffer.add_rows("maps", own, places, sighted=seen_by.any(-1))
+        elif keep.rows is not None and len(index := session.row_index(plan.site.stack, places)):
+            own = keep.rows.of(new.detach()[:, :, index], 1)
+            buffer.keep_heads("maps", keep.rows)
+            buffer.add_rows("maps", own, places, index=index, sighted=seen_by.any(-1))
     used = _scaled(plan, new, places)
     if used is pattern:
         return whole

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headwise.errors import CaptureError, InputError
 from headwise.layout import ROLES, Axis
-from headwise.probes.records import Record
+from headwise.probes.records import Record, head_numbers
 from headwise.probes.sites import Site, key_stack
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def _queries(site: Site, record: Record, trace: Trace, roles: Iterable[str]) -> 
     example, head, row = _index(real, record["entropy"].shape[1])
     last = int(positions.max(initial=-1)) + 1
     tokens, names = labels(trace.layout.axes.get(site.stack), len(visible), last)
-    columns = _site_columns(site, example, head) | {
+    columns = _site_columns(site, example, _numbers(record)[head]) | {
         "position": positions[row],
         "token": tokens[example, positions[row]],
         "role": names[example, positions[row]],
@@ -154,7 +154,7 @@ def _keys(site: Site, record: Record, trace: Trace) -> dict[str, np.ndarray]:
     example, head, key = _index(~np.isnan(seen), received.shape[1])
     tokens, names = labels(key_axis(trace, site), *seen.shape)
     received, seen = received[example, head, key], seen[example, key]
-    return _site_columns(site, example, head) | {
+    return _site_columns(site, example, _numbers(record)[head]) | {
         "position": key,
         "token": tokens[example, key],
         "role": names[example, key],
@@ -181,12 +181,17 @@ def _heads(site: Site, record: Record, trace: Trace, roles: Iterable[str]) -> di
     real = ~np.isnan(_numpy(visible)).all(axis=1, keepdims=True)
     example, head = np.nonzero(np.broadcast_to(real, entropy.shape[:2]))
     means = {name: _numpy(value.detach().float().nanmean(-1))[example, head] for name, value in rows.items()}
-    return _site_columns(site, example, head) | means
+    return _site_columns(site, example, _numbers(record)[head]) | means
 
 
 def _index(real: np.ndarray, heads: int) -> tuple[np.ndarray, ...]:
     """Example, head and position of every real position, for every head."""
     return np.nonzero(np.broadcast_to(real[:, None], (real.shape[0], heads, real.shape[1])))
+
+
+def _numbers(record: Record) -> np.ndarray:
+    """The model's numbers of the heads that a record's statistics are of."""
+    return np.array(head_numbers(record, "received"))
 
 
 def _site_columns(site: Site, example: np.ndarray, head: np.ndarray) -> dict[str, Any]:

@@ -218,11 +218,11 @@ class Hub:
         cache = cache_of(output)
         if cache is not None:
             self._caches.add(cache)
-            for session in self.listening():
-                session.flow().leave(cache)
-            if local.generate is None and local.aside is None:
-                with self._lock:
-                    self._prompts.decode(cache, local.active)
+        for session in self.listening():
+            session.leave(output, cache)
+        if cache is not None and local.generate is None and local.aside is None:
+            with self._lock:
+                self._prompts.decode(cache, local.active)
         if output is None:
             self._settle_soon()
         else:
@@ -280,10 +280,9 @@ class Hub:
             self._local.calls = calls
 
     def _forecast(self, plan: Plan, call: Any) -> None:
-        for session in plan.watch:
-            if session.want.maps and not session.flow().current.buffers:
-                alike = sum(entry.stack == plan.site.stack for entry in self.modules.values())
-                session.forecast(call.shape, call.query.element_size(), alike)
+        for session, keep in plan.watch:
+            if keep.maps is not None:
+                session.forecast(plan.site, call.shape, call.query.element_size(), self.modules.values())
 
     def _reordered(self, cache: Any, index: Tensor) -> None:
         for session in self.listening():

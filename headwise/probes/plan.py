@@ -18,6 +18,7 @@ from headwise.probes.statistics import Places, Statistics
 from headwise.probes.streaming import check_edit
 
 if TYPE_CHECKING:
+    from headwise.probes.recording import Keep
     from headwise.probes.session import Session
 
 
@@ -28,6 +29,13 @@ class Act(NamedTuple):
     session: Session
     number: int
     """Its place among the session's fixes."""
+
+
+class Watch(NamedTuple):
+    """One session that keeps records of a site."""
+
+    session: Session
+    keep: Keep
 
 
 Edits = Sequence[Act]
@@ -41,7 +49,7 @@ class Plan:
     project: Edits = ()
     edit: Edits = ()
     scale: Edits = ()
-    watch: tuple[Session, ...] = ()
+    watch: tuple[Watch, ...] = ()
     silent: bool = False
     """True when the call is computed as planned and not recorded: a layer run again for the backward pass."""
 
@@ -53,7 +61,8 @@ class Plan:
     @cached_property
     def leader(self) -> Session:
         """A session whose flow tells where rows and keys are; all of them agree."""
-        return (*self.watch, *(act.session for act in (*self.edit, *self.scale, *self.project)))[0]
+        acting = (*self.watch, *self.edit, *self.scale, *self.project)
+        return acting[0].session
 
     @cached_property
     def ranged(self) -> bool:
@@ -63,22 +72,22 @@ class Plan:
     @cached_property
     def stats(self) -> bool:
         """True when someone wants statistics."""
-        return any(session.want.stats for session in self.watch)
+        return any(watch.keep.stats for watch in self.watch)
 
     @cached_property
     def maps(self) -> bool:
         """True when someone wants whole patterns."""
-        return any(session.want.maps for session in self.watch)
+        return any(watch.keep.maps for watch in self.watch)
 
     @cached_property
     def rows(self) -> bool:
         """True when someone wants some rows of the pattern."""
-        return any(session.want.rows is not None for session in self.watch)
+        return any(watch.keep.rows for watch in self.watch)
 
     @cached_property
     def gradients(self) -> bool:
         """True when someone wants the autograd graph."""
-        return any(session.want.gradients for session in self.watch)
+        return any(watch.keep.gradients for watch in self.watch)
 
 
 def plan_of(site: Site, sessions: Iterable[Session], language: str) -> Plan:
@@ -96,7 +105,7 @@ def plan_of(site: Site, sessions: Iterable[Session], language: str) -> Plan:
         project=tuple(steps["project"]),
         edit=tuple(steps["edit"]),
         scale=tuple(steps["scale"]),
-        watch=tuple(session for session in sessions if session.watches),
+        watch=tuple(Watch(s, keep) for s in sessions if s.watches and (keep := s.want.at(site))),
     )
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from headwise.probes import dense, streaming
-from headwise.probes.arguments import Call
-from headwise.probes.plan import Outcome, Plan
+from headwise.probes.arguments import Call, visible_keys
+from headwise.probes.plan import Outcome, Plan, Watch
 from headwise.probes.sites import Site
 from headwise.probes.statistics import Places, Statistics, counts_of, from_pattern
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def record(plan: Plan, call: Call, places: Places, outcome: Outcome) -> None:
     """Keeps for every watching session what it wants of a call."""
-    for session in () if plan.silent else plan.watch:
-        _record(session, plan.site, call, places, outcome)
+    for watch in () if plan.silent else plan.watch:
+        _record(watch, plan.site, call, places, outcome)
 
 
 def statistics(
@@ -55,44 +55,77 @@ def _tiled(call: Call, places: Places, count: tuple[Tensor, Tensor]) -> Statisti
     return found
 
 
-def _record(session: Session, site: Site, call: Call, places: Places, outcome: Outcome) -> None:
-    want, buffer = session.want, session.buffer(site)
-    if want.stats:
+def _record(watch: Watch, site: Site, call: Call, places: Places, outcome: Outcome) -> None:
+    session, keep = watch
+    buffer = session.buffer(site)
+    if keep.stats is not None:
+        buffer.keep_heads("received", keep.stats)
         for found in outcome.statistics:
-            buffer.add_statistics(found)
-    if want.heads:
-        buffer.add_rows("z", outcome.z.detach(), places)
-    if want.qkv:
-        buffer.add_rows("q", call.query.detach().clone(), places)
-        buffer.set("k", call.key.detach().clone())
-        buffer.set("v", call.value.detach().clone())
-    if want.maps and outcome.pattern is not None:
-        session.charge(site, outcome.pattern)
-        pattern = outcome.pattern if want.gradients else outcome.pattern.detach()
-        buffer.add_rows("maps", pattern, places)
-    elif want.rows is not None:
-        _record_rows(session, site, call, places, outcome)
+            buffer.add_statistics(found.of_heads(keep.stats))
+    sighted = _sighted(session, call) if keep.maps or keep.rows or keep.qkv or keep.z else None
+    if keep.z is not None:
+        buffer.keep_heads("z", keep.z)
+        buffer.add_rows("z", keep.z.of(outcome.z.detach(), 2), places, sighted=sighted)
+    if keep.qkv is not None:
+        read = keep.qkv.grouped(call.groups)
+        buffer.keep_heads("q", keep.qkv)
+        buffer.keep_heads("k", read)
+        buffer.add_rows("q", keep.qkv.of(call.query.detach(), 1).clone(), places, sighted=sighted)
+        buffer.set("k", read.of(call.key.detach(), 1).clone(), valid=places.key_valid)
+        buffer.set("v", read.of(call.value.detach(), 1).clone(), valid=places.key_valid)
+    if keep.maps is not None and outcome.pattern is not None:
+        pattern = keep.maps.of(outcome.pattern if keep.gradients else outcome.pattern.detach(), 1)
+        session.charge(site, pattern)
+        buffer.keep_heads("maps", keep.maps)
+        buffer.add_rows("maps", pattern, places, sighted=sighted)
+    elif keep.rows is not None:
+        _record_rows(watch, site, call, places, outcome, sighted)
 
 
-def _record_rows(session: Session, site: Site, call: Call, places: Places, outcome: Outcome) -> None:
+def _record_rows(
+    watch: Watch, site: Site, call: Call, places: Places, outcome: Outcome, sighted: Tensor | None
+) -> None:
+    session, heads = watch.session, watch.keep.rows
+    assert heads is not None
     index, buffer = session.row_index(site.stack, places), session.buffer(site)
+    buffer.keep_heads("maps", heads)
     if outcome.rows is not None:
         for inside, rows in outcome.rows:
             mine = torch.isin(inside, index)
             if mine.any():
-                buffer.add_rows("maps", rows[:, :, mine], places, index=inside[mine])
+                own = heads.of(rows[:, :, mine], 1)
+                buffer.add_rows("maps", own, places, index=inside[mine], sighted=sighted)
     elif len(index):
         if outcome.pattern is not None:
             rows = outcome.pattern.detach()[:, :, index]
         else:
             with torch.no_grad():
                 rows, _ = dense.pattern(call.detach().rows(index))
-        buffer.add_rows("maps", rows, places, index=index)
+        buffer.add_rows("maps", heads.of(rows, 1), places, index=index, sighted=sighted)
+
+
+def _sighted(session: Session, call: Call) -> Tensor | None:
+    """False on rows that see no key, whose pattern may be NaN by design: where the mask is -inf; None elsewhere."""
+    mask = call.mask
+    if mask is None or mask.dtype == torch.bool:
+        return None
+    name = ("sighted", mask.data_ptr(), mask.shape, mask.stride())
+    batch = len(call.query)
+    found = session.flow().once(name, lambda: (mask, _sees_any(call, batch)))
+    return found[1]
+
+
+def _sees_any(call: Call, batch: int) -> Tensor:
+    seen_by = visible_keys(call)
+    assert seen_by is not None  # there is a mask
+    return seen_by.any(-1).expand(batch, -1)
 
 
 def wanted_rows(plan: Plan, places: Places) -> Tensor | None:
     """Rows of a call whose pattern someone keeps, counted within the call."""
     wanted = [
-        session.row_index(plan.site.stack, places) for session in plan.watch if session.want.rows is not None
+        watch.session.row_index(plan.site.stack, places)
+        for watch in plan.watch
+        if watch.keep.rows is not None
     ]
     return torch.cat(wanted).unique() if wanted else None

@@ -3,27 +3,83 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from headwise.probes.records import head_field
+from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
+from headwise.probes.sites import Site
 from headwise.probes.statistics import Places, RunningStatistics, Statistics
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What a capture keeps of one site: the heads of each kind of record, None for nothing."""
+
+    stats: Heads | None = None
+    maps: Heads | None = None
+    rows: Heads | None = None
+    qkv: Heads | None = None
+    z: Heads | None = None
+    gradients: bool = False
+
+    def __bool__(self) -> bool:
+        return self.gradients or any((self.stats, self.maps, self.rows, self.qkv, self.z))
 
 
 @dataclass(frozen=True)
 class Want:
     """What a capture was asked to keep."""
 
-    stats: bool = True
-    maps: bool = False
+    stats: Selection = EVERYTHING
+    maps: Selection = NOTHING
     rows: tuple[int, ...] | None = None
     """Absolute positions of the rows whose pattern is kept; negative ones count from the end of the prompt."""
-    qkv: bool = False
-    heads: bool = False
-    residual: bool = False
+    qkv: Selection = NOTHING
+    heads: Selection = NOTHING
+    residual: Selection = NOTHING
     gradients: bool = False
     map_limit: int = 4 * 2**30
     """Largest number of bytes of patterns to keep."""
+    sites: Selection = EVERYTHING
+    """Nothing is kept of any other site."""
+
+    @property
+    def selections(self) -> dict[str, Selection]:
+        """The options that name sites."""
+        names = ("stats", "maps", "qkv", "heads", "residual", "sites")
+        return {name: getattr(self, name) for name in names}
+
+    def at(self, site: Site) -> Keep:
+        """What is kept of a site."""
+        among = self.sites.heads(site)
+        if among is None:
+            return Keep()
+        own = {name: selection.heads(site) for name, selection in self.selections.items()}
+        kept = {name: None if heads is None else heads.both(among) for name, heads in own.items()}
+        return Keep(
+            stats=kept["stats"],
+            maps=kept["maps"],
+            rows=among if self.rows is not None and kept["maps"] is None else None,
+            qkv=kept["qkv"],
+            z=kept["heads"],
+            gradients=self.gradients,
+        )
+
+    def keeps_residual(self, stack: str, layer: int) -> bool:
+        """True where the residual that enters a layer is kept; it belongs to a layer, whatever the kind."""
+        return self.residual.covers(stack, layer) and self.sites.covers(stack, layer)
+
+
+class Part(NamedTuple):
+    """Rows of one call."""
+
+    positions: Tensor
+    value: Tensor
+    valid: Tensor | None
+    """False on rows that are padding or see no key, (batch, row); None when all are real."""
 
 
 class Buffer:
@@ -31,47 +87,73 @@ class Buffer:
 
     def __init__(self) -> None:
         self.statistics = RunningStatistics()
-        self._rows: dict[str, list[tuple[Tensor, Tensor]]] = {}
-        self._last: dict[str, Tensor] = {}
+        self._rows: dict[str, list[Part]] = {}
+        self._last: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self._heads: dict[str, Tensor] = {}
+
+    def keep_heads(self, field: str, heads: Heads) -> None:
+        """Notes the numbers of the heads that are kept, where they are not all."""
+        name = head_field(field)
+        if heads.numbers is not None and name not in self._heads:
+            self._heads[name] = torch.tensor(heads.numbers)
 
     def add_statistics(self, statistics: Statistics) -> None:
         """Adds the statistics of a call."""
         self.statistics.update(statistics)
 
-    def add_rows(self, field: str, value: Tensor, places: Places, *, index: Tensor | None = None) -> None:
-        """Adds rows of a tensor whose query axis is third for `maps` and `q`, second for `z` and `residual`."""
+    def add_rows(
+        self,
+        field: str,
+        value: Tensor,
+        places: Places,
+        *,
+        index: Tensor | None = None,
+        sighted: Tensor | None = None,
+    ) -> None:
+        """Adds rows of a tensor whose query axis is third for `maps` and `q`, second for `z` and `residual`.
+
+        `sighted` is False on rows of the call that see no key.
+        """
         axis = _QUERY_AXIS[field]
         positions, valid = places.positions, places.query_valid
         if index is not None:
             positions = positions[index]
             valid = None if valid is None else valid[:, index]
+            sighted = None if sighted is None else sighted[:, index]
         if field == "maps":
             if places.key_start:
                 value = torch.nn.functional.pad(value, (places.key_start, 0))
             if valid is not None and not value.requires_grad:
                 value = value.masked_fill(~valid[:, None, :, None], torch.nan)
         if value.shape[axis] != len(positions):
-            positions = torch.arange(value.shape[axis])
-        self._rows.setdefault(field, []).append((positions, value))
+            positions, valid, sighted = torch.arange(value.shape[axis]), None, None
+        if sighted is not None:
+            valid = sighted if valid is None else valid & sighted
+        self._rows.setdefault(field, []).append(Part(positions, value, valid))
 
-    def set(self, field: str, value: Tensor) -> None:
+    def set(self, field: str, value: Tensor, *, valid: Tensor | None = None) -> None:
         """Keeps the latest value of a field that already holds the whole past (keys and values with their cache)."""
-        self._last[field] = value
+        self._last[field] = (value, valid)
 
     def reorder(self, index: Tensor) -> None:
         """Follows a beam search."""
         self.statistics.reorder(index)
         for field, parts in self._rows.items():
-            self._rows[field] = [(at, _reordered(value, index)) for at, value in parts]
-        self._last = {field: _reordered(value, index) for field, value in self._last.items()}
+            self._rows[field] = [Part(at, _reordered(v, index), _reordered(ok, index)) for at, v, ok in parts]
+        self._last = {f: (_reordered(v, index), _reordered(ok, index)) for f, (v, ok) in self._last.items()}
 
     def truncate(self, length: int) -> None:
         """Forgets rows at or after an absolute position."""
         self.statistics.truncate(length)
         for field, parts in self._rows.items():
             axis = _QUERY_AXIS[field]
-            kept = [(at[at < length], value.narrow(axis, 0, int((at < length).sum()))) for at, value in parts]
-            self._rows[field] = [(at, value) for at, value in kept if len(at)]
+            left = []
+            for at, value, valid in parts:
+                count = int((at < length).sum())
+                if count:
+                    valid = None if valid is None else valid[:, :count]
+                    left.append(Part(at[at < length], value.narrow(axis, 0, count), valid))
+            self._rows[field] = left
 
     def compute(self) -> dict[str, Tensor]:
         """The record of this run: every field, all rows."""
@@ -79,14 +161,22 @@ class Buffer:
         for field, parts in self._rows.items():
             if not parts:
                 continue
-            keys = max(value.shape[-1] for _, value in parts)
-            values = [_wider(value, keys) if field == "maps" else value for _, value in parts]
+            keys = max(part.value.shape[-1] for part in parts)
+            values = [_wider(part.value, keys) if field == "maps" else part.value for part in parts]
             record[field] = values[0] if len(values) == 1 else torch.cat(values, dim=_QUERY_AXIS[field])
-            positions = torch.cat([at for at, _ in parts])
+            positions = torch.cat([part.positions for part in parts])
             record.setdefault("positions", positions)
             if field == "maps" and len(positions) != len(record["positions"]):
                 record["row_positions"] = positions
-        return record | self._last
+        return record | {field: value for field, (value, _) in self._last.items()} | self._heads
+
+    def valid(self) -> dict[str, Tensor]:
+        """False where rows of a field are padding or see no key, (example, row); fields of real rows are left out."""
+        found = {field: valid for field, (_, valid) in self._last.items() if valid is not None}
+        for field, parts in self._rows.items():
+            if any(part.valid is not None for part in parts):
+                found[field] = torch.cat([_valid(part) for part in parts], 1)
+        return found
 
     def __bool__(self) -> bool:
         return bool(self.statistics) or any(self._rows.values()) or bool(self._last)
@@ -95,8 +185,14 @@ class Buffer:
 _QUERY_AXIS = {"maps": 2, "q": 2, "z": 1, "residual": 1, "z_graph": 1}
 
 
-def _reordered(value: Tensor, index: Tensor) -> Tensor:
-    return value.index_select(0, index) if len(value) == len(index) else value
+def _valid(part: Part) -> Tensor:
+    if part.valid is not None:
+        return part.valid
+    return torch.ones(len(part.value), len(part.positions), dtype=torch.bool, device=part.value.device)
+
+
+def _reordered(value: Any, index: Tensor) -> Any:
+    return value.index_select(0, index) if value is not None and len(value) == len(index) else value
 
 
 def _wider(value: Tensor, keys: int) -> Tensor:

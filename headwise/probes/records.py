@@ -32,6 +32,15 @@ GRAPH_FIELDS = {
 }
 """Tensors that still hang on the autograd graph. They serve `Trace.attribution` and are never saved."""
 
+HEAD_FIELDS = {
+    "statistics_heads": ("head",),
+    "map_heads": ("head",),
+    "query_heads": ("head",),
+    "key_heads": ("kv_head",),
+    "output_heads": ("head",),
+}
+"""Numbers of the heads that were kept, where they are not all: of the statistics, patterns, q, k and v, and z."""
+
 FIELDS = {
     "positions": ("query",),
     **STATISTICS,
@@ -43,11 +52,50 @@ FIELDS = {
     "z": ("example", "query", "head", "width"),
     "residual": ("example", "query", "width"),
     **GRAPH_FIELDS,
+    **HEAD_FIELDS,
 }
 """Every field a record can hold, and its axes.
 
 Rows of `maps` are the query rows at `positions`, unless chosen rows were kept: then they are those at `row_positions`.
 """
+
+
+_OWN_HEADS = {
+    "maps": "map_heads",
+    "q": "query_heads",
+    "k": "key_heads",
+    "v": "key_heads",
+    "z": "output_heads",
+} | dict.fromkeys(STATISTICS, "statistics_heads")
+
+
+def head_field(field: str) -> str:
+    """The field that holds the numbers of the heads along the head axis of a field."""
+    return _OWN_HEADS[field]
+
+
+def head_numbers(record: Record, field: str) -> list[int]:
+    """The model's numbers of the heads along the head axis of a field of a record."""
+    name = _OWN_HEADS.get(field)
+    if name is not None and name in record:
+        return record[name].tolist()
+    axes = FIELDS[field]
+    return list(range(record[field].shape[axes.index("kv_head" if "kv_head" in axes else "head")]))
+
+
+def at_numbers(values: Tensor, record: Record, field: str, *, fill: float = torch.nan) -> Tensor:
+    """Values of a record's heads, (example, head, …), at the numbers that the model gives them; `fill` elsewhere."""
+    numbers = head_numbers(record, field)
+    if numbers == list(range(values.shape[1])):
+        return values
+    wide = values.new_full((len(values), numbers[-1] + 1, *values.shape[2:]), fill)
+    wide[:, numbers] = values
+    return wide
+
+
+def example_count(record: Record) -> int:
+    """Examples of a record; 0 where no field has any."""
+    return next((tensor.shape[0] for name, tensor in record.items() if FIELDS[name][0] == "example"), 0)
 
 
 def merge_records(runs: Sequence[Mapping[Site, Record]]) -> dict[Site, Record]:
@@ -75,7 +123,7 @@ def _merge_site(site: Site, runs: Sequence[Mapping[Site, Record]]) -> Record:
         if site in run:
             parts.append(run[site])
         elif twin is not None:
-            parts.append(_nothing(full[0], examples=_examples(twin)))
+            parts.append(_nothing(full[0], examples=example_count(twin)))
 
     names = [name for name in full[0] if name in FIELDS and name not in GRAPH_FIELDS]
     names = [name for name in names if all(name in record for record in full)]
@@ -87,6 +135,7 @@ def _merge_site(site: Site, runs: Sequence[Mapping[Site, Record]]) -> Record:
     merged = {"positions": rows["query"]}
     if any("row_positions" in part for part in parts):
         merged["row_positions"] = rows["row"]
+    merged |= {name: full[0][name] for name in names if name in HEAD_FIELDS}
     for name in names:
         if name not in merged:
             merged[name] = _merge_field(name, parts, places, rows)
@@ -118,10 +167,6 @@ def _widen(tensor: Tensor, axis: int, place: Tensor, size: int, fill: float) -> 
     return tensor.new_full(shape, fill).index_copy(axis, place.to(tensor.device), tensor)
 
 
-def _examples(record: Record) -> int:
-    return next(tensor.shape[0] for name, tensor in record.items() if FIELDS[name][0] == "example")
-
-
 def _nothing(like: Record, *, examples: int) -> Record:
     """A record with the fields of `like`, for `examples` examples of which nothing was seen."""
     sizes = {"example": examples, "query": 0, "row": 0, "key": 0}
@@ -130,7 +175,7 @@ def _nothing(like: Record, *, examples: int) -> Record:
             [sizes.get(axis, size) for axis, size in zip(FIELDS[name], tensor.shape, strict=True)]
         )
         for name, tensor in like.items()
-        if name not in GRAPH_FIELDS
+        if name not in GRAPH_FIELDS and name not in HEAD_FIELDS
     }
 
 

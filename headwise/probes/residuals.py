@@ -35,7 +35,7 @@ def enter_layer(hub: Hub, entry: AttentionModule, args: tuple, kwargs: dict[str,
                 new = fix.stream(new, site, context(Act(fix, session, number), site.stack, rows))
     for session in sessions:
         session.entering = new if session.needs_residual else None
-        if session.want.residual:
+        if session.want.keeps_residual(site.stack, site.layer):
             rows = session.flow().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
             session.buffer(site).add_rows("residual", new.detach().clone(), rows)
     if new is hidden:
@@ -52,7 +52,7 @@ def streams(fix: Any) -> bool:
 
 def ever_wanted(session: Session) -> bool:
     """True when a session has use for the residual in some forward."""
-    return session.want.residual or session.needs_residual or any(streams(fix) for fix in session.fixes)
+    return bool(session.want.residual) or session.needs_residual or any(streams(fix) for fix in session.fixes)
 
 
 def wanted_now(session: Session) -> bool:
@@ -60,7 +60,7 @@ def wanted_now(session: Session) -> bool:
     run = session.flow().current
     decoded = run.past >= run.prompt
     return (
-        session.want.residual
+        bool(session.want.residual)
         or session.needs_residual
         or any(
             streams(fix) and not (decoded and getattr(fix, "streams_prompt_only", False))

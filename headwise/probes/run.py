@@ -35,6 +35,8 @@ class Run:
         self.ids: Tensor | None = None
         self.stacks: set[str] = set()
         self.buffers: dict[Any, Any] = {}
+        self.forecast: set[tuple[str, str]] = set()
+        """Stacks and kinds whose patterns were found to fit, before any was made."""
         self._memories: dict[int, Memory] = {}
         self._cache: weakref.ref | None = None
         self._order: Tensor | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Iterable
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from headwise.errors import CaptureError
 from headwise.probes.flow import Flow
+from headwise.probes.nonfinite import largest_logit
 from headwise.probes.recording import Buffer, Want
-from headwise.probes.sites import Site
+from headwise.probes.selection import NOTHING
+from headwise.probes.sites import AttentionModule, Site
 from headwise.probes.statistics import Places
 
 if TYPE_CHECKING:
@@ -45,7 +48,7 @@ class Session:
         self.fixes = fixes
         self.needs_residual = any(getattr(fix, "needs_residual", False) for fix in fixes)
         self.processor = processor
-        self.want = want or Want(stats=False)
+        self.want = want or Want(stats=NOTHING)
         self.watches = want is not None
         self.opener = threading.get_ident()
         self.thread = self.opener if self.watches else None
@@ -55,6 +58,8 @@ class Session:
         """True once it is removed: it acts on prompts that it acted on before, and on no others."""
         self.ran = False
         """True once the model has run; known when the session has ended."""
+        self.largest_logits: list[Tensor] = []
+        """Of every example at the last position of each forward."""
         self._kept_bytes = 0
         self._local = threading.local()
         self._make_flow = partial(Flow, model, processor, language, keep=self.watches)
@@ -79,6 +84,14 @@ class Session:
             if self.watches:
                 self.flows.append(self._local.flow)
         return self._local.flow
+
+    def leave(self, output: Any, cache: Any) -> None:
+        """The forward that began last has ended with `output`, and handed out `cache`."""
+        if cache is not None:
+            self.flow().leave(cache)
+        top = largest_logit(output) if self.watches else None
+        if top is not None:
+            self.largest_logits.append(top)
 
     @property
     def entering(self) -> Tensor | None:
@@ -108,20 +121,35 @@ class Session:
         if self._kept_bytes > self.want.map_limit:
             self._refuse(f"{site} brought them to {_size(self._kept_bytes)}")
 
-    def forecast(self, shape: tuple[int, int, int, int], size: int, sites: int) -> None:
-        """Refuses before any pattern is made when those of one forward would not fit."""
+    def forecast(
+        self, site: Site, shape: tuple[int, int, int, int], size: int, modules: Iterable[AttentionModule]
+    ) -> None:
+        """Refuses before any pattern is made when those of all sites of a stack and kind would not fit.
+
+        Once per run, at the first such site; what is kept already counts.
+        """
+        place, run = (site.stack, site.kind), self.flow().current
+        if place in run.forecast:
+            return
+        run.forecast.add(place)
         batch, heads, rows, keys = shape
-        total = batch * heads * rows * keys * size * sites
-        if total > self.want.map_limit:
-            made = f"{sites} sites x {batch} examples x {heads} heads x {rows} x {keys} positions"
-            self._refuse(f"{made} = {_size(total)}")
+        alike = [entry for entry in modules if (entry.stack, entry.kind) == place]
+        sites = [entry.site(layer if entry.shared else 0) for entry in alike for layer in entry.layers]
+        kept = [own.count(heads) for own in (self.want.at(other).maps for other in sites) if own is not None]
+        total = batch * sum(kept) * rows * keys * size
+        if self._kept_bytes + total > self.want.map_limit:
+            of_each = f"{kept[0]} heads" if len(set(kept)) == 1 else f"{min(kept)} to {max(kept)} heads"
+            made = f"{len(kept)} sites x {batch} examples x {of_each} x {rows} x {keys} positions"
+            before = f", beside {_size(self._kept_bytes)} kept so far" if self._kept_bytes else ""
+            self._refuse(f"{made} = {_size(total)}{before}")
 
     def _refuse(self, evidence: str) -> None:
         raise CaptureError(
-            f"maps=True would keep more attention patterns than map_limit allows ({_size(self.want.map_limit)}).",
+            f"maps={self.want.maps!r} would keep more attention patterns than map_limit allows "
+            f"({_size(self.want.map_limit)}).",
             evidence=evidence,
-            remedy="Use stats=True (no patterns are kept), rows=[...] for some rows, a shorter input, or a larger "
-            "map_limit.",
+            remedy="Use stats=True (no patterns are kept), rows=[...] for some rows, maps= or sites= for some sites "
+            "and heads, a shorter input, or a larger map_limit.",
         )
 
 

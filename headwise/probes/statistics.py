@@ -10,6 +10,7 @@ from torch import Tensor
 
 from headwise.layout import ROLES
 from headwise.probes.arguments import Call, visible_keys
+from headwise.probes.selection import Heads
 
 ROW_FIELDS = ("entropy", "maximum", "lse", "distance")
 
@@ -55,6 +56,13 @@ class Statistics:
     seen: Float[Tensor, "batch key"]
     roles: tuple[int, ...] = ()
     key_start: int = 0
+
+    def of_heads(self, heads: Heads) -> Statistics:
+        """The same for some of the heads."""
+        if heads.numbers is None:
+            return self
+        names = (*ROW_FIELDS, "mass", "received")
+        return replace(self, **{name: heads.of(getattr(self, name), 1) for name in names})
 
 
 def counts(

@@ -12,7 +12,15 @@ from torch import Tensor
 
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout
-from headwise.probes.records import FIELDS, Record, merge_layouts, merge_records
+from headwise.probes.nonfinite import Absent
+from headwise.probes.records import (
+    FIELDS,
+    Record,
+    example_count,
+    head_numbers,
+    merge_layouts,
+    merge_records,
+)
 from headwise.probes.sites import Site
 from headwise.probes.views import FieldView, GradientView, gradient_of, unknown_site
 
@@ -23,6 +31,8 @@ if TYPE_CHECKING:
     from headwise.viewer.widget import Viewer
 
 __all__ = ["Trace", "merge_layouts", "merge_records"]
+
+_WITH_HEADS = [name for name, axes in FIELDS.items() if {"head", "kv_head"} & set(axes[1:])]
 
 
 class Trace:
@@ -88,13 +98,18 @@ class Trace:
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """Every site that was reached, in the order of the first call."""
+        """Every site of which something was kept, in the order of the first call."""
         return tuple(self.records)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the engine found worth saying about this capture."""
         return tuple(self.meta.get("warnings", ()))
+
+    @property
+    def nonfinite(self) -> tuple[Absent, ...]:
+        """What is NaN or infinite in the model's own numbers, per site: padding does not count."""
+        return tuple(Absent(**one) for one in self.meta.get("nonfinite", ()))
 
     @property
     def unreached(self) -> tuple[str, ...]:
@@ -104,13 +119,9 @@ class Trace:
     @property
     def examples(self) -> int:
         """Number of examples, over all runs."""
-        counts = [
-            record[name].shape[0]
-            for record in self.records.values()
-            for name in record
-            if not name.endswith("positions")
-        ]
-        return int(self.meta.get("examples", max(counts, default=0)))
+        if "examples" in self.meta:
+            return int(self.meta["examples"])
+        return max(map(example_count, self.records.values()), default=0)
 
     @property
     def positions(self) -> FieldView:
@@ -124,48 +135,73 @@ class Trace:
 
     @property
     def maps(self) -> FieldView:
-        """Patterns, (example, head, query, key)."""
-        return self._view("maps", "maps", "Capture again with maps=True.")
+        """Patterns, (example, head, query, key). Numbers of the heads, where some were kept: `head_numbers`."""
+        return self._view("maps", "maps", "maps=True")
 
     @property
     def heads(self) -> FieldView:
-        """Output of every head before W_O, z, (example, query, head, width)."""
-        return self._view("z", "head outputs", "Capture again with heads=True.")
+        """Output of every head before W_O, z, (example, query, head, width). Numbers of the heads: `head_numbers`."""
+        return self._view("z", "head outputs", "heads=True")
 
     @property
     def residual(self) -> FieldView:
         """Residual that enters the layer, (example, query, width)."""
-        return self._view("residual", "residuals", "Capture again with residual=True.")
+        return self._view("residual", "residuals", "residual=True")
 
     @property
     def queries(self) -> FieldView:
         """What attention is handed as q, rotary applied: (example, head, query, width)."""
-        return self._view("q", "queries", "Capture again with qkv=True.")
+        return self._view("q", "queries", "qkv=True")
 
     @property
     def keys(self) -> FieldView:
         """What attention is handed as k, rotary applied, cache included: (example, kv_head, key, width)."""
-        return self._view("k", "keys", "Capture again with qkv=True.")
+        return self._view("k", "keys", "qkv=True")
 
     @property
     def values(self) -> FieldView:
         """What attention is handed as v, cache included: (example, kv_head, key, width)."""
-        return self._view("v", "values", "Capture again with qkv=True.")
+        return self._view("v", "values", "qkv=True")
 
     @property
     def map_gradients(self) -> GradientView:
         """Gradient of the loss with respect to every pattern, after `backward()`."""
-        self._view("maps", "maps", "Capture again with maps=True, gradients=True.")
+        self._view("maps", "maps", "maps=True, gradients=True")
         return GradientView(self.records, "maps")
 
-    def _view(self, field: str, what: str, remedy: str) -> FieldView:
-        view = FieldView(self.records, field)
+    def _view(self, field: str, what: str, option: str) -> FieldView:
+        view = FieldView(self.records, field, what=what, option=option)
         if not view:
             held = sorted({name for record in self.records.values() for name in record})
             raise CaptureError(
-                f"This trace holds no {what}.", evidence=f"it holds {', '.join(held)}", remedy=remedy
+                f"This trace holds no {what}.",
+                evidence=f"it holds {', '.join(held)}",
+                remedy=f"Capture again with {option}.",
             )
         return view
+
+    def head_numbers(self, site: Site, field: str = "maps") -> tuple[int, ...]:
+        """Numbers of the heads along the head axis of a field, as the model counts them.
+
+        All of them, unless the capture named the heads to keep.
+
+        Args:
+            site: one of `sites`.
+            field: a name of `records[site]`, such as `maps`, `z`, `entropy` or `k` (whose heads are key heads).
+
+        Example:
+            >>> import torch
+            >>> site = Site("text", "self", 0)
+            >>> record = {"z": torch.zeros(1, 3, 2, 4), "output_heads": torch.tensor([1, 5])}
+            >>> Trace({site: record}, TokenLayout({}), {}).head_numbers(site, "z")
+            (1, 5)
+        """
+        if field not in _WITH_HEADS:
+            raise InputError(
+                f"There is no field {field!r} with a head axis.", evidence=", ".join(_WITH_HEADS)
+            )
+        record = FieldView(self.records, field, what=field).record(site)
+        return tuple(head_numbers(record, field))
 
     def site(self, layer: int, stack: str | None = None, kind: str = "self", call: int = 0) -> Site:
         """The site of a layer.
@@ -277,7 +313,7 @@ class Trace:
         if self._records is None:
             return "Trace(open)"
         held = {name for record in self._records.values() for name in record}
-        fields = [name for name in FIELDS if name in held and not name.endswith("positions")]
+        fields = [name for name in FIELDS if name in held and FIELDS[name][0] == "example"]
         size = sum(tensor.nbytes for record in self._records.values() for tensor in record.values()) / 1e6
         sites, examples = len(self._records), self.examples
         return (

@@ -19,14 +19,29 @@ class UnknownSiteError(CaptureError, KeyError):
 class FieldView(Mapping[Site, Tensor]):
     """One field of every site that has it, read-only, in the order the sites were called."""
 
-    def __init__(self, records: Mapping[Site, Record], field: str) -> None:
-        self._field = field
+    def __init__(
+        self, records: Mapping[Site, Record], field: str, *, what: str = "", option: str = ""
+    ) -> None:
+        """`what` the field holds, and the `option` of `capture` that keeps it, are for the error."""
+        self._field, self._what, self._option = field, what or field, option
+        self._all = records
         self._records = {site: record for site, record in records.items() if field in record}
 
+    def record(self, site: Site) -> Record:
+        """The record of a site that has the field."""
+        if site in self._records:
+            return self._records[site]
+        if site not in self._all:
+            raise unknown_site(site, self._records or self._all)
+        option = f" with {self._option} for this site" if self._option else ""
+        raise UnknownSiteError(
+            f"This trace holds no {self._what} of {site}.",
+            evidence=f"it has them of {', '.join(map(str, list(self._records)[:6])) or 'no site'}",
+            remedy=f"Capture again{option}.",
+        )
+
     def __getitem__(self, site: Site) -> Tensor:
-        if site not in self._records:
-            raise unknown_site(site, self._records)
-        return self._records[site][self._field]
+        return self.record(site)[self._field]
 
     def __iter__(self) -> Iterator[Site]:
         return iter(self._records)

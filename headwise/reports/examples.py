@@ -78,7 +78,7 @@ def _received(
     for site, record in statistics(trace).items():
         if site.stack != stack or site.kind != "self" or record["seen"].shape != axis.roles.shape:
             continue
-        share = mean_received(record).mean(1)
+        share = mean_received(record).nanmean(1)
         means.append(share)
         keys = sinks.get(site, torch.zeros(share.shape, dtype=torch.bool))
         if reading is not None and site in reading.received_without:

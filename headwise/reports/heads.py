@@ -13,7 +13,7 @@ from torch import Tensor
 from headwise.analyses import sinks
 from headwise.errors import CaptureError
 from headwise.probes.frames import key_axis, labels, normalised_entropy, statistics
-from headwise.probes.records import Record
+from headwise.probes.records import Record, at_numbers
 from headwise.probes.sites import Site, key_stack
 from headwise.reports.content import Cells, Group, Metric, OwnPattern, TopKey
 from headwise.reports.maps import layer_label, mean_received
@@ -77,14 +77,17 @@ def _group(
     metrics: Sequence[Metric],
 ) -> Group:
     key = group_key(stack, kind)
-    heads = max(record["received"].shape[1] for _, record in sites)
     shares = [mean_received(record)[:MOST_EXAMPLES] for _, record in sites]
+    drawn = reading is not None and all(site in reading.pixels for site, _ in sites)
+    pictures = (
+        [reading.pixels[site][:MOST_EXAMPLES].numpy() for site, _ in sites] if reading and drawn else []
+    )
+    heads = max(block.shape[1] for block in (*shares, *pictures))
     chosen = singled_out(key, metrics)
     received = _stacked([_coded(share) for share in shares], heads, fill=255)
     patterns, own, bins = None, (), (1, 1)
-    if reading is not None and all(site in reading.pixels for site, _ in sites):
-        pixels = _stacked([reading.pixels[site][:MOST_EXAMPLES].numpy() for site, _ in sites], heads, fill=0)
-        pixels = _filled(pixels, square=kind == "self")
+    if reading is not None and pictures:
+        pixels = _filled(_stacked(pictures, heads, fill=0), square=kind == "self")
         patterns, bins = pixels.max(0), reading.bins[sites[0][0]]
         own = tuple(_own(pixels, chosen))
     if received.size > EVERY_RECEIVED:
@@ -176,12 +179,8 @@ def _histogram(record: Record) -> np.ndarray:
     visible = record["visible"].detach().float()
     entropy = normalised_entropy(record["entropy"].detach().float(), visible=visible)
     bins = (entropy * BINS).floor().clamp(0, BINS - 1)
-    return (
-        torch.stack([(bins == number).sum((0, 2)) for number in range(BINS)], -1)
-        .to(torch.int32)
-        .cpu()
-        .numpy()
-    )
+    counts = torch.stack([(bins == number).sum((0, 2)) for number in range(BINS)], -1).to(torch.int32)
+    return at_numbers(counts[None].cpu(), record, "entropy", fill=0)[0].numpy()
 
 
 def _top(trace: Trace, site: Site, shares: Tensor) -> tuple[tuple[TopKey, ...], ...]:

@@ -10,6 +10,7 @@ import torch
 
 from headwise.analyses._sinks import MIN_ROWS
 from headwise.probes.frames import statistics
+from headwise.probes.records import at_numbers
 from headwise.reports.content import Cells, Metric, Panel
 from headwise.reports.wording import group_key
 
@@ -115,10 +116,13 @@ def sink_share(trace: Trace, epsilon: float) -> float | None:
 
 
 def mean_received(record: Record) -> torch.Tensor:
-    """(example, head, key): mean attention from the rows that see a key, NaN if they are fewer than four."""
+    """(example, head, key): mean attention from the rows that see a key, NaN if they are fewer than four.
+
+    Heads that were not kept are NaN.
+    """
     seen = record["seen"].detach().float()[:, None]
     received = record["received"].detach().float() / seen
-    return received.where(seen >= MIN_ROWS, torch.nan).cpu()
+    return at_numbers(received.where(seen >= MIN_ROWS, torch.nan).cpu(), record, "received")
 
 
 def layer_label(layer: int, call: int) -> str:
@@ -182,6 +186,8 @@ def _panel(
 
 def _grid(part: pd.DataFrame, across: str, value: str) -> pd.DataFrame:
     grid = part.pivot_table(index="layer", columns=across, values=value, sort=False, dropna=False)
+    if across == "head":  # those that were not kept have their place
+        return grid.reindex(columns=range(int(max(grid.columns)) + 1))
     return grid[sorted(grid.columns)]
 
 

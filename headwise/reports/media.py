@@ -78,7 +78,7 @@ def _places(trace: Trace, number: int) -> dict[str, tuple[ImageSpan, np.ndarray]
     for stack, axis in sorted(trace.layout.axes.items(), key=lambda item: item[1].tokens is None):
         span = next((span for span in axis.images if span.example == number and span.grid), None)
         heads = [
-            mean_received(record)[number].mean(0)
+            mean_received(record)[number].nanmean(0)
             for site, record in statistics(trace).items()
             if site.kind == "self" and site.stack == stack and len(record["received"]) > number
         ]

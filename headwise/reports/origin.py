@@ -28,6 +28,8 @@ def warnings_of(meta: Mapping[str, Any], trace: Trace | None) -> list[str]:
         warnings.append(
             f"Seen by intercepting their softmax, outside the attention interface: {_some(fallback)}."
         )
+    if partial := meta.get("partial"):
+        warnings.append(f"Not every head was captured ({partial}); means are over those that were.")
     if fixes := meta.get("patched"):
         warnings.append(
             f"Fixes were on the model while this was captured, and count in every number: {_some(fixes)}."

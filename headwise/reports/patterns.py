@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d
 
 from headwise.analyses._sinks import MIN_ROWS
-from headwise.probes.records import Record
+from headwise.probes.records import Record, at_numbers
 from headwise.probes.sites import Site, key_stack
 
 if TYPE_CHECKING:
@@ -78,9 +78,10 @@ def read_patterns(
             small[example] = _pooled(own, bins[site], shape)
             if site.kind == "cross":
                 sums.setdefault(site.stack, [[] for _ in range(len(maps))])[example].append(own.mean(0).cpu())
-        pixels[site] = small
+        pixels[site] = at_numbers(small, record, "maps", fill=0)
         if site in sinks:
-            without[site] = entropy_without(maps, sinks[site], rows=rows, keys=keys)
+            left = entropy_without(maps, sinks[site], rows=rows, keys=keys)
+            without[site] = at_numbers(left, record, "maps")
             received[site] = received_without(maps, sinks[site], rows=rows, seen=record["seen"].detach())
     crossing = {
         stack: tuple(torch.stack(own).mean(0) for own in examples) for stack, examples in sums.items()
