@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -84,6 +84,7 @@ def patch(
     fixes: Any | Iterable[Any],
     *,
     scope: Scope = "model",
+    examples: Sequence[int] | None = None,
     check: bool = True,
     force: bool = False,
 ) -> Handle:
@@ -102,6 +103,9 @@ def patch(
             `edit(pattern, site, context)` is a fix.
         scope: "model" acts on every thread; "thread" on what this thread does and on nobody else's prompts. Within
             asyncio that is the current task, and what it hands to `asyncio.to_thread`.
+        examples: the only examples of every batch that the fixes are for, counted from 0 as they are given to the
+            model; all of their beams and replies with them. The others stay, bit for bit, what they were. Only for
+            fixes of a language model or of an encoder-decoder.
         check: before the first use of this model, compare its logits with and without the engine on a few tokens,
             and refuse fixes of attention that cannot be reached.
         force: install a spec on another model than it was written for, where the shapes fit.
@@ -112,7 +116,7 @@ def patch(
     Raises:
         FixError: an object that is no fix, a fix that names a layer or head the model does not have, a spec of
             another model.
-        InputError: an unknown scope.
+        InputError: an unknown scope, examples that are no numbers from 0.
         NotFitted: a fix whose constants are neither published for this model nor fitted.
         UnsupportedModel: the model has no attention that can be edited.
 
@@ -136,10 +140,29 @@ def patch(
     several = bound(fixes, model, hub)
     if check:
         _require_reach(several, hub, self_check(model).unreached)
-    session = Session(model, processor, hub.language, fixes=several)
+    chosen = None if examples is None else _examples(examples, several, hub.language)
+    session = Session(model, processor, hub.language, fixes=several, examples=chosen)
     if scope == "thread":
         session.confine()
     return Handle(hub, session)
+
+
+def _examples(examples: Sequence[int], fixes: Iterable[Any], language: str) -> tuple[int, ...]:
+    numbers = tuple(examples) if isinstance(examples, Iterable) else ()
+    if not numbers or not all(type(number) is int and number >= 0 for number in numbers):
+        raise InputError(
+            "examples must be a list of numbers from 0.",
+            evidence=f"got {examples!r}",
+            remedy="For example examples=[0, 2].",
+        )
+    for fix in fixes:
+        stack = getattr(fix, "stack", None) or language
+        if stack != language and (stack, language) != ("encoder", "decoder"):
+            raise FixError(
+                f"{type(fix).__name__} acts on the {stack} stack, whose batch is not one of examples.",
+                remedy="Patch whole requests with scope='thread'.",
+            )
+    return numbers
 
 
 def bound(fixes: Any | Iterable[Any], model: PreTrainedModel, hub: Hub | None = None) -> tuple[Any, ...]:

@@ -20,6 +20,7 @@ from headwise.probes.plan import (
     project,
     scale,
     sight_of,
+    unedited,
 )
 from headwise.probes.recorder import record, statistics, wanted_rows
 from headwise.probes.statistics import Places
@@ -49,6 +50,8 @@ def attend(plan: Plan, call: Call, native: Native, *, training: bool = False, ke
     )
     if plan.stats and not outcome.statistics:
         outcome.statistics = statistics(plan, call, places, outcome, drafts)
+    if edits and not plan.watch:
+        outcome.z = unedited(plan, outcome.z, lambda: native(call))
     outcome.z = scale(plan, outcome.z, places)
     record(plan, call, places, outcome)
     return outcome

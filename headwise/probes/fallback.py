@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from headwise.errors import FixError
+from headwise.probes.examples import keep_others
 from headwise.probes.plan import Plan, active_edits, apply_edits, context
 from headwise.probes.statistics import Places, counts, from_pattern
 from headwise.probes.streaming import check_edit
@@ -69,7 +70,8 @@ def _scaled(plan: Plan, pattern: Tensor, places: Places) -> Tensor:
             raise _out_of_reach(plan, "head outputs")
         ones = torch.ones(batch, rows, heads, 1, dtype=pattern.dtype, device=pattern.device)
         here = context(act, plan.site.stack, places)
-        pattern = pattern * act.fix.scale(ones, plan.site, here).transpose(1, 2)
+        scaled = pattern * act.fix.scale(ones, plan.site, here).transpose(1, 2)
+        pattern = keep_others(act.session, plan.site.stack, scaled, pattern)
     return pattern
 
 

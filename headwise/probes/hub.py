@@ -18,6 +18,7 @@ from headwise.probes.attachment import Attachment
 from headwise.probes.caches import cache_among, cache_of, cached_length
 from headwise.probes.calls import Calls
 from headwise.probes.engine import attend
+from headwise.probes.examples import copies_of
 from headwise.probes.fallback import observe
 from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.given import bind, with_flat_masks, with_ids
@@ -183,6 +184,9 @@ class Hub:
             if local.aside is None:
                 local.activate(self._prompts.sessions(self.sessions, call, cache, past))
             local.depth = 1
+        for session in local.active:
+            if session.examples is not None:
+                session.copies = copies_of(local.generate)
         return self.listening()
 
     def begin_generate(self, call: GenerateCall) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +13,7 @@ from torch import Tensor
 from headwise.errors import FixError
 from headwise.probes.arguments import Call, visible_keys
 from headwise.probes.context import STEPS, Context, Sight, touches
+from headwise.probes.examples import chosen, keep_others
 from headwise.probes.sites import Site
 from headwise.probes.statistics import Places, Statistics
 from headwise.probes.streaming import check_edit
@@ -182,13 +183,15 @@ def apply_edits(
     start, given = places.key_start, pattern
     for act in edits:
         shown = torch.nn.functional.pad(given, (start, 0)) if start else given
-        shown = shown.clone() if shown is pattern and block is None else shown
+        before, apart = shown, shown is pattern and block is None
+        shown = shown.clone() if apart or act.session.examples is not None else shown
         version = shown._version
         here = context(act, plan.site.stack, places, block or slice(None), sight)
         new = act.fix.edit(shown, plan.site, here)
         if new is shown and shown._version == version:
             continue
         check_edit(new, shown, outside=None, positions=slice(0, 0))
+        new = keep_others(act.session, plan.site.stack, new, before)
         given = new[..., start:].to(pattern.dtype)
     return given
 
@@ -209,19 +212,30 @@ def project(plan: Plan, call: Call, places: Places) -> Call:
     """The call with queries, keys and values as the fixes want them."""
     q, k, v = call.query, call.key, call.value
     for act in plan.project:
-        q, k, v = act.fix.project(q, k, v, plan.site, context(act, plan.site.stack, places))
+        new = act.fix.project(q, k, v, plan.site, context(act, plan.site.stack, places))
+        pairs = zip(new, (q, k, v), strict=True)
+        q, k, v = (keep_others(act.session, plan.site.stack, *pair) for pair in pairs)
     return replace(call, query=q, key=k, value=v)
 
 
 def scale(plan: Plan, z: Tensor, places: Places) -> Tensor:
     """Head outputs as the fixes want them."""
     for act in plan.scale:
-        new = act.fix.scale(z, plan.site, context(act, plan.site.stack, places))
+        given = z if act.session.examples is None else z.clone()
+        new = act.fix.scale(given, plan.site, context(act, plan.site.stack, places))
         if new.shape != z.shape:
             raise FixError(
                 "A fix returned head outputs of the wrong shape.",
                 evidence=f"got {tuple(new.shape)}, expected {tuple(z.shape)}",
                 remedy="`scale` must return (batch, query, head, width) as it received it.",
             )
-        z = new
+        z = keep_others(act.session, plan.site.stack, new, z)
     return z
+
+
+def unedited(plan: Plan, z: Tensor, native: Callable[[], Tensor]) -> Tensor:
+    """Head outputs with those of the model's own kernel for every example that no edit is for."""
+    if any(act.session.examples is None for act in plan.edit):
+        return z
+    rows = [chosen(act.session, plan.site.stack, len(z), z.device) for act in plan.edit]
+    return torch.where(torch.stack(rows).any(0).view(-1, 1, 1, 1), z, native())

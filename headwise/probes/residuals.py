@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from headwise.probes.context import STEPS, touches
+from headwise.probes.examples import keep_others
 from headwise.probes.plan import Act, context
 from headwise.probes.session import Session
 from headwise.probes.sites import AttentionModule
@@ -32,7 +33,8 @@ def enter_layer(hub: Hub, entry: AttentionModule, args: tuple, kwargs: dict[str,
             if streams(fix) and touches(fix, site, hub.language):
                 rows = session.flow().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
                 session.entering = None
-                new = fix.stream(new, site, context(Act(fix, session, number), site.stack, rows))
+                changed = fix.stream(new, site, context(Act(fix, session, number), site.stack, rows))
+                new = keep_others(session, site.stack, changed, new)
     for session in sessions:
         session.entering = new if session.needs_residual else None
         if session.want.keeps_residual(site.stack, site.layer):

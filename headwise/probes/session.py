@@ -44,8 +44,11 @@ class Session:
         *,
         fixes: tuple[Any, ...] = (),
         want: Want | None = None,
+        examples: tuple[int, ...] | None = None,
     ) -> None:
         self.fixes = fixes
+        self.examples = examples
+        """The only examples of a batch that the fixes are for."""
         self.needs_residual = any(getattr(fix, "needs_residual", False) for fix in fixes)
         self.processor = processor
         self.want = want or Want(stats=NOTHING)
@@ -92,6 +95,15 @@ class Session:
         top = largest_logit(output) if self.watches else None
         if top is not None:
             self.largest_logits.append(top)
+
+    @property
+    def copies(self) -> int:
+        """Rows of a decoder's batch that stand for one example, in the forward under way on this thread."""
+        return getattr(self._local, "copies", 1)
+
+    @copies.setter
+    def copies(self, count: int) -> None:
+        self._local.copies = count
 
     @property
     def entering(self) -> Tensor | None:
