@@ -17,7 +17,6 @@ from headwise.fixes._readings import Reading, readings
 from headwise.fixes.patching import bound, patch
 from headwise.fixes.specs import fixes_of
 from headwise.probes.capture import parts
-from headwise.probes.check import CHECKED
 from headwise.probes.context import touches
 from headwise.probes.hub import hub_of
 from headwise.probes.sites import Site
@@ -87,7 +86,6 @@ def bake(
     _require_plain(given.model)
     with filling(path) as folder:
         baked = replace(given, model=copy.deepcopy(given.model), name=str(path or f"{given.name} (baked)"))
-        baked.model.__dict__.pop(CHECKED, None)
         if several:
             modes = {module: module.training for module in baked.model.modules()}
             baked.model.eval()
@@ -95,7 +93,6 @@ def bake(
                 _scale(baked, several, inputs)
             for module, training in modes.items():
                 module.training = training
-            baked.model.__dict__.pop(CHECKED, None)
         if folder is not None:
             baked.model.save_pretrained(folder)
             if baked.processor is not None:

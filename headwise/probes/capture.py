@@ -111,9 +111,8 @@ def capture(
         Selection.of(sites, "sites"),
     )
     _check_call(want)
-    warnings: list[str] = []
     if check:
-        warnings = list(self_check(model).warnings)
+        self_check(model)
     hub = hub_of(model)
     for name, selection in want.selections.items():
         selection.check(name, hub.modules.values())
@@ -143,6 +142,7 @@ def capture(
             evidence=type(model).__name__,
             remedy="Run the captured model itself (forward, generate or a pipeline) inside the block.",
         )
+    warnings = [*self_check(model).warnings] if check else []
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
     if hub.fallback() and (heads or qkv):
         warnings.append(

@@ -1,112 +1,143 @@
-"""The self-check: before a model is first used, does the engine see it and leave its numbers alone?"""
+"""The self-check: before a model is used, does the engine see it, follow it, and leave its numbers alone?"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
 from headwise.errors import InputError, UnsupportedModel
-from headwise.probes.hub import attached, hub_of
+from headwise.probes.decoding_trial import try_decoding
+from headwise.probes.finite import first_nan
+from headwise.probes.hub import Hub, attached, hub_of
 from headwise.probes.probe_inputs import probe_inputs
-from headwise.probes.recording import Want
+from headwise.probes.releases import doubt_of_release, verified_range
 from headwise.probes.session import Session
+from headwise.probes.trials import Trial, first_line, first_output, try_forward, try_padded_batch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CHECKED = "_headwise_checked"
-"""Attribute of a model that holds the result of its check, by attention implementation and dtype."""
+    from headwise.probes.generate_calls import GenerateCall
 
-_TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
+_CHECKS: WeakKeyDictionary[PreTrainedModel, dict[Any, Check]] = WeakKeyDictionary()
+"""What was found about models that are alive. It is kept beside them: after a capture a model is as it was."""
+
+_EVERY_USE = {
+    "forward": "this model's logits",
+    "padded batch": "this model's logits on a padded batch",
+}
+"""Trials that have to pass before a model is used at all, and what is wrong when they do not."""
 
 
 @dataclass(frozen=True)
 class Check:
     """What the self-check found."""
 
-    unreached: dict[str, str] = field(default_factory=dict)
+    trials: tuple[Trial, ...] = ()
+    unreached: Mapping[str, str] = field(default_factory=dict)
     """Attention modules that ran out of sight, and why."""
-    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """Why it was not run."""
+
+    @property
+    def generate(self) -> str | None:
+        """Why generations cannot be followed; None when they can, or when nobody has generated yet."""
+        return self.problem("decode step")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user has to know: the check was not run, or the release is not one that headwise is verified on."""
+        release = doubt_of_release(passed=[trial.name for trial in self.trials if trial.passed])
+        return self.notes if release is None else (*self.notes, release)
+
+    def problem(self, name: str) -> str | None:
+        """What is wrong with one use of the model; None when nothing is, or when it was not tried."""
+        return next((trial.problem for trial in self.trials if trial.name == name and trial.problem), None)
 
 
 def self_check(model: PreTrainedModel) -> Check:
-    """Runs the model on a few tokens with and without the engine; once per model, implementation and dtype.
+    """Tries a model out on a few tokens, a forward and a padded batch, with and without the engine.
 
-    The random state is kept. Where no input can be made up for a model, that is said in `warnings`, and what the
-    first real forward does not reach is still reported.
+    Done once per model, implementation, dtype and device. The random state is kept. Where no input can be made up for
+    a model, that is said in `warnings`, and what the first real forward does not reach is still reported. Decoding is
+    tried when the model first generates (`require_generate`).
 
     Raises:
-        UnsupportedModel: the engine changes the logits, or reaches no attention at all.
+        UnsupportedModel: the engine changes what the model computes, or reaches no attention at all.
         InputError: the model's own output is NaN.
     """
-    key = (getattr(model.config, "_attn_implementation", None), model.dtype, model.training)
-    known: dict[Any, Check] = model.__dict__.get(CHECKED, {})
+    known = _CHECKS.get(model, {})
     if hub_of(model).sessions:  # whoever attached first has checked; a check now would be recorded by them
-        return known.get(key, Check())
-    if key not in known:
-        known = {**known, key: _check(model)}
-        model.__dict__[CHECKED] = known
-    return known[key]
+        return known.get(_key(model), Check())
+    if _key(model) not in known:
+        known = _CHECKS[model] = {**known, _key(model): _check(model)}
+    return known[_key(model)]
 
 
-def _check(model: PreTrainedModel) -> Check:
+def require_generate(hub: Hub, call: GenerateCall) -> None:
+    """Tries decoding out before the first `generate` of a model that was checked, with the cache that it asks for.
+
+    Raises:
+        UnsupportedModel: a decode step does not join its prompt.
+    """
+    model = hub.model
+    check = _CHECKS.get(model, {}).get(_key(model))
+    if check is None or not check.trials or not hub.listening() or hub.calls().aside is not None:
+        return
+    static = _wants_static(call)
+    for name in ("decode step", "static cache") if static else ("decode step",):
+        if not any(trial.name == name for trial in check.trials):
+            with _undisturbed(model):
+                trial = _decoding(hub, static=name == "static cache")
+            check = replace(check, trials=(*check.trials, trial))
+            _CHECKS[model] = {**_CHECKS.get(model, {}), _key(model): check}
+        problem = check.problem(name)
+        if problem:
+            raise UnsupportedModel(
+                "headwise cannot follow a generation of this model.",
+                evidence=f"{name}: {problem}",
+                remedy=f"Capture or patch forwards, or use a verified release of transformers ({verified_range()}).",
+            )
+
+
+def trials_of(model: PreTrainedModel) -> Check:
+    """Every trial of a model, made now; nothing may be attached to it.
+
+    Raises:
+        InputError: the model's own output is NaN.
+    """
+    check = _tried(model)
+    if check.notes or any(trial.problem for trial in check.trials) or not check.trials:
+        return check
     hub = hub_of(model)
-    if model.training:
-        return Check(warnings=("The model is in training mode; the self-check was not run.",))
-    devices = [model.device] if model.device.type == "cuda" else []
-    plainly = torch.autocast(model.device.type, enabled=False)
-    with torch.random.fork_rng(devices=devices), torch.no_grad(), plainly:
-        tried = _first_that_runs(model)
-        if isinstance(tried, str):
-            return Check(
-                warnings=(f"The self-check was not run: no input could be made up for this model ({tried}).",)
-            )
-        inputs, plain = tried
-        if bool(plain.isnan().any()):
-            raise InputError(
-                "The model's own output is NaN.",
-                evidence=f"{type(model).__name__} on {', '.join(inputs)}",
-                remedy="Check its weights and dtype; nothing measured on it would mean anything.",
-            )
-        session = Session(model, None, hub.language, want=Want())
-        torch.manual_seed(0)
-        with attached(hub, session):
-            seen = first_output(model(**inputs))
-            unreached = hub.unreached()
-        recorded = any(run.buffers for flow in session.flows for run in flow.runs)
-    if not recorded:
-        raise unsupported(model, unreached)
-    scale = max(1.0, float(plain.abs().max()))
-    difference = float((plain.float() - seen.float()).abs().max()) / scale
-    if not difference <= _TOLERANCE.get(model.dtype, 1e-3):
-        raise UnsupportedModel(
-            "The engine does not reproduce this model's logits.",
-            evidence=f"largest difference {difference:.2g} of the largest logit on a few tokens",
-            remedy='Load the model with attn_implementation="eager"; hw.doctor(model) names the layer.',
-        )
-    return Check(unreached)
+    with _undisturbed(model), attached(hub, Session(model, None, hub.language)):
+        steps = tuple(_decoding(hub, static=static) for static in (False, True))
+    return replace(check, trials=check.trials + steps)
 
 
-def _first_that_runs(model: PreTrainedModel) -> tuple[dict[str, Tensor], Tensor] | str:
-    """Made-up inputs and what the model gives on them; the model's own complaint when none runs."""
-    complaint = ""
-    try:
-        tries = probe_inputs(model)
-    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:  # an unusual configuration
-        return str(error)[:120] or type(error).__name__
-    for inputs in tries:
-        torch.manual_seed(0)
-        try:
-            return inputs, first_output(model(**inputs))
-        except Exception as error:
-            complaint = complaint or (str(error).splitlines() or [type(error).__name__])[0][:120]
-    return complaint
+def require_numbers(model: PreTrainedModel, inputs: Mapping[str, Any], plain: Tensor) -> None:
+    """Refuses a model whose own output is NaN, and names the module where it begins.
+
+    Raises:
+        InputError: the output holds NaN.
+    """
+    if not bool(plain.isnan().any()):
+        return
+    where = first_nan(model, inputs)
+    raise InputError(
+        "The model's own output is NaN.",
+        evidence=f"{type(model).__name__} on {', '.join(inputs)}" + (f", first in {where}" if where else ""),
+        remedy="Check its weights and dtype; nothing measured on it would mean anything.",
+    )
 
 
-def unsupported(model: PreTrainedModel, unreached: dict[str, str]) -> UnsupportedModel:
+def unsupported(model: PreTrainedModel, unreached: Mapping[str, str]) -> UnsupportedModel:
     """The refusal of a model whose attention cannot be seen, with the reason."""
     reasons = sorted(set(unreached.values()))
     return UnsupportedModel(
@@ -116,11 +147,81 @@ def unsupported(model: PreTrainedModel, unreached: dict[str, str]) -> Unsupporte
     )
 
 
-def first_output(output: Any) -> Tensor:
-    """The logits of a model's output, or its first tensor."""
-    for name in ("logits", "last_hidden_state", "logits_per_image"):
-        value = getattr(output, name, None)
-        if isinstance(value, Tensor):
-            return value
-    values = output.values() if hasattr(output, "values") else output
-    return next(value for value in values if isinstance(value, Tensor))
+def _key(model: PreTrainedModel) -> Any:
+    return getattr(model.config, "_attn_implementation", None), model.dtype, model.device, model.training
+
+
+def _check(model: PreTrainedModel) -> Check:
+    check = _tried(model)
+    if not check.trials and not check.notes:
+        raise unsupported(model, check.unreached)
+    for trial in check.trials:
+        if trial.problem:
+            raise UnsupportedModel(
+                f"The engine does not reproduce {_EVERY_USE[trial.name]}.",
+                evidence=trial.problem,
+                remedy='Load the model with attn_implementation="eager"; hw.doctor(model) names the layer.',
+            )
+    return check
+
+
+def _tried(model: PreTrainedModel) -> Check:
+    """The trials of forwards; none where the model does not run, or where nothing of it was seen."""
+    if model.training:
+        return Check(notes=("The model is in training mode; the self-check was not run.",))
+    hub = hub_of(model)
+    with _undisturbed(model):
+        tried = _first_that_runs(model)
+        if isinstance(tried, str):
+            note = f"The self-check was not run: no input could be made up for this model ({tried})."
+            return Check(notes=(note,))
+        inputs, plain = tried
+        require_numbers(model, inputs, plain)
+        forward, seen = try_forward(hub, inputs, plain)
+        unreached = hub.unreached()
+        if forward.problem or not seen.runs:
+            return Check((forward,) if forward.problem else (), unreached)
+        return Check((forward, try_padded_batch(hub, inputs)), unreached)
+
+
+def _decoding(hub: Hub, *, static: bool) -> Trial:
+    with hub.aside(Session(hub.model, None, hub.language)):
+        tried = _first_that_runs(hub.model)
+    if isinstance(tried, str):
+        return Trial("static cache" if static else "decode step", note=tried)
+    return try_decoding(hub, tried[0], static=static)
+
+
+def _wants_static(call: GenerateCall) -> bool:
+    from transformers import StaticCache
+
+    name = call.option("cache_implementation")
+    return (isinstance(name, str) and "static" in name) or any(
+        isinstance(getattr(value, "self_attention_cache", value), StaticCache)
+        for value in call.arguments.values()
+    )
+
+
+@contextmanager
+def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
+    """Without gradients and autocast; the random state is kept."""
+    devices = [model.device] if model.device.type == "cuda" else []
+    plainly = torch.autocast(model.device.type, enabled=False)
+    with torch.random.fork_rng(devices=devices), torch.no_grad(), plainly:
+        yield
+
+
+def _first_that_runs(model: PreTrainedModel) -> tuple[dict[str, Tensor], Tensor] | str:
+    """Made-up inputs and what the model gives on them; the model's own complaint when none runs."""
+    complaint = ""
+    try:
+        tries = probe_inputs(model)
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:  # an unusual configuration
+        return first_line(error)
+    for inputs in tries:
+        torch.manual_seed(0)
+        try:
+            return inputs, first_output(model(**inputs))
+        except Exception as error:
+            complaint = complaint or first_line(error)
+    return complaint

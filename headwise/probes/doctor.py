@@ -12,13 +12,13 @@ from torch import Tensor
 
 from headwise.errors import InputError
 from headwise.probes.capture import capture, describe_model, parts
-from headwise.probes.check import first_output
 from headwise.probes.hub import attached, hub_of
 from headwise.probes.probe_inputs import first_that_fits
 from headwise.probes.records import STATISTICS
 from headwise.probes.reference import Reference
 from headwise.probes.sites import Site
 from headwise.probes.trace import Trace
+from headwise.probes.trials import first_output
 
 if TYPE_CHECKING:
     import pandas as pd

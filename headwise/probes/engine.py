@@ -52,6 +52,8 @@ def attend(plan: Plan, call: Call, native: Native, *, training: bool = False, ke
         outcome.statistics = statistics(plan, call, places, outcome, drafts)
     if edits and not plan.watch:
         outcome.z = unedited(plan, outcome.z, lambda: native(call))
+    for session in plan.comparisons:
+        session.compare(plan.site, native(call), outcome.z, places.query_valid)
     outcome.z = scale(plan, outcome.z, places)
     record(plan, call, places, outcome)
     return outcome

@@ -147,6 +147,10 @@ def _own(module: nn.Module, name: str, before: Any) -> Any:
 class _Generate(_Method):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call = GenerateCall(self.module, _arguments(self.own, args, kwargs), self.hub.calls().generate)
+        if call.outer is None:
+            from headwise.probes.check import require_generate
+
+            require_generate(self.hub, call)
         self.hub.begin_generate(call)
         result = None
         try:

@@ -86,6 +86,11 @@ class Plan:
         return any(watch.keep.rows for watch in self.watch)
 
     @cached_property
+    def comparisons(self) -> tuple[Session, ...]:
+        """Sessions that hold the engine against the model's own kernel."""
+        return tuple(session for session in self.watch if session.compares)
+
+    @cached_property
     def gradients(self) -> bool:
         """True when someone wants the autograd graph."""
         return any(watch.keep.gradients for watch in self.watch)

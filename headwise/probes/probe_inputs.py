@@ -33,7 +33,7 @@ def probe_inputs(model: PreTrainedModel, tokens: int = 8) -> list[dict[str, Tens
     else:
         inputs[main] = _ids(config, tokens)
     if getattr(config, "is_encoder_decoder", False):
-        start = getattr(config, "decoder_start_token_id", None)
+        start = _decoder_start(model)
         inputs["decoder_input_ids"] = _ids(config, 4)
         if start is not None:
             inputs["decoder_input_ids"][0, 0] = start
@@ -45,6 +45,23 @@ def probe_inputs(model: PreTrainedModel, tokens: int = 8) -> list[dict[str, Tens
     if main == "input_ids" and getattr(config, "vision_config", None) is not None:
         tries.append({**inputs, "pixel_values": torch.randn(1, *_picture(config), generator=generator)})
     return [_placed(model, given) for given in tries]
+
+
+def padded_batch(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """Made-up inputs as a batch of three: without padding, padded on the left, padded on the right.
+
+    None for a model that is not given ids, or takes no mask.
+    """
+    parameters = inspect.signature(type(model).forward).parameters
+    if any(value.is_floating_point() for value in inputs.values()) or "attention_mask" not in parameters:
+        return None
+    batch = {name: value.expand(3, -1).clone() for name, value in inputs.items()}
+    mask = torch.ones_like(batch["input_ids"])
+    mask[1, :2] = mask[2, -2:] = 0
+    padding = getattr(model.config.get_text_config(), "pad_token_id", None)
+    known = isinstance(padding, int) and padding >= 0
+    batch["input_ids"] = batch["input_ids"].masked_fill(mask == 0, padding if known else 0)  # type: ignore[arg-type]
+    return {**batch, "attention_mask": mask}
 
 
 def first_that_fits(
@@ -67,6 +84,16 @@ def first_that_fits(
         evidence=f"{type(model).__name__}: {(str(complaint).splitlines() or [''])[0][:160]}",
         remedy="Pass the keyword arguments of its forward, for example subject.prepare(text=..., image=...).",
     ) from complaint
+
+
+def _decoder_start(model: PreTrainedModel) -> int | None:
+    """The token that a decoder begins with; `generate` puts it in front of a prompt that does not."""
+    for config in (model.config, getattr(model, "generation_config", None)):
+        for name in ("decoder_start_token_id", "bos_token_id"):
+            value = getattr(config, name, None)
+            if isinstance(value, int):
+                return value
+    return None
 
 
 def _placed(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

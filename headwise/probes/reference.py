@@ -1,4 +1,4 @@
-"""A session that runs a model's own eager attention and keeps the patterns it returns."""
+"""Sessions that hold the engine against the model's own attention."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from headwise.probes import interface
+from headwise.probes.recording import Want
+from headwise.probes.run import Run
 from headwise.probes.session import Session
 from headwise.probes.sites import Site
 
@@ -27,3 +29,34 @@ class Reference(Session):
         z, pattern = interface.eager_function(module)(module, *arguments, **kwargs)
         self.patterns.setdefault(site, []).append(pattern)
         return z, pattern
+
+
+class Comparison(Session):
+    """A capture that runs the model's own kernel beside the engine, and notes how far they are apart, call by call."""
+
+    compares = True
+
+    def __init__(self, model: Any, processor: Any, language: str, *, want: Want) -> None:
+        super().__init__(model, processor, language, want=want)
+        self.language = language
+        self.differences: dict[Site, float] = {}
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that something was recorded of."""
+        return [run for flow in self.flows for run in flow.runs if run.buffers]
+
+    def compare(self, site: Site, own: Tensor, engine: Tensor, real: Tensor | None) -> None:
+        """Notes the largest difference of per-head outputs on real rows, relative to the largest output."""
+        own, engine = own.detach().float(), engine.detach().float()
+        if real is not None:
+            own, engine = own[real], engine[real]
+        apart = float((own - engine).abs().max() / own.abs().max().clamp_min(1e-6)) if own.numel() else 0.0
+        self.differences[site] = max(apart, self.differences.get(site, 0.0))
+
+    def problem(self, limit: float) -> str:
+        """The first site, in the order of the calls, that differs by more than `limit`; empty when none does."""
+        for site, apart in self.differences.items():
+            if not apart <= limit:
+                return f"attention differs by {apart:.2g} of its largest output in {site} ({site.module})"
+        return ""

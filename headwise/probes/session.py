@@ -36,6 +36,9 @@ class Session:
     own.
     """
 
+    compares = False
+    """True where the model's own kernel is to run beside the engine."""
+
     def __init__(
         self,
         model: PreTrainedModel,

@@ -9,8 +9,8 @@ import torch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MEMORY = {"_headwise_checked", "_is_full_backward_hook"}
-"""Attributes that may appear: what the self-check found, and torch's own note of the kind of hook."""
+MEMORY = {"_is_full_backward_hook"}
+"""An attribute that may appear: torch's own note of the kind of hook."""
 HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
