@@ -86,6 +86,11 @@ class Attachment:
         """The implementation that a module's configuration named before."""
         return self._original[id(module.config)][1]
 
+    def implementation(self, config: Any) -> str | None:
+        """The implementation that a configuration names when nothing is attached."""
+        switched = self._original.get(id(config)) if self._hub.sessions else None
+        return getattr(config, "_attn_implementation", None) if switched is None else switched[1]
+
     def _stacks(self) -> Iterable[tuple[nn.Module, str]]:
         """Every model and sub-model with attention, and the stack that tells whether a call of it begins a run."""
         from transformers import PreTrainedModel

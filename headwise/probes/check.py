@@ -72,12 +72,15 @@ def self_check(model: PreTrainedModel) -> Check:
         UnsupportedModel: the engine changes what the model computes, or reaches no attention at all.
         InputError: the model's own output is NaN.
     """
-    known = _CHECKS.get(model, {})
-    if hub_of(model).sessions:  # whoever attached first has checked; a check now would be recorded by them
-        return known.get(_key(model), Check())
-    if _key(model) not in known:
-        known = _CHECKS[model] = {**known, _key(model): _check(model)}
-    return known[_key(model)]
+    hub = hub_of(model)
+    key = _key(hub)
+    check = _CHECKS.get(model, {}).get(key)
+    if check is None:
+        if hub.sessions:  # whoever attached first has checked; a check now would be recorded by them
+            return Check()
+        check = _check(model)
+        _CHECKS[model] = {**_CHECKS.get(model, {}), key: check}
+    return check
 
 
 def require_generate(hub: Hub, call: GenerateCall) -> None:
@@ -86,8 +89,8 @@ def require_generate(hub: Hub, call: GenerateCall) -> None:
     Raises:
         UnsupportedModel: a decode step does not join its prompt.
     """
-    model = hub.model
-    check = _CHECKS.get(model, {}).get(_key(model))
+    model, key = hub.model, _key(hub)
+    check = _CHECKS.get(model, {}).get(key)
     if check is None or not check.trials or not hub.listening() or hub.calls().aside is not None:
         return
     static = _wants_static(call)
@@ -96,7 +99,7 @@ def require_generate(hub: Hub, call: GenerateCall) -> None:
             with _undisturbed(model):
                 trial = _decoding(hub, static=name == "static cache")
             check = replace(check, trials=(*check.trials, trial))
-            _CHECKS[model] = {**_CHECKS.get(model, {}), _key(model): check}
+            _CHECKS[model] = {**_CHECKS.get(model, {}), key: check}
         problem = check.problem(name)
         if problem:
             raise UnsupportedModel(
@@ -147,8 +150,9 @@ def unsupported(model: PreTrainedModel, unreached: Mapping[str, str]) -> Unsuppo
     )
 
 
-def _key(model: PreTrainedModel) -> Any:
-    return getattr(model.config, "_attn_implementation", None), model.dtype, model.device, model.training
+def _key(hub: Hub) -> Any:
+    model = hub.model
+    return hub.implementation, model.dtype, model.device, model.training
 
 
 def _check(model: PreTrainedModel) -> Check:

@@ -96,7 +96,7 @@ class _Decoding:
         prompt = self.ids[:, : self.length - 1]
         masks = {} if self.name == "decoder_input_ids" else {"attention_mask": torch.ones_like(prompt)}
         caches = {"cache_implementation": "static"} if self.static else {}
-        before = set(vars(self.model))
+        before = dict(vars(self.model))
         try:
             with quiet():
                 output = _generate_of(self.model)(
@@ -113,8 +113,11 @@ class _Decoding:
                     pad_token_id=0,
                 )
         finally:
-            for name in set(vars(self.model)) - before:  # a static cache is kept on the model
-                del self.model.__dict__[name]
+            for name, value in dict(vars(self.model)).items():  # generate leaves notes of a static cache
+                if name not in before:
+                    del self.model.__dict__[name]
+                elif before[name] is not value:
+                    self.model.__dict__[name] = before[name]
         return torch.cat(output.logits)[-2:]
 
     def _lead(self, ids: Tensor, scores: Tensor) -> Tensor:

@@ -142,6 +142,11 @@ class Hub:
         """Attention modules that ran and could not be seen, and why."""
         return {i.entry.name: i.refusal for i in self._attachment.intercepts if i.ran and not i.seen}
 
+    @property
+    def implementation(self) -> str | None:
+        """The attention implementation of the model itself, whatever is attached."""
+        return self._attachment.implementation(self.model.config)
+
     def fallback(self) -> list[str]:
         """Modules that were seen through their softmax."""
         return [i.entry.name for i in self._attachment.intercepts if i.seen]

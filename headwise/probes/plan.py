@@ -86,7 +86,7 @@ class Plan:
         return any(watch.keep.rows for watch in self.watch)
 
     @cached_property
-    def comparisons(self) -> tuple[Session, ...]:
+    def comparisons(self) -> tuple[Any, ...]:
         """Sessions that hold the engine against the model's own kernel."""
         return tuple(session for session in self.watch if session.compares)
 
