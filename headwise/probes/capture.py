@@ -16,7 +16,7 @@ from headwise import __version__
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout, with_tokens
 from headwise.probes import nonfinite
-from headwise.probes.check import self_check, unsupported
+from headwise.probes.check import check_of, self_check, unsupported
 from headwise.probes.hub import hub_of
 from headwise.probes.recording import Want
 from headwise.probes.records import Record, example_count, merge_layouts, merge_records
@@ -142,7 +142,7 @@ def capture(
             evidence=type(model).__name__,
             remedy="Run the captured model itself (forward, generate or a pipeline) inside the block.",
         )
-    warnings = [*self_check(model).warnings] if check else []
+    warnings = [*check_of(hub).warnings] if check else []
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
     if hub.fallback() and (heads or qkv):
         warnings.append(

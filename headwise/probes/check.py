@@ -83,6 +83,11 @@ def self_check(model: PreTrainedModel) -> Check:
     return check
 
 
+def check_of(hub: Hub) -> Check:
+    """What the self-check has found about a model so far; an empty one where it was not run."""
+    return _CHECKS.get(hub.model, {}).get(_key(hub), Check())
+
+
 def require_generate(hub: Hub, call: GenerateCall) -> None:
     """Tries decoding out before the first `generate` of a model that was checked, with the cache that it asks for.
 
