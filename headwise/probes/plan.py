@@ -88,7 +88,7 @@ class Plan:
     @cached_property
     def comparisons(self) -> tuple[Any, ...]:
         """Sessions that hold the engine against the model's own kernel."""
-        return tuple(session for session in self.watch if session.compares)
+        return tuple(watch.session for watch in self.watch if watch.session.compares)
 
     @cached_property
     def gradients(self) -> bool:
