@@ -147,6 +147,20 @@ def test_a_length_at_which_tiles_are_taller() -> None:
         torch.testing.assert_close(getattr(found, field), numbers, rtol=1e-4, atol=1e-4, equal_nan=True)
 
 
+def test_entropy_keeps_its_digits_where_scores_are_high() -> None:
+    call = replace(call_of(65, 65), scaling=1.0)
+    whole = {
+        name: getattr(call, name).round() for name in ("query", "key")
+    }  # every score is an exact integer
+    low, high = (
+        streaming.attend(
+            replace(call, **whole, bias=torch.full((1, 1, 65, 65), height)), places_of("both ways", call)
+        )
+        for height in (0.0, 4096.0)
+    )
+    torch.testing.assert_close(high[1].entropy, low[1].entropy, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("kind", ["causal", "both ways", "padded", "sinks", "softcap", "cross"])
 def test_half_precision_sums_are_those_of_the_half_precision_pattern(kind: str, dtype: torch.dtype) -> None:

@@ -12,8 +12,9 @@ from headwise.probes.tiles import Tiles
 class Gather:
     """Collects the statistics of tiles.
 
-    Row entropy is lse - sum(p * s); received mass is a one-row product; mean position and mass per role are products
-    with a few columns, where the last role is what remains of the row.
+    Row entropy is lse - sum(p * s), both counted from the row's highest score: trained models have scores of some
+    hundred, whose difference would have few digits left. Received mass is a one-row product; mean position and mass
+    per role are products with a few columns, where the last role is what remains of the row.
     """
 
     def __init__(self, tiles: Tiles, places: Places) -> None:
@@ -49,9 +50,10 @@ class Gather:
             self.row["lse"][heads, :, block] = torch.nan
             self.row["entropy"][heads, :, block] = torch.special.entr(pattern).sum(-1)
         else:
-            lse = scores.amax(-1) - top.log()
-            self.row["lse"][heads, :, block] = lse
-            self.row["entropy"][heads, :, block] = lse * total - scores.mul_(pattern).sum(-1)
+            highest, distance = scores.amax(-1), -top.log()
+            self.row["lse"][heads, :, block] = highest + distance
+            below = scores.sub_(highest.unsqueeze(-1)).mul_(pattern).sum(-1)
+            self.row["entropy"][heads, :, block] = distance * total - below
         self.row["maximum"][heads, :, block] = top
         weights = self._per_head(self.weights[..., block], heads)
         weights = weights[:, None].expand(folded, groups, 1, rows).reshape(-1, 1, rows)

@@ -1,0 +1,16 @@
+"""What is known of the heads of real models holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.real.facts import FACTS
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_fact(name: str, real) -> None:
+    fact = FACTS[name]
+    found = fact.measure(real(fact.model))
+    assert found.holds, found.text
