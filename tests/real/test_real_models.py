@@ -39,7 +39,8 @@ def inputs_of(name: str, subject: hw.Subject, recordings) -> dict:
 @pytest.mark.parametrize("name", MODELS)
 def test_doctor(name: str, real, recordings) -> None:
     subject = real(name)
-    assert hw.doctor(subject).problems == []
+    if name != "whisper":  # its made-up input takes as long as a recording
+        assert hw.doctor(subject).problems == []
     found = hw.doctor(subject, inputs_of(name, subject, recordings))
     assert (found.problems, found.unreached) == ([], [])
 
@@ -64,7 +65,10 @@ def test_dinov2_equals_its_onnx_file(real) -> None:
 
 
 def test_a_generated_reply_is_captured_as_one_forward(real) -> None:
-    subject = real("smollm2")
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(real("smollm2").name, padding_side="left")
+    subject = hw.wrap(real("smollm2").model, tokenizer)
     inputs = subject.prepare(
         text=["The capital of France is", "Once upon a time, in a town by the sea, there was"]
     )
@@ -76,14 +80,12 @@ def test_a_generated_reply_is_captured_as_one_forward(real) -> None:
         "input_ids": seen,
         "attention_mask": torch.nn.functional.pad(inputs["attention_mask"], (0, new), value=1),
     }
-    if (
-        subject.tokenizer.padding_side == "right"
-    ):  # a person's next forward would number positions through the gap
-        whole["position_ids"] = (whole["attention_mask"].cumsum(1) - 1).clamp_min(0)
+    # Generation numbers the real tokens; a forward that is not told to numbers the padding, too.
+    whole["position_ids"] = (whole["attention_mask"].cumsum(1) - 1).clamp_min(0)
     with torch.no_grad(), hw.capture(subject, maps=True) as forward:
         subject.model(**whole)
     for site in forward.sites:
-        torch.testing.assert_close(steps.maps[site], forward.maps[site], atol=1e-4, rtol=0)
+        torch.testing.assert_close(steps.maps[site], forward.maps[site], atol=1e-4, rtol=0, equal_nan=True)
     columns = ["example", "position", "token", "id"]
     frames = [trace.layout.to_frame() for trace in (steps, forward)]
     real_rows = [frame[frame["role"] != "padding"][columns].reset_index(drop=True) for frame in frames]
