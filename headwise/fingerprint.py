@@ -6,6 +6,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
+from torch.nn import Parameter
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,11 +31,20 @@ def fingerprint(model: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
-        flat = value.detach().flatten()
-        count = min(_SAMPLES, len(flat))
-        places = torch.arange(count) * max(len(flat) - 1, 0) // max(count - 1, 1)  # exact for any size
         digest.update(f"{name}{tuple(value.shape)}".encode())
-        if value.is_meta:  # offloaded: its values are not at hand
-            continue
-        digest.update(flat[places.to(flat.device)].float().cpu().numpy().tobytes())
+        values, _ = sampled(value, _SAMPLES)
+        if values is not None:
+            digest.update(values.cpu().numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def sampled(tensor: Tensor, count: int) -> tuple[Tensor | None, Tensor]:
+    """Evenly spaced values of a tensor as float32, and their places; None for values that are not in memory."""
+    size = tensor.numel()
+    count = min(count, size)
+    places = torch.arange(count) * max(size - 1, 0) // max(count - 1, 1)  # exact for any size
+    if tensor.is_meta:  # offloaded
+        return None, places
+    if type(tensor) not in (Tensor, Parameter):  # quantised in place
+        tensor = tensor.dequantize()
+    return tensor.detach().flatten()[places.to(tensor.device)].float(), places

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from headwise.errors import FixError
-from headwise.fingerprint import fingerprint
+from headwise.fixes.weights import Weights, difference, weights_of
 from headwise.probes.capture import parts
 from headwise.probes.sites import AttentionModule, attention_modules, head_count, language_stack
 from headwise.text import visible
@@ -57,13 +57,13 @@ class ModelFacts(BaseModel):
     """`model_type` of its config, such as "llava"."""
     class_name: str
     dtype: str
-    """Of its weights. Not compared by itself, but it decides about the fingerprint."""
+    """Of its weights. Not compared."""
     vocabulary: Count | None
     """Words of its language stack; None for a model without words."""
     stacks: tuple[StackFacts, ...]
     """The stacks that the fixes act on."""
-    weights: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
-    """`headwise.fingerprint.fingerprint` of its weights."""
+    weights: Weights
+    """What is kept of its weights, to tell them from others in whatever type they are held."""
 
     @property
     def architecture(self) -> str:
@@ -102,7 +102,7 @@ def model_facts(subject: Subject | PreTrainedModel, places: Sequence[tuple[str |
         dtype=str(model.dtype).removeprefix("torch."),
         vocabulary=getattr(model.config.get_text_config(decoder=True), "vocab_size", None),
         stacks=tuple(stacks),
-        weights=fingerprint(model),
+        weights=weights_of(model),
     )
 
 
@@ -128,18 +128,20 @@ def check_fits(written: ModelFacts, own: ModelFacts, *, force: bool) -> None:
     ]
     described = {stack.name for stack in written.stacks}
     shape += [(stack.name, "none", str(stack)) for stack in own.stacks if stack.name not in described]
-    rows = [
+    rows: list[tuple[str, Any, Any]] = [
         ("architecture", written.architecture, own.architecture),
         *shape,
         ("vocabulary", written.vocabulary, own.vocabulary),
     ]
-    if written.weights != own.weights:
-        rows.append(("weights", f"{written.weights} in {written.dtype}", f"{own.weights} in {own.dtype}"))
     differ = [
         f"{what}: the spec has {_shown(spec)}, this model {_shown(here)}"
         for what, spec, here in rows
         if spec != here
     ]
+    apart = difference(written.weights, written.dtype, own.weights, own.dtype)
+    if apart:
+        spec, here = (f"{facts.weights.digest} in {_shown(facts.dtype)}" for facts in (written, own))
+        differ.append(f"weights: the spec has {spec}, this model {here}; they differ in {apart}")
     if not differ or (force and not shape):
         return
     raise FixError(

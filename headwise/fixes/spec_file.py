@@ -13,7 +13,7 @@ from headwise.errors import FixError, InputError
 from headwise.fixes.model_facts import ModelFacts
 from headwise.text import visible
 
-SCHEMA = 1
+SCHEMA = 2
 """The version of the form that is written."""
 BYTES = 4 * 2**20
 VALUES = 100_000
@@ -36,7 +36,7 @@ class Envelope(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=True)
 
-    version: Literal[1] = Field(default=SCHEMA, alias="schema")
+    version: Literal[2] = Field(default=SCHEMA, alias="schema")
     versions: dict[str, str]
     """What the file was written with: headwise, torch and transformers."""
     model: ModelFacts

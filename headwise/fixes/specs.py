@@ -45,8 +45,8 @@ class Spec:
         """Refuse a model that is not the one the spec was written for.
 
         Class, family, vocabulary and weights must be the same, and the stacks that the fixes act on must have the
-        same layers, heads and width. Weights are compared as they are in memory: a model loaded in another dtype
-        has others.
+        same layers, heads and width. The type that weights are held in does not matter: float32 and bfloat16 of one
+        checkpoint are one model. Quantised weights are others.
 
         Args:
             subject: a `Subject` or a bare transformers model.
