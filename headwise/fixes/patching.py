@@ -53,8 +53,11 @@ class Handle:
 
     @property
     def active(self) -> bool:
-        """True until the fixes are removed: they act on the prompts that begin."""
-        return self.state == "active"
+        """True until the fixes are removed: they act on the prompts that begin.
+
+        False, too, once somebody has taken a part of headwise off the model.
+        """
+        return self.state == "active" and (self._idle or self._hub.intact())
 
     def remove(self) -> None:
         """Takes the fixes off; the model is as it was before they came.
@@ -63,7 +66,7 @@ class Handle:
         and no new prompt is patched.
         """
         self._idle = False
-        if self.active:
+        if self._session in self._hub.sessions:
             self._hub.remove(self._session)
 
     def __enter__(self) -> Handle:

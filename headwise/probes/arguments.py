@@ -79,6 +79,7 @@ def normalise(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
+    masked: bool,
     scaling: float | None = None,
     dropout: float = 0.0,
     is_causal: bool | None = None,
@@ -88,16 +89,17 @@ def normalise(
 ) -> Call:
     """The arguments of a transformers attention function as a `Call`.
 
-    Follows the rules of `sdpa_attention_forward` in transformers 5: a missing scaling is width**-0.5; a call
-    without a mask is causal, aligned to the upper left, when the module says so and there is more than one row;
-    such a call on a static cache uses the first keys alone.
+    A missing scaling is width**-0.5. What a missing mask means depends on the implementation: to eager attention
+    (`masked`) it means that every row sees every key. `sdpa_attention_forward` takes such a call for a causal one,
+    aligned to the upper left, when the module says so and there is more than one row; on a static cache it then
+    uses the first keys alone.
     """
     if query.shape[0] == 1 and key.shape[0] > 1:
         query = query.expand(key.shape[0], -1, -1, -1)
     rows, keys = query.shape[2], key.shape[2]
     if is_causal is None:
         is_causal = getattr(module, "is_causal", True)
-    causal = attention_mask is None and rows > 1 and bool(is_causal)
+    causal = attention_mask is None and not masked and rows > 1 and bool(is_causal)
     if attention_mask is not None and attention_mask.shape[-1] > keys:
         attention_mask = attention_mask[..., :keys]
     call = Call(

@@ -9,10 +9,11 @@ from torch import nn
 
 from headwise.probes import interface
 from headwise.probes.generate_calls import GenerateWatch
-from headwise.probes.hooks import Embedded, Enter, EnterBlock, Leave
+from headwise.probes.hooks import Embedded, Enter, EnterAttention, EnterBlock, Leave
 from headwise.probes.intercept import Intercept
 from headwise.probes.sites import AttentionModule
-from headwise.probes.switching import switches
+from headwise.probes.switching import Switch, switches
+from headwise.probes.tree import Tree
 
 if TYPE_CHECKING:
     from headwise.probes.hub import Hub
@@ -27,47 +28,77 @@ class Attachment:
         self._generate = GenerateWatch(hub)
         self.kernels: dict[int, interface.Kernel] = {}
         """The model's own attention function, by id of the module."""
-        self._original: dict[int, tuple[Any, str]] = {}
-        self._hooks: list[Any] = []
+        self.originals: dict[int, str] = {}
+        """The implementation that the user wants of a module that asks the interface, by its id."""
+        self.skipped: dict[str, str] = {}
+        """Modules that ran without asking the interface for its function, and how that is said."""
+        self._switches: list[Switch] = []
+        self._tree = Tree(hub.model, [entry.module for entry in hub.modules.values()])
+        self._hooks: list[tuple[nn.Module, str, Any]] = []
         self._block_hooks: list[Any] = []
 
     def install(self, *, eager: bool) -> None:
         """Puts everything in place; with `eager`, every mask comes in the form that eager functions expect."""
         hub = self._hub
         interface.register()
-        for config, name in switches(hub.model, list(hub.modules.values())):
-            self._original[id(config)] = (config, config._attn_implementation_internal)
-            config._attn_implementation_internal = interface.FLOAT_NAME if eager else name
+        self._switches = switches(hub.model, list(hub.modules.values()))
+        for switch in self._switches:
+            switch.install(eager=eager)
+        self._choose_kernels()
         for entry in hub.modules.values():
             if entry.interface:
-                self.kernels[id(entry.module)] = interface.kernel(entry.module, self.original(entry.module))
                 entry.module.__dict__[interface.HUB] = hub
+                self._before(entry.module, EnterAttention(hub), with_kwargs=False)
         for intercept in self.intercepts:
             intercept.install()
         self._generate.install()
         for module, primary in self._stacks():
-            enter, leave = Enter(hub, primary), Leave(hub)
-            self._hooks.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-            self._hooks.append(module.register_forward_hook(leave, with_kwargs=True, always_call=True))
+            self._before(module, Enter(hub, primary), with_kwargs=True)
+            self._after(module, Leave(hub), with_kwargs=True, always_call=True)
         embedding = _input_embedding(hub.model)
         if embedding is not None:
-            self._hooks.append(embedding.register_forward_hook(Embedded(hub)))
+            self._after(embedding, Embedded(hub))
 
     def remove(self) -> None:
-        """Takes everything off; the model is as it was."""
-        for config, name in self._original.values():
-            config._attn_implementation_internal = name
-        # `kernels` and `_original` stay: a forward of another thread may be under way.
+        """Takes everything off; the model is as it was, but for what somebody else has changed meanwhile."""
+        for switch in self._switches:
+            switch.restore()
+        # `kernels` and `originals` stay: a forward of another thread may be under way.
         for entry in self._hub.modules.values():
             entry.module.__dict__.pop(interface.HUB, None)
         for intercept in self.intercepts:
             intercept.remove()
         self._generate.remove()
-        for hook in self._hooks:
+        for *_, hook in self._hooks:
             hook.remove()
         self._hooks.clear()
         self.watch_residual(wanted=False)
         self._hub.model.__dict__.pop(interface.HUB, None)  # last: from here on another hub may take the model
+
+    def follow(self) -> None:
+        """Before a forward: goes on in the way that somebody else has chosen for the model meanwhile.
+
+        Raises:
+            UnsupportedModel: headwise cannot go on.
+        """
+        if any(switch.changed for switch in self._switches):
+            for switch in self._switches:
+                if switch.changed:
+                    switch.resume()
+            self._choose_kernels()
+        self._tree.follow()
+
+    @property
+    def intact(self) -> bool:
+        """True while everything is on the model that has to be there."""
+        modules = [entry.module for entry in self._hub.modules.values() if entry.interface]
+        return (
+            all(hook.id in getattr(module, kind) for module, kind, hook in self._hooks)
+            and all(interface.HUB in module.__dict__ for module in modules)
+            and all(switch.possible for switch in self._switches)
+            and all(intercept.installed for intercept in self.intercepts)
+            and self._tree.whole
+        )
 
     def watch_residual(self, *, wanted: bool) -> None:
         """Puts hooks on the layers, or takes them off."""
@@ -82,14 +113,25 @@ class Attachment:
             block, enter = self._hub.model.get_submodule(name), EnterBlock(self._hub, entry)
             self._block_hooks.append(block.register_forward_pre_hook(enter, with_kwargs=True))
 
-    def original(self, module: nn.Module) -> str:
-        """The implementation that a module's configuration named before."""
-        return self._original[id(module.config)][1]
+    def _choose_kernels(self) -> None:
+        """Looks up each module's own attention function."""
+        original = {id(switch.config): switch.original for switch in self._switches}
+        for entry in self._hub.modules.values():
+            if entry.interface:
+                name = self.originals[id(entry.module)] = original[id(entry.module.config)]
+                self.kernels[id(entry.module)] = interface.kernel(entry.module, name)
+
+    def _before(self, module: nn.Module, hook: Any, **options: bool) -> None:
+        self._hooks.append((module, "_forward_pre_hooks", module.register_forward_pre_hook(hook, **options)))
+
+    def _after(self, module: nn.Module, hook: Any, **options: bool) -> None:
+        self._hooks.append((module, "_forward_hooks", module.register_forward_hook(hook, **options)))
 
     def implementation(self, config: Any) -> str | None:
         """The implementation that a configuration names when nothing is attached."""
-        switched = self._original.get(id(config)) if self._hub.sessions else None
-        return getattr(config, "_attn_implementation", None) if switched is None else switched[1]
+        attached = self._switches if self._hub.sessions else ()
+        switch = next((s for s in attached if s.config is config and not s.changed), None)
+        return getattr(config, "_attn_implementation", None) if switch is None else switch.original
 
     def _stacks(self) -> Iterable[tuple[nn.Module, str]]:
         """Every model and sub-model with attention, and the stack that tells whether a call of it begins a run."""

@@ -29,11 +29,14 @@ class Calls:
         """Ids and embeddings that were made outside of a forward."""
         self.streams = False
         """True when someone wants the residual of the forward under way."""
+        self.ran: set[int] = set()
+        """Modules that ask the attention interface and ran in the forward under way, by id."""
         self._made: dict[Any, int] = {}
         self._again: dict[Any, int] = {}
 
     def begin(self) -> None:
         """An outermost forward begins."""
+        self.ran.clear()
         self._made.clear()
         self._again.clear()
 
@@ -45,6 +48,10 @@ class Calls:
     def forget(self, session: Session) -> None:
         """A session acts no longer, not even on the forward under way."""
         self.activate(tuple(other for other in self.active if other is not session))
+
+    def skipped(self) -> list[int]:
+        """Modules that ran in the forward at its end without asking the attention interface."""
+        return [module for module in self.ran if module not in self._made]
 
     def count(self, name: Any) -> int:
         """The number of this call of a module.

@@ -116,7 +116,6 @@ def capture(
     hub = hub_of(model)
     for name, selection in want.selections.items():
         selection.check(name, hub.modules.values())
-    implementations = sorted({_implementation(module) for module in hub.modules.values()})
     session = Session(model, processor, hub.language, want=want)
     trace = Trace()
     started = time.perf_counter()
@@ -152,7 +151,7 @@ def capture(
     found, patched = nonfinite.absent(counts), [type(fix).__name__ for fix in fixes]
     warnings += nonfinite.describe(found, len(records), patched=bool(patched))
     warnings += nonfinite.describe_logits(session.largest_logits)
-    meta = describe_model(subject, implementations) | {
+    meta = describe_model(subject, hub.implementations()) | {
         "call": _call(want),
         "partial": _partial(want),
         "patched": patched,
@@ -228,11 +227,6 @@ def _collect(session: Session, processor: Any) -> tuple[dict[Site, Record], Toke
     if not records:
         return {}, TokenLayout({}), {}
     return merge_records(records), with_tokens(merge_layouts(layouts), processor), counts
-
-
-def _implementation(entry: Any) -> str:
-    config = getattr(entry.module, "config", None)
-    return getattr(config, "_attn_implementation", None) or "eager"
 
 
 def _partial(want: Want) -> str:

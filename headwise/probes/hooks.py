@@ -40,6 +40,17 @@ class Leave(_Hook):
         self.hub.leave(output)
 
 
+class EnterAttention(_Hook):
+    """A module that asks the attention interface for its function runs."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def __call__(self, module: nn.Module, args: tuple) -> None:
+        """Before the module."""
+        self.hub.calls().ran.add(id(module))
+
+
 class EnterBlock(_Hook):
     """The residual enters a layer."""
 

@@ -140,7 +140,8 @@ class Hub:
 
     def unreached(self) -> dict[str, str]:
         """Attention modules that ran and could not be seen, and why."""
-        return {i.entry.name: i.refusal for i in self._attachment.intercepts if i.ran and not i.seen}
+        hidden = {i.entry.name: i.refusal for i in self._attachment.intercepts if i.ran and not i.seen}
+        return hidden | self._attachment.skipped
 
     @property
     def implementation(self) -> str | None:
@@ -150,6 +151,15 @@ class Hub:
     def fallback(self) -> list[str]:
         """Modules that were seen through their softmax."""
         return [i.entry.name for i in self._attachment.intercepts if i.seen]
+
+    def intact(self) -> bool:
+        """True while all of headwise is on the model; False when somebody has taken or replaced a part of it."""
+        return self._attachment.intact
+
+    def implementations(self) -> list[str]:
+        """The attention implementations that headwise stands in for, or that are there by themselves."""
+        known = self._attachment.originals
+        return sorted({known.get(name) or _implementation(entry.module) for name, entry in self.modules.items()})
 
     # -- forwards ------------------------------------------------------------------------------------------------
 
@@ -171,6 +181,9 @@ class Hub:
         sessions = self._begin(local, cache)
         if not sessions:
             return
+        _require_one_model(module)
+        with self._lock:
+            self._attachment.follow()
         seen, local.embedded = local.embedded, None
         inputs = with_ids(inputs, seen)
         inputs = with_flat_masks(inputs, cached_length(cache))
@@ -234,8 +247,25 @@ class Hub:
                 self._prompts.decode(cache, local.active)
         if output is None:
             self._settle_soon()
-        else:
-            self.settle()
+            return
+        acting, skipped = self.listening(), local.skipped()
+        self.settle()
+        if acting and skipped:
+            self._skip(acting, [self.modules[name] for name in skipped])
+
+    def _skip(self, sessions: tuple[Session, ...], entries: list[AttentionModule]) -> None:
+        """Modules ran in a forward without asking the interface: nobody saw them, no fix reached them."""
+        acting = [f for s in sessions for f in s.fixes if not getattr(f, "neutral", False)]
+        for entry in entries:
+            reason = f"{type(entry.module).__name__} ran without asking the attention interface for its function"
+            self._attachment.skipped[entry.name] = reason
+            for fix in acting:
+                if touches(fix, entry.site(0), self.language):
+                    raise UnsupportedModel(
+                        f"{type(fix).__name__} did not reach {entry.name}.",
+                        evidence=reason,
+                        remedy="What this forward gave is not patched there. Name other layers.",
+                    )
 
     def attend(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
@@ -247,9 +277,12 @@ class Hub:
         kernel = self._attachment.kernels[id(module)]
         if plan is None:
             return kernel(module, query, key, value, mask, **kwargs)
-        call = normalise(module, query, key, value, mask, **interface.call_arguments(kwargs))
+        eager = interface.is_eager(self._attachment.originals[id(module)])
+        call = normalise(
+            module, query, key, value, mask, masked=eager, **interface.call_arguments(kwargs)
+        )
         call = plan.leader.flow().fit(site.stack, site.kind, call)
-        keep = bool(kwargs.get("output_attentions")) and self._attachment.original(module) == "eager"
+        keep = eager and bool(kwargs.get("output_attentions"))
 
         def native(used: Call) -> Tensor:
             if plan.project:
@@ -263,6 +296,12 @@ class Hub:
     def plan(self, module: nn.Module) -> tuple[Site, Plan | None]:
         """The site of a module's call, and what is to be done there; None when nothing is."""
         local = self.calls()
+        if not local.depth and not self.intact():
+            raise UnsupportedModel(
+                "Somebody has taken headwise's hooks off the model while a patch or a capture was on it.",
+                evidence=f"{type(module).__name__} ran",
+                remedy="Remove the patch or end the capture, and attach again.",
+            )
         name = (id(module), local.count(id(module)))
         plan = local.plans.get(name)
         if plan is None:
@@ -342,3 +381,16 @@ def hub_of(model: PreTrainedModel) -> Hub:
             remedy="Attach to the same model both times; stack and kind choose the part.",
         )
     return fresh
+
+
+def _implementation(module: nn.Module) -> str:
+    return getattr(getattr(module, "config", None), "_attn_implementation", None) or "eager"
+
+
+def _require_one_model(module: nn.Module) -> None:
+    if module.__dict__.get("_is_replica"):
+        raise UnsupportedModel(
+            "A model that is captured or patched cannot be replicated over devices.",
+            evidence=f"DataParallel runs a copy of {type(module).__name__}",
+            remedy="Use DistributedDataParallel, or device_map to spread one model.",
+        )

@@ -38,6 +38,11 @@ class Intercept:
             return f"{name} computes a band, not a query-by-key matrix"
         return f"{name} takes no softmax over a query-by-key matrix (a fused kernel, blocks, or no softmax at all)"
 
+    @property
+    def installed(self) -> bool:
+        """False when somebody has taken the wrapper off."""
+        return "forward" in self.entry.module.__dict__
+
     def install(self) -> None:
         """Puts the wrapper in place."""
         module = self.entry.module

@@ -40,9 +40,24 @@ def register() -> None:
         AttentionInterface.register(FLOAT_NAME, _attend_float)
 
 
+def is_own(name: str | None) -> bool:
+    """True for a name of headwise, also behind the prefix of paged attention."""
+    return name is not None and name.rpartition("|")[2] in (BOOL_NAME, FLOAT_NAME)
+
+
+def is_known(name: str | None) -> bool:
+    """True for an implementation of transformers that computes what eager attention does."""
+    return name in ("eager", "sdpa", "flex_attention") or (name is not None and name.startswith("flash_"))
+
+
+def is_eager(name: str) -> bool:
+    """True for eager attention, also where another attachment stands in for it."""
+    return name in ("eager", FLOAT_NAME)
+
+
 def kernel(module: nn.Module, original: str) -> Kernel:
     """The model's own attention: the eager function of its file, else sdpa."""
-    if original == "eager":
+    if is_eager(original):
         return eager_function(module)
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -96,6 +111,6 @@ def _attend(
 def _dense(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:
-    call = normalise(module, query, key, value, attention_mask, **call_arguments(kwargs))
+    call = normalise(module, query, key, value, attention_mask, masked=True, **call_arguments(kwargs))
     probabilities, _ = dense.pattern(call)
     return dense.apply_pattern(probabilities, call, training=module.training), probabilities

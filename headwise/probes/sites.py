@@ -138,7 +138,10 @@ def language_stack(stacks: list[str]) -> str:
 
 
 def uses_interface(module: nn.Module) -> bool:
-    """True when the class's forward asks the transformers attention interface for its function."""
+    """True when the class's forward asks the transformers attention interface for its function.
+
+    Kosmos-2.5 asks it for an attribute, which never gives a registered function.
+    """
     forward = inspect.unwrap(type(module).forward)
     code = getattr(forward, "__code__", None)
     if code is None:
@@ -146,7 +149,8 @@ def uses_interface(module: nn.Module) -> bool:
     names = set(code.co_names)
     for constant in code.co_consts:  # comprehensions and inner functions
         names.update(getattr(constant, "co_names", ()))
-    return "ALL_ATTENTION_FUNCTIONS" in names
+    asks = "get_interface" in names or "getattr" not in names
+    return asks and "ALL_ATTENTION_FUNCTIONS" in names
 
 
 def head_count(module: nn.Module) -> int | None:
