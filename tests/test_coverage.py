@@ -12,7 +12,6 @@ import torch
 
 import headwise as hw
 from headwise.families.verified import VERIFIED
-from headwise.layout import ROLES
 from headwise.probes.sites import key_stack
 from tests.tiny import ARCHITECTURES, Architecture
 from tests.tiny.architecture import Inputs
@@ -88,12 +87,12 @@ def axes_of(seen: Seen, site: Site, pattern: torch.Tensor) -> tuple[torch.Tensor
 
 
 def key_roles(trace: Trace, source: str, key_valid: torch.Tensor) -> torch.Tensor:
-    """(example, key) roles by the trace's layout; windows and coarser grids of pictures are all image."""
+    """(example, key) roles by the trace's layout; windows and coarser grids are all of one role."""
     roles = trace.layout.axes[source].roles[:, : key_valid.shape[1]]
     if roles.shape == key_valid.shape:
         return roles
-    assert source == "vision"
-    return torch.full(key_valid.shape, ROLES.index("image"))
+    (role,) = roles.unique().tolist()
+    return torch.full(key_valid.shape, role)
 
 
 @pytest.mark.parametrize(("name", "variant"), CASES)

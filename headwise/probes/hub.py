@@ -159,7 +159,9 @@ class Hub:
     def implementations(self) -> list[str]:
         """The attention implementations that headwise stands in for, or that are there by themselves."""
         known = self._attachment.originals
-        return sorted({known.get(name) or _implementation(entry.module) for name, entry in self.modules.items()})
+        return sorted(
+            {known.get(name) or _implementation(entry.module) for name, entry in self.modules.items()}
+        )
 
     # -- forwards ------------------------------------------------------------------------------------------------
 
@@ -257,7 +259,9 @@ class Hub:
         """Modules ran in a forward without asking the interface: nobody saw them, no fix reached them."""
         acting = [f for s in sessions for f in s.fixes if not getattr(f, "neutral", False)]
         for entry in entries:
-            reason = f"{type(entry.module).__name__} ran without asking the attention interface for its function"
+            reason = (
+                f"{type(entry.module).__name__} ran without asking the attention interface for its function"
+            )
             self._attachment.skipped[entry.name] = reason
             for fix in acting:
                 if touches(fix, entry.site(0), self.language):
@@ -278,9 +282,7 @@ class Hub:
         if plan is None:
             return kernel(module, query, key, value, mask, **kwargs)
         eager = interface.is_eager(self._attachment.originals[id(module)])
-        call = normalise(
-            module, query, key, value, mask, masked=eager, **interface.call_arguments(kwargs)
-        )
+        call = normalise(module, query, key, value, mask, masked=eager, **interface.call_arguments(kwargs))
         call = plan.leader.flow().fit(site.stack, site.kind, call)
         keep = eager and bool(kwargs.get("output_attentions"))
 

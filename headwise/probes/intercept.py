@@ -7,6 +7,7 @@ does not (banded layouts, fused kernels) is reported as not reached.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -82,8 +83,13 @@ class Intercept:
             tensor = tensor.view(-1, heads, *tensor.shape[1:])
         if tensor.dim() != 4 or tensor.shape[1] != heads:
             return None
-        sequence_first = (tensor.shape[2], tensor.shape[0]) == rows[:2]  # XLNet, FSMT
-        return tensor if tensor.shape[2] == rows[1] or sequence_first else None
+        queries = tensor.shape[2]
+        sequence_first = (queries, tensor.shape[0]) == rows[:2]  # XLNet, FSMT
+        grid = queries == math.prod(
+            rows[1:-1]
+        )  # rows of patches, where the input has height and width (ViTDet)
+        last = queries == rows[-1] and any(isinstance(m, nn.Conv1d) for m in self.entry.module.children())
+        return tensor if grid or sequence_first or last else None
 
 
 class _Forward:

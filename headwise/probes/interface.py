@@ -12,8 +12,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from headwise.errors import UnsupportedModel
 from headwise.probes import dense
 from headwise.probes.arguments import normalise
 
@@ -81,6 +83,31 @@ def call_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
+def _with_selected_keys(module: nn.Module, mask: Any, kwargs: dict[str, Any]) -> Any:
+    """The mask without the keys that sparse attention has not selected.
+
+    DeepSeek-V3.2 and its relatives put their selection into the mask for eager and sdpa attention, and hand it to any
+    other function as `indices`, (batch, query, selected).
+
+    Raises:
+        UnsupportedModel: the selection is of another form.
+    """
+    if kwargs.get("block_indices") is not None:
+        raise UnsupportedModel(
+            "This model's attention selects blocks of keys, which headwise cannot follow.",
+            evidence=f"{type(module).__name__} hands over block_indices",
+            remedy="Its attention stays out of reach in every implementation.",
+        )
+    indices = kwargs.pop("indices", None)
+    if not isinstance(indices, Tensor):
+        return mask
+    hidden = torch.ones(*indices.shape[:2], mask.shape[-1], dtype=torch.bool, device=indices.device)
+    hidden = hidden.scatter(-1, indices.long(), False)[:, None]
+    if mask.dtype == torch.bool:
+        return mask & ~hidden
+    return mask.masked_fill(hidden, torch.finfo(mask.dtype).min)
+
+
 def _attend_bool(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any
 ):
@@ -102,6 +129,8 @@ def _attend(
     mask: Any,
     kwargs: dict[str, Any],
 ) -> tuple[Tensor, Tensor | None]:
+    if "indices" in kwargs or "block_indices" in kwargs:
+        mask = _with_selected_keys(module, mask, kwargs)
     hub = module.__dict__.get(HUB)
     if hub is None:  # a copy of the model, or another model that shares its configuration
         return kernel(module, original)(module, query, key, value, mask, **kwargs)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _VISION = re.compile(r"vision|visual|image_encoder|(^|\.)vit(\.|$)")
 _AUDIO = re.compile(r"audio|speech")
-_CROSS = re.compile(r"cross|encoder_attn|encdec", re.IGNORECASE)
+_CROSS = re.compile(r"cross|x_attn|encoder_attn|encdec", re.IGNORECASE)
 _KEY_STACKS = {"decoder": ("encoder", "vision"), "text": ("vision", "encoder"), "qformer": ("vision",)}
 _SOUND_INPUTS = ("input_values", "input_features")
 
@@ -30,7 +30,7 @@ class Site:
     """
 
     stack: str
-    """`text`, `vision`, `encoder`, `decoder` or `qformer`."""
+    """`text`, `vision`, `encoder`, `decoder` or `qformer` (learned queries between a vision and a text stack)."""
     kind: str
     """`self` or `cross`."""
     layer: int
@@ -87,8 +87,10 @@ def attention_modules(model: PreTrainedModel) -> list[AttentionModule]:
         [('transformer.h.0.attn', 'text', 'self', 0), ('transformer.h.1.attn', 'text', 'self', 1)]
     """
     names = {id(module): name for name, module in model.named_modules()}
+    language = _language_part(model)
     found = [
-        (name, module, _stack(model, name), _kind(name, module)) for name, module in _candidates(model, names)
+        (name, module, _stack(model, name, language), _kind(name, module))
+        for name, module in _candidates(model, names)
     ]
     order = Counter()
     numbers = {name: _first_number(name) for name, *_ in found}
@@ -182,13 +184,39 @@ def _computes_attention(module: nn.Module) -> bool:
         return uses_interface(module)
     if uses_interface(module) or isinstance(module, nn.MultiheadAttention):
         return True
-    return any(
-        isinstance(child, nn.Linear) or type(child).__name__ in ("Conv1D", "Conv2d", "Linear")
-        for child in module.children()
-    ) or any(name in ("q", "k", "v", "o") for name, _ in module.named_parameters(recurse=False))
+    return any(_projects(child) for child in module.children()) or any(
+        name in ("q", "k", "v", "o") for name, _ in module.named_parameters(recurse=False)
+    )
 
 
-def _stack(model: PreTrainedModel, name: str) -> str:
+def _projects(module: nn.Module) -> bool:
+    """True for a linear layer or a convolution, of whatever class (I-BERT has its own)."""
+    if isinstance(module, nn.Linear) or type(module).__name__ in ("Conv1D", "Conv2d", "Linear"):
+        return True
+    weight = module._parameters.get("weight")
+    return weight is not None and weight.dim() > 1 and not isinstance(module, nn.Embedding)
+
+
+def _language_part(model: PreTrainedModel) -> str:
+    """Path of the part that reads words, in a model that looks at pictures beside it; else the whole model."""
+    from transformers import PreTrainedModel as Base
+
+    config = model.config
+    if getattr(config, "text_config", None) is None or getattr(config, "vision_config", None) is None:
+        return ""
+    try:
+        embedding = model.get_input_embeddings()
+    except (AttributeError, NotImplementedError):
+        return ""
+    parts = [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, Base) and any(inner is embedding for inner in module.modules())
+    ]
+    return max(parts, key=len, default="")
+
+
+def _stack(model: PreTrainedModel, name: str, language: str) -> str:
     from transformers import PreTrainedModel as Base
 
     owner, path = model, ""
@@ -214,7 +242,7 @@ def _stack(model: PreTrainedModel, name: str) -> str:
                 return "encoder"
     if owner.main_input_name in _SOUND_INPUTS and "decoder" not in inside:
         return "encoder"
-    return "text"
+    return "text" if name.startswith(language) else "qformer"  # queries that resample a picture
 
 
 def _is_seq2seq(model: PreTrainedModel) -> bool:

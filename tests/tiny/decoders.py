@@ -44,6 +44,7 @@ DEEPSEEK = SIZE | {
     "qk_nope_head_dim": 8,
     "v_head_dim": 8,
 }
+SPARSE = DEEPSEEK | {"n_group": 1, "index_topk": 4, "index_n_heads": 2, "index_head_dim": 16}
 QWEN3_NEXT = (
     GROUPED_WIDE
     | EXPERTS
@@ -146,6 +147,8 @@ INTERFACE = [
     Architecture("smollm3", "SmolLM3ForCausalLM", GROUPED, TOKENS),
     Architecture("llama4_text", "Llama4ForCausalLM", LLAMA4, TOKENS),
     Architecture("deepseek_v3", "DeepseekV3ForCausalLM", DEEPSEEK, TOKENS),
+    Architecture("deepseek_v32", "DeepseekV32ForCausalLM", SPARSE, TOKENS),
+    Architecture("glm_moe_dsa", "GlmMoeDsaForCausalLM", SPARSE, TOKENS),
     Architecture("diffllama", "DiffLlamaForCausalLM", GROUPED, TOKENS, {"text self": 4}),
     Architecture("bitnet", "BitNetForCausalLM", GROUPED, TOKENS),
     Architecture("qwen3_next", "Qwen3NextForCausalLM", QWEN3_NEXT, TOKENS, ONE),

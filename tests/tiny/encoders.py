@@ -14,6 +14,7 @@ BERT = {
     "max_position_embeddings": 64,
     "pad_token_id": 0,
 }
+SQUEEZEBERT = BERT | {"embedding_size": 32}
 DEBERTA = BERT | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
 DISTILBERT = {
     "vocab_size": 128,
@@ -72,6 +73,8 @@ ROWS = [
     Architecture("deberta", "DebertaModel", DEBERTA, TOKENS, expected="fallback"),
     Architecture("deberta_v2", "DebertaV2Model", DEBERTA, TOKENS, expected="fallback"),
     Architecture("mpnet", "MPNetModel", BERT, TOKENS, expected="fallback"),
+    Architecture("ibert", "IBertModel", BERT, TOKENS, expected="fallback"),
+    Architecture("squeezebert", "SqueezeBertModel", SQUEEZEBERT, TOKENS, expected="fallback"),
     Architecture("xlnet", "XLNetModel", XLNET, TOKENS, expected="fallback"),
     Architecture(
         "perceiver",

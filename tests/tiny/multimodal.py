@@ -10,6 +10,34 @@ from .encoders import BERT
 from .inputs import IMAGE_TOKEN, image_prompts, prompt_ids, random_ids, random_normal
 from .vision import VIT
 
+KOSMOS2_5 = {
+    "text_config": {"vocab_size": 128, "embed_dim": 32, "layers": 2, "ffn_dim": 64, "attention_heads": 4},
+    "vision_config": {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "d_kv": 8,
+        "patch_embed_hidden_size": 48,
+    },
+    "latent_query_num": 4,
+}
+CLAP = {
+    "text_config": BERT,
+    "audio_config": {
+        "window_size": 2,
+        "num_mel_bins": 16,
+        "spec_size": 64,
+        "patch_size": 4,
+        "patch_stride": [4, 4],
+        "hidden_size": 32,
+        "depths": [1, 1],
+        "num_attention_heads": [2, 4],
+        "patch_embeds_hidden_size": 16,
+        "projection_dim": 16,
+    },
+    "projection_dim": 16,
+}
 LLAMA_TEXT = GROUPED | {"model_type": "llama"}
 CLIP_TOWER = VIT | {"model_type": "clip_vision_model", "projection_dim": 32}
 LLAVA = {
@@ -168,6 +196,19 @@ def _mllama(padding: int) -> Inputs:
     }
 
 
+def _patches() -> Inputs:
+    grid = torch.arange(1.0, 17)[None, :, None]
+    return {
+        "input_ids": torch.cat([torch.ones(1, 1, dtype=torch.long), random_ids(1, 9)], dim=1),
+        "image_embeds_position_mask": torch.tensor([[0, 1, 1, 1, 1, 0, 0, 0, 0, 0]]),
+        "flattened_patches": torch.cat([grid, grid, random_normal(1, 16, 48)], -1),
+    }
+
+
+def _sounds() -> Inputs:
+    return {"input_ids": random_ids(2, 8), "input_features": random_normal(2, 1, 64, 16)}
+
+
 ROWS = [
     Architecture("llava", "LlavaForConditionalGeneration", LLAVA, image_prompts(16), TEXT_AND_VISION),
     Architecture(
@@ -255,6 +296,22 @@ ROWS = [
         BLIP,
         image_prompts(0),
         {"vision self": 2, "text self": 2, "text cross": 2},
+        expected="fallback",
+    ),
+    Architecture(
+        "kosmos2_5",
+        "Kosmos2_5ForConditionalGeneration",
+        KOSMOS2_5,
+        {"plain": _patches},
+        TEXT_AND_VISION | {"qformer cross": 1},
+        expected="fallback",
+    ),
+    Architecture(
+        "clap",
+        "ClapModel",
+        CLAP,
+        {"plain": _sounds},
+        {"text self": 2, "encoder self": 2},
         expected="fallback",
     ),
 ]

@@ -14,6 +14,7 @@ VIT = {
     "image_size": 32,
     "patch_size": 8,
 }
+VITDET = VIT | {"pretrain_image_size": 32, "window_size": 2, "window_block_indices": [0]}
 SWIN = {
     "image_size": 32,
     "patch_size": 4,
@@ -48,6 +49,7 @@ ROWS = [
         expected="partial",
         unreached=("head.attention",),
     ),
+    Architecture("vitdet", "VitDetModel", VITDET, PICTURES, VISION, expected="fallback"),
     Architecture("swin", "SwinModel", SWIN, PICTURES, VISION),
     Architecture("segformer", "SegformerModel", SEGFORMER, picture_inputs(64), {"vision self": 4}),
     Architecture(
