@@ -25,6 +25,7 @@ from headwise.probes.given import bind, with_flat_masks, with_ids
 from headwise.probes.openings import open_prompt
 from headwise.probes.plan import Plan, plan_of
 from headwise.probes.prompts import Prompts
+from headwise.probes.reach import missing_hooks, require_one_model, require_reached, skipping
 from headwise.probes.reference import Reference
 from headwise.probes.residuals import ever_wanted, wanted_now
 from headwise.probes.session import Session
@@ -183,7 +184,7 @@ class Hub:
         sessions = self._begin(local, cache)
         if not sessions:
             return
-        _require_one_model(module)
+        require_one_model(module)
         with self._lock:
             self._attachment.follow()
         seen, local.embedded = local.embedded, None
@@ -253,23 +254,9 @@ class Hub:
         acting, skipped = self.listening(), local.skipped()
         self.settle()
         if acting and skipped:
-            self._skip(acting, [self.modules[name] for name in skipped])
-
-    def _skip(self, sessions: tuple[Session, ...], entries: list[AttentionModule]) -> None:
-        """Modules ran in a forward without asking the interface: nobody saw them, no fix reached them."""
-        acting = [f for s in sessions for f in s.fixes if not getattr(f, "neutral", False)]
-        for entry in entries:
-            reason = (
-                f"{type(entry.module).__name__} ran without asking the attention interface for its function"
-            )
-            self._attachment.skipped[entry.name] = reason
-            for fix in acting:
-                if touches(fix, entry.site(0), self.language):
-                    raise UnsupportedModel(
-                        f"{type(fix).__name__} did not reach {entry.name}.",
-                        evidence=reason,
-                        remedy="What this forward gave is not patched there. Name other layers.",
-                    )
+            entries = [self.modules[name] for name in skipped]
+            self._attachment.skipped |= {entry.name: skipping(entry) for entry in entries}
+            require_reached(entries, acting, self.language)
 
     def attend(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
@@ -299,11 +286,7 @@ class Hub:
         """The site of a module's call, and what is to be done there; None when nothing is."""
         local = self.calls()
         if not local.depth and not self.intact():
-            raise UnsupportedModel(
-                "Somebody has taken headwise's hooks off the model while a patch or a capture was on it.",
-                evidence=f"{type(module).__name__} ran",
-                remedy="Remove the patch or end the capture, and attach again.",
-            )
+            raise missing_hooks(module)
         name = (id(module), local.count(id(module)))
         plan = local.plans.get(name)
         if plan is None:
@@ -387,12 +370,3 @@ def hub_of(model: PreTrainedModel) -> Hub:
 
 def _implementation(module: nn.Module) -> str:
     return getattr(getattr(module, "config", None), "_attn_implementation", None) or "eager"
-
-
-def _require_one_model(module: nn.Module) -> None:
-    if module.__dict__.get("_is_replica"):
-        raise UnsupportedModel(
-            "A model that is captured or patched cannot be replicated over devices.",
-            evidence=f"DataParallel runs a copy of {type(module).__name__}",
-            remedy="Use DistributedDataParallel, or device_map to spread one model.",
-        )
