@@ -64,6 +64,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/patch.py
 	$(BIN)/python benchmarks/capture.py
+	$(BIN)/python benchmarks/sites.py
 	$(BIN)/python benchmarks/report.py
 
 clean:
