@@ -86,6 +86,19 @@ def test_trace_saves_what_was_asked_for(model, tmp_path):
         assert len(view) == 2
 
 
+def test_trace_keeps_the_sites_that_are_named(model, tmp_path):
+    out = tmp_path / "run.safetensors"
+    assert (
+        run("trace", model, "--text", TEXT, "--out", out, "--sites", "L1", "--maps-of", "L1H1").exit_code == 0
+    )
+    trace = hw.load_trace(out)
+    assert [site.layer for site in trace.sites] == [1]
+    assert trace.head_numbers(trace.sites[0]) == (1,)
+    refused = run("trace", "no/such/model", "--text", TEXT, "--out", out, "--sites", "self cross")
+    assert refused.exit_code == 2
+    assert "sites='self cross' names no sites" in refused.stderr
+
+
 def test_trace_of_a_generation_has_a_row_for_every_step(model, tmp_path):
     out = tmp_path / "run.safetensors"
     assert run("trace", model, "--text", "a cat", "--out", out, "--generate", 3).exit_code == 0
