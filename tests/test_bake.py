@@ -31,7 +31,6 @@ REFUSED: dict[str, dict[str, str]] = {
     "bitnet": {"text self": NORM},
     "qwen3_next": {"text self": NORM},
     "diffllama": {"text self": "several calls are joined"},
-    "qwen2_5_vl": {"vision self": "several calls are joined"},
     "longformer": {"text self": HIDDEN},
     "wavlm": {"encoder self": HIDDEN},
     "git": {"text self": SOFTMAX},

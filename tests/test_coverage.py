@@ -15,7 +15,7 @@ from headwise.families.verified import VERIFIED
 from headwise.probes.sites import key_stack
 from tests.tiny import ARCHITECTURES, Architecture
 from tests.tiny.architecture import Inputs
-from tests.tiny.reference import Patterns, eager_reference, forward, tensors
+from tests.tiny.reference import Patterns, eager_reference, forward, in_blocks, tensors
 from tests.twin import statistics
 
 if TYPE_CHECKING:
@@ -61,6 +61,8 @@ def reference(seen: Seen, site: Site) -> torch.Tensor:
     """The eager pattern of a site: by module and call, or else by its place in the model's output."""
     calls = [other for other in seen.maps.sites if other.module == site.module]
     key = (site.module, calls.index(site))
+    if len(calls) == 1 and (site.module, 1) in seen.recorded:
+        return in_blocks(seen.recorded, site.module)
     if key in seen.recorded:
         return seen.recorded[key]
     return seen.exposed[f"{site.stack} {site.kind}"][site.layer]

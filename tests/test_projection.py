@@ -13,7 +13,6 @@ EXCEPTIONS = {
     "diffllama": {"text"},  # the difference of two calls, then a norm
     "bitnet": {"text"},  # a norm
     "qwen3_next": {"text"},  # a gate
-    "qwen2_5_vl": {"vision"},  # windows are joined
 }
 
 

@@ -102,7 +102,10 @@ class Replace:
         """Queries, keys and values, one of them replaced."""
         parts = {"q": q, "k": k, "v": v}
         own = parts[self.quantity]
-        at = context.positions if self.quantity == "q" else torch.arange(own.shape[2], device=own.device)
+        own_rows = self.quantity == "q" or own.shape[2] == len(
+            context.positions
+        )  # a window has keys of its own
+        at = context.positions if own_rows else torch.arange(own.shape[2], device=own.device)
         parts[self.quantity] = self._put(own, at)
         return parts["q"], parts["k"], parts["v"]
 

@@ -44,7 +44,7 @@ MODALITIES = {"image": "image", "audio": "audio", "silence": "silence", "padding
 
 @dataclass(frozen=True)
 class ImageSpan:
-    """A run of positions that hold one image, in raster order."""
+    """A run of positions that hold one image, in raster order unless `places` says otherwise."""
 
     example: int
     image: int
@@ -52,6 +52,8 @@ class ImageSpan:
     length: int
     grid: tuple[int, int] | None = None
     """Rows and columns of the image's tokens; None where tokens have no place (Q-Former queries)."""
+    places: tuple[int, ...] | None = None
+    """Place of every position in raster order, where the tower has an order of its own (windows)."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,8 @@ class Axis:
         places = []
         for span in self.images:
             for k in range(span.length):
-                row, column = divmod(k, span.grid[1]) if span.grid else (None, None)
+                place = k if span.places is None else span.places[k]
+                row, column = divmod(place, span.grid[1]) if span.grid else (None, None)
                 places.append((span.example, span.start + k, span.image, row, column))
         return places
 

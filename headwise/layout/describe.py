@@ -13,6 +13,7 @@ from torch import Tensor
 from headwise.families import family_of
 from headwise.layout.audio import audio_axis, position_seconds
 from headwise.layout.axes import ROLES, Axis, TokenLayout, generic_axis
+from headwise.layout.packed import packed_axis
 from headwise.layout.roles import Vocabulary, mark_first, token_texts, tokenizer_of
 from headwise.layout.vision import (
     default_unit,
@@ -61,7 +62,7 @@ def describe(
         axes.append(audio_axis(model, processor, given))
     else:
         axes.append(_word_axis(model, processor, given, "text", "", past))
-    axes.append(vision_axis(model, given.get("pixel_values")))
+    axes.append(vision_axis(model, given.get("pixel_values")) or packed_axis(model, given))
     axes.append(qformer_axis(config, given))
     return TokenLayout({axis.stack: axis for axis in axes if axis is not None})
 

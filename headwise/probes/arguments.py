@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from headwise.probes.windows import Window
+
 
 @dataclass(frozen=True)
 class Call:
@@ -31,6 +33,8 @@ class Call:
     sinks: Float[Tensor, " head"] | None = None
     """One extra logit per head that takes part in the softmax and is then dropped."""
     dropout: float = 0.0
+    window: Window | None = None
+    """The rows that the call has among those of its module; None where it has all."""
 
     @property
     def groups(self) -> int:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from headwise.probes import interface
+from headwise.probes import interface, windows
 from headwise.probes.generate_calls import GenerateWatch
-from headwise.probes.hooks import Embedded, Enter, EnterAttention, EnterBlock, Leave
+from headwise.probes.hooks import Embedded, Enter, EnterAttention, EnterBlock, EnterWindows, Leave
 from headwise.probes.intercept import Intercept
 from headwise.probes.sites import AttentionModule
 from headwise.probes.switching import Switch, switches
@@ -55,6 +55,9 @@ class Attachment:
         for module, primary in self._stacks():
             self._before(module, Enter(hub, primary), with_kwargs=True)
             self._after(module, Leave(hub), with_kwargs=True, always_call=True)
+        for entry in hub.modules.values():
+            if entry.interface and entry.kind == "self" and entry.stack in windows.STACKS:
+                self._before(entry.module, EnterWindows(hub), with_kwargs=True)
         embedding = _input_embedding(hub.model)
         if embedding is not None:
             self._after(embedding, Embedded(hub))

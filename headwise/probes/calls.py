@@ -10,6 +10,7 @@ from torch import Tensor
 from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.plan import Plan
 from headwise.probes.session import Session
+from headwise.probes.windows import WindowedForward
 
 
 class Calls:
@@ -31,6 +32,8 @@ class Calls:
         """True when someone wants the residual of the forward under way."""
         self.ran: set[int] = set()
         """Modules that ask the attention interface and ran in the forward under way, by id."""
+        self.windowed: dict[int, WindowedForward] = {}
+        """The forward under way of every module that may work in windows, by its id."""
         self._made: dict[Any, int] = {}
         self._again: dict[Any, int] = {}
 
@@ -53,12 +56,12 @@ class Calls:
         """Modules that ran in the forward at its end without asking the attention interface."""
         return [module for module in self.ran if module not in self._made]
 
-    def count(self, name: Any) -> int:
-        """The number of this call of a module.
+    def count(self, name: Any, *, again: bool = False) -> int:
+        """The number of this call of a module; that of the call before with `again`.
 
         Outside a forward a layer is called on its own, or once more for the backward pass: its calls repeat.
         """
         calls = self._made if self.depth else self._again
-        number = calls.get(name, 0)
+        number = calls.get(name, 0) - again
         calls[name] = number + 1
         return number if self.depth else number % max(1, self._made.get(name, 0))

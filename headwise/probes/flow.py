@@ -15,6 +15,7 @@ from headwise.probes.caches import cache_among, cached_length
 from headwise.probes.run import PADDING, Run
 from headwise.probes.sites import key_stack
 from headwise.probes.statistics import Places, counts_of
+from headwise.probes.windows import Window
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -124,16 +125,26 @@ class Flow:
     def places(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> Places:
         """What the rows and keys of a call are; without `labels`, their roles are left out."""
         batch, _, rows, keys = call.shape
-        return self.shaped(stack, kind, batch, rows, keys, call.query.device, labels=labels)
+        device, window = call.query.device, call.window
+        return self.shaped(stack, kind, batch, rows, keys, device, labels=labels, window=window)
 
     def shaped(
-        self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any, *, labels: bool = True
+        self,
+        stack: str,
+        kind: str,
+        batch: int,
+        rows: int,
+        keys: int,
+        device: Any,
+        *,
+        labels: bool = True,
+        window: Window | None = None,
     ) -> Places:
         """`places` for a call of this shape; computed once per forward."""
-        name = ("places", stack, kind, batch, rows, keys, labels)
+        name = ("places", stack, kind, batch, rows, keys, labels, window)
         bare = not labels and stack == self.language and not self.current.padded
         make = self._bare_places if bare else self._places
-        return self.once(name, lambda: make(stack, kind, batch, rows, keys, device))
+        return self.once(name, lambda: make(stack, kind, batch, rows, keys, device, window))
 
     def once(self, name: Any, find: Callable[[], Any]) -> Any:
         """What `find` gives, found once per forward."""
@@ -150,7 +161,7 @@ class Flow:
         """`counts` of a call; computed once per forward and mask."""
         mask = call.mask
         same = None if mask is None else (mask.data_ptr(), mask.shape, mask.stride())
-        name = ("counts", same, call.causal, call.shape[0], call.shape[2], call.shape[3], places.cross)
+        name = ("counts", same, call.causal, call.shape[0], *call.shape[2:], places.cross, call.window)
         if name not in self._memo:
             self._memo[name] = (mask, counts_of(call, places))
         return self._memo[name][1]
@@ -197,9 +208,11 @@ class Flow:
         self.runs.append(run)
         return run
 
-    def _bare_places(self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any) -> Places:
+    def _bare_places(
+        self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any, window: Window | None
+    ) -> Places:
         """Positions alone, where nothing is padding."""
-        past = self.current.past if stack == self.language else 0
+        past = self._first_row(stack, window)
         cross = kind == "cross" or (past == 0 and keys != rows)
         return Places(
             positions=torch.arange(past, past + rows, device=device),
@@ -209,11 +222,19 @@ class Flow:
             key_start=0 if cross else max(0, past + rows - keys),
         )
 
-    def _places(self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any) -> Places:
+    def _first_row(self, stack: str, window: Window | None) -> int:
+        """Absolute position of the first row of a call."""
+        if window is not None:
+            return window.start
+        return self.current.past if stack == self.language else 0
+
+    def _places(
+        self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any, window: Window | None
+    ) -> Places:
         run = self.current
-        past = run.past if stack == self.language else 0
+        past = self._first_row(stack, window)
         cross = kind == "cross" or (past == 0 and keys != rows)
-        queries = run.axis(stack, batch, past + rows)
+        queries = run.axis(stack, batch, past + rows if window is None else window.total)
         start = 0 if cross else max(0, past + rows - keys)
         held = queries
         if kind == "cross":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from headwise.probes.residuals import enter_layer
 from headwise.probes.sites import AttentionModule
+from headwise.probes.windows import WindowedForward
 
 if TYPE_CHECKING:
     from headwise.probes.hub import Hub
@@ -60,6 +61,20 @@ class EnterBlock(_Hook):
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Before the layer; returns other arguments when a fix changes the residual."""
         return enter_layer(self.hub, self.entry, args, kwargs)
+
+
+class EnterWindows(_Hook):
+    """An attention module is about to run, perhaps window by window."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
+        """Before the forward."""
+        hidden = args[0] if args else kwargs.get("hidden_states")
+        if isinstance(hidden, Tensor) and hidden.dim() in (2, 3):
+            batch = 1 if hidden.dim() == 2 else len(hidden)
+            self.hub.calls().windowed[id(module)] = WindowedForward(batch, hidden.shape[-2])
 
 
 class Embedded(_Hook):

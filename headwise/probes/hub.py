@@ -262,15 +262,17 @@ class Hub:
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
         """One attention call of one of the model's modules."""
-        site, plan = self.plan(module)
+        rows = self.calls().windowed.get(id(module))
+        window = None if rows is None else rows.window(query, key)
+        site, plan = self.plan(module, again=window is not None and window.start > 0)
         if self._reference is not None and self._reference in self.listening():
-            return self._reference.attend(site, module, query, key, value, mask, **kwargs)
+            return self._reference.attend(site, window, module, query, key, value, mask, **kwargs)
         kernel = self._attachment.kernels[id(module)]
         if plan is None:
             return kernel(module, query, key, value, mask, **kwargs)
         eager = interface.is_eager(self._attachment.originals[id(module)])
         call = normalise(module, query, key, value, mask, masked=eager, **interface.call_arguments(kwargs))
-        call = plan.leader.flow().fit(site.stack, site.kind, call)
+        call = replace(call, window=window) if window else plan.leader.flow().fit(site.stack, site.kind, call)
         keep = eager and bool(kwargs.get("output_attentions"))
 
         def native(used: Call) -> Tensor:
@@ -282,12 +284,15 @@ class Hub:
         outcome = attend(plan, call, native, training=module.training, keep=keep)
         return outcome.z, outcome.pattern
 
-    def plan(self, module: nn.Module) -> tuple[Site, Plan | None]:
-        """The site of a module's call, and what is to be done there; None when nothing is."""
+    def plan(self, module: nn.Module, *, again: bool = False) -> tuple[Site, Plan | None]:
+        """The site of a module's call, and what is to be done there; None when nothing is.
+
+        With `again` the call belongs to the site of the call before: one more window of it.
+        """
         local = self.calls()
         if not local.depth and not self.intact():
             raise missing_hooks(module)
-        name = (id(module), local.count(id(module)))
+        name = (id(module), local.count(id(module), again=again))
         plan = local.plans.get(name)
         if plan is None:
             site = self.modules[id(module)].site(name[1])
@@ -313,9 +318,10 @@ class Hub:
             self._local.calls = calls
 
     def _forecast(self, plan: Plan, call: Any) -> None:
+        shape = call.shape if call.window is None else (*call.shape[:2], *(call.window.total,) * 2)
         for session, keep in plan.watch:
             if keep.maps is not None:
-                session.forecast(plan.site, call.shape, call.query.element_size(), self.modules.values())
+                session.forecast(plan.site, shape, call.query.element_size(), self.modules.values())
 
     def _reordered(self, cache: Any, index: Tensor) -> None:
         for session in self.listening():

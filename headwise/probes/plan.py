@@ -158,7 +158,8 @@ def edited_rows(plan: Plan, edits: Edits, batch: int, places: Places) -> Tensor:
 
 def _acts(plan: Plan, act: Act, batch: int, places: Places) -> bool:
     """True when an edit asks for some row of a call; found once per forward."""
-    name = ("acts", act.number, plan.site.stack, plan.site.kind, batch, len(places.positions))
+    shape = (batch, len(places.positions), places.key_start)
+    name = ("acts", act.number, plan.site.stack, plan.site.kind, *shape)
     return act.session.flow().once(name, lambda: bool(_asked(plan, act, batch, places).any()))
 
 

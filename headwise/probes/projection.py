@@ -50,8 +50,8 @@ def output_projections(
 
     Returns:
         The projection of every site where a linear layer is fed z as it is, and the sites where none is: a norm or
-        a gate stands between (BitNet, Qwen3-Next), calls are joined first (DiffLlama, windows of Qwen2.5-VL), or z
-        is out of reach (modules seen through their softmax).
+        a gate stands between (BitNet, Qwen3-Next), calls are joined first (DiffLlama), or z is out of reach (modules
+        seen through their softmax).
 
     Raises:
         InputError: no input could be made up for the model.

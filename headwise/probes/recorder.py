@@ -71,11 +71,12 @@ def _record(watch: Watch, site: Site, call: Call, places: Places, outcome: Outco
         buffer.keep_heads("q", keep.qkv)
         buffer.keep_heads("k", read)
         buffer.add_rows("q", keep.qkv.of(call.query.detach(), 1).clone(), places, sighted=sighted)
-        buffer.set("k", read.of(call.key.detach(), 1).clone(), valid=places.key_valid)
-        buffer.set("v", read.of(call.value.detach(), 1).clone(), valid=places.key_valid)
+        behind = call.window is not None and call.window.start > 0
+        for name, value in (("k", call.key), ("v", call.value)):
+            buffer.set(name, read.of(value.detach(), 1).clone(), valid=places.key_valid, behind=behind)
     if keep.maps is not None and outcome.pattern is not None:
         pattern = keep.maps.of(outcome.pattern if keep.gradients else outcome.pattern.detach(), 1)
-        session.charge(site, pattern)
+        session.charge(site, pattern, call.window and call.window.total)
         buffer.keep_heads("maps", keep.maps)
         buffer.add_rows("maps", pattern, places, sighted=sighted)
     elif keep.rows is not None:

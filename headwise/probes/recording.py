@@ -131,8 +131,16 @@ class Buffer:
             valid = sighted if valid is None else valid & sighted
         self._rows.setdefault(field, []).append(Part(positions, value, valid))
 
-    def set(self, field: str, value: Tensor, *, valid: Tensor | None = None) -> None:
-        """Keeps the latest value of a field that already holds the whole past (keys and values with their cache)."""
+    def set(self, field: str, value: Tensor, *, valid: Tensor | None = None, behind: bool = False) -> None:
+        """Keeps the latest value of a field that already holds the whole past (keys and values with their cache).
+
+        Of one window after another each holds its own: `behind` adds it to those before.
+        """
+        if behind:
+            before, ok = self._last[field]
+            if valid is not None or ok is not None:
+                valid = torch.cat([_or_true(ok, before), _or_true(valid, value)], 1)
+            value = torch.cat([before, value], 2)
         self._last[field] = (value, valid)
 
     def reorder(self, index: Tensor) -> None:
@@ -189,6 +197,11 @@ def _valid(part: Part) -> Tensor:
     if part.valid is not None:
         return part.valid
     return torch.ones(len(part.value), len(part.positions), dtype=torch.bool, device=part.value.device)
+
+
+def _or_true(valid: Tensor | None, value: Tensor) -> Tensor:
+    """Which keys of (batch, head, key, width) are real."""
+    return torch.ones_like(value[:, 0, :, 0], dtype=torch.bool) if valid is None else valid
 
 
 def _reordered(value: Any, index: Tensor) -> Any:

@@ -12,6 +12,7 @@ from headwise.probes.recording import Want
 from headwise.probes.run import Run
 from headwise.probes.session import Session
 from headwise.probes.sites import Site
+from headwise.probes.windows import Window, blocks
 
 
 class Reference(Session):
@@ -23,11 +24,15 @@ class Reference(Session):
         self.patterns: dict[Site, list[Tensor | None]] = {}
 
     def attend(
-        self, site: Site, module: nn.Module, *arguments: Any, **kwargs: Any
+        self, site: Site, window: Window | None, module: nn.Module, *arguments: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor | None]:
-        """One attention call, the model's own way."""
+        """One attention call, the model's own way; windows are put together."""
         z, pattern = interface.eager_function(module)(module, *arguments, **kwargs)
-        self.patterns.setdefault(site, []).append(pattern)
+        kept = self.patterns.setdefault(site, [])
+        if window is None or pattern is None:
+            kept.append(pattern)
+        else:
+            kept.append(blocks(kept.pop() if window.start else None, pattern, window))
         return z, pattern
 
 

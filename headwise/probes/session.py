@@ -139,9 +139,10 @@ class Session:
         at = torch.tensor(wanted, dtype=torch.long, device=places.positions.device)
         return torch.isin(places.positions, at).nonzero()[:, 0]
 
-    def charge(self, site: Site, pattern: Tensor) -> None:
-        """Counts the bytes of a pattern that is kept, and refuses more than the limit."""
-        self._kept_bytes += pattern.numel() * pattern.element_size()
+    def charge(self, site: Site, pattern: Tensor, keys: int | None = None) -> None:
+        """Counts the bytes of a pattern that is kept, perhaps filled up to `keys`, and refuses more than the limit."""
+        filled = 1 if keys is None else keys / pattern.shape[-1]
+        self._kept_bytes += int(pattern.numel() * pattern.element_size() * filled)
         if self._kept_bytes > self.want.map_limit:
             self._refuse(f"{site} brought them to {_size(self._kept_bytes)}")
 

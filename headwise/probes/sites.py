@@ -25,8 +25,8 @@ _SOUND_INPUTS = ("input_values", "input_features")
 class Site:
     """One attention computation of a model.
 
-    `call` counts calls of the same module within one forward (windows of a vision tower, the two halves of a
-    differential head); decode steps are not new sites.
+    `call` counts calls of the same module within one forward (the two halves of a differential head); decode steps and
+    the windows of a vision tower are not new sites.
     """
 
     stack: str

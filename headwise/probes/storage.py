@@ -49,6 +49,7 @@ class _Span(_Part):
     start: NonNegativeInt
     length: NonNegativeInt
     grid: tuple[NonNegativeInt, NonNegativeInt] | None
+    places: list[NonNegativeInt] | None
 
 
 class _Axis(_Part):
@@ -235,7 +236,15 @@ def _axis(number: int, axis: _Axis, file: Any) -> Axis:
         ids=tensors.get("ids"),
         tokens=None if axis.tokens is None else tuple(map(tuple, axis.tokens)),
         images=tuple(
-            ImageSpan(span.example, span.image, span.start, span.length, span.grid) for span in axis.images
+            ImageSpan(
+                span.example,
+                span.image,
+                span.start,
+                span.length,
+                span.grid,
+                None if span.places is None else tuple(span.places),
+            )
+            for span in axis.images
         ),
         seconds=tensors.get("seconds"),
         offset=tensors.get("offset"),
@@ -256,6 +265,7 @@ def _check_layout(axes: Mapping[str, Axis], path: Path) -> None:
             and (axis.offset is None or axis.offset.shape == shape[:1])
             and (axis.recording is None or axis.recording.shape == shape[:1])
             and all(span.example < shape[0] and span.start + span.length <= shape[1] for span in axis.images)
+            and all(span.places is None or len(span.places) == span.length for span in axis.images)
         )
         if not sound:
             raise _damaged(path, f"the layout of {stack!r} does not fit together")

@@ -76,7 +76,7 @@ def _places(trace: Trace, number: int) -> dict[str, tuple[ImageSpan, np.ndarray]
     """Where the first image of an example lies in every stack, and what its places receive there; text stacks first."""
     found = {}
     for stack, axis in sorted(trace.layout.axes.items(), key=lambda item: item[1].tokens is None):
-        span = next((span for span in axis.images if span.example == number and span.grid), None)
+        span = next((s for s in axis.images if s.example == number and s.grid and s.places is None), None)
         heads = [
             mean_received(record)[number].nanmean(0)
             for site, record in statistics(trace).items()

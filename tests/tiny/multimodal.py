@@ -248,7 +248,7 @@ ROWS = [
         "Qwen2_5_VLForConditionalGeneration",
         QWEN2_5_VL,
         image_prompts(4, _qwen_patches),
-        {"text self": 2, "vision self": 5},
+        TEXT_AND_VISION,
     ),
     Architecture(
         "qwen3_vl",

@@ -85,6 +85,13 @@ def recorded_eager(model: PreTrainedModel, *, gradients: bool = False) -> Iterat
             setattr(file, name, function)
 
 
+def in_blocks(patterns: Patterns, name: str) -> torch.Tensor:
+    """The patterns of a module that was called window by window, on the diagonal of one; (1, head, query, key)."""
+    parts = [pattern[0] for (module, _), pattern in sorted(patterns.items()) if module == name]
+    heads = [torch.block_diag(*(part[head] for part in parts)) for head in range(len(parts[0]))]
+    return torch.stack(heads)[None]
+
+
 def exposed_patterns(output: Any, main: str) -> dict[str, list[torch.Tensor]]:
     """The patterns in a model's output, in layer order, per "stack kind".
 
