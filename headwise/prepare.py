@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -10,8 +12,23 @@ from torch import nn
 from headwise.errors import InputError
 from headwise.families import family_of
 from headwise.layout.roles import tokenizer_of
-from headwise.media import read_audio, read_image
-from headwise.words import DECODER, ENCODER, NO_TOKENIZER, TEXT, as_texts, check_length, decoder_ids, word_ids
+from headwise.media import read_image
+from headwise.sounds import features, read_waves
+from headwise.specials import check_vocabulary, without_doubled
+from headwise.speech_prompt import names_languages
+from headwise.words import (
+    DECODER,
+    ENCODER,
+    NO_TOKENIZER,
+    TEXT,
+    as_texts,
+    check_length,
+    decoder_ids,
+    given_positions,
+    pad_id,
+    spoken,
+    word_ids,
+)
 
 if TYPE_CHECKING:
     from transformers import BatchFeature
@@ -19,7 +36,25 @@ if TYPE_CHECKING:
     from headwise.subject import Subject
 
 
-def prepare(subject: Subject, *, text: Any, image: Any, audio: Any, target: Any) -> BatchFeature:
+@dataclass(frozen=True)
+class Prepared:
+    """The tensors of a batch, and what was decided for the user on the way."""
+
+    batch: BatchFeature
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    subject: Subject,
+    *,
+    text: Any = None,
+    image: Any = None,
+    audio: Any = None,
+    target: Any = None,
+    language: str | Sequence[str] | None = None,
+    task: str | None = None,
+    decoder: bool = True,
+) -> Prepared:
     """The tensors of a batch; see `Subject.prepare`."""
     from transformers import BatchFeature
 
@@ -40,15 +75,30 @@ def prepare(subject: Subject, *, text: Any, image: Any, audio: Any, target: Any)
         raise InputError("There is nothing to prepare.", remedy="Give text=, image= or audio=.")
     encodes = getattr(subject.config, "is_encoder_decoder", False)
     check_length(subject, batch.get("input_ids"), ENCODER if encodes else TEXT)
-    if encodes:
+    notes: tuple[str, ...] = ()
+    if sounds is not None and encodes and names_languages(subject.model):
+        more, notes = spoken(
+            subject, batch["input_features"], targets, language=language, task=task, decoder=decoder
+        )
+        batch.update(more)
+    elif language is not None or task is not None:
+        raise InputError(
+            "This model is not told a language or a task.",
+            evidence=type(subject.model).__name__,
+            remedy="Leave language and task out.",
+        )
+    elif encodes and (decoder or targets is not None):
         batch.update(decoder_ids(subject, targets, size))
-        check_length(subject, batch["decoder_input_ids"], DECODER)
     elif targets is not None:
         raise InputError("This model has no decoder to give a target to.", remedy="Give the words as text=.")
-    batch.pop("labels", None)  # PaliGemma's processor makes them
+    check_length(subject, batch.get("decoder_input_ids"), DECODER)
+    check_vocabulary(subject, batch.get("input_ids"), batch.get("decoder_input_ids"))
+    if not encodes:
+        batch.pop("labels", None)  # PaliGemma's processor makes them
+        batch.update(given_positions(subject, batch))
     if "token_type_ids" in batch and not _accepts(subject.model, "token_type_ids"):
         del batch["token_type_ids"]
-    return BatchFeature(batch).to(subject.device, dtype=subject.model.dtype)
+    return Prepared(BatchFeature(batch).to(subject.device, dtype=subject.model.dtype), notes)
 
 
 def _accepts(model: nn.Module, *names: str) -> bool:
@@ -87,41 +137,30 @@ def _with_images(subject: Subject, texts: list[Any] | None, images: list[list[An
             remedy="Set processor.tokenizer.pad_token, or prepare the prompts one by one.",
         )
     if placeholder is None:
-        flat = [picture for row in pictures for picture in row]
-        return _call(processor, text=texts, images=flat, **options)
-    counts = [len(row) for row in pictures]
-    prompts = [_placed(subject, "image", str(placeholder), *pair) for pair in zip(texts, counts, strict=True)]
-    return _call(processor, text=prompts, images=pictures, **options, **_once(subject.tokenizer, prompts))
+        pictures = [picture for row in pictures for picture in row]
+    else:
+        counts = [len(row) for row in pictures]
+        pairs = zip(texts, counts, strict=True)
+        texts = [_placed(subject, "image", str(placeholder), *pair) for pair in pairs]
+    batch = _call(processor, text=texts, images=pictures, **options)
+    return without_doubled(subject.tokenizer, texts, batch, pad_id(subject))
 
 
 def _with_sounds(subject: Subject, texts: list[Any] | None, sounds: list[Any]) -> dict[str, Any]:
     _needs(subject.model, "audio", "input_values", "input_features")
     processor = subject.processor
-    extractor = getattr(processor, "feature_extractor", processor)
-    rate = getattr(extractor, "sampling_rate", None)
-    if rate is None:
-        raise InputError(
-            "There is no feature extractor to read this sound with.", remedy="hw.wrap(model, processor)"
-        )
-    waves = [read_audio(sound, rate) for sound in sounds]
-    longest = max(len(wave) for wave in waves)
-    capacity = getattr(extractor, "n_samples", None)
-    if capacity is not None and longest > capacity:
-        raise InputError(
-            f"The sound lasts {longest / rate:.1f} s and the model hears {capacity / rate:.0f} s.",
-            remedy="Cut it into pieces.",
-        )
+    waves, rate = read_waves(subject, sounds)
     placeholder = getattr(processor, "audio_token", None)
     if texts is not None and placeholder is not None:
         prompts = [_placed(subject, "audio", str(placeholder), text, 1) for text in texts]
-        options = {"return_tensors": "pt", "padding": len(texts) > 1, **_once(subject.tokenizer, prompts)}
-        return _call(processor, text=prompts, audio=waves, sampling_rate=rate, **options)
+        options = {"return_tensors": "pt", "padding": len(texts) > 1}
+        batch = _call(processor, text=prompts, audio=waves, sampling_rate=rate, **options)
+        return without_doubled(subject.tokenizer, prompts, batch, pad_id(subject))
     if texts is not None:
         raise InputError(
             "This model reads no text beside sound.", remedy="Give the words to write as target=."
         )
-    padding = {} if capacity is not None else {"padding": True}
-    return dict(extractor(waves, sampling_rate=rate, return_tensors="pt", **padding))
+    return features(subject, waves, rate)
 
 
 def _placed(subject: Subject, kind: str, placeholder: str, text: str, count: int) -> str:
@@ -138,12 +177,6 @@ def _placed(subject: Subject, kind: str, placeholder: str, text: str, count: int
         if prompt.count(placeholder) == count:
             return prompt
     return (template or "{image}\n").format(image=placeholder) * count + text
-
-
-def _once(tokenizer: Any, prompts: list[str]) -> dict[str, bool]:
-    """Keep the tokenizer from adding a second beginning-of-sequence token to a chat template's."""
-    opened = tokenizer.bos_token is not None and all(text.startswith(tokenizer.bos_token) for text in prompts)
-    return {"add_special_tokens": False} if opened else {}
 
 
 def _call(processor: Any, **arguments: Any) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from headwise.layout import TokenLayout, describe, with_tokens
 from headwise.layout.roles import tokenizer_of
 from headwise.loading import load_model, load_processor
 from headwise.prepare import prepare
+from headwise.probes.given import with_decoder_ids
 from headwise.zoo.registry import PREFIX, zoo_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel
 
@@ -48,22 +49,41 @@ class Subject:
         return next(self.model.parameters()).device
 
     def prepare(
-        self, *, text: Any = None, image: Any = None, audio: Any = None, target: Any = None
+        self,
+        *,
+        text: Any = None,
+        image: Any = None,
+        audio: Any = None,
+        target: Any = None,
+        language: str | Sequence[str] | None = None,
+        task: str | None = None,
+        decoder: bool = True,
     ) -> BatchFeature:
         """Inputs for `model(**inputs)` and `model.generate(**inputs)`, on the model's device.
 
-        Lists make a padded batch, on the side that the tokenizer says. Text that names no image gets the
-        processor's placeholder: by its chat template where there is one, else in front.
+        Lists make a padded batch, on the side that the tokenizer says, with `position_ids` where the model would count
+        the padding of the left side. Text that names no image gets the processor's placeholder: by its chat template
+        where there is one, else in front. Text that begins with the beginning-of-sequence token gets no second one.
+
+        A multilingual Whisper is told a language and a task by its first tokens. Ask for them here and they are in
+        `decoder_input_ids`, which forward reads and `generate` continues. Ask for neither and `generate` begins by
+        itself, so that `model.generate(**inputs, language="fr", task="translate")` obeys; forward begins with the
+        language that the model detects and with `transcribe`, which `labels` tell it. Sound longer than the model's
+        window is for `model.generate(**inputs, return_timestamps=True)` alone.
 
         Args:
             text: string, list of strings, or token ids (the only form for a model without processor).
             image: path, PIL image or array; a list of lists for several images per text.
             audio: path, or (samples, rate); resampled to the rate the model listens at.
             target: what the decoder of an encoder-decoder model is given; its start token otherwise.
+            language: what a multilingual speech model hears, by name or code; one, or one for each sound.
+            task: transcribe, or translate into English; for a multilingual speech model.
+            decoder: False leaves out what only forward needs to begin the decoder with.
 
         Raises:
             InputError: the input is empty, too long, unreadable, of a kind the model does not take, or the
-                kinds differ in number.
+                kinds differ in number; token ids lie outside the model's vocabulary; a batch cannot be padded on
+                the tokenizer's side.
 
         Example:
             >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -72,7 +92,16 @@ class Subject:
             >>> subject.prepare(text=[[5, 6, 7], [5]])["attention_mask"].tolist()
             [[1, 1, 1], [1, 0, 0]]
         """
-        return prepare(self, text=text, image=image, audio=audio, target=target)
+        return prepare(
+            self,
+            text=text,
+            image=image,
+            audio=audio,
+            target=target,
+            language=language,
+            task=task,
+            decoder=decoder,
+        ).batch
 
     def layout(self, inputs: Mapping[str, Any]) -> TokenLayout:
         """What every position of `inputs` is, with its text.
@@ -84,7 +113,8 @@ class Subject:
             >>> subject.layout(subject.prepare(text=[5, 6])).axes["text"].tokens
             (('5', '6'),)
         """
-        return with_tokens(describe(self.model, self.processor, inputs), self.processor)
+        given = with_decoder_ids(self.model, inputs)
+        return with_tokens(describe(self.model, self.processor, given), self.processor)
 
     def __repr__(self) -> str:
         tool = "no processor" if self.processor is None else type(self.processor).__name__

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from headwise.errors import InputError
+from headwise.positions import left_padding, positions_of
+from headwise.probes.given import lacks_positions
+from headwise.specials import doubled
+from headwise.speech_prompt import speech_prompt, window_frames
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -43,62 +47,145 @@ def as_texts(text: Any) -> list[Any] | None:
 
 def word_ids(subject: Subject, texts: list[Any]) -> dict[str, Tensor]:
     """Token ids of texts, padded on the tokenizer's side; ids are taken as they are."""
-    side = getattr(subject.tokenizer, "padding_side", "right")
+    tokenizer = subject.tokenizer
     if not isinstance(texts[0], str):
-        return _padded({"input_ids": texts}, _pad_id(subject), side)
-    if subject.tokenizer is None:
+        rows: dict[str, Any] = {"input_ids": texts}
+    elif tokenizer is None:
         raise InputError("There is no tokenizer to read this text with.", remedy=NO_TOKENIZER)
-    encoded = subject.tokenizer(texts, verbose=False, return_attention_mask=True)
-    rows = {name: encoded[name] for name in subject.tokenizer.model_input_names if name in encoded}
-    return _padded({**rows, "input_ids": encoded["input_ids"]}, _pad_id(subject), side)
+    else:
+        encoded = tokenizer(texts, verbose=False, return_attention_mask=True)
+        names = [name for name in tokenizer.model_input_names if name in encoded]
+        rows = {name: encoded[name] for name in dict.fromkeys([*names, "input_ids"])}
+        for row, text in enumerate(texts):
+            if gone := set(doubled(tokenizer, text, rows["input_ids"][row])):
+                for values in rows.values():
+                    values[row] = [value for place, value in enumerate(values[row]) if place not in gone]
+    return _padded(rows, pad_id(subject), _side(subject, rows["input_ids"]))
+
+
+def given_positions(subject: Subject, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The positions of a left-padded batch, where the model does not count them from the mask.
+
+    Raises:
+        InputError: the model counts from the left edge, whatever it is given.
+    """
+    if not lacks_positions(batch):
+        return {}
+    rule = left_padding(subject.model, pad_id(subject))
+    if rule == "edge":
+        raise _shifted_positions(subject)
+    return {"position_ids": positions_of(batch["attention_mask"])} if rule == "position_ids" else {}
+
+
+def _side(subject: Subject, rows: Sequence[Sequence[int]]) -> str:
+    """The tokenizer's side; the right one where the left one would shift positions and nobody reads the last column."""
+    side = getattr(subject.tokenizer, "padding_side", "right")
+    if side == "right" or len({len(row) for row in rows}) < 2:
+        return side
+    if left_padding(subject.model, pad_id(subject)) != "edge":
+        return side
+    if subject.model.can_generate() and not subject.config.is_encoder_decoder:
+        raise _shifted_positions(subject)
+    return "right"
+
+
+def _shifted_positions(subject: Subject) -> InputError:
+    return InputError(
+        "This model counts positions from the left edge, so that padding there moves every word.",
+        evidence=f"{type(subject.model).__name__} takes no position_ids that mend it",
+        remedy='Prepare the texts one by one, or set tokenizer.padding_side = "right" for a forward.',
+    )
 
 
 def decoder_ids(subject: Subject, targets: list[Any] | None, size: int) -> dict[str, Tensor]:
     """Ids the decoder starts from: the target, shifted as the model shifts its labels, or the start token."""
+    start = start_id(subject)
     if targets is None:
-        return {"decoder_input_ids": torch.tensor([_opening(subject)] * size)}
+        return {"decoder_input_ids": torch.tensor([[start]] * size)}
     if not isinstance(targets[0], str):
-        rows = targets
-    elif subject.tokenizer is None:
+        return _decoder_batch(subject, targets)
+    labels = _tokenizer(subject)(text_target=targets, verbose=False).input_ids
+    return _decoder_batch(subject, [_shifted(subject, row, start) for row in labels])
+
+
+def spoken(
+    subject: Subject,
+    heard: Tensor,
+    targets: list[Any] | None,
+    *,
+    language: str | Sequence[str] | None,
+    task: str | None,
+    decoder: bool,
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """What the decoder of a speech recogniser is given beside `heard`, and its language in words.
+
+    Its prompt and the target are decoder ids where the user asks for one of them. Where nobody does, the prompt comes
+    as labels, from which a forward makes the same ids and which `generate` leaves aside, so that it obeys its own
+    `language`, `task` and `return_timestamps`. Nothing for a recording longer than a window, which `generate` alone
+    can read.
+    """
+    long = heard.shape[-1] > window_frames(subject.model)
+    asked = language is not None or task is not None
+    if long and (targets is not None or asked):
+        raise InputError(
+            "The sound is longer than the window of the model, which a prompt or a target belongs to.",
+            remedy="Leave them out and give language and task to model.generate, or cut the sound into pieces.",
+        )
+    if targets is not None and not isinstance(targets[0], str):
+        return _decoder_batch(subject, targets), ()
+    if long or not (decoder or asked or targets is not None):
+        return {}, ()
+    prompt = speech_prompt(subject, heard, start=start_id(subject), language=language, task=task)
+    if targets is not None:
+        words = _tokenizer(subject)(text_target=targets, verbose=False, add_special_tokens=False).input_ids
+        rows = [front + row for front, row in zip(prompt.ids, words, strict=True)]
+        return _decoder_batch(subject, rows), prompt.notes
+    ids = torch.tensor(prompt.ids)
+    if asked or not subject.model.can_generate():
+        return {"decoder_input_ids": ids}, prompt.notes
+    end = torch.full((len(ids), 1), pad_id(subject))
+    return {"labels": torch.cat([ids[:, 1:], end], 1)}, prompt.notes
+
+
+def _tokenizer(subject: Subject) -> Any:
+    if subject.tokenizer is None:
         raise InputError("There is no tokenizer to read this target with.", remedy=NO_TOKENIZER)
-    else:
-        rows = [
-            _shifted(subject, row) for row in subject.tokenizer(text_target=targets, verbose=False).input_ids
-        ]
-    padded = _padded({"input_ids": rows}, _pad_id(subject), "right")
+    return subject.tokenizer
+
+
+def _decoder_batch(subject: Subject, rows: list[Any]) -> dict[str, Tensor]:
+    padded = _padded({"input_ids": rows}, pad_id(subject), "right")
     batch = {"decoder_input_ids": padded["input_ids"]}
     if not padded["attention_mask"].all():
         batch["decoder_attention_mask"] = padded["attention_mask"]
     return batch
 
 
-def _shifted(subject: Subject, labels: list[int]) -> list[int]:
-    opening = _opening(subject)
+def _shifted(subject: Subject, labels: list[int], start: int) -> list[int]:
     ends = labels[-1:] == [subject.tokenizer.eos_token_id]
-    if labels[: len(opening)] == opening:
+    if labels[:1] == [start]:
         return labels[:-1] if ends else labels
     shift = getattr(subject.model, "prepare_decoder_input_ids_from_labels", None)
     if shift is not None and ends:
         return shift(labels=torch.tensor([labels]))[0].tolist()
-    return opening + (labels[:-1] if ends else labels)
+    return [start] + (labels[:-1] if ends else labels)
 
 
-def _opening(subject: Subject) -> list[int]:
-    """What every decoder sequence begins with: Whisper's prompt, else the start token."""
+def start_id(subject: Subject) -> int:
+    """The token that every decoder sequence begins with."""
     generation = getattr(subject.model, "generation_config", None)
-    found = [
+    named = [
         getattr(config, name, None)
         for name in ("decoder_start_token_id", "bos_token_id")
         for config in (subject.config, generation, subject.config.get_text_config(decoder=True))
     ]
-    start = next((token for token in found if isinstance(token, int)), None)
+    start = next((token for token in named if isinstance(token, int)), None)
     if start is None:
         raise InputError(
             "The model does not say which token its decoder starts with.",
             remedy="Set model.config.decoder_start_token_id, or give target= as token ids.",
         )
-    prompt = list(getattr(subject.tokenizer, "prefix_tokens", []))
-    return prompt if prompt[:1] == [start] else [start]
+    return start
 
 
 def check_length(subject: Subject, ids: Tensor | None, names: tuple[str, ...]) -> None:
@@ -144,7 +231,8 @@ def _padded(rows: dict[str, Sequence[Any]], pad: int, side: str) -> dict[str, Te
     return batch
 
 
-def _pad_id(subject: Subject) -> int:
+def pad_id(subject: Subject) -> int:
+    """The id that padding is filled with."""
     config = subject.config.get_text_config(decoder=True)
     for owner in (subject.tokenizer, config):
         for name in ("pad_token_id", "eos_token_id"):

@@ -28,6 +28,9 @@ import headwise as hw
 
 WORDS = ("a", "cat", "sat", "on", "the", "mat", ".", ",", "what", "is", "this", "?")
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
+LETTERS = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyzĠ")}
+TAGS = ("<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|fr|>", "<|translate|>", "<|transcribe|>")
+TAGS += ("<|notimestamps|>",)
 SIZE = {
     "vocab_size": 64,
     "hidden_size": 16,
@@ -93,11 +96,8 @@ def llava_processor(*, side: int = 32, patch: int = 8, width: int | None = None)
 
 def whisper_processor() -> WhisperProcessor:
     """Whisper's own classes over a vocabulary of a few letters, and one second of sound."""
-    letters = {letter: i for i, letter in enumerate("abcdefghijklmnopqrstuvwxyzĠ")}
-    tags = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|fr|>", "<|translate|>", "<|transcribe|>"]
-    tags += ["<|notimestamps|>", "<|0.00|>", "<|0.02|>"]
-    tokenizer = WhisperTokenizer(vocab=letters | {"<|endoftext|>": len(letters)}, merges=[])
-    tokenizer.add_tokens(tags, special_tokens=True)
+    tokenizer = WhisperTokenizer(vocab={**LETTERS, "<|endoftext|>": len(LETTERS)}, merges=[])
+    tokenizer.add_tokens([*TAGS, "<|0.00|>", "<|0.02|>"], special_tokens=True)
     tokenizer.set_prefix_tokens(language="english", task="transcribe", predict_timestamps=False)
     extractor = WhisperFeatureExtractor(feature_size=16, chunk_length=1, n_fft=400, hop_length=160)
     return WhisperProcessor(extractor, tokenizer)
@@ -125,6 +125,23 @@ def whisper() -> hw.Subject:
     ids = {"decoder_start_token_id": 28, "pad_token_id": 27, "bos_token_id": 27, "eos_token_id": 27}
     config = WhisperConfig(**sizes, **ids, num_mel_bins=16, max_source_positions=50, max_target_positions=24)
     return hw.wrap(WhisperForConditionalGeneration(config).eval(), whisper_processor())
+
+
+def multilingual_whisper() -> hw.Subject:
+    """As published: a tokenizer without language, a generation config with languages and tasks, and timestamps."""
+    subject = whisper()
+    tokenizer = WhisperTokenizer(vocab={**LETTERS, "<|endoftext|>": len(LETTERS)}, merges=[])
+    tokenizer.add_tokens([*TAGS, *(f"<|{0.02 * step:.2f}|>" for step in range(26))], special_tokens=True)
+    settings = {
+        "is_multilingual": True,
+        "lang_to_id": {"<|en|>": 29, "<|fr|>": 30},
+        "task_to_id": {"translate": 31, "transcribe": 32},
+        "no_timestamps_token_id": 33,
+        "max_initial_timestamp_index": 25,
+    }
+    for name, value in settings.items():
+        setattr(subject.model.generation_config, name, value)
+    return hw.wrap(subject.model, WhisperProcessor(subject.processor.feature_extractor, tokenizer))
 
 
 def wav2vec2() -> hw.Subject:

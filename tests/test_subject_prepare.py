@@ -20,6 +20,7 @@ from transformers import (
     RobertaModel,
     T5Config,
     T5ForConditionalGeneration,
+    WhisperForAudioClassification,
 )
 
 import headwise as hw
@@ -340,8 +341,12 @@ def test_whisper_hears_and_starts_with_its_prompt():
     subject = whisper()
     inputs = subject.prepare(audio=[tone(), tone()])
     assert inputs["input_features"].shape == (2, 16, 100)
-    assert inputs["decoder_input_ids"].tolist() == [[28, 29, 32, 33]] * 2
-    assert subject.model(**inputs).logits.shape[:2] == (2, 4)
+    assert subject.layout(inputs).axes["decoder"].ids.tolist() == [[28, 29, 32, 33]] * 2
+    told = {
+        "input_features": inputs["input_features"],
+        "decoder_input_ids": torch.tensor([[28, 29, 32, 33]] * 2),
+    }
+    assert torch.equal(subject.model(**inputs).logits, subject.model(**told).logits)
     assert len(subject.model.generate(**inputs, max_new_tokens=2, do_sample=False)) == 2
 
 
@@ -354,8 +359,13 @@ def test_a_target_longer_than_the_decoder():
     assert "has 24 positions" in refusal(whisper(), audio=tone(), target="a" * 30)
 
 
-def test_sound_longer_than_the_model_hears():
-    assert "lasts 2.0 s and the model hears 1 s" in refusal(whisper(), audio=tone(2))
+def test_sound_longer_than_the_model_hears(tmp_path):
+    encoder = hw.wrap(WhisperForAudioClassification(whisper().model.config), whisper().processor)
+    assert "The sound lasts 2.0 s and the model hears 1 s" in refusal(encoder, audio=tone(2))
+    assert "Sound 1 of the batch lasts 2.0 s" in refusal(encoder, audio=[tone(), tone(2)])
+    samples, rate = tone(2)
+    soundfile.write(tmp_path / "long.wav", samples, rate)
+    assert "long.wav lasts 2.0 s" in refusal(encoder, audio=[tone(), tmp_path / "long.wav"])
 
 
 def test_sound_for_a_text_model():

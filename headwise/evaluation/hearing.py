@@ -64,9 +64,8 @@ class HearWords:
     def _timed(
         self, subject: Subject, examples: Sequence[Example], texts: Sequence[str], *, check: bool
     ) -> list[Reply]:
-        if self.language:
-            subject.tokenizer.set_prefix_tokens(language=self.language, task="transcribe")
-        inputs = subject.prepare(audio=[item.inputs["audio"] for item in examples], target=list(texts))
+        sounds = [item.inputs["audio"] for item in examples]
+        inputs = subject.prepare(audio=sounds, target=list(texts), language=self.language or None)
         layers = cross_attention(subject, inputs, check=check)
         heads = self.heads or _own_heads(subject, layers)
         check_heads(heads, layers)

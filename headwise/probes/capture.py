@@ -15,6 +15,7 @@ import torch
 from headwise import __version__
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout, with_tokens
+from headwise.positions import prompt_warnings
 from headwise.probes import nonfinite
 from headwise.probes.check import check_of, self_check, unsupported
 from headwise.probes.hub import hub_of
@@ -143,6 +144,7 @@ def capture(
         )
     warnings = [*check_of(hub).warnings] if check else []
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
+    warnings += prompt_warnings(model, layout, unplaced=session.unplaced)
     if hub.fallback() and (heads or qkv):
         warnings.append(
             f"{len(hub.fallback())} attention modules were seen through their softmax alone: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,39 @@ def with_ids(inputs: dict[str, Any], seen: tuple[Tensor, Tensor] | None) -> dict
     if ids[~same].unique().numel() > 1 or not bool(same.any()):
         return inputs
     return {**inputs, "input_ids": ids}
+
+
+def with_decoder_ids(module: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs with the decoder's ids where a model makes them itself, from labels, by its own rule."""
+    labels = inputs.get("labels")
+    config = getattr(module, "config", None)
+    begun = any(inputs.get(name) is not None for name in ("decoder_input_ids", "decoder_inputs_embeds"))
+    if begun or not isinstance(labels, Tensor) or not getattr(config, "is_encoder_decoder", False):
+        return dict(inputs)
+    if (
+        "labels" not in inspect.signature(type(module).forward).parameters
+    ):  # `generate` hands them to the encoder, too
+        return dict(inputs)
+    own = getattr(module, "prepare_decoder_input_ids_from_labels", None)
+    rule = own or getattr(sys.modules[type(module).__module__], "shift_tokens_right", None)
+    if rule is None:
+        return dict(inputs)
+    names = list(inspect.signature(rule).parameters)[1:]
+    more = {
+        name: getattr(config, name, None)
+        for name in names
+        if name in ("pad_token_id", "decoder_start_token_id")
+    }
+    return {**inputs, "decoder_input_ids": rule(labels, **more)}
+
+
+def lacks_positions(inputs: Mapping[str, Any]) -> bool:
+    """True for a prompt with padding on the left of a row that comes without positions."""
+    mask = inputs.get("attention_mask")
+    words = any(inputs.get(name) is not None for name in ("input_ids", "inputs_embeds"))
+    if not words or inputs.get("position_ids") is not None or not isinstance(mask, Tensor) or mask.dim() != 2:
+        return False
+    return bool((mask[:, 0] == 0).any())
 
 
 def with_flat_masks(inputs: dict[str, Any], past: int) -> dict[str, Any]:

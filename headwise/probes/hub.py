@@ -21,7 +21,7 @@ from headwise.probes.engine import attend
 from headwise.probes.examples import copies_of
 from headwise.probes.fallback import observe
 from headwise.probes.generate_calls import GenerateCall
-from headwise.probes.given import bind, with_flat_masks, with_ids
+from headwise.probes.given import bind, lacks_positions, with_decoder_ids, with_flat_masks, with_ids
 from headwise.probes.openings import open_prompt
 from headwise.probes.plan import Plan, plan_of
 from headwise.probes.prompts import Prompts
@@ -188,12 +188,13 @@ class Hub:
         with self._lock:
             self._attachment.follow()
         seen, local.embedded = local.embedded, None
-        inputs = with_ids(inputs, seen)
+        inputs = with_ids(with_decoder_ids(module, inputs), seen)
         inputs = with_flat_masks(inputs, cached_length(cache))
         opening = [session for session in sessions if session.flow().enter(primary, inputs)]
         self._caches.add(cache)
         local.streams = any(wanted_now(session) for session in sessions)
         for session in opening:
+            session.unplaced |= session.watches and lacks_positions(inputs)
             open_prompt(self, session, module, inputs)
 
     def _begin(self, local: Calls, cache: Any) -> tuple[Session, ...]:

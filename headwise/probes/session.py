@@ -66,6 +66,8 @@ class Session:
         """True once the model has run; known when the session has ended."""
         self.largest_logits: list[Tensor] = []
         """Of every example at the last position of each forward."""
+        self.unplaced = False
+        """True once a left-padded prompt came without positions."""
         self._kept_bytes = 0
         self._local = threading.local()
         self._make_flow = partial(Flow, model, processor, language, keep=self.watches)

@@ -1,0 +1,155 @@
+"""Positions of left-padded texts: whether a model counts them from its mask or has to be given them."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from headwise.layout import ROLES, Axis, TokenLayout
+from headwise.probes import interface
+from headwise.probes.check import first_output
+from headwise.probes.probe_inputs import probe_inputs
+from headwise.probes.session import Session
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+LeftPadding = Literal["mask", "position_ids", "edge", "unknown"]
+"""Where the positions of a left-padded text come from: `mask`, the model counts the tokens that its mask shows;
+`position_ids`, it counts from the left edge unless it is given them; `edge`, it always counts from the left edge;
+`unknown`, the model does not run on text alone."""
+
+_TOKENS, _PADDING = 5, 3
+_TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
+_NOISE = 1e-5
+_MEASURED: weakref.WeakKeyDictionary[Any, dict[int, LeftPadding]] = weakref.WeakKeyDictionary()
+"""A memo of what was measured; it never keeps a model alive and changes no answer."""
+
+
+def left_padding(model: PreTrainedModel, pad: int = 0) -> LeftPadding:
+    """The rule of a model for left-padded text, by its effect: five tokens alone and behind three of padding.
+
+    Measured once per model, in evaluation mode only, with nothing recorded or patched.
+
+    Args:
+        model: the model.
+        pad: the id that padding is filled with; some models find padding by its id.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> config = GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=32, n_positions=16)
+        >>> left_padding(GPT2LMHeadModel(config).eval())
+        'position_ids'
+    """
+    if model.training:
+        return "unknown"
+    measured = _MEASURED.setdefault(model, {})
+    if pad not in measured:
+        measured[pad] = _measure(model, pad)
+    return measured[pad]
+
+
+def positions_of(mask: Tensor) -> Tensor:
+    """Positions counted from the first real token of every row, as `generate` counts them; 0 on padding."""
+    return (mask.long().cumsum(-1) - 1).masked_fill(mask == 0, 0)
+
+
+@contextmanager
+def unrecorded(model: PreTrainedModel) -> Iterator[None]:
+    """Forwards of the plain model: no capture records them and no patch acts, and the random state is kept."""
+    hub = model.__dict__.get(interface.HUB)
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        if hub is None:
+            yield
+        else:
+            with hub.aside(Session(model, None, hub.language)):
+                yield
+
+
+def _measure(model: PreTrainedModel, pad: int) -> LeftPadding:
+    try:
+        tries = probe_inputs(model, _TOKENS)
+    except (ArithmeticError, AttributeError, TypeError, ValueError):  # an unusual configuration
+        return "unknown"
+    with unrecorded(model):
+        for inputs in tries:
+            alone = _last_rows(model, inputs) if "input_ids" in inputs else None
+            if alone is not None:
+                return _compare(model, inputs, alone, pad)
+    return "unknown"
+
+
+def _compare(model: PreTrainedModel, inputs: Mapping[str, Tensor], alone: Tensor, pad: int) -> LeftPadding:
+    ids = inputs["input_ids"]
+    padded = torch.cat([ids.new_full((1, _PADDING), pad), ids], 1)
+    mask = torch.ones_like(padded)
+    mask[:, :_PADDING] = 0
+    behind = {**inputs, "input_ids": padded, "attention_mask": mask}
+    plain = _difference(alone, _last_rows(model, behind))
+    if plain <= _NOISE:
+        return "mask"
+    if "position_ids" in inspect.signature(model.forward).parameters:
+        given = _difference(alone, _last_rows(model, {**behind, "position_ids": positions_of(mask)}))
+        if given < plain / 2:
+            return "position_ids"
+    return "mask" if plain <= _TOLERANCE.get(model.dtype, 1e-3) else "edge"
+
+
+def _last_rows(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """The output at the last tokens; None where the model does not run on this."""
+    if "token_type_ids" in inspect.signature(model.forward).parameters:
+        inputs = {
+            **inputs,
+            "token_type_ids": torch.zeros_like(inputs["input_ids"]),
+        }  # PaliGemma's mask needs them
+    try:
+        return first_output(model(**inputs)).float()[:, -_TOKENS:]
+    except Exception:
+        return None
+
+
+def _difference(one: Tensor, other: Tensor | None) -> float:
+    """The largest difference, as a share of the largest value; infinite without a second tensor."""
+    if other is None or other.shape != one.shape:
+        return float("inf")
+    return float((one - other).abs().max()) / max(1.0, float(one.abs().max()))
+
+
+def prompt_warnings(model: PreTrainedModel, layout: TokenLayout, *, unplaced: bool) -> list[str]:
+    """What is wrong with the prompts of a run, as a reader of its numbers has to know.
+
+    Args:
+        model: the model that ran.
+        layout: of what it was given.
+        unplaced: a left-padded prompt came without positions.
+    """
+    found = []
+    if unplaced and left_padding(model) in ("position_ids", "edge"):
+        found.append(
+            "Texts were padded on the left without position_ids, and this model counts positions from the left edge: "
+            "their patterns are not those of the texts alone. subject.prepare gives the positions."
+        )
+    doubles = sum(_opens_twice(axis) for stack, axis in layout.axes.items() if stack in ("text", "encoder"))
+    if doubles:
+        found.append(f"The beginning-of-sequence token stands twice in front of {doubles} prompts.")
+    return found
+
+
+def _opens_twice(axis: Axis) -> int:
+    """Rows whose first two real tokens are one and the same opening token."""
+    if axis.ids is None or axis.ids.shape[1] < 2:
+        return 0
+    real = axis.roles != ROLES.index("padding")
+    first = real.int().argmax(1)
+    rows = torch.arange(len(first))
+    second = (first + 1).clamp(max=axis.ids.shape[1] - 1)
+    opens = axis.roles[rows, first] == ROLES.index("bos")
+    same = (axis.ids[rows, first] == axis.ids[rows, second]) & (second > first) & real[rows, second]
+    return int((opens & same).sum())

@@ -1,0 +1,158 @@
+"""What the decoder of a speech recogniser begins with: language, task, and that times are not to be written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.errors import InputError
+from headwise.positions import unrecorded
+
+if TYPE_CHECKING:
+    from headwise.subject import Subject
+
+TASKS = ("transcribe", "translate")
+
+
+@dataclass(frozen=True)
+class SpeechPrompt:
+    """Decoder prompts of a batch of sounds, and the language of each."""
+
+    ids: list[list[int]]
+    languages: tuple[str, ...] = ()
+    """Codes such as "en"; empty for a model of one language."""
+    detected: bool = False
+    """True when the model itself has named the languages."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The languages in words."""
+        if not self.languages:
+            return ()
+        how = "detected" if self.detected else "given"
+        return (f"language: {', '.join(dict.fromkeys(self.languages))} ({how})",)
+
+
+def names_languages(model: Any) -> bool:
+    """True for a model that can say which language it hears, and whose `generate` begins by itself."""
+    return hasattr(model, "detect_language")
+
+
+def speech_prompt(
+    subject: Subject,
+    features: Tensor,
+    *,
+    start: int,
+    language: str | Sequence[str] | None = None,
+    task: str | None = None,
+) -> SpeechPrompt:
+    """The prompt of each sound: `<|startoftranscript|><|en|><|transcribe|><|notimestamps|>`.
+
+    A language that is not given is that of the generation config or of the tokenizer, where they name one; else the
+    model detects it in its first window.
+
+    Args:
+        subject: a multilingual model or one of English alone.
+        features: the model's input, (example, bin, frame).
+        start: id of the token that begins every prompt.
+        language: name or code, one for all sounds or one for each.
+        task: transcribe or translate.
+
+    Raises:
+        InputError: the model has no such language or task, or is told one and knows one alone.
+    """
+    size = len(features)
+    settings = subject.model.generation_config
+    known = language_ids(subject)
+    multilingual = getattr(settings, "is_multilingual", None)
+    own = getattr(subject.tokenizer, "language", None)
+    if multilingual is None:
+        multilingual = bool(getattr(settings, "lang_to_id", None)) or own is not None or language is not None
+    if not multilingual or not known:
+        if language is not None or task is not None:
+            raise InputError(
+                "This model knows one language and one task.",
+                evidence=f"language={language!r}, task={task!r}",
+                remedy="Leave language and task out.",
+            )
+        prompt = list(getattr(subject.tokenizer, "prefix_tokens", []))
+        return SpeechPrompt([prompt if prompt[:1] == [start] else [start]] * size)
+    asked = language or getattr(settings, "language", None) or own
+    codes = detect_languages(subject, features, start) if asked is None else _codes(asked, known, size)
+    tags = [_task_id(subject, task or getattr(settings, "task", None) or _own_task(subject))]
+    tags.append(_tag(subject, getattr(settings, "no_timestamps_token_id", None), "<|notimestamps|>"))
+    ids = [[start, known[code], *(tag for tag in tags if tag is not None)] for code in codes]
+    return SpeechPrompt(ids, tuple(codes), detected=asked is None)
+
+
+def detect_languages(subject: Subject, features: Tensor, start: int) -> list[str]:
+    """The language that the model hears in the first window of each sound, as a code."""
+    model, known = subject.model, language_ids(subject)
+    codes = list(known)
+    heard = features[:, :, : window_frames(model)].to(model.device, model.dtype)
+    begun = torch.full((len(heard), 1), start, device=model.device)
+    with unrecorded(model):
+        logits = model(input_features=heard, decoder_input_ids=begun, use_cache=False).logits[:, -1]
+    best = logits[:, [known[code] for code in codes]].argmax(-1)
+    return [codes[place] for place in best.tolist()]
+
+
+def window_frames(model: Any) -> int:
+    """Frames that the encoder hears at a time."""
+    encoder = model.get_encoder()
+    stride = encoder.conv1.stride[0] * encoder.conv2.stride[0]
+    return stride * model.config.max_source_positions
+
+
+def language_ids(subject: Subject) -> dict[str, int]:
+    """Token ids by language code, from the generation config, else from the tokenizer."""
+    listed = getattr(subject.model.generation_config, "lang_to_id", None)
+    if listed:
+        return {tag.strip("<|>"): token for tag, token in listed.items()}
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    tags = {code: _tag(subject, None, f"<|{code}|>") for code in LANGUAGES}
+    return {code: token for code, token in tags.items() if token is not None}
+
+
+def _codes(language: str | Sequence[str], known: dict[str, int], size: int) -> list[str]:
+    from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+    named = [language] * size if isinstance(language, str) else list(language)
+    if len(named) != size:
+        raise InputError(
+            "Sounds and languages differ in number.",
+            evidence=f"{size} sounds, {len(named)} languages",
+            remedy="Give one language, or one for each sound.",
+        )
+    codes = [TO_LANGUAGE_CODE.get(name.lower(), name.lower().strip("<|>")) for name in named]
+    for name, code in zip(named, codes, strict=True):
+        if code not in known:
+            raise InputError(
+                f"This model has no language {name!r}.",
+                evidence=f"it has: {', '.join(sorted(known))}",
+                remedy="Use one of these codes, or a language's English name.",
+            )
+    return codes
+
+
+def _task_id(subject: Subject, task: str) -> int | None:
+    if task not in TASKS:
+        raise InputError(f"There is no task {task!r}.", remedy=f"Use {' or '.join(TASKS)}.")
+    listed = getattr(subject.model.generation_config, "task_to_id", None) or {}
+    return _tag(subject, listed.get(task), f"<|{task}|>")
+
+
+def _own_task(subject: Subject) -> str:
+    return getattr(subject.tokenizer, "task", None) or "transcribe"
+
+
+def _tag(subject: Subject, listed: int | None, text: str) -> int | None:
+    """The id of a tag: as listed, else as the tokenizer has it; None where there is no such token."""
+    if listed is not None or subject.tokenizer is None:
+        return listed
+    return subject.tokenizer.get_vocab().get(text)
