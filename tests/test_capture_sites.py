@@ -117,6 +117,11 @@ class TestSites:
         ):
             trace.maps[trace.site(0)]
 
+    def test_an_error_says_that_the_trace_is_partial(self):
+        trace, _ = run("whisper", sites="cross")
+        with pytest.raises(CaptureError, match=r"no decoder self 0\..*kept of sites='cross' alone"):
+            trace.site(0)
+
     def test_outputs_are_the_models_own_when_only_late_maps_are_kept(self):
         model = ARCHITECTURES["llama"].build()
         plain = model(**ARCHITECTURES["llama"].inputs["plain"]())

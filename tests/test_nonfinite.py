@@ -198,6 +198,16 @@ class TestAnalyses:
             with pytest.raises(CaptureError, match=r"NaN throughout.*bfloat16 or float32"):
                 analysis(trace)
 
+    def test_examples_of_a_report_are_counted_together(self):
+        from headwise.reports.look import _joined
+
+        model, inputs = spoilt("llama"), ARCHITECTURES["llama"].inputs["plain"]()
+        one, two = (
+            captured(model, {name: value[i : i + 1] for name, value in inputs.items()}) for i in (0, 1)
+        )
+        joined = _joined([one, two])
+        assert by_site(joined) == {("text self 1", "rows"): (96, 96)} == by_site(captured(model, inputs))
+
     def test_counts_are_kept_in_files(self, tmp_path):
         trace = captured(spoilt("llama"), ARCHITECTURES["llama"].inputs["plain"]())
         loaded = hw.load_trace(trace.save(tmp_path / "run.safetensors"))

@@ -6,7 +6,7 @@ Padding and rows that see no key are NaN by design and do not count.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -124,6 +124,16 @@ def caveat(meta: Mapping[str, Any]) -> str:
     count, of = (sum(one[name] for one in found) for name in ("count", "of"))
     more = f" and {len(found) - 1} more site{'s' * (len(found) > 2)}" if len(found) > 1 else ""
     return f" Left out as NaN: {count:,} of {of:,} rows of {found[0]['site']}{more}."
+
+
+def join(traces: Sequence[Sequence[Absent]]) -> list[dict[str, Any]]:
+    """What several traces of a model have, as plain values; numbers of traces that are whole are not among `of`."""
+    total: dict[tuple[str, str], Absent] = {}
+    for one in (one for found in traces for one in found):
+        before = total.get((one.site, one.what))
+        added = one if before is None else replace(one, count=one.count + before.count, of=one.of + before.of)
+        total[one.site, one.what] = added
+    return as_meta(list(total.values()))
 
 
 def as_meta(found: Sequence[Absent]) -> list[dict[str, Any]]:

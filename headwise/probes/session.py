@@ -111,15 +111,6 @@ class Session:
         self._local.copies = count
 
     @property
-    def copies(self) -> int:
-        """Rows of a decoder's batch that stand for one example, in the forward under way on this thread."""
-        return getattr(self._local, "copies", 1)
-
-    @copies.setter
-    def copies(self, count: int) -> None:
-        self._local.copies = count
-
-    @property
     def entering(self) -> Tensor | None:
         """Residual that entered the layer under way, on this thread."""
         return getattr(self._local, "entering", None)

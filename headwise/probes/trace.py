@@ -22,7 +22,7 @@ from headwise.probes.records import (
     merge_records,
 )
 from headwise.probes.sites import Site
-from headwise.probes.views import FieldView, GradientView, gradient_of, unknown_site
+from headwise.probes.views import FieldView, GradientView, attribution_of, unknown_site
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -229,7 +229,9 @@ class Trace:
         for site in self.sites:
             if (site.stack, site.kind, site.layer, site.call) == (stack, kind, layer, call):
                 return site
-        raise unknown_site(Site(stack, kind, layer, call=call), self.records)
+        partial = self.meta.get("partial")
+        kept = f" Statistics were kept of {partial} alone." if partial else ""
+        raise unknown_site(Site(stack, kind, layer, call=call), self.records, more=kept)
 
     def attribution(
         self, site: Site, per: Literal["key", "query"] = "key"
@@ -243,22 +245,7 @@ class Trace:
         Raises:
             CaptureError: when the capture kept no graph, saw several runs, or `backward()` was not called.
         """
-        if per not in ("key", "query"):
-            raise InputError(
-                f"Attribution is per key or per query, not {per!r}.", remedy='Use per="key" or per="query".'
-            )
-        field = "v_heads" if per == "key" else "z_graph"
-        if site not in self.records:
-            raise unknown_site(site, self.records)
-        if field not in self.records[site]:
-            raise CaptureError(
-                f"This trace kept no gradients for {site}.",
-                remedy="Run the model once inside capture(..., gradients=True), then call loss.backward().",
-            )
-        value = self.records[site][field]
-        gradient = gradient_of(value, what=f"The graph of {site}", option="gradients=True")
-        sums = (value.detach().float() * gradient.float()).sum(-1)
-        return sums if per == "key" else sums.transpose(1, 2)
+        return attribution_of(self.records, site, per)
 
     def to_frame(self, level: Literal["head", "query", "key"]) -> pd.DataFrame:
         """The statistics as a tidy table; padding is left out.

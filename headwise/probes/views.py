@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from torch import Tensor
 
-from headwise.errors import CaptureError
+from headwise.errors import CaptureError, InputError
 from headwise.probes.records import Record
 from headwise.probes.sites import Site
 
@@ -73,10 +73,32 @@ def gradient_of(tensor: Tensor, *, what: str, option: str) -> Tensor:
     return gradient
 
 
-def unknown_site(site: object, known: Mapping[Site, Record]) -> UnknownSiteError:
-    """The error for a site that is not held, with the names of close ones."""
+def attribution_of(records: Mapping[Site, Record], site: Site, per: str) -> Tensor:
+    """The sums behind `Trace.attribution`."""
+    if per not in ("key", "query"):
+        raise InputError(
+            f"Attribution is per key or per query, not {per!r}.", remedy='Use per="key" or per="query".'
+        )
+    field = "v_heads" if per == "key" else "z_graph"
+    if site not in records:
+        raise unknown_site(site, records)
+    if field not in records[site]:
+        raise CaptureError(
+            f"This trace kept no gradients for {site}.",
+            remedy="Run the model once inside capture(..., gradients=True), then call loss.backward().",
+        )
+    value = records[site][field]
+    gradient = gradient_of(value, what=f"The graph of {site}", option="gradients=True")
+    sums = (value.detach().float() * gradient.float()).sum(-1)
+    return sums if per == "key" else sums.transpose(1, 2)
+
+
+def unknown_site(site: object, known: Mapping[Site, Record], *, more: str = "") -> UnknownSiteError:
+    """The error for a site that is not held, with the names of close ones; `more` stands behind the remedy."""
     names = [str(other) for other in known]
     close = get_close_matches(str(site), names, n=3, cutoff=0.5) or names[:3]
     return UnknownSiteError(
-        f"This trace holds no {site}.", evidence=f"close: {', '.join(close)}", remedy="See trace.sites."
+        f"This trace holds no {site}.",
+        evidence=f"close: {', '.join(close)}",
+        remedy=f"See trace.sites.{more}",
     )

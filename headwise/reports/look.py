@@ -15,6 +15,7 @@ from headwise.evaluation.questions import with_own_processor
 from headwise.fixes.patching import patch
 from headwise.fixes.specs import spec_text
 from headwise.probes.capture import capture
+from headwise.probes.nonfinite import join
 from headwise.probes.records import merge_layouts, merge_records
 from headwise.probes.trace import Trace
 from headwise.reports.heads import sink_keys, sinks_of
@@ -258,6 +259,7 @@ def _joined(traces: Sequence[Trace]) -> Trace:
     meta = dict(traces[0].meta)
     meta["examples"] = sum(trace.examples for trace in traces)
     meta["seconds"] = sum(trace.meta.get("seconds", 0.0) for trace in traces)
+    meta["nonfinite"] = join([trace.nonfinite for trace in traces])
     meta["warnings"] = list(dict.fromkeys(said for trace in traces for said in trace.warnings))
     return Trace(
         merge_records([dict(trace.records) for trace in traces]),
