@@ -46,6 +46,16 @@ def print_doctor(report: DoctorReport) -> None:
     console.print(f"largest difference that counts as agreement: {_difference(report.tolerance)}")
     console.print(f"logits, headwise against eager: {_difference(report.logits_difference)} of the largest")
     console.print(f"logits, change when every head is edited: {_difference(report.edit_effect)}")
+    for trial in report.to_dict()["trials"]:
+        found = (
+            _difference(trial["difference"])
+            if trial["passed"]
+            else "not tried"
+            if not trial["problem"]
+            else "wrong"
+        )
+        note = f" ({visible(trial['note'])})" if trial["note"] else ""
+        console.print(f"tried out: {trial['trial']}: {found}{note}")
     if report.unreached:
         console.print(f"not reached: {visible(', '.join(report.unreached))}")
     for problem in report.problems:

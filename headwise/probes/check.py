@@ -96,7 +96,8 @@ def require_generate(hub: Hub, call: GenerateCall) -> None:
     """
     model, key = hub.model, _key(hub)
     check = _CHECKS.get(model, {}).get(key)
-    if check is None or not check.trials or not hub.listening() or hub.calls().aside is not None:
+    concerned = hub.calls().aside is None and any(session.listens() for session in hub.sessions)
+    if check is None or not check.trials or not concerned:
         return
     static = _wants_static(call)
     for name in ("decode step", "static cache") if static else ("decode step",):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,13 +12,14 @@ from torch import Tensor
 
 from headwise.errors import InputError
 from headwise.probes.capture import capture, describe_model, parts
+from headwise.probes.check import require_numbers, trials_of
 from headwise.probes.hub import attached, hub_of
 from headwise.probes.probe_inputs import first_that_fits
 from headwise.probes.records import STATISTICS
 from headwise.probes.reference import Reference
 from headwise.probes.sites import Site
 from headwise.probes.trace import Trace
-from headwise.probes.trials import first_output
+from headwise.probes.trials import Trial, first_output, relative
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,11 +44,14 @@ class DoctorReport:
     logits_difference: float
     """Largest difference of logits between the engine and the model's eager attention, over the largest logit."""
     edit_effect: float
-    """Largest change of a logit when the pattern of every language-stack head is edited; 0 means edits are lost."""
+    """Largest change of a logit when the pattern of every language-stack head is edited; 0 means edits are lost, NaN
+    that there is but one key."""
     tolerance: float
     unreached: list[str] = field(default_factory=list)
     fallback: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    trials: pd.DataFrame | None = None
+    """One row per way of running the model that was tried out: trial, passed, difference, problem, note."""
     provenance: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -57,7 +61,6 @@ class DoctorReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, ready for JSON."""
-        numbers = self.frame.astype(object).where(self.frame.notna(), None)
         return {
             "ok": self.ok,
             "problems": self.problems,
@@ -66,7 +69,8 @@ class DoctorReport:
             "tolerance": self.tolerance,
             "unreached": self.unreached,
             "fallback": self.fallback,
-            "sites": numbers.to_dict("records"),
+            "sites": _plain_rows(self.frame),
+            "trials": [] if self.trials is None else _plain_rows(self.trials),
             "provenance": self.provenance,
         }
 
@@ -83,8 +87,10 @@ def doctor(
 ) -> DoctorReport:
     """Compares headwise with the model's own eager attention, site by site, on your model and inputs.
 
-    Four forwards: plain, eager (recording what the model's own eager function returns), the engine with patterns,
-    the engine with streaming statistics; and one with an edit, to see that it reaches the logits.
+    Five forwards: plain, eager (recording what the model's own eager function returns), the engine with patterns,
+    the engine with streaming statistics, with both; and one with an edit, to see that it reaches the logits. Only real
+    rows count: what stands at padding differs between implementations. A padded batch, a decode step and a static
+    cache are tried out on made-up tokens.
 
     Args:
         subject: a `Subject` or a bare transformers model.
@@ -93,7 +99,7 @@ def doctor(
 
     Raises:
         UnsupportedModel: no attention of this model can be seen.
-        InputError: no input could be made up for the model, or the inputs do not fit it.
+        InputError: no input could be made up for the model, the inputs do not fit it, or its own output is NaN.
 
     Example:
         >>> import headwise as hw
@@ -112,6 +118,8 @@ def doctor(
     limit = _TOLERANCE.get(model.dtype, 1e-4) if tolerance is None else tolerance
     with torch.no_grad():
         given, plain = first_that_fits(model, inputs, lambda some: _forward(model, some))
+        require_numbers(model, given, _real(plain, given))
+        trials = trials_of(model).trials
         reference, eager = _reference(model, given)
         with capture(subject, stats=False, maps=True, check=False) as maps:
             engine = _forward(model, given)
@@ -120,10 +128,14 @@ def doctor(
         with capture(subject, stats=True, maps=True, check=False) as dense:
             _forward(model, given)
         effect = _edit_effect(model, given, plain)
+    engine, eager, plain = (_real(logits, given) for logits in (engine, eager, plain))
     routes = set(maps.meta["fallback"])
     rows = [_row(site, maps, reference, streamed, dense, routes) for site in maps.sites]
-    difference = _relative(engine, eager)
-    problems = _problems(rows, limit, difference, effect, _relative(engine, plain))
+    difference = relative(engine, eager)
+    if all(pattern.shape[-1] == 1 for pattern in maps.maps.values()):  # the weight has nowhere to go
+        effect = float("nan")
+    problems = _problems(rows, limit, difference, effect, relative(engine, plain))
+    problems += [f"{trial.name}: {trial.problem}." for trial in trials if trial.problem]
     import pandas as pd
 
     unreached = [*maps.unreached]
@@ -136,18 +148,36 @@ def doctor(
         unreached=unreached,
         fallback=sorted(routes),
         problems=problems,
+        trials=_trial_frame(trials),
         provenance=describe_model(subject, maps.meta["attention"]),
     )
 
 
-class _Halve:
-    """An edit that every row of every head feels: half the weight, on the same keys."""
+class _Move:
+    """An edit that every row of every head feels: half of its weight goes to the first key that it sees.
+
+    Rows still sum to what they did, so that no norm behind attention can hide the edit.
+    """
 
     def __init__(self, stack: str, kind: str) -> None:
         self.stack, self.kind = stack, kind
 
     def edit(self, pattern: Tensor, site: Site, context: Any) -> Tensor:
-        return pattern * 0.5
+        first = pattern.gt(0).byte().argmax(-1, keepdim=True)
+        half = pattern * 0.5
+        return half.scatter_add(-1, first, half.sum(-1, keepdim=True))
+
+
+def _plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+def _trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = ["trial", "passed", "difference", "problem", "note"]
+    rows = [(one.name, one.passed, one.difference, one.problem, one.note) for one in trials]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -171,7 +201,7 @@ def _edit_effect(model: PreTrainedModel, inputs: Mapping[str, Tensor], plain: Te
 
     hub = hub_of(model)
     entry = next(entry for entry in hub.modules.values() if entry.stack == hub.language)
-    session = Session(model, None, hub.language, fixes=(_Halve(hub.language, entry.kind),))
+    session = Session(model, None, hub.language, fixes=(_Move(hub.language, entry.kind),))
     session.thread = threading.get_ident()  # what other threads do with the model meanwhile stays as it is
     with attached(hub, session):
         edited = _forward(model, inputs)
@@ -190,8 +220,10 @@ def _row(
     pattern = maps.maps[site]
     apart = float("nan")
     if own is not None:
-        same = own.shape == pattern.shape
-        apart = float((pattern - own).abs().nan_to_num().max()) if same else float("inf")
+        apart = float("inf")
+        if own.shape == pattern.shape:  # padded rows of a capture are NaN
+            difference = (pattern - own).abs().where(~pattern.isnan(), 0.0)
+            apart = float(difference.nan_to_num(nan=float("inf")).max())
     return {
         "stack": site.stack,
         "kind": site.kind,
@@ -216,9 +248,18 @@ def _statistics_apart(streamed: Trace, dense: Trace, site: Site) -> float:
     return worst
 
 
-def _relative(one: Tensor, other: Tensor) -> float:
-    scale = max(1.0, float(other.abs().max()))
-    return float((one.float() - other.float()).abs().max()) / scale
+def _real(logits: Tensor, inputs: Mapping[str, Tensor]) -> Tensor:
+    """The rows of logits that do not stand at padding."""
+    for name in ("decoder_attention_mask", "attention_mask"):
+        mask = inputs.get(name)
+        if (
+            isinstance(mask, Tensor)
+            and mask.dim() == 2
+            and logits.dim() > 2
+            and logits.shape[:2] == mask.shape
+        ):
+            return logits[mask.bool().to(logits.device)]
+    return logits
 
 
 def _problems(
