@@ -16,7 +16,9 @@ from headwise.probes.decoding_trial import try_decoding
 from headwise.probes.finite import first_nan
 from headwise.probes.hub import Hub, attached, hub_of
 from headwise.probes.probe_inputs import probe_inputs
+from headwise.probes.recording import Want
 from headwise.probes.releases import doubt_of_release, verified_range
+from headwise.probes.selection import NOTHING
 from headwise.probes.session import Session
 from headwise.probes.trials import Trial, first_line, first_output, try_forward, try_padded_batch
 
@@ -125,7 +127,8 @@ def trials_of(model: PreTrainedModel) -> Check:
     if check.notes or any(trial.problem for trial in check.trials) or not check.trials:
         return check
     hub = hub_of(model)
-    with _undisturbed(model), attached(hub, Session(model, None, hub.language)):
+    idle = Session(model, None, hub.language, want=Want(stats=NOTHING))
+    with _undisturbed(model), attached(hub, idle):
         steps = tuple(_decoding(hub, static=static) for static in (False, True))
     return replace(check, trials=check.trials + steps)
 
