@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE := 1
 # Tests run in as many processes as there are cores; each of them uses one.
 test test-slow: export OMP_NUM_THREADS := 1
 
-.PHONY: demo test test-slow test-all test-wheel verify real real-models lint types docs bench clean
+.PHONY: demo test test-slow test-all test-releases test-release-ends test-wheel verify real real-models lint types docs bench clean
 
 demo: $(VENV)/.plain
 	$(BIN)/headwise demo --out demo
@@ -24,6 +24,13 @@ test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto -m slow
 
 test-all: test test-slow
+
+# The engine's laws on every verified release of transformers; on the oldest and the newest.
+test-releases: $(VENV)/.dev
+	$(BIN)/nox --session releases
+
+test-release-ends: $(VENV)/.dev
+	$(BIN)/nox --session ends
 
 # The wheel in an environment of its own, away from the repository.
 test-wheel: $(VENV)/.dev

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,6 +25,8 @@ _HUB = (
     "token",
     "trust_remote_code",
 )
+_NOT_ITS_CONTENT = (MemoryError, torch.OutOfMemoryError)
+"""What loading may raise that says nothing about the files."""
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PROCESSOR_FILES = (
     "processor_config.json",
@@ -42,19 +43,19 @@ _PROCESSOR_FILES = (
 
 def load_model(name: str, **options: Any) -> PreTrainedModel:
     """The model of a folder or hub name, in evaluation mode; see `headwise.load`."""
-    from safetensors import SafetensorError
-
     options.setdefault("trust_remote_code", False)
     with quiet():
         config = _load_config(name, options)
-        loader = _model_class(config, options["trust_remote_code"])
         try:
+            loader = _model_class(config, options["trust_remote_code"])
             model, report = loader.from_pretrained(name, output_loading_info=True, **options)
-        except (OSError, ValueError, RuntimeError, ImportError, SafetensorError, UnpicklingError) as error:
+        except _NOT_ITS_CONTENT:
+            raise
+        except Exception as error:  # whatever a damaged file or a wrong value in config.json leads to
             raise LoadError(
                 f"The weights of {name} cannot be loaded.",
-                evidence=_first_line(error),
-                remedy="Copy or download the model again, and check the options.",
+                evidence=_in_short(error),
+                remedy="Copy or download the model again, and check its config.json and the options.",
             ) from error
     _check_complete(name, model, report["missing_keys"])
     _check_finite(name, model)
@@ -76,15 +77,17 @@ def load_processor(name: str, **options: Any) -> Any:
         except (ImportError, AttributeError) as error:
             raise LoadError(
                 f"The processor of {name} needs a package that is not installed.",
-                evidence=_first_line(error),
+                evidence=_in_short(error),
                 remedy="Install it (video processors need torchvision), or hw.wrap(model, tokenizer).",
             ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _NOT_ITS_CONTENT:
+            raise
+        except Exception as error:
             if not folder.is_dir():
                 return None
             raise LoadError(
                 f"The processor files of {name} cannot be read.",
-                evidence=_first_line(error),
+                evidence=_in_short(error),
                 remedy="Copy or download them again, or hw.wrap(model, processor).",
             ) from error
 
@@ -105,7 +108,9 @@ def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
     hub = {key: options[key] for key in _HUB if key in options}
     try:
         return AutoConfig.from_pretrained(name, **hub)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except _NOT_ITS_CONTENT:
+        raise
+    except Exception as error:  # strict data classes, and whatever code a wrong value leads into
         if "trust_remote_code" in str(error):
             raise LoadError(
                 f"The model {name} brings code of its own, which is not run unasked.",
@@ -114,11 +119,11 @@ def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
         if folder.is_dir():
             remedy = "Repair config.json, or update transformers if the architecture is newer."
             raise LoadError(
-                f"The config.json of {name} cannot be used.", evidence=_first_line(error), remedy=remedy
+                f"The config.json of {name} cannot be used.", evidence=_in_short(error), remedy=remedy
             ) from error
         raise LoadError(
             f"There is no folder {name}, and no model of that name could be had from the hub.",
-            evidence=_first_line(error),
+            evidence=_in_short(error),
             remedy="Check the name and the connection, or give a local folder.",
         ) from error
 
@@ -182,6 +187,8 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
+def _in_short(error: BaseException) -> str:
+    """What an exception says, in one line, with its kind where the words alone say little."""
+    text = " ".join(str(error).split())
+    short = text if len(text) <= 200 else f"{text[:197]}..."
+    return short if " " in short else f"{type(error).__name__}: {short}" if short else type(error).__name__

@@ -168,7 +168,7 @@ class _Move:
         return half.scatter_add(-1, first, half.sum(-1, keepdim=True))
 
 
-def _plain_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def _plain_rows(frame: pd.DataFrame) -> list[Any]:
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
