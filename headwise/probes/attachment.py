@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from headwise.probes import interface, windows
+from headwise.probes.continuous_batching import ContinuousBatchingWatch
 from headwise.probes.generate_calls import GenerateWatch
 from headwise.probes.hooks import Embedded, Enter, EnterAttention, EnterBlock, EnterWindows, Leave
 from headwise.probes.intercept import Intercept
@@ -26,6 +27,7 @@ class Attachment:
         self._hub = hub
         self.intercepts = [Intercept(hub, entry) for entry in hub.modules.values() if not entry.interface]
         self._generate = GenerateWatch(hub)
+        self._batching = ContinuousBatchingWatch(hub)
         self.kernels: dict[int, interface.Kernel] = {}
         """The model's own attention function, by id of the module."""
         self.originals: dict[int, str] = {}
@@ -52,6 +54,7 @@ class Attachment:
         for intercept in self.intercepts:
             intercept.install()
         self._generate.install()
+        self._batching.install()
         for module, primary in self._stacks():
             self._before(module, Enter(hub, primary), with_kwargs=True)
             self._after(module, Leave(hub), with_kwargs=True, always_call=True)
@@ -72,6 +75,7 @@ class Attachment:
         for intercept in self.intercepts:
             intercept.remove()
         self._generate.remove()
+        self._batching.remove()
         for *_, hook in self._hooks:
             hook.remove()
         self._hooks.clear()
@@ -135,6 +139,16 @@ class Attachment:
         attached = self._switches if self._hub.sessions else ()
         switch = next((s for s in attached if s.config is config and not s.changed), None)
         return getattr(config, "_attn_implementation", None) if switch is None else switch.original
+
+    def configurations(self) -> dict[int, str]:
+        """The implementation that every configuration named before, by its id."""
+        return {id(switch.config): switch.original for switch in self._switches}
+
+    def leave_with(self, before: str | None, name: str) -> None:
+        """Has the configurations that named one implementation name another one when everything is taken off."""
+        for switch in self._switches:
+            if switch.original == before:
+                switch.original = name
 
     def _stacks(self) -> Iterable[tuple[nn.Module, str]]:
         """Every model and sub-model with attention, and the stack that tells whether a call of it begins a run."""

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from headwise.probes.generate_calls import GenerateCall
+from headwise.probes.packed import Packed
 from headwise.probes.plan import Plan
 from headwise.probes.session import Session
 from headwise.probes.windows import WindowedForward
@@ -21,6 +22,8 @@ class Calls:
         self.depth = 0
         self.active: tuple[Session, ...] = ()
         """The sessions that act on the outermost forward under way, or on the last one."""
+        self.packed: Packed | None = None
+        """The requests of the forward under way, when it is one of continuous batching."""
         self.plans: dict[tuple[int, int], Plan] = {}
         self.aside: tuple[Session, ...] | None = None
         """The sessions of a forward within another one; None outside of such."""

@@ -114,7 +114,7 @@ class GenerateWatch:
     def remove(self) -> None:
         """Gives every part its own methods back."""
         for module, name, before in self._shadowed:
-            if isinstance(module.__dict__.get(name), _Method):
+            if isinstance(module.__dict__.get(name), Shadow):
                 if before is None:
                     del module.__dict__[name]
                 else:
@@ -122,7 +122,7 @@ class GenerateWatch:
         self._shadowed.clear()
 
 
-class _Method:
+class Shadow:
     """Stands in for a method of one module. In a copy of the module, the module's own method takes its place."""
 
     def __init__(self, hub: Hub, module: nn.Module, name: str, before: Any) -> None:
@@ -144,7 +144,7 @@ def _own(module: nn.Module, name: str, before: Any) -> Any:
     return before if before is not None else getattr(type(module), name).__get__(module)
 
 
-class _Generate(_Method):
+class _Generate(Shadow):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         call = GenerateCall(self.module, _arguments(self.own, args, kwargs), self.hub.calls().generate)
         if call.outer is None:
@@ -160,7 +160,7 @@ class _Generate(_Method):
             self.hub.end_generate(call, result)
 
 
-class _StoppingCriteria(_Method):
+class _StoppingCriteria(Shadow):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         criteria = self.own(*args, **kwargs)
         call = self.hub.calls().generate

@@ -23,6 +23,7 @@ from headwise.probes.fallback import observe
 from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.given import bind, lacks_positions, with_decoder_ids, with_flat_masks, with_ids
 from headwise.probes.openings import open_prompt
+from headwise.probes.packed import packed_of, require_packable
 from headwise.probes.plan import Plan, plan_of
 from headwise.probes.prompts import Prompts
 from headwise.probes.reach import missing_hooks, require_one_model, require_reached, skipping
@@ -180,6 +181,8 @@ class Hub:
             local.depth += 1
             return
         inputs = bind(module, args, kwargs)
+        if self._begin_packed(local, inputs):
+            return
         cache = cache_among(inputs.values())
         sessions = self._begin(local, cache)
         if not sessions:
@@ -196,6 +199,20 @@ class Hub:
         for session in opening:
             session.unplaced |= session.watches and lacks_positions(inputs)
             open_prompt(self, session, module, inputs)
+
+    def _begin_packed(self, local: Calls, inputs: dict[str, Any]) -> bool:
+        """True when the outermost forward that begins is one of continuous batching."""
+        packed = local.packed = packed_of(inputs)
+        if packed is None:
+            return False
+        local.begin()
+        with self._lock:
+            self._attachment.follow()
+            packed = local.packed = self._prompts.requests(packed, self.sessions)
+            local.activate(tuple(s for s in self.sessions if any(s in own for own in packed.sessions)))
+            local.depth, local.streams = 1, False
+        require_packable(local.active)
+        return True
 
     def _begin(self, local: Calls, cache: Any) -> tuple[Session, ...]:
         """An outermost forward begins; returns the sessions that act on it."""
@@ -263,7 +280,12 @@ class Hub:
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
     ) -> tuple[Tensor, Tensor | None]:
         """One attention call of one of the model's modules."""
-        rows = self.calls().windowed.get(id(module))
+        local = self.calls()
+        if local.packed is not None and local.depth:
+            kernel = self._attachment.kernels[id(module)]
+            plan = self._planned(local, module)
+            return local.packed.attend(plan, module, query, key, value, mask, kwargs, kernel), None
+        rows = local.windowed.get(id(module))
         window = None if rows is None else rows.window(query, key)
         site, plan = self.plan(module, again=window is not None and window.start > 0)
         if self._reference is not None and self._reference in self.listening():
@@ -293,14 +315,27 @@ class Hub:
         local = self.calls()
         if not local.depth and not self.intact():
             raise missing_hooks(module)
+        plan = self._planned(local, module, again=again)
+        if plan.idle or plan.leader.flow().run is None:
+            return plan.site, None
+        return plan.site, plan if local.depth else replace(plan, silent=True)
+
+    def _planned(self, local: Calls, module: nn.Module, *, again: bool = False) -> Plan:
         name = (id(module), local.count(id(module), again=again))
         plan = local.plans.get(name)
         if plan is None:
             site = self.modules[id(module)].site(name[1])
             plan = local.plans[name] = plan_of(site, self.listening(), self.language)
-        if plan.idle or plan.leader.flow().run is None:
-            return plan.site, None
-        return plan.site, plan if local.depth else replace(plan, silent=True)
+        return plan
+
+    def configurations(self) -> dict[int, str]:
+        """The attention that the model's configurations named before, by id of the configuration."""
+        return self._attachment.configurations()
+
+    def leave_with(self, before: str | None, name: str) -> None:
+        """Has the configurations that named one attention before name another one when the last session leaves."""
+        with self._lock:
+            self._attachment.leave_with(before, name)
 
     def observe(self, entry: AttentionModule, scores: Tensor, pattern: Tensor) -> Tensor:
         """One pattern of a module outside the interface; returns the pattern to use."""

@@ -6,14 +6,18 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
+from headwise.probes.packed import requests_of
+
 if TYPE_CHECKING:
     from headwise.probes.calls import Calls
     from headwise.probes.generate_calls import GenerateCall
+    from headwise.probes.packed import Packed
     from headwise.probes.session import Session
 
 _METHODS = frozenset({"generate", "forward", "_call_impl", "_wrapped_call_impl"})
@@ -45,6 +49,10 @@ class Prompts:
         """By id of the cache that a loop decodes with."""
         self._earlier: dict[int, FrameType] = {}
         """What a thread was in when the first session came, by thread: nobody had seen it begin."""
+        self._requests: weakref.WeakKeyDictionary[Any, dict[str, tuple[Session, ...]]] = (
+            weakref.WeakKeyDictionary()
+        )
+        """By paged cache: the requests of continuous batching, and the sessions that each began with."""
 
     def survey(self) -> None:
         """Takes down what the other threads are in the middle of."""
@@ -102,6 +110,23 @@ class Prompts:
 
             self._loops[name] = _Begun(threading.get_ident(), sessions, weakref.ref(cache, ended))
 
+    def requests(self, packed: Packed, attached: Iterable[Session]) -> Packed:
+        """The requests of a packed forward, each with the sessions that act on it."""
+        coming = tuple(s for s in attached if s.listens() and not s.finishing)
+        known = self._requests.get(packed.cache)
+        held = requests_of(packed.cache)
+        if known is None:  # what the cache held before was under way when the first session came
+            known = dict.fromkeys(held, ())
+            fresh = [name for name, start in zip(packed.names, packed.starts, strict=True) if start == 0]
+            known = {name: () for name in known if name not in fresh}
+        known = {name: begun for name, begun in known.items() if name in held}
+        sessions = []
+        for name in packed.names:
+            begun = coming if name is None else known.setdefault(name, coming)
+            sessions.append(tuple(session for session in attached if session in begun))
+        self._requests[packed.cache] = known
+        return replace(packed, sessions=tuple(sessions))
+
     def forget(self, session: Session) -> None:
         """The current thread's prompts go on without a session."""
         here = threading.get_ident()
@@ -116,6 +141,10 @@ class Prompts:
         begun = (*self._generations.values(), *list(self._loops.values()))
         if any(session in prompt.sessions for prompt in begun):
             return True
+        for cache, requests in list(self._requests.items()):
+            held = requests_of(cache)
+            if any(session in sessions and name in held for name, sessions in requests.items()):
+                return True
         inside = [calls.thread for calls in threads if calls.depth and session in calls.active]
         stacks = sys._current_frames() if inside else {}
         return any(_calls_a_module(stacks.get(thread)) for thread in inside)
