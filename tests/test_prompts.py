@@ -18,6 +18,7 @@ import headwise as hw
 from headwise.probes.hub import hub_of
 from tests.invariance import FIXES, alone, models_of
 from tests.tiny import ARCHITECTURES
+from tests.tiny.caches import cache_of, with_cache
 from tests.tiny.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -62,8 +63,8 @@ def looped(model: PreTrainedModel, inputs: dict[str, Any], tick: Callable[[], No
     logits, cache, given = [], None, {k: v for k, v in inputs.items() if k != "position_ids"}
     with torch.no_grad():
         for _ in range(6):
-            out = model(**given, past_key_values=cache)
-            cache = out.past_key_values
+            out = model(**given, **with_cache(model, cache))
+            cache = cache_of(out)
             logits.append(out.logits[:, -1])
             given = {"input_ids": logits[-1].argmax(-1, keepdim=True)}
             tick()

@@ -17,6 +17,7 @@ from headwise.cli.patching import patch
 from headwise.cli.reporting import report
 from headwise.cli.request import Request
 from headwise.cli.searching import search
+from headwise.cli.serving import serve
 from headwise.cli.session import FAILED, session
 from headwise.cli.tables import print_answer, warning_lines
 from headwise.text import visible
@@ -155,5 +156,6 @@ app.command("fit")(fit)
 app.command("search")(search)
 app.command("harness")(harness)
 app.command("patch")(patch)
+app.command("serve", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(serve)
 app.command("tasks")(list_tasks)
 app.add_typer(zoo.app, name="zoo")

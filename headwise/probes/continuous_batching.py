@@ -48,19 +48,29 @@ class ContinuousBatchingWatch:
 
 class _Manager(Shadow):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        require_packable(session for session in self.hub.sessions if session.listens())
-        for session in self.hub.sessions:
-            _rehearse(self.hub, session)
-        originals = self.hub.originals()
-        view = View(self.module, originals)
-        flash = [name for name in originals.values() if name is not None and "flash" in name]
-        if flash:
-            raise UnsupportedModel(
-                "headwise cannot see the keys of continuous batching on flash attention.",
-                evidence=f"the model was loaded with {flash[0]!r}",
-                remedy='Load it with attn_implementation="sdpa".',
-            )
+        require_batchable(self.hub)
+        view = View(self.module, self.hub.originals())
         return getattr(type(self.module), METHOD)(view, *args, **kwargs)
+
+
+def require_batchable(hub: Hub) -> None:
+    """Refuses what is attached to a model and cannot act in continuous batching.
+
+    Raises:
+        CaptureError: a capture.
+        FixError: a fix that asks for more of a request than its pattern and head outputs.
+        UnsupportedModel: the model runs flash attention.
+    """
+    require_packable(session for session in hub.sessions if session.listens())
+    for session in hub.sessions:
+        _rehearse(hub, session)
+    flash = [name for name in hub.originals().values() if name is not None and "flash" in name]
+    if flash:
+        raise UnsupportedModel(
+            "headwise cannot see the keys of continuous batching on flash attention.",
+            evidence=f"the model was loaded with {flash[0]!r}",
+            remedy='Load it with attn_implementation="sdpa".',
+        )
 
 
 class View:

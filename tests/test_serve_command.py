@@ -1,0 +1,108 @@
+"""`headwise serve`: the server of transformers as a process, patched from the first token."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headwise as hw
+from tests.helpers_cli import run
+
+TEXT = "The function returns"
+SCALE = hw.fixes.ScaleHeads(heads=((1, 0), (1, 3), (2, 1)), factor=0.0)
+ACT = hw.fixes.ACT(heads=((1, 0), (2, 1)))
+
+
+def spec(fix: Any, folder: Path) -> Path:
+    """A spec of zoo:lm."""
+    path = folder / "spec.json"
+    hw.save_spec(path, fix, hw.load("zoo:lm"))
+    return path
+
+
+def reply(fix: Any) -> str:
+    """What `generate` writes under a fix."""
+    subject = hw.load("zoo:lm")
+    inputs = subject.prepare(text=TEXT)
+    generate: Any = subject.model.generate
+    with hw.patch(subject, fix):
+        ids = generate(**inputs, max_new_tokens=8, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+    return subject.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@contextmanager
+def served(*arguments: str) -> Iterator[str]:
+    """A server on this machine alone, and its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "headwise", "serve", "zoo:lm", *arguments]
+    place = ["--host", "127.0.0.1", "--port", port, "--dtype", "float32", "--device", "cpu"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([*command, *place], env=environment, stderr=subprocess.PIPE)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            assert process.poll() is None, (process.communicate()[1] or b"").decode()[-2000:]
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=1)
+                break
+            except (urllib.error.URLError, OSError):
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def completion(address: str) -> str:
+    """What the server writes."""
+    asked = {"model": str(hw.zoo.zoo_folder("lm")), "prompt": TEXT, "max_tokens": 8, "temperature": 0.0}
+    request = urllib.request.Request(
+        f"{address}/v1/completions", json.dumps(asked).encode(), {"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)["choices"][0]["text"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("fix", "options"), [(SCALE, []), (ACT, []), (SCALE, ["--continuous-batching"])])
+def test_the_server_of_transformers_is_patched_from_the_first_token(
+    fix: Any, options: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    wanted = reply(fix)
+    assert wanted != reply(hw.fixes.ZeroHeads(heads=()))
+    with served("--spec", str(spec(fix, tmp_path)), *options) as address:
+        assert [completion(address) for _ in range(3)] == [wanted] * 3
+
+
+@pytest.mark.slow
+def test_what_cannot_be_served_is_refused_before_the_first_request(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    path = str(spec(ACT, tmp_path))
+    for name, options, words in (
+        ("zoo:lm", ["--continuous-batching"], "ACT cannot act in continuous batching"),
+        ("zoo:lm@early", [], "weights: the spec has"),
+    ):
+        done = run("serve", name, "--spec", path, "--dtype", "float32", "--device", "cpu", *options)
+        assert done.exit_code == 2
+        assert words in done.stderr
+
+
+def test_a_spec_that_is_not_there_is_said_before_anything_is_loaded() -> None:
+    done = run("serve", "zoo:lm", "--spec", "nowhere.json", "--port", "1")
+    assert done.exit_code == 2
+    assert "no such spec file" in done.stderr
