@@ -23,9 +23,14 @@ FEW = ("llama", "whisper", "llava")
 NAMES = [pytest.param(n, marks=[] if n in FEW else pytest.mark.slow) for n in sorted(ARCHITECTURES)]
 
 
+def held(model: Any, where: Any) -> Any:
+    """A copy of a model in another type, or elsewhere."""
+    return deepcopy(model).to(where)
+
+
 def apart(written: tuple[str, PreTrainedModel], own: tuple[str, PreTrainedModel]) -> str:
     """In what two models differ, each held in a type."""
-    models = [deepcopy(model).to(TYPES[name]) for name, model in (written, own)]
+    models = [held(model, TYPES[name]) for name, model in (written, own)]
     return difference(weights_of(models[0]), written[0], weights_of(models[1]), own[0])
 
 
@@ -59,7 +64,7 @@ def test_types_of_one_checkpoint_are_one_model(name: str) -> None:
     for written in TYPES:
         for own in TYPES:
             assert apart((written, model), (own, model)) == "", (written, own)
-    twice = deepcopy(model).to(torch.float16)  # rounded on the way
+    twice = held(model, torch.float16)  # rounded on the way
     assert apart(("float32", model), ("bfloat16", twice)) == ""
 
 
@@ -78,7 +83,7 @@ def test_a_spec_fitted_in_float32_patches_the_model_in_bfloat16(
     llama: PreTrainedModel, tmp_path: Path
 ) -> None:
     hw.save_spec(tmp_path / "fix.json", ZERO, llama)
-    half, tuned = deepcopy(llama).to(torch.bfloat16), merged(llama, 0.1).to(torch.bfloat16)
+    half, tuned = held(llama, torch.bfloat16), held(merged(llama, 0.1), torch.bfloat16)
     with hw.patch(half, tmp_path / "fix.json") as handle:
         assert handle.fixes == (ZERO,)
     with pytest.raises(hw.FixError, match=r"they differ in \d+ of \d+ sampled values, by more than rounding"):
@@ -102,7 +107,7 @@ def test_weights_out_of_reach_are_not_compared(llama: PreTrainedModel) -> None:
     own, other = weights_of(llama), weights_of(merged(llama, 0.1))
     assert difference(own, "float32", weights_of(offloaded), "float32") == ""
     assert difference(other, "float32", weights_of(offloaded), "float32") != ""
-    nothing = weights_of(deepcopy(llama).to("meta"))
+    nothing = weights_of(held(llama, "meta"))
     assert "out of reach" in difference(own, "float32", nothing, "float32")
 
 

@@ -49,7 +49,7 @@ class ContinuousBatchingWatch:
 class _Manager(Shadow):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         require_batchable(self.hub)
-        view = View(self.module, self.hub.originals())
+        view = View(self.module, self.hub.configurations())
         return getattr(type(self.module), METHOD)(view, *args, **kwargs)
 
 
@@ -64,7 +64,7 @@ def require_batchable(hub: Hub) -> None:
     require_packable(session for session in hub.sessions if session.listens())
     for session in hub.sessions:
         _rehearse(hub, session)
-    flash = [name for name in hub.originals().values() if name is not None and "flash" in name]
+    flash = [name for name in hub.configurations().values() if "flash" in name]
     if flash:
         raise UnsupportedModel(
             "headwise cannot see the keys of continuous batching on flash attention.",
@@ -79,7 +79,7 @@ class View:
     The manager makes its masks by the name of that attention, so that it goes on rightly when headwise is gone.
     """
 
-    def __init__(self, model: nn.Module, originals: dict[int, str | None]) -> None:
+    def __init__(self, model: nn.Module, originals: dict[int, str]) -> None:
         self._model = model
         self._supports_flash_attn = False  # whose keys stay out of sight
         self.config = _plain(model.config, originals)
@@ -106,7 +106,7 @@ class View:
             hub.leave_with(before, name)
 
 
-def _plain(config: Any, originals: dict[int, str | None]) -> Any:
+def _plain(config: Any, originals: dict[int, str]) -> Any:
     """A copy of a configuration, and of those in it, that names the attention from before."""
     plain = copy.copy(config)
     if id(config) in originals:
