@@ -357,6 +357,7 @@ assert "headwise" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_a_baked_folder_loads_where_there_is_no_headwise(tmp_path: Path) -> None:
     loaders = {
         "gpt2": "AutoModelForCausalLM",

@@ -334,6 +334,7 @@ def test_a_hallucination_score_stands_beside_recall_and_length():
     assert f"Beside it: quiet recall {found['quiet'].differences['recall'].value:+.3f}" in found.summary
 
 
+@pytest.mark.slow
 def test_the_fixes_of_the_papers_are_fitted_and_compared():
     vlm = hw.load("zoo:vlm")
     found = compare(vlm, "pope-random", ["VAR", "VHR:alpha=1.5", "VHR:alpha=1", "VAR+VHR"], n=8, calibrate=8)

@@ -68,6 +68,7 @@ REPAIR = f"SCALE_HEADS:heads={HEADS},factor=20"
 ASKED = ("--task", "scene-existence", "--set", "noise=0", "-n", 40)
 
 
+@pytest.mark.slow
 def test_the_best_arm_leaves_as_a_spec_that_patches_the_model(muted, tmp_path):
     spec = tmp_path / "winner.json"
     result = run("compare", muted, *ASKED, "--fix", QUIET, "--fix", REPAIR, "--save-best", spec)

@@ -14,7 +14,18 @@ from headwise.cli.app import app
 from headwise.evaluation import task_names
 from tests.helpers_docs import DOCS, PAGES, blocks, commands, differs, python_blocks, run
 
-SLOW = {"compare.md", "methods/act.md"}
+SLOW = {
+    "README.md",
+    "compare.md",
+    "faults.md",
+    "index.md",
+    "methods/act.md",
+    "methods/fit.md",
+    "methods/search.md",
+    "methods/var.md",
+    "methods/vhr.md",
+    "reports.md",
+}
 """Pages whose Python takes more than a few seconds."""
 NOT_RUN: dict[str, str] = {}
 """Page -> why a block of it is marked `notest`."""

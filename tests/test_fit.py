@@ -81,6 +81,7 @@ def _no_split(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_task_without_a_split_must_be_told_what_is_compared(tmp_path):
     for task in _no_split(tmp_path):
         with pytest.raises(InputError, match=r"sets no examples apart to fit on") as error:

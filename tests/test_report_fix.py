@@ -162,6 +162,7 @@ def test_the_command_shows_a_fix(model, tmp_path):
     assert (tmp_path / "again.html").exists()
 
 
+@pytest.mark.slow
 def test_the_command_compares_on_a_task(tmp_path):
     out = tmp_path / "r.html"
     arguments = ("report", "zoo:lm", "--fix", "ZERO_HEADS:heads=[[0,0]]", "--task", "recall", "-n", 8)
@@ -201,6 +202,7 @@ def test_what_does_not_belong_together_is_refused_before_loading(tmp_path, optio
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_large_report_is_a_folder(model, tmp_path):
     done = run("report", model, "--text", TEXT, "--out", tmp_path / "r.html", "--max-size", "0.01")
     assert done.exit_code == 0, done.output

@@ -204,6 +204,7 @@ def test_the_reply_of_a_speech_model_begins_with_its_first_word():
     assert look(subject, {"audio": audio}, generate=8).before.replies == (expected,)
 
 
+@pytest.mark.slow
 def test_a_translation_is_read_in_its_own_languages():
     subject = hw.load("zoo:nmt")
     before = subject.tokenizer.src_lang

@@ -255,6 +255,7 @@ def test_any_json_is_refused_or_is_a_spec(value: Any, tmp_path: Path) -> None:
     _spec_or_error(json.dumps(value).encode(), tmp_path)
 
 
+@pytest.mark.slow
 @TOLERANT
 @given(data=st.data())
 def test_a_spec_with_anything_in_any_place_is_refused_or_is_a_spec(

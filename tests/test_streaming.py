@@ -137,6 +137,7 @@ def test_heads_in_several_chunks(kind: str, monkeypatch: pytest.MonkeyPatch) -> 
     check(kind, KINDS[kind](100))
 
 
+@pytest.mark.slow
 def test_a_length_at_which_tiles_are_taller() -> None:
     full = KINDS["causal"](4100)
     call = replace(full, query=full.query[:1, :1], key=full.key[:1, :1], value=full.value[:1, :1])

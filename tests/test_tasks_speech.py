@@ -177,6 +177,7 @@ def test_the_decoder_is_not_asked_for_more_tokens_than_it_has(tmp_path):
     assert found.frame["tokens"][0] <= 20
 
 
+@pytest.mark.slow
 def test_shipped_clips_and_their_noise():
     quiet, loud = (Transcription(snr=snr).examples() for snr in (None, 0.0))
     assert len(quiet) == 350

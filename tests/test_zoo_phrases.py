@@ -96,6 +96,7 @@ def test_a_phrase_is_of_one_split(rng, language, split, kind):
     assert {split_of(key) for key in keys_of(pair)} == {split}
 
 
+@pytest.mark.slow
 def test_no_shipped_phrase_occurs_in_training():
     held = {
         phrase.text
@@ -120,6 +121,7 @@ def test_the_splits_have_their_shares():
     assert days.count("validation") == pytest.approx(1000, abs=150)
 
 
+@pytest.mark.slow
 def test_every_name_occurs_in_training():
     rng = random.Random(0)
     for code in ("ki", "zh"):
@@ -140,6 +142,7 @@ def test_shipped_phrases(code):
             assert {split_of(key) for key in keys_of(pair)} == {split}
 
 
+@pytest.mark.slow
 def test_the_shipped_file_is_small_and_drawn_by_the_committed_code(tmp_path):
     import babel
 
