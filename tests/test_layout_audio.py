@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from transformers import WhisperFeatureExtractor
 
 import headwise as hw
 from headwise.layout import ROLES, TokenLayout, describe
+from headwise.layout.audio import heard_window
+from headwise.media import read_audio
 from headwise.probes.records import merge_layouts
 from headwise.probes.trace import Trace
 from tests.subjects import tone, wav2vec2, whisper
@@ -153,3 +156,45 @@ def test_windows_know_their_recording_and_their_offset(tmp_path):
     assert starts["start_seconds"].to_list() == pytest.approx([3.02, 6.02, 0.02, 0.02])
     assert starts["recording"].to_list() == [0, 0, 1, 2]
     assert "recording" not in TokenLayout({"encoder": axis}).to_frame()
+
+
+def test_windows_of_long_sounds_are_placed_in_their_recordings():
+    """Every call of generate hears recordings of its own."""
+    subject = hw.load("zoo:speech")  # hears three seconds at a time
+    clip = np.tile(read_audio(hw.zoo.sample("speech").inputs["audio"], 16000), 6)
+    options = {
+        "return_tensors": "pt",
+        "truncation": False,
+        "padding": "longest",
+        "return_attention_mask": True,
+    }
+    expected = set()
+    with torch.no_grad(), hw.capture(subject, check=False) as trace:
+        for recording, seconds in enumerate((7, 4)):
+            heard = subject.processor.feature_extractor(
+                clip[: 16000 * seconds], sampling_rate=16000, **options
+            )
+            written = subject.model.generate(**heard, return_timestamps=True, return_segments=True)
+            expected |= {(recording, round(float(part["start"]), 2)) for part in written["segments"][0]}
+    frame = trace.layout.to_frame()
+    first = frame[(frame["stack"] == "encoder") & (frame["position"] == 0)]
+    assert {(row.recording, round(row.start_seconds, 2)) for row in first.itertuples()} >= expected
+    assert len(expected) > 3
+    text = trace.layout.axes["decoder"]
+    assert text.recording is not None
+    assert len(text.recording) == len(text.roles)
+    assert set(text.recording.tolist()) == {0, 1}
+
+
+def test_windows_of_a_batch_are_told_apart_by_what_is_in_them():
+    subject = whisper()
+    given = torch.randn(2, 16, 250, generator=torch.Generator().manual_seed(0))
+    windows = torch.stack([given[1, :, 120:220], torch.nn.functional.pad(given[0, :, 200:], (0, 50))])
+    axis = subject.layout({"input_features": windows}).axes["encoder"]
+    placed = heard_window(axis, subject.model, subject.processor, windows, given, 3)
+    assert placed.recording is not None
+    assert placed.offset is not None
+    assert placed.recording.tolist() == [4, 3]
+    assert placed.offset.tolist() == pytest.approx([1.2, 2.0])
+    other = heard_window(axis, subject.model, subject.processor, windows + 1, given, 0)
+    assert other.recording is None

@@ -12,6 +12,8 @@ from torch import Tensor
 from headwise.layout import ROLES, Axis, TokenLayout, describe, generic_axis
 from headwise.probes.arguments import Call
 from headwise.probes.caches import cache_among, cached_length
+from headwise.probes.descriptions import axes_given, completed, heard
+from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.run import PADDING, Run
 from headwise.probes.sites import key_stack
 from headwise.probes.statistics import Places, counts_of
@@ -38,10 +40,13 @@ class Flow:
         self.runs: list[Run] = []
         self.run: Run | None = None
         self._memo: dict[Any, Any] = {}
+        self._prompt: tuple[GenerateCall, Mapping[str, Axis]] | None = None
+        self._recordings = 0
+        """Recordings that earlier calls of `generate` were given."""
         self._ends = _end_ids(model)
 
-    def enter(self, primary: str, inputs: Mapping[str, Any]) -> bool:
-        """A forward begins; `primary` is the stack that tells whether its run is new.
+    def enter(self, primary: str, inputs: Mapping[str, Any], call: GenerateCall | None = None) -> bool:
+        """A forward begins, perhaps within a call of `generate`; `primary` is the stack that tells if its run is new.
 
         Returns:
             True when it begins the prompt of the language stack.
@@ -52,6 +57,7 @@ class Flow:
         ids = _ids(inputs, primary)
         run = self._find(primary, ids, inputs, cache, past)
         described: Mapping[str, Axis] = {}
+        stacks = {primary}
         if run is not None and primary in run.stacks and past:
             run.settle()
             if past < run.length:
@@ -59,6 +65,10 @@ class Flow:
             self._continue(run, primary, inputs, past, new)
         else:
             described = describe(self.model, self.processor, inputs, past=past).axes
+            stacks |= set(described) if primary == self.language else set()
+            if call is not None and not past:
+                described = completed(described, self._given(call), self.language)
+                described = heard(described, self.model, self.processor, inputs, call, self._recordings)
             if run is None:
                 run = self._begin(primary, inputs, past, new, described)
             elif primary in run.stacks:
@@ -73,11 +83,19 @@ class Flow:
             if opens:
                 run.prompt, run.begins = past + new - run.drafts, past
             run.past, run.length, run.ids = past, past + new, ids
-        run.stacks |= {primary, *described}
+        run.stacks |= stacks
         if cache is not None:
             run.adopt(cache)
         self.run = run
         return opens
+
+    def _given(self, call: GenerateCall) -> Mapping[str, Axis]:
+        """The axes by the arguments of `generate`; found once per call."""
+        if self._prompt is None or self._prompt[0] is not call.outermost:
+            if self._prompt is not None:
+                self._recordings += max((len(axis.roles) for axis in self._prompt[1].values()), default=0)
+            self._prompt = call.outermost, axes_given(self.model, self.processor, call)
+        return self._prompt[1]
 
     def leave(self, cache: Any) -> None:
         """The forward that began last has ended and handed out `cache`."""

@@ -193,7 +193,7 @@ class Hub:
         seen, local.embedded = local.embedded, None
         inputs = with_ids(with_decoder_ids(module, inputs), seen)
         inputs = with_flat_masks(inputs, cached_length(cache))
-        opening = [session for session in sessions if session.flow().enter(primary, inputs)]
+        opening = [session for session in sessions if session.flow().enter(primary, inputs, local.generate)]
         self._caches.add(cache)
         local.streams = any(wanted_now(session) for session in sessions)
         for session in opening:

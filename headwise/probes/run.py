@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
+from headwise.probes.descriptions import of_recordings
 from headwise.probes.memory import Memory
 
 PADDING = ROLES.index("padding")
@@ -110,7 +111,7 @@ class Run:
     def layout(self) -> TokenLayout:
         """What every position so far is."""
         self._flush()
-        return TokenLayout(dict(self.axes))
+        return TokenLayout(of_recordings(self.axes, self.language))
 
     def extent(self, stack: str) -> int:
         """Positions of a stack that do not come from decoding."""
