@@ -12,7 +12,7 @@ import warnings
 import torch
 
 import headwise as hw
-from tests.real import facts_encoders, facts_smollm2
+from tests.real import facts_encoders, facts_smollm2, facts_whisper
 from tests.real.fact import Fact
 from tests.real.folders import existing
 from tests.real.packages import Unavailable
@@ -22,6 +22,8 @@ FACTS = {
     "smollm2-induction": Fact("smollm2", facts_smollm2.induction),
     "smollm2-ioi": Fact("smollm2", facts_smollm2.names_in_sentences),
     "smollm2-act": Fact("smollm2", facts_smollm2.act, long=True),
+    "whisper-alignment": Fact("whisper", facts_whisper.order_of_heads),
+    "whisper-word-times": Fact("whisper", facts_whisper.word_starts),
     "rxnmapper-masked": Fact("rxnmapper", facts_encoders.masked_atoms),
     "rxnmapper-atoms": Fact("rxnmapper", facts_encoders.atom_mapping),
     "minilm-sink": Fact("minilm", facts_encoders.cls_sink),
