@@ -52,6 +52,17 @@ def token_text(token: str, *, limit: int = 40) -> str:
     return visible(spaced, limit=limit)
 
 
+def quoted_token(token: str) -> str:
+    """A token within a sentence: in quotes, unless brackets of its own set it apart.
+
+    Example:
+        >>> quoted_token("The"), quoted_token("<s>")
+        ('“The”', '<s>')
+    """
+    shown = token_text(token)
+    return shown if len(shown) > 2 and shown[0] + shown[-1] in ("<>", "[]") else f"“{shown}”"
+
+
 def shell_quote(argument: str) -> str:
     r"""`argument` quoted for a shell; what cannot be seen is written in bash's `$'…'` form.
 

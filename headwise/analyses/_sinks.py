@@ -21,7 +21,7 @@ from headwise.analyses.result import Result, one_sentence, percent, provenance_o
 from headwise.errors import CaptureError, InputError
 from headwise.probes.frames import key_axis, labels
 from headwise.probes.nonfinite import caveat
-from headwise.text import token_text
+from headwise.text import quoted_token
 
 if TYPE_CHECKING:
     from headwise.probes.trace import Trace
@@ -236,7 +236,7 @@ def _key_name(group: Received, trace: Trace, offset: int) -> str:
     same_place = len(positions.unique()) == 1
     place = f"position {positions[0]}" if same_place else f"position {offset} after the padding"
     token = tokens.pop() if len(tokens) == 1 else None
-    return f"the key at {place}" if token is None else f"{token_text(token)} ({place})"
+    return f"the key at {place}" if token is None else f"{quoted_token(token)} ({place})"
 
 
 def _rate_sentence(group: Received, epsilon: float) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.reports.content import Group, Headline, Metric
 from headwise.reports.wording import group_key, head_address, percent
-from headwise.text import token_text
+from headwise.text import quoted_token
 
 if TYPE_CHECKING:
     from headwise.analyses import Result
@@ -135,4 +135,4 @@ def _examples(group: Group) -> int:
 
 def _key(token: object, position: int) -> str:
     place = f"position {position}"
-    return f"{token_text(token)} ({place})" if isinstance(token, str) else place
+    return f"{quoted_token(token)} ({place})" if isinstance(token, str) else place

@@ -27,7 +27,9 @@ def test_recordings_are_written_word_for_word(real, recordings) -> None:
         replies.append(plain(subject.tokenizer.decode(ids[0], skip_special_tokens=True)))
         if path.stem.endswith("0870"):
             assert replies[-1] == plain(words)
-    wrong = jiwer.wer([" ".join(plain(words)) for words in recordings.values()], [" ".join(one) for one in replies])
+    wrong = jiwer.wer(
+        [" ".join(plain(words)) for words in recordings.values()], [" ".join(one) for one in replies]
+    )
     assert wrong < 0.1
 
 
