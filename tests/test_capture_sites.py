@@ -314,6 +314,16 @@ class TestDownstream:
         assert any("Not every head was captured (stats=" in warning for warning in content.warnings)
         assert hw.report(trace, tmp_path / "page.html").stat().st_size > 0
 
+    def test_a_report_says_that_patterns_of_some_layers_are_not_drawn(self):
+        from headwise.reports.data import gather
+
+        content = gather(run("llama", maps="L1H1")[0])
+        assert content.groups[0].patterns is None
+        assert any("kept of 1 of 2 layers and are not drawn" in warning for warning in content.warnings)
+        content = gather(run("whisper", maps="cross")[0])
+        assert [group.patterns is not None for group in content.groups] == [False, False, True]
+        assert not any("not drawn" in warning for warning in content.warnings)
+
     def test_fields_of_heads_are_known_to_the_trace(self):
         assert set(HEAD_FIELDS) <= set(FIELDS)
         trace, _ = run("llama", stats="L0H1")

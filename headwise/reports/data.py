@@ -18,7 +18,7 @@ from headwise.reports.content import Content, Metric
 from headwise.reports.evaluated import before_and_after, evaluated
 from headwise.reports.examples import MOST_EXAMPLES, examples_of, prompts_of, trimmed
 from headwise.reports.graphs import graph_of
-from headwise.reports.heads import groups_of, sink_keys, sinks_of
+from headwise.reports.heads import groups_of, partly_drawn, sink_keys, sinks_of
 from headwise.reports.inputs import Example
 from headwise.reports.look import Look, prepare_example
 from headwise.reports.maps import maps_of, sink_share, strongest_keys, without_sinks
@@ -226,6 +226,7 @@ def _with_heads(
         shown, trace, given, look.prepared if look else _prepared(given, subject), subject, look
     )
     groups = groups_of(trace, reading, metrics)
+    content = replace(content, warnings=(*content.warnings, *partly_drawn(trace, reading)))
     return replace(content, groups=groups, examples=shown, averaged=trace.examples), metrics
 
 

@@ -68,6 +68,19 @@ def groups_of(trace: Trace, reading: Reading | None, metrics: Sequence[Metric]) 
     )
 
 
+def partly_drawn(trace: Trace, reading: Reading | None) -> list[str]:
+    """What is said where patterns were kept of some layers only: the page draws those of all layers or none."""
+    grouped: dict[tuple[str, str], list[bool]] = {}
+    for site in statistics(trace) if reading is not None else ():
+        grouped.setdefault((site.stack, site.kind), []).append(reading is not None and site in reading.pixels)
+    return [
+        f"Patterns of {stack} {kind} attention were kept of {sum(drawn)} of {len(drawn)} layers and are not drawn; "
+        f'capture the same layers of both, as with sites="{stack} {kind} …".'
+        for (stack, kind), drawn in grouped.items()
+        if any(drawn) and not all(drawn)
+    ]
+
+
 def _group(
     trace: Trace,
     stack: str,
