@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,9 +17,9 @@ PAGE = (Path(__file__).parent.parent / "docs" / "serve.md").read_text(encoding="
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the blocks of the page define, run in an empty folder."""
-    found: dict[str, object] = {"__name__": "__main__"}
+    found: dict[str, Any] = {"__name__": "__main__"}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("serve"))
         for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
@@ -27,8 +28,14 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     return found
 
 
-def test_the_python_of_the_page_runs(names: dict[str, object]) -> None:
+def test_the_python_of_the_page_runs(names: dict[str, Any]) -> None:
     assert names["before"] != names["after"]
+    assert names["control"] != names["treated"]
+    assert names["replies"] <= {names["control"], names["treated"]}
+    pair: Any = names["pair"]
+    assert not torch.equal(pair[0], pair[1])
+    batched, single, length = names["batched"], names["single"], names["inputs"]["input_ids"].shape[1]
+    assert batched.generated_tokens == single[0, length:].tolist()
     subject, baked, again = names["subject"], names["baked"], names["again"]
     assert isinstance(subject, hw.Subject)
     assert isinstance(baked, hw.Subject)
@@ -45,7 +52,7 @@ def test_the_python_of_the_page_runs(names: dict[str, object]) -> None:
 
 
 def test_the_commands_of_the_page_run(
-    names: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (block,) = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
     (tmp_path / "winner.json").write_bytes((Path(str(names["folder"])) / "winner.json").read_bytes())
@@ -56,3 +63,18 @@ def test_the_commands_of_the_page_run(
         done = run(*arguments)
         assert done.exit_code == 0, done.stderr
     assert (tmp_path / "baked" / "config.json").is_file()
+
+
+def test_the_web_server_of_the_page_answers_each_request_with_its_own_fix(names: dict[str, Any]) -> None:
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    from concurrent.futures import ThreadPoolExecutor
+
+    from fastapi.testclient import TestClient
+
+    app = names["build"](names["subject"], str(Path(str(names["folder"])) / "winner.json"))
+    with TestClient(app) as client, ThreadPoolExecutor(4) as pool:
+        asked = [
+            pool.submit(client.get, "/answer", params={"text": names["text"], "fix": n % 2}) for n in range(8)
+        ]
+        replies = [one.result().json() for one in asked]
+    assert replies == [names["control"], names["treated"]] * 4
