@@ -22,7 +22,7 @@ from tests.helpers_cli import run
 
 TEXT = "The function returns"
 SCALE = hw.fixes.ScaleHeads(heads=((1, 0), (1, 3), (2, 1)), factor=0.0)
-ACT = hw.fixes.ACT(heads=((1, 0), (2, 1)))
+ACT = hw.fixes.ACT(heads=tuple((1, head) for head in range(8)), tau=0.05, beta=0.0, min_rows=1)
 
 
 def spec(fix: Any, folder: Path) -> Path:
@@ -95,7 +95,8 @@ def test_what_cannot_be_served_is_refused_before_the_first_request(tmp_path: Pat
     path = str(spec(ACT, tmp_path))
     for name, options, words in (
         ("zoo:lm", ["--continuous-batching"], "ACT cannot act in continuous batching"),
-        ("zoo:lm@early", [], "weights: the spec has"),
+        ("zoo:lm@early", [], "takes what follows for a revision"),
+        ("zoo:nmt", [], "architecture: the spec has"),
     ):
         done = run("serve", name, "--spec", path, "--dtype", "float32", "--device", "cpu", *options)
         assert done.exit_code == 2

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from headwise.errors import InputError
 from headwise.evaluation.extras import extra
 from headwise.fixes.patching import Handle, patch
 from headwise.fixes.specs import Spec
@@ -24,7 +26,7 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
         force: as in `patch`.
 
     Raises:
-        InputError: a package of the extra `serve` is missing.
+        InputError: a package of the extra `serve` is missing, or the folder has a name that cannot be served.
         FixError: the spec is for another model, or cannot act in continuous batching.
     """
     for package in ("fastapi", "uvicorn", "openai"):
@@ -32,6 +34,12 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
     from transformers.cli.transformers import app
 
     folder = str(zoo_folder(name)) if name.startswith(PREFIX) else name
+    if "@" in folder and Path(folder).exists():
+        raise InputError(
+            "The server of transformers cannot open a folder with @ in its name: it takes what follows for a revision.",
+            evidence=folder,
+            remedy="Copy or link the folder to another name.",
+        )
     with loading_patched(spec, force=force, batched="--continuous-batching" in options):
         app(["serve", folder, *options], standalone_mode=False)
 
