@@ -130,3 +130,21 @@ def test_every_patch_knows_its_place_in_its_picture(name: str) -> None:
             (1, 0),
             (1, 1),
         ]
+
+
+def test_gradients_of_windows_are_those_of_the_models_own_patterns() -> None:
+    row, inputs = ARCHITECTURES["qwen2_5_vl"], inputs_of(PICTURES)
+    model, eager = row.build(), row.build(attention="eager")
+    with recorded_eager(eager, gradients=True) as patterns:
+        eager(**inputs).logits[0, -1].max().backward()
+    gradients = {place: pattern.grad for place, pattern in patterns.items() if pattern.grad is not None}
+    with hw.capture(model, maps=True, gradients=True) as trace:
+        loss = model(**inputs).logits[0, -1].max()
+    loss.backward()
+    for site in vision_sites(trace):
+        expected = in_blocks(gradients, site.module)
+        block = in_blocks(patterns, site.module) > 0
+        torch.testing.assert_close(trace.map_gradients[site][block], expected[block], rtol=1e-4, atol=1e-6)
+        products = (trace.maps[site] * trace.map_gradients[site]).detach()
+        torch.testing.assert_close(trace.attribution(site, "key"), products.sum(2), rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(trace.attribution(site, "query"), products.sum(3), rtol=1e-3, atol=1e-6)

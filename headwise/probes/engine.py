@@ -116,8 +116,8 @@ def _graph(plan: Plan, call: Call, places: Places, edits: Edits, *, maps: bool, 
     for watch in plan.watch:
         if watch.keep.gradients and not plan.silent:
             buffer = watch.session.buffer(plan.site)
-            buffer.set("v_heads", values)
-            buffer.set("z_graph", z)
+            buffer.set_graph("v_heads", values, (2,), call.window)
+            buffer.set_graph("z_graph", z, (1,), call.window)
     return Outcome(z, pattern, lse)
 
 

@@ -78,7 +78,10 @@ def _record(watch: Watch, site: Site, call: Call, places: Places, outcome: Outco
         pattern = keep.maps.of(outcome.pattern if keep.gradients else outcome.pattern.detach(), 1)
         session.charge(site, pattern, call.window and call.window.total)
         buffer.keep_heads("maps", keep.maps)
-        buffer.add_rows("maps", pattern, places, sighted=sighted)
+        if call.window is not None and pattern.requires_grad:
+            buffer.set_graph("maps", pattern, (2, 3), call.window)
+        else:
+            buffer.add_rows("maps", pattern, places, sighted=sighted)
     elif keep.rows is not None:
         _record_rows(watch, site, call, places, outcome, sighted)
 

@@ -12,6 +12,7 @@ from headwise.probes.records import head_field
 from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
 from headwise.probes.sites import Site
 from headwise.probes.statistics import Places, RunningStatistics, Statistics
+from headwise.probes.windows import Window, gathered
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,13 @@ class Buffer:
             value = torch.cat([before, value], 2)
         self._last[field] = (value, valid)
 
+    def set_graph(self, field: str, value: Tensor, axes: tuple[int, ...], window: Window | None) -> None:
+        """Keeps a tensor of the autograd graph; of windows, one that gathers their gradients."""
+        if window is not None:
+            before = self._last[field][0] if window.start else None
+            value = gathered(before, value, window, axes)
+        self._last[field] = (value, None)
+
     def reorder(self, index: Tensor) -> None:
         """Follows a beam search."""
         self.statistics.reorder(index)
@@ -176,6 +184,8 @@ class Buffer:
             record.setdefault("positions", positions)
             if field == "maps" and len(positions) != len(record["positions"]):
                 record["row_positions"] = positions
+        if "maps" in self._last:
+            record.setdefault("positions", torch.arange(self._last["maps"][0].shape[2]))
         return record | {field: value for field, (value, _) in self._last.items()} | self._heads
 
     def valid(self) -> dict[str, Tensor]:

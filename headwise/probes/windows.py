@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 STACKS = ("vision", "encoder")
@@ -52,3 +53,31 @@ def blocks(before: Tensor | None, pattern: Tensor, window: Window) -> Tensor:
         before = pattern.new_zeros(*pattern.shape[:2], window.total, window.total)
     before[..., here, here] = pattern
     return before
+
+
+def gathered(before: Tensor | None, part: Tensor, window: Window, axes: tuple[int, ...]) -> Tensor:
+    """A leaf that stands for a tensor of all windows; it takes the gradients that `backward` gives to the parts.
+
+    Args:
+        before: the leaf with the windows so far; None for the first.
+        part: the tensor of one more window, on the graph.
+        window: where it is.
+        axes: its axes that count the rows of the window.
+    """
+    if before is None:
+        shape = [window.total if axis in axes else size for axis, size in enumerate(part.shape)]
+        before = part.new_zeros(shape).requires_grad_()
+    whole, here = before, [slice(None)] * part.dim()
+    for axis in axes:
+        here[axis] = slice(window.start, window.start + part.shape[axis])
+    place = tuple(here)
+    whole.data[place] = part.detach()
+
+    def take(gradient: Tensor) -> None:
+        if whole.grad is None:
+            whole.grad = torch.zeros_like(whole)
+        whole.grad[place] = gradient
+
+    if part.requires_grad:
+        part.register_hook(take)
+    return whole
