@@ -293,8 +293,9 @@ class Hub:
         kernel = self._attachment.kernels[id(module)]
         if plan is None:
             return kernel(module, query, key, value, mask, **kwargs)
-        eager = interface.is_eager(self._attachment.originals[id(module)])
-        call = normalise(module, query, key, value, mask, masked=eager, **interface.call_arguments(kwargs))
+        original = self._attachment.originals[id(module)]
+        eager, arguments = interface.is_eager(original), interface.call_arguments(kwargs, original)
+        call = normalise(module, query, key, value, mask, masked=eager, **arguments)
         call = replace(call, window=window) if window else plan.leader.flow().fit(site.stack, site.kind, call)
         keep = eager and bool(kwargs.get("output_attentions"))
 

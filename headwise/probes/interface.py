@@ -75,9 +75,14 @@ def eager_function(module: nn.Module) -> Kernel:
     return _dense
 
 
-def call_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The keyword arguments of an attention call that change its numbers, by the names of `normalise`."""
+def call_arguments(kwargs: dict[str, Any], original: str) -> dict[str, Any]:
+    """The keyword arguments of a call that change its numbers in the original implementation, by the names of `normalise`.
+
+    The sdpa of transformers has no softcap: it refuses one or, up to 5.20, leaves it out.
+    """
     known = {name: kwargs[name] for name in _CALL_ARGUMENTS if kwargs.get(name) is not None}
+    if original == "sdpa":
+        known.pop("softcap", None)
     sinks = kwargs.get("s_aux")
     known["sinks"] = kwargs.get("sinks") if sinks is None else sinks
     return known
@@ -140,6 +145,8 @@ def _attend(
 def _dense(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
 ) -> tuple[Tensor, Tensor]:
-    call = normalise(module, query, key, value, attention_mask, masked=True, **call_arguments(kwargs))
+    call = normalise(
+        module, query, key, value, attention_mask, masked=True, **call_arguments(kwargs, "eager")
+    )
     probabilities, _ = dense.pattern(call)
     return dense.apply_pattern(probabilities, call, training=module.training), probabilities

@@ -123,6 +123,7 @@ INTERFACE = [
         "Gemma2ForCausalLM",
         GROUPED_WIDE | {"sliding_window": 4, "query_pre_attn_scalar": 8},
         TOKENS,
+        attention="eager",  # transformers 5.20 chooses sdpa, and leaves the softcap out
     ),
     Architecture(
         "gemma3_text",

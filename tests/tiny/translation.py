@@ -70,8 +70,13 @@ ROWS = [
     _row("mt5", "MT5ForConditionalGeneration", T5),
     _row("umt5", "UMT5ForConditionalGeneration", T5),
     _row("switch", "SwitchTransformersForConditionalGeneration", T5 | {"num_experts": 4}),
-    _row(
-        "t5gemma", "T5GemmaForConditionalGeneration", {"encoder": GEMMA, "decoder": GEMMA, "vocab_size": 128}
+    Architecture(
+        "t5gemma",
+        "T5GemmaForConditionalGeneration",
+        {"encoder": GEMMA, "decoder": GEMMA, "vocab_size": 128},
+        TRANSLATION,
+        ENCODER_DECODER,
+        attention="eager",  # transformers 5.20 chooses sdpa, and leaves the softcap out
     ),
     Architecture(
         "fsmt", "FSMTForConditionalGeneration", FSMT, TRANSLATION, ENCODER_DECODER, expected="fallback"
