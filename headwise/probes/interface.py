@@ -76,9 +76,10 @@ def eager_function(module: nn.Module) -> Kernel:
 
 
 def call_arguments(kwargs: dict[str, Any], original: str) -> dict[str, Any]:
-    """The keyword arguments of a call that change its numbers in the original implementation, by the names of `normalise`.
+    """The keyword arguments of a call that change its numbers, by the names of `normalise`.
 
-    The sdpa of transformers has no softcap: it refuses one or, up to 5.20, leaves it out.
+    The sdpa of transformers has no softcap: it refuses one or, up to 5.20, leaves it out. So it has none where
+    `original`, the implementation that headwise stands in for, is sdpa.
     """
     known = {name: kwargs[name] for name in _CALL_ARGUMENTS if kwargs.get(name) is not None}
     if original == "sdpa":

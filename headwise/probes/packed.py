@@ -77,7 +77,7 @@ class Packed:
             own = (query[:, :, rows], key[:, :, part], value[:, :, part])
             shown = _mask(own, mask if mask is None else mask[..., rows, part], kwargs.get("sliding_window"))
             given = {**kwargs, "is_causal": False}
-            call = normalise(module, *own, shown, masked=True, **interface.call_arguments(given))
+            call = normalise(module, *own, shown, masked=True, **interface.call_arguments(given, "eager"))
 
             def native(used: Call, given: dict[str, Any] = given) -> Tensor:
                 return kernel(module, used.query, used.key, used.value, used.mask, **given)[0]
