@@ -7,7 +7,6 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -185,6 +184,8 @@ def parts(subject: Subject | PreTrainedModel) -> tuple[PreTrainedModel, Any]:
 
 def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence[str]) -> dict[str, Any]:
     """Provenance of a result: model, numbers format, versions, seed, time."""
+    import transformers
+
     model, _ = parts(subject)
     own = getattr(subject, "name", None) if model is not subject else None
     return {
@@ -198,7 +199,7 @@ def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence
         "versions": {
             "headwise": __version__,
             "torch": torch.__version__,
-            "transformers": version("transformers"),
+            "transformers": transformers.__version__,
             "python": platform.python_version(),
         },
         "seed": torch.initial_seed(),
