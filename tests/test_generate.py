@@ -131,17 +131,18 @@ def test_captured_rows_are_those_of_one_forward_on_the_final_ids(name: str, mode
 
 @pytest.mark.parametrize("name", DECODERS + TRANSLATORS)
 def test_beam_search_keeps_the_rows_of_the_beams_that_win(name: str) -> None:
-    """Every beam that was running at the last step is an example; the winners are among them."""
+    """With `beams="all"` as many examples as there are beams; the winners stand in front."""
     model, inputs = ARCHITECTURES[name].build(), prompt(name)
-    with hw.capture(model, stats=True, maps=True) as trace:
+    with hw.capture(model, stats=True, maps=True, beams="all") as trace:
         ids = generate(model, inputs, num_beams=3)
     whole = complete(model, inputs, ids)
-    beams = trace.layout.axes["decoder" if model.config.is_encoder_decoder else "text"].ids.tolist()
-    winners = [beams.index(row, 3 * example) for example, row in enumerate(fed(model, ids).tolist())]
+    assert trace.returned == tuple(3 * example for example in range(len(ids)))
+    beams = trace.layout.axes["decoder" if model.config.is_encoder_decoder else "text"].ids
+    assert beams[list(trace.returned)].tolist() == fed(model, ids).tolist()
     for site in trace.sites:
         alone = site.stack == "encoder"
         assert len(trace.maps[site]) == (len(ids) if alone else 3 * len(ids))
-        assert_same_rows(trace, whole, site, slice(None) if alone else winners)
+        assert_same_rows(trace, whole, site, slice(None) if alone else list(trace.returned))
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "gemma2", "bloom"])

@@ -106,11 +106,11 @@ def test_end_tokens_are_those_that_transformers_goes_by(
         def edit(self, pattern: torch.Tensor, site: Any, context: Any) -> torch.Tensor:
             call: Any = hub_of(self.model).calls().generate
             assert call is not None
-            assert call.config is not None
-            resolved, config = call.end_ids(), call.config
-            call.config = None  # as where transformers has not resolved it yet
+            assert call.loop is not None
+            resolved, loop = call.end_ids(), call.loop
+            call.loop = None  # as where transformers has not resolved it yet
             seen.append((resolved == call.end_ids(), resolved))
-            call.config = config
+            call.loop = loop
             return pattern
 
     with torch.no_grad(), hw.patch(llama, Early(llama)):
@@ -128,8 +128,8 @@ def test_what_stopping_criteria_decide_is_known(llama: Any) -> None:
     class Listening(Spy):
         def edit(self, pattern: torch.Tensor, site: Any, context: Any) -> torch.Tensor:
             call: Any = hub_of(self.model).calls().generate
-            if not call.checks:
-                call.checks.append(lambda ids, done: told.append((ids.shape[1], done.tolist())))
+            if not call.loop.checks:
+                call.loop.checks.append(lambda ids, done: told.append((ids.shape[1], done.tolist())))
             return pattern
 
     with torch.no_grad(), hw.patch(llama, Listening(llama)):

@@ -117,7 +117,7 @@ class TestRuns:
         assert trace.positions[trace.site(0)].tolist() == [9]
 
     def test_uncached_beams_are_one_run(self, llama):
-        with hw.capture(llama) as trace:
+        with hw.capture(llama, beams="all") as trace:
             llama.generate(
                 ids(1, 4), num_beams=3, max_new_tokens=5, do_sample=False, use_cache=False, pad_token_id=0
             )

@@ -7,7 +7,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -45,6 +45,7 @@ def capture(
     gradients: bool = False,
     check: bool = True,
     map_limit: int = 4 * 2**30,
+    beams: Literal["returned", "all"] = "returned",
 ) -> Iterator[Trace]:
     """Records attention while the model runs inside the `with` block, in any way: forward, generate, a pipeline.
 
@@ -80,6 +81,8 @@ def capture(
         check: before the first capture of this model, compare its logits with and without the engine on a few
             tokens, and name attention modules that ran unseen.
         map_limit: refuse to keep more bytes of patterns than this.
+        beams: of a beam search, keep the sequences that `generate` returns as examples, or as many of all its beams;
+            `trace.returned` says which examples were returned.
 
     Yields:
         The `Trace`, filled when the block ends.
@@ -99,6 +102,12 @@ def capture(
         torch.Size([1, 2, 3, 3])
     """
     model, processor = parts(subject)
+    if beams not in ("returned", "all"):
+        raise InputError(
+            "beams says which beams of a search are kept.",
+            evidence=f"got {beams!r}",
+            remedy='Use "returned" or "all".',
+        )
     want = Want(
         Selection.of(stats, "stats"),
         Selection.of(maps, "maps"),
@@ -125,7 +134,7 @@ def capture(
         yield trace
     finally:
         hub.remove(session)
-    records, layout, counts = _collect(session, processor)
+    records, layout, returned, counts = _collect(session, processor, hub.language, every=beams == "all")
     unreached = hub.unreached()
     if not any(records.values()):
         if unreached:
@@ -157,6 +166,7 @@ def capture(
         "partial": _partial(want),
         "patched": patched,
         "examples": _examples(records, layout, hub.language),
+        "returned": returned,
         "warnings": warnings,
         "nonfinite": nonfinite.as_meta(found),
         "unreached": list(unreached),
@@ -215,21 +225,31 @@ def _examples(records: Mapping[Site, Record], layout: TokenLayout, language: str
     return counts.get(language, min(counts.values(), default=0))
 
 
-def _collect(session: Session, processor: Any) -> tuple[dict[Site, Record], TokenLayout, nonfinite.Counts]:
-    runs = [run for flow in session.flows for run in flow.runs if run.buffers]
-    records, counts = [], {}
-    for run in runs:
-        records.append({site: buffer.compute() for site, buffer in run.buffers.items() if buffer})
-        for site, record in records[-1].items():
-            nonfinite.add(counts, site, nonfinite.count(record, run.buffers[site].valid()))
-    layouts = [run.layout() for run in runs]
+def _collect(
+    session: Session, processor: Any, language: str, *, every: bool
+) -> tuple[dict[Site, Record], TokenLayout, list[int], nonfinite.Counts]:
+    """Records and layout of all runs, which examples were returned, and the numbers that are not there."""
+    runs = [run for flow in session.flows for run in flow.runs if run.buffers and run.is_example]
+    results = [run.results(every=every) for run in runs]
+    returned: list[int] = []
+    counts: nonfinite.Counts = {}
+    start = 0
+    for result in results:
+        examples = _examples(result.records, result.layout, language)
+        of_run = range(examples) if result.returned is None else result.returned
+        returned += [start + example for example in of_run]
+        start += examples
+        for (site, what), count in result.counts.items():
+            nonfinite.add(counts, site, {what: count})
     session.ran = any(flow.runs for flow in session.flows)
     for flow in session.flows:  # what was recorded belongs to the trace alone
         flow.runs, flow.run = [], None
     session.flows.clear()
-    if not records:
-        return {}, TokenLayout({}), {}
-    return merge_records(records), with_tokens(merge_layouts(layouts), processor), counts
+    if not results:
+        return {}, TokenLayout({}), [], {}
+    records = merge_records([result.records for result in results])
+    layout = with_tokens(merge_layouts([result.layout for result in results]), processor)
+    return records, layout, returned, counts
 
 
 def _partial(want: Want) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,9 +10,11 @@ from torch import Tensor
 
 from headwise.layout import ROLES, Axis, TokenLayout, describe, generic_axis
 from headwise.probes.arguments import Call
+from headwise.probes.beams import BeamSearch
 from headwise.probes.caches import cache_among, cached_length
 from headwise.probes.descriptions import axes_given, completed, heard
 from headwise.probes.generate_calls import GenerateCall
+from headwise.probes.given import drafts_of, extends, ids_of, padding_of, rows_of
 from headwise.probes.run import PADDING, Run
 from headwise.probes.sites import key_stack
 from headwise.probes.statistics import Places, counts_of
@@ -30,7 +31,8 @@ class Flow:
 
     A forward at position 0 begins a run. It continues one when its cache belongs to that run; when it does without
     a cache and its ids extend the previous ones; or when the run has not yet seen the stack at hand (an encoder
-    that `generate` calls before the decoder).
+    that `generate` calls before the decoder). Within one loop of `generate` the first run is the prompt's, any other
+    stands beside it.
     """
 
     def __init__(self, model: PreTrainedModel, processor: Any, language: str, *, keep: bool) -> None:
@@ -43,7 +45,6 @@ class Flow:
         self._prompt: tuple[GenerateCall, Mapping[str, Axis]] | None = None
         self._recordings = 0
         """Recordings that earlier calls of `generate` were given."""
-        self._ends = _end_ids(model)
 
     def enter(self, primary: str, inputs: Mapping[str, Any], call: GenerateCall | None = None) -> bool:
         """A forward begins, perhaps within a call of `generate`; `primary` is the stack that tells if its run is new.
@@ -53,35 +54,40 @@ class Flow:
         """
         self._memo.clear()
         cache = cache_among(inputs.values())
-        past, new = cached_length(cache), _rows(inputs, primary)
-        ids = _ids(inputs, primary)
-        run = self._find(primary, ids, inputs, cache, past)
+        past, new, ids = cached_length(cache), rows_of(inputs, primary), ids_of(inputs, primary)
+        loop = None if call is None else call.loop
+        run = self._find(primary, ids, inputs, cache, past, call)
         described: Mapping[str, Axis] = {}
         stacks = {primary}
+        opens = primary == self.language and (run is None or primary not in run.stacks)
+        drafts = drafts_of(inputs, ids, new, loop, opens=opens) if primary == self.language else 0
         if run is not None and primary in run.stacks and past:
             run.settle()
             if past < run.length:
                 run.truncate(past)
-            self._continue(run, primary, inputs, past, new)
+            self._continue(run, primary, inputs, past, new, drafts)
         else:
             described = describe(self.model, self.processor, inputs, past=past).axes
+            if not past and primary == self.language and primary in described:
+                new = described[primary].roles.shape[1]  # with what the model puts in front of the text
             stacks |= set(described) if primary == self.language else set()
             if call is not None and not past:
                 described = completed(described, self._given(call), self.language)
                 described = heard(described, self.model, self.processor, inputs, call, self._recordings)
             if run is None:
-                run = self._begin(primary, inputs, past, new, described)
+                run = self._begin(primary, inputs, past, new, described, call)
             elif primary in run.stacks:
                 run.truncate(0)
                 run.axes.update(_news(run, described))
-                _mark_generated(run, new, self._ends)
+                run.mark_generated(new, 0 if ids is None else ids.shape[1])
             else:
                 run.axes.update(_news(run, described))
-        opens = primary == self.language and primary not in run.stacks
+        if opens:
+            run.prompt, run.begins = past + new - drafts, past
+        if primary == self.language and call is not None and (run.call is not call or run.loop is not loop):
+            self._join(run, call)
         if primary == self.language:
-            run.drafts = _drafts(inputs, new)
-            if opens:
-                run.prompt, run.begins = past + new - run.drafts, past
+            run.drafts = drafts
             run.past, run.length, run.ids = past, past + new, ids
         run.stacks |= stacks
         if cache is not None:
@@ -101,6 +107,12 @@ class Flow:
         """The forward that began last has ended and handed out `cache`."""
         if cache is not None and self.run is not None:
             self.run.adopt(cache)
+
+    def close(self, call: GenerateCall) -> None:
+        """A call of `generate` is over."""
+        for run in self.runs if self.keep else ():
+            if run.call is call:
+                run.close(call)
 
     def reorder(self, cache: Any, index: Tensor) -> None:
         """A beam search has reordered `cache`."""
@@ -184,8 +196,16 @@ class Flow:
             self._memo[name] = (mask, counts_of(call, places))
         return self._memo[name][1]
 
-    def _find(self, primary: str, ids: Any, inputs: Mapping[str, Any], cache: Any, past: int) -> Run | None:
-        """The run that a call continues; None when it begins one."""
+    def _find(
+        self,
+        primary: str,
+        ids: Any,
+        inputs: Mapping[str, Any],
+        cache: Any,
+        past: int,
+        call: GenerateCall | None,
+    ) -> Run | None:
+        """The run that a forward continues; None when it begins one."""
         if past:
             owner = next((run for run in self.runs if run.owns(cache)), None)
             return owner if owner is not None and owner.prompt <= past <= owner.length else None
@@ -195,13 +215,35 @@ class Flow:
         cached = inputs.get("use_cache")
         if cached is None:
             cached = getattr(self.model.config, "use_cache", True)
-        return run if cached is False and _extends(ids, run.ids) else None
+        if cached is not False:
+            return None
+        loop = None if call is None else call.loop
+        beside = [
+            other for other in self.runs if loop is not None and other.loop is loop and other is not run
+        ]
+        before = sorted((run, *beside), key=lambda other: other.branch)
+        return next((other for other in before if extends(ids, other.ids)), None)
 
-    def _continue(self, run: Run, primary: str, inputs: Mapping[str, Any], past: int, new: int) -> None:
+    def _join(self, run: Run, call: GenerateCall) -> None:
+        """A run is decoded by the loop of `generate` that is under way."""
+        run.call, run.loop = call, call.loop
+        if call.loop is None:
+            return
+        around = None if call.outer is None else call.outer.loop
+        drafts = around is not None and around.accepted is not None
+        run.branch = drafts or any(other.loop is call.loop and other is not run for other in self.runs)
+        beams = getattr(call.loop.config, "num_beams", None) or 1
+        if self.keep and beams > 1 and not run.branch:
+            run.search = BeamSearch(run, beams)
+            call.loop.checks.append(run.search.decide)
+
+    def _continue(
+        self, run: Run, primary: str, inputs: Mapping[str, Any], past: int, new: int, drafts: int
+    ) -> None:
         """A cached call goes on: a decode step, drafts, or more of the prompt."""
-        ids, padding = _ids(inputs, primary), _padding(inputs, primary, new)
-        if ids is None or new == 1 or _drafts(inputs, new):
-            run.append(ids, new, padding, self._ends)
+        ids, padding = ids_of(inputs, primary), padding_of(inputs, primary, new)
+        if ids is None or new == 1 or drafts:
+            run.append(ids, new, padding)
             return
         chunk = {"input_ids": ids}
         if padding is not None:
@@ -211,9 +253,15 @@ class Flow:
         run.prompt = past + new
 
     def _begin(
-        self, primary: str, inputs: Mapping[str, Any], past: int, new: int, described: Mapping[str, Axis]
+        self,
+        primary: str,
+        inputs: Mapping[str, Any],
+        past: int,
+        new: int,
+        described: Mapping[str, Axis],
+        call: GenerateCall | None,
     ) -> Run:
-        run = Run(self.language, TokenLayout(described))
+        run = Run(self.language, TokenLayout(described), call)
         axis = run.axes.get(self.language)
         if past and axis is not None and primary == self.language:
             before = torch.full((len(axis.roles), past), _CACHED, dtype=torch.uint8)
@@ -289,63 +337,3 @@ def _known(before: Axis | None, axis: Axis) -> bool:
         return False
     same = before.roles.shape[1] == axis.roles.shape[1]
     return same and len(axis.roles) % len(before.roles) == 0  # beams are copies of an example
-
-
-def _ids(inputs: Mapping[str, Any], primary: str) -> Tensor | None:
-    value = inputs.get("decoder_input_ids") if primary == "decoder" else None
-    return inputs.get("input_ids") if value is None else value
-
-
-def _rows(inputs: Mapping[str, Any], primary: str) -> int:
-    names = ("decoder_input_ids", "decoder_inputs_embeds") if primary == "decoder" else ()
-    for name in (*names, "input_ids", "inputs_embeds"):
-        value = inputs.get(name)
-        if isinstance(value, Tensor):
-            return value.shape[1]
-    return 0
-
-
-def _drafts(inputs: Mapping[str, Any], new: int) -> int:
-    """Assisted generation, which always has a cache, asks for the logits of its drafts and the token before them."""
-    asked = inputs.get("logits_to_keep")
-    if cache_among(inputs.values()) is not None and isinstance(asked, int) and 1 < asked <= new:
-        return asked - 1
-    return 0
-
-
-def _padding(inputs: Mapping[str, Any], primary: str, new: int) -> Tensor | None:
-    mask = inputs.get("decoder_attention_mask" if primary == "decoder" else "attention_mask")
-    if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < new:
-        return None
-    return mask[:, -new:] == 0
-
-
-def _extends(ids: Any, before: Any) -> bool:
-    """True when every row of ids begins with a row of what came before: beams may have changed places."""
-    if not isinstance(ids, Tensor) or not isinstance(before, Tensor) or ids.shape[0] != before.shape[0]:
-        return False
-    length = before.shape[1]
-    if ids.shape[1] <= length:
-        return False
-    return bool((ids[:, None, :length] == before).all(-1).any(-1).all())
-
-
-def _mark_generated(run: Run, length: int, ends: frozenset[int]) -> None:
-    axis = run.axes.get(run.language)
-    if axis is None or axis.roles.shape[1] != length or run.prompt >= length:
-        return
-    roles = axis.roles.clone()
-    tail = roles[:, run.prompt :]
-    tail[tail != PADDING] = ROLES.index("generated")
-    if axis.ids is not None and len(axis.ids) > 1 and ends:
-        ended = torch.isin(axis.ids[:, run.prompt :], torch.tensor(sorted(ends))).cumsum(1) > 0
-        tail[ended] = PADDING
-    run.axes[run.language] = replace(axis, roles=roles)
-
-
-def _end_ids(model: PreTrainedModel) -> frozenset[int]:
-    ends: set[int] = set()
-    for config in (model.config, getattr(model, "generation_config", None)):
-        value = getattr(config, "eos_token_id", None)
-        ends.update(value if isinstance(value, list | tuple) else () if value is None else (value,))
-    return frozenset(ends)

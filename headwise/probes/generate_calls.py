@@ -12,7 +12,40 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from headwise.probes.hub import Hub
 
-_METHODS = ("generate", "_get_stopping_criteria")
+
+class DecodingLoop:
+    """One loop of a call of `generate` that decodes token by token: one per call, one per window of a long sound."""
+
+    def __init__(self, call: GenerateCall, config: Any) -> None:
+        self.call = call
+        self.config = config
+        """The `GenerationConfig` in force."""
+        self.checks: list[Callable[[Tensor, Tensor], None]] = []
+        """Each is called with the ids so far, (example, position), and which of them the stopping criteria end; the
+        examples of a beam search are its candidates."""
+        self.ended: Tensor | None = None
+        """True for every example that the stopping criteria have ended; None before their first decision."""
+        self.ends_at: Tensor | None = None
+        """Place, among the ids, of the token that ended an example; beyond the last one where none has."""
+        self.accepted: int | None = None
+        """Ids that an assisted loop has accepted so far, those of the prompt included; None for another loop."""
+
+    def decide(self, ids: Tensor, done: Tensor) -> None:
+        """The stopping criteria have decided which examples are done."""
+        if self.accepted is not None:
+            self.accepted = ids.shape[1]
+        if self.ended is None or self.ends_at is None or len(self.ended) != len(done):
+            self.ended = torch.zeros_like(done, dtype=torch.bool)
+            self.ends_at = torch.full_like(done, torch.iinfo(torch.long).max, dtype=torch.long)
+        fresh = done.bool() & ~self.ended
+        self.ends_at = torch.where(fresh, ids.shape[1] - 1, self.ends_at)
+        self.ended = self.ended | fresh
+        for check in self.checks:
+            check(ids, done)
+
+    def ended_examples(self, batch: int) -> Tensor | None:
+        """`ended` for a batch; None where the criteria have not decided about these examples."""
+        return self.ended if self.ended is not None and len(self.ended) == batch else None
 
 
 class GenerateCall:
@@ -31,15 +64,12 @@ class GenerateCall:
         """What the call was given, by name, as it was given."""
         self.outer = outer
         """The call of `generate` around this one."""
-        self.config: Any = None
-        """The `GenerationConfig` in force, once transformers has resolved it."""
+        self.loop: DecodingLoop | None = None
+        """The loop under way, or the last one; None until the first begins."""
         self.sequences: Tensor | None = None
         """The returned sequences, (sequence, position), once the call has ended with some."""
         self.ended = False
         """True once the call is over, also by an exception."""
-        self.checks: list[Callable[[Tensor, Tensor], None]] = []
-        """Each is called with the ids so far, (example, position), and whether the stopping criteria end them; the
-        examples of a beam search are its candidates."""
         self._callbacks: list[Callable[[GenerateCall], None]] = []
 
     @property
@@ -56,8 +86,8 @@ class GenerateCall:
         The configuration that transformers made, where it has; else the call's own argument, None included, before
         the `generation_config` of the call, before that of the model.
         """
-        if self.config is not None:
-            return getattr(self.config, name, None)
+        if self.loop is not None and self.loop.config is not None:
+            return getattr(self.loop.config, name, None)
         if name in self.arguments:
             return self.arguments[name]
         for config in (
@@ -103,13 +133,14 @@ class GenerateWatch:
 
     def install(self) -> None:
         """Puts the watch on every part that can generate."""
-        stands = {"generate": _Generate, "_get_stopping_criteria": _StoppingCriteria}
         for module in self._hub.model.modules():
-            for name in _METHODS if callable(getattr(type(module), "generate", None)) else ():
+            for name, stand_in in (
+                _METHODS.items() if callable(getattr(type(module), "generate", None)) else ()
+            ):
                 if callable(getattr(type(module), name, None)):
                     before = module.__dict__.get(name)
                     self._shadowed.append((module, name, before))
-                    module.__dict__[name] = stands[name](self._hub, module, name, before)
+                    module.__dict__[name] = stand_in(self._hub, module, name, before)
 
     def remove(self) -> None:
         """Gives every part its own methods back."""
@@ -161,23 +192,44 @@ class _Generate(Shadow):
 
 
 class _StoppingCriteria(Shadow):
+    """Begins a loop, and lets it know what its criteria decide."""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         criteria = self.own(*args, **kwargs)
         call = self.hub.calls().generate
         if call is None or call.model is not self.module:
             return criteria
-        call.config = next((v for v in (*args, *kwargs.values()) if hasattr(v, "eos_token_id")), None)
-        return _watched(criteria, call)
+        config = next((value for value in (*args, *kwargs.values()) if hasattr(value, "eos_token_id")), None)
+        call.loop = DecodingLoop(call, config)
+        return _watched(criteria, call.loop)
 
 
-def _watched(criteria: Any, call: GenerateCall) -> Any:
-    """The same list of criteria, which also tells the call what it decided."""
+class _CandidateGenerator(Shadow):
+    """Lets a loop know that it is assisted, and where its drafts begin."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call = self.hub.calls().generate
+        if call is not None and call.model is self.module and call.loop is not None:
+            ids = _arguments(self.own, args, kwargs).get("input_ids")
+            call.loop.accepted = ids.shape[1] if isinstance(ids, Tensor) else 0
+        return self.own(*args, **kwargs)
+
+
+_METHODS = {
+    "generate": _Generate,
+    "_get_stopping_criteria": _StoppingCriteria,
+    "_get_candidate_generator": _CandidateGenerator,
+}
+
+
+def _watched(criteria: Any, loop: DecodingLoop) -> Any:
+    """The same list of criteria, which also tells the loop what it decides."""
 
     class Watched(type(criteria)):
         def __call__(self, input_ids: Tensor, *args: Any, **kwargs: Any) -> Any:
             done = super().__call__(input_ids, *args, **kwargs)
-            for check in call.checks if isinstance(done, Tensor) else ():
-                check(input_ids, done)
+            if isinstance(done, Tensor):
+                loop.decide(input_ids, done)
             return done
 
     return Watched(criteria)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from headwise.probes.arguments import lets_see
+from headwise.probes.caches import cache_among
+
+if TYPE_CHECKING:
+    from headwise.probes.generate_calls import DecodingLoop
 
 _IDS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 
@@ -107,3 +111,55 @@ def with_flat_masks(inputs: dict[str, Any], past: int) -> dict[str, Any]:
                 real = real[:, : past + rows.shape[1]].expand(len(rows), -1)
             flat[name] = real
     return {**inputs, **flat}
+
+
+def ids_of(inputs: Mapping[str, Any], primary: str) -> Tensor | None:
+    """Token ids of the words of a stack; None where embeddings were given."""
+    value = inputs.get("decoder_input_ids") if primary == "decoder" else None
+    return inputs.get("input_ids") if value is None else value
+
+
+def rows_of(inputs: Mapping[str, Any], primary: str) -> int:
+    """Words of a stack, as ids or embeddings."""
+    names = ("decoder_input_ids", "decoder_inputs_embeds") if primary == "decoder" else ()
+    for name in (*names, "input_ids", "inputs_embeds"):
+        value = inputs.get(name)
+        if isinstance(value, Tensor):
+            return value.shape[1]
+    return 0
+
+
+def drafts_of(
+    inputs: Mapping[str, Any], ids: Tensor | None, new: int, loop: DecodingLoop | None, *, opens: bool
+) -> int:
+    """How many of the last words are drafts, which may be rolled back.
+
+    An assisted loop feeds the last token that it has accepted and its drafts behind it. Outside of `generate`, a call
+    that asks for the logits of several last tokens of a cached sequence checks drafts.
+    """
+    if loop is not None and loop.accepted is not None:
+        if not opens:
+            return new - 1
+        return 0 if ids is None else max(0, ids.shape[1] - loop.accepted)
+    asked = inputs.get("logits_to_keep")
+    if cache_among(inputs.values()) is not None and isinstance(asked, int) and 1 < asked <= new:
+        return asked - 1
+    return 0
+
+
+def padding_of(inputs: Mapping[str, Any], primary: str, new: int) -> Tensor | None:
+    """True where the mask says that one of the last words is padding; None without such a mask."""
+    mask = inputs.get("decoder_attention_mask" if primary == "decoder" else "attention_mask")
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < new:
+        return None
+    return mask[:, -new:] == 0
+
+
+def extends(ids: Any, before: Any) -> bool:
+    """True when every row of ids begins with a row of what came before: beams may have changed places."""
+    if not isinstance(ids, Tensor) or not isinstance(before, Tensor) or ids.shape[0] != before.shape[0]:
+        return False
+    length = before.shape[1]
+    if ids.shape[1] <= length:
+        return False
+    return bool((ids[:, None, :length] == before).all(-1).any(-1).all())

@@ -245,6 +245,9 @@ class Hub:
                 self._prompts.end(call)
             self.calls().depth = 0  # an interrupt may have left a forward unfinished
         call.close(result)
+        for session in self.sessions:
+            if session.listens():
+                session.flow().close(call)
         self.settle()
 
     def embedded(self, ids: Any, embeddings: Any) -> None:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def record(plan: Plan, call: Call, places: Places, outcome: Outcome) -> None:
     """Keeps for every watching session what it wants of a call."""
     for watch in () if plan.silent else plan.watch:
-        _record(watch, plan.site, call, places, outcome)
+        if not watch.session.flow().current.branch:
+            _record(watch, plan.site, call, places, outcome)
 
 
 def statistics(

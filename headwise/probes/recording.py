@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from headwise.probes.records import head_field
 from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
 from headwise.probes.sites import Site
-from headwise.probes.statistics import Places, RunningStatistics, Statistics
+from headwise.probes.statistics import Places, RunningStatistics, Statistics, orders, reordered
 from headwise.probes.windows import Window, gathered
 
 
@@ -81,16 +82,29 @@ class Part(NamedTuple):
     value: Tensor
     valid: Tensor | None
     """False on rows that are padding or see no key, (batch, row); None when all are real."""
+    since: int
+    """How often the examples had changed places before."""
+
+    def ordered(self, order: Sequence[Tensor | None]) -> Part:
+        """The same with the examples where they stand today."""
+        index = order[self.since]
+        valid = None if self.valid is None else reordered(self.valid, index)
+        return self._replace(value=reordered(self.value, index), valid=valid)
 
 
 class Buffer:
-    """Records of one site and run, call after call."""
+    """Records of one site and run, call after call.
+
+    Beams change places at every step of a search. What was recorded stays as it came; `compute` puts it in the order of
+    the last step.
+    """
 
     def __init__(self) -> None:
         self.statistics = RunningStatistics()
         self._rows: dict[str, list[Part]] = {}
-        self._last: dict[str, tuple[Tensor, Tensor | None]] = {}
+        self._last: dict[str, Part] = {}
         self._heads: dict[str, Tensor] = {}
+        self._orders: list[Tensor] = []
 
     def keep_heads(self, field: str, heads: Heads) -> None:
         """Notes the numbers of the heads that are kept, where they are not all."""
@@ -130,7 +144,7 @@ class Buffer:
             positions, valid, sighted = torch.arange(value.shape[axis]), None, None
         if sighted is not None:
             valid = sighted if valid is None else valid & sighted
-        self._rows.setdefault(field, []).append(Part(positions, value, valid))
+        self._rows.setdefault(field, []).append(Part(positions, value, valid, len(self._orders)))
 
     def set(self, field: str, value: Tensor, *, valid: Tensor | None = None, behind: bool = False) -> None:
         """Keeps the latest value of a field that already holds the whole past (keys and values with their cache).
@@ -138,25 +152,31 @@ class Buffer:
         Of one window after another each holds its own: `behind` adds it to those before.
         """
         if behind:
-            before, ok = self._last[field]
+            _, before, ok, _ = self._last[field]
             if valid is not None or ok is not None:
                 valid = torch.cat([_or_true(ok, before), _or_true(valid, value)], 1)
             value = torch.cat([before, value], 2)
-        self._last[field] = (value, valid)
+        self._last[field] = Part(torch.empty(0), value, valid, len(self._orders))
 
     def set_graph(self, field: str, value: Tensor, axes: tuple[int, ...], window: Window | None) -> None:
         """Keeps a tensor of the autograd graph; of windows, one that gathers their gradients."""
         if window is not None:
-            before = self._last[field][0] if window.start else None
+            before = self._last[field].value if window.start else None
             value = gathered(before, value, window, axes)
-        self._last[field] = (value, None)
+        self._last[field] = Part(torch.empty(0), value, None, len(self._orders))
 
     def reorder(self, index: Tensor) -> None:
-        """Follows a beam search."""
+        """Makes example b what example `index[b]` was; there may be fewer or more examples than before."""
         self.statistics.reorder(index)
-        for field, parts in self._rows.items():
-            self._rows[field] = [Part(at, _reordered(v, index), _reordered(ok, index)) for at, v, ok in parts]
-        self._last = {f: (_reordered(v, index), _reordered(ok, index)) for f, (v, ok) in self._last.items()}
+        self._orders.append(index)
+
+    def fork(self) -> Buffer:
+        """A buffer with the same records, which goes its own way."""
+        twin = Buffer()
+        twin.statistics = self.statistics.fork()
+        twin._rows = {field: list(parts) for field, parts in self._rows.items()}
+        twin._last, twin._heads, twin._orders = dict(self._last), dict(self._heads), list(self._orders)
+        return twin
 
     def truncate(self, length: int) -> None:
         """Forgets rows at or after an absolute position."""
@@ -164,19 +184,20 @@ class Buffer:
         for field, parts in self._rows.items():
             axis = _QUERY_AXIS[field]
             left = []
-            for at, value, valid in parts:
+            for at, value, valid, since in parts:
                 count = int((at < length).sum())
                 if count:
                     valid = None if valid is None else valid[:, :count]
-                    left.append(Part(at[at < length], value.narrow(axis, 0, count), valid))
+                    left.append(Part(at[at < length], value.narrow(axis, 0, count), valid, since))
             self._rows[field] = left
 
     def compute(self) -> dict[str, Tensor]:
         """The record of this run: every field, all rows."""
-        record = self.statistics.compute()
-        for field, parts in self._rows.items():
-            if not parts:
+        record, order = self.statistics.compute(), orders(self._orders)
+        for field, came in self._rows.items():
+            if not came:
                 continue
+            parts = [part.ordered(order) for part in came]
             keys = max(part.value.shape[-1] for part in parts)
             values = [_wider(part.value, keys) if field == "maps" else part.value for part in parts]
             record[field] = values[0] if len(values) == 1 else torch.cat(values, dim=_QUERY_AXIS[field])
@@ -185,15 +206,17 @@ class Buffer:
             if field == "maps" and len(positions) != len(record["positions"]):
                 record["row_positions"] = positions
         if "maps" in self._last:
-            record.setdefault("positions", torch.arange(self._last["maps"][0].shape[2]))
-        return record | {field: value for field, (value, _) in self._last.items()} | self._heads
+            record.setdefault("positions", torch.arange(self._last["maps"].value.shape[2]))
+        return record | {field: part.ordered(order).value for field, part in self._last.items()} | self._heads
 
     def valid(self) -> dict[str, Tensor]:
         """False where rows of a field are padding or see no key, (example, row); fields of real rows are left out."""
-        found = {field: valid for field, (_, valid) in self._last.items() if valid is not None}
+        order = orders(self._orders)
+        last = {field: part.ordered(order).valid for field, part in self._last.items()}
+        found = {field: valid for field, valid in last.items() if valid is not None}
         for field, parts in self._rows.items():
             if any(part.valid is not None for part in parts):
-                found[field] = torch.cat([_valid(part) for part in parts], 1)
+                found[field] = torch.cat([_valid(part.ordered(order)) for part in parts], 1)
         return found
 
     def __bool__(self) -> bool:
@@ -212,10 +235,6 @@ def _valid(part: Part) -> Tensor:
 def _or_true(valid: Tensor | None, value: Tensor) -> Tensor:
     """Which keys of (batch, head, key, width) are real."""
     return torch.ones_like(value[:, 0, :, 0], dtype=torch.bool) if valid is None else valid
-
-
-def _reordered(value: Any, index: Tensor) -> Any:
-    return value.index_select(0, index) if value is not None and len(value) == len(index) else value
 
 
 def _wider(value: Tensor, keys: int) -> Tensor:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
+from headwise.probes.beams import RunResult, computed
 from headwise.probes.descriptions import of_recordings
 from headwise.probes.memory import Memory
+
+if TYPE_CHECKING:
+    from headwise.probes.beams import BeamSearch
+    from headwise.probes.generate_calls import DecodingLoop, GenerateCall
 
 PADDING = ROLES.index("padding")
 GENERATED = ROLES.index("generated")
@@ -20,8 +25,16 @@ GENERATED = ROLES.index("generated")
 class Run:
     """One prompt and everything decoded from it: the tokens so far, and what was recorded about them."""
 
-    def __init__(self, language: str, layout: TokenLayout) -> None:
+    def __init__(self, language: str, layout: TokenLayout, call: GenerateCall | None = None) -> None:
         self.language = language
+        self.call = call
+        """The call of `generate` that it began in; None outside of one."""
+        self.loop: DecodingLoop | None = None
+        """The loop that its prompt was read for; None outside of one."""
+        self.branch = False
+        """True for what runs beside the prompt: a contrastive branch, the drafts of an assistant."""
+        self.search: BeamSearch | None = None
+        """The beam search that decodes from its prompt; None for another way of decoding."""
         self.axes: dict[str, Axis] = dict(layout.axes)
         self.prompt = 0
         """Positions of the first call, and of what was cached before it."""
@@ -43,7 +56,6 @@ class Run:
         self._order: Tensor | None = None
         self._pending: list[tuple[Tensor, Tensor | None]] = []
         self._padded: bool | None = None
-        self._finished: Tensor | None = None
 
     @property
     def cached(self) -> bool:
@@ -67,17 +79,29 @@ class Run:
         """Makes `cache` the key-value cache of this run."""
         self._cache = weakref.ref(cache)
 
-    def append(self, ids: Tensor | None, new: int, padding: Tensor | None, ends: frozenset[int]) -> None:
-        """Adds the tokens of a continuing call; an example of a batch that fed an end token has ended."""
+    def close(self, call: GenerateCall) -> None:
+        """Its call of `generate` is over: what ran beside the prompts is dropped, the returned beams are known."""
+        if self.search is not None:
+            self.search.close(call.sequences)
+        self.branch = not self.is_example
+        if self.branch:
+            self.buffers.clear()
+        self.call = self.loop = None
+
+    @property
+    def is_example(self) -> bool:
+        """False for what a call of `generate` ran beside its prompts: to detect a language, to contrast, to draft."""
+        prelude = self.call is not None and self.loop is None and self.call.loop is not None
+        return not self.branch and not (prelude and self.language in self.stacks)
+
+    def append(self, ids: Tensor | None, new: int, padding: Tensor | None) -> None:
+        """Adds the tokens of a continuing call; an example that this call of `generate` has ended is padding."""
         if ids is None:
             self.lengthen(None, new, padding)
             return
-        if ids.shape[0] > 1 and ids.shape[1] == 1 and ends:
-            ended = torch.isin(ids, torch.tensor(sorted(ends), device=ids.device))
-            if self._finished is not None and len(self._finished) == len(ended):
-                ended |= self._finished
-            self._finished = ended
-            padding = ended if padding is None else padding | ended
+        ended = self._ended(len(ids)) if new == 1 and len(ids) > 1 else None
+        if ended is not None:
+            padding = ended[:, None] if padding is None else padding.to(ended.device) | ended[:, None]
         self._padded = self.padded or (padding is not None and bool(padding.any()))
         self._pending.append((ids.detach().clone(), padding))
 
@@ -112,6 +136,13 @@ class Run:
         """What every position so far is."""
         self._flush()
         return TokenLayout(of_recordings(self.axes, self.language))
+
+    def results(self, *, every: bool) -> RunResult:
+        """What was recorded; of a beam search the returned sequences, or, with `every`, as many of all its beams."""
+        if self.search is not None and self.search.known:
+            return self.search.results(every=every)
+        records, counts = computed(self.buffers)
+        return RunResult(records, self.layout(), None, counts)
 
     def extent(self, stack: str) -> int:
         """Positions of a stack that do not come from decoding."""
@@ -156,10 +187,30 @@ class Run:
         if axis is not None and len(axis.roles) == len(cpu):
             ids = None if axis.ids is None else axis.ids[cpu]
             self.axes[self.language] = replace(axis, roles=axis.roles[cpu], ids=ids, tokens=None)
-        if self._finished is not None and len(self._finished) == len(index):
-            self._finished = self._finished[index]
-        for follower in (*self.buffers.values(), *self._memories.values()):
-            follower.reorder(index)
+        for site, buffer in self.buffers.items():
+            if site.stack == self.language:
+                buffer.reorder(index)
+        for memory in self._memories.values():
+            memory.reorder(index)
+
+    def mark_generated(self, length: int, fed: int) -> None:
+        """Tells what was generated from what was given, where a whole sequence of `fed` ids was read again."""
+        axis = self.axes.get(self.language)
+        if axis is None or axis.roles.shape[1] != length or self.prompt >= length:
+            return
+        roles = axis.roles.clone()
+        tail = roles[:, self.prompt :]
+        tail[tail != PADDING] = GENERATED
+        if len(roles) > 1 and axis.ids is not None and self._ended(len(roles)) is not None:
+            assert self.loop is not None
+            assert self.loop.ends_at is not None
+            places = torch.arange(self.prompt, length) - (length - fed)
+            tail[places >= self.loop.ends_at.cpu()[:, None]] = PADDING
+        self.axes[self.language] = replace(axis, roles=roles)
+        self._padded = None
+
+    def _ended(self, batch: int) -> Tensor | None:
+        return None if self.loop is None else self.loop.ended_examples(batch)
 
     def truncate(self, length: int) -> None:
         """Forgets positions from `length` on: a call begins there again."""

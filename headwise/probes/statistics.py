@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -167,41 +168,38 @@ class RunningStatistics:
     """
 
     def __init__(self) -> None:
-        self._calls: list[Statistics] = []
+        self._calls: list[tuple[Statistics, int]] = []
+        self._orders: list[Tensor] = []
 
     def update(self, statistics: Statistics) -> None:
         """Adds the rows of one call."""
-        self._calls.append(statistics)
+        self._calls.append((statistics, len(self._orders)))
 
     def merge(self, other: RunningStatistics) -> None:
         """Adds the rows that `other` has seen."""
-        self._calls.extend(other._calls)
+        for statistics in other._ordered():
+            self.update(statistics)
 
-    def reorder(self, index: Int[Tensor, " batch"]) -> None:
-        """Makes example b what example `index[b]` was; rows that beams share (an encoder's) stay as they are."""
-        if any(len(call.seen) != len(index) for call in self._calls):
-            return
-        batched = [f.name for f in fields(Statistics) if f.name not in ("positions", "roles", "key_start")]
-        self._calls = [
-            Statistics(
-                positions=call.positions,
-                roles=call.roles,
-                key_start=call.key_start,
-                **{name: getattr(call, name).index_select(0, index) for name in batched},
-            )
-            for call in self._calls
-        ]
+    def reorder(self, index: Int[Tensor, " example"]) -> None:
+        """Makes example b what example `index[b]` was."""
+        self._orders.append(index)
+
+    def fork(self) -> RunningStatistics:
+        """An accumulator that has seen the same, and goes its own way."""
+        twin = RunningStatistics()
+        twin._calls, twin._orders = list(self._calls), list(self._orders)
+        return twin
 
     def truncate(self, length: int) -> None:
         """Forgets calls whose rows lie at or after absolute position `length`."""
-        self._calls = [call for call in self._calls if int(call.positions[-1]) < length]
+        self._calls = [part for part in self._calls if int(part[0].positions[-1]) < length]
 
     def __bool__(self) -> bool:
         return bool(self._calls)
 
     def compute(self) -> dict[str, Tensor]:
         """All rows and keys so far, by field name; the last axis of `mass` is `ROLES`."""
-        calls = self._calls
+        calls = self._ordered()
         if not calls:
             return {}
         result = {name: torch.cat([getattr(c, name) for c in calls], dim=2) for name in ROW_FIELDS}
@@ -212,6 +210,32 @@ class RunningStatistics:
         result["seen"] = _add_keys([(call.seen, call.key_start) for call in calls], keys)
         result["positions"] = torch.cat([call.positions for call in calls])
         return result
+
+    def _ordered(self) -> list[Statistics]:
+        """The calls, their examples in the order of the last one."""
+        order = orders(self._orders)
+        return [_reordered_call(call, order[since]) for call, since in self._calls]
+
+
+def orders(steps: Sequence[Tensor]) -> list[Tensor | None]:
+    """Where every example of today stood before each of some reorderings, and, None, after the last."""
+    places: list[Tensor | None] = [None]
+    for index in reversed(steps):
+        last = places[-1]
+        places.append(index if last is None else index[last])
+    return places[::-1]
+
+
+def reordered(value: Tensor, index: Tensor | None) -> Tensor:
+    """The examples of a tensor, taken from where they stood."""
+    return value if index is None else value.index_select(0, index.to(value.device))
+
+
+def _reordered_call(call: Statistics, index: Tensor | None) -> Statistics:
+    if index is None:
+        return call
+    batched = [f.name for f in fields(Statistics) if f.name not in ("positions", "roles", "key_start")]
+    return replace(call, **{name: reordered(getattr(call, name), index) for name in batched})
 
 
 def _every_role(call: Statistics) -> Tensor:

@@ -124,6 +124,14 @@ class Trace:
         return max(map(example_count, self.records.values()), default=0)
 
     @property
+    def returned(self) -> tuple[int, ...]:
+        """Which examples are what the model gave: the sequences that `generate` returned, in its order.
+
+        All of them, unless the trace was captured with `beams="all"`.
+        """
+        return tuple(self.meta.get("returned", range(self.examples)))
+
+    @property
     def positions(self) -> FieldView:
         """Absolute position of every query row of the patterns, or, without patterns, of the statistics; (query,)."""
         rows = {

@@ -45,6 +45,7 @@ class _Method:
 
     def __init__(self, reference: weakref.ref, name: str, told: Callable[..., None]) -> None:
         self._reference, self._name, self._told = reference, name, told
+        self.__name__ = name  # which some caches ask of their own methods
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         held: Any = self._reference()

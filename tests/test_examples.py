@@ -1,0 +1,341 @@
+"""Examples are what the user gave: returned beams, no branch, draft or detection; rows end where `generate` ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+
+import headwise as hw
+from tests.tiny import ARCHITECTURES
+from tests.tiny.inputs import random_ids
+from tests.tiny.reference import forward
+
+if TYPE_CHECKING:
+    from headwise import Trace
+
+CLOSE: dict[str, Any] = {"rtol": 0.0, "atol": 5e-6}
+SOME = ("llama", "t5", "llava")
+ALL = (
+    *SOME,
+    "gpt2",
+    "mistral",
+    "gemma2",
+    "bloom",
+    "gptj",
+    "qwen3_next",
+    "jamba",
+    "bart",
+    "marian",
+    "whisper",
+)
+EVERY = [
+    *SOME,
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ALL if name not in SOME),
+]
+SEARCHES: dict[str, dict[str, Any]] = {
+    "one returned": {"num_beams": 3},
+    "several returned": {"num_beams": 4, "num_return_sequences": 3},
+    "sampled": {"num_beams": 3, "do_sample": True, "top_k": 8},
+    "early stopping": {"num_beams": 3, "early_stopping": True},
+    "long ones preferred": {"num_beams": 3, "length_penalty": 3.0, "num_return_sequences": 2},
+    "uncached": {"num_beams": 3, "use_cache": False, "num_return_sequences": 2},
+}
+
+
+class Eager(LogitsProcessor):
+    """Makes end tokens likely from the second step on, so that beams end at many lengths."""
+
+    def __init__(self, end: int, prompt: int) -> None:
+        self.end, self.prompt = end, prompt
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores = scores.clone()
+        if input_ids.shape[1] > self.prompt + 1:
+            scores[:, self.end] = scores.amax(-1) - input_ids[:, -1] % 3 + 0.5
+        return scores
+
+
+class EndAt(LogitsProcessor):
+    """Writes a token into chosen examples once they have a length."""
+
+    def __init__(self, ends: dict[int, int], token: int) -> None:
+        self.ends, self.token = ends, token
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        scores = scores.clone()
+        scores[:, self.token] = -1e4
+        for example, length in self.ends.items():
+            if example < len(scores) and input_ids.shape[1] == length:
+                scores[example, self.token] = 1e4
+        return scores
+
+
+def prompt(name: str, batch: int = 2) -> dict[str, torch.Tensor]:
+    """A batch without padding; an architecture with one example has it twice."""
+    inputs = ARCHITECTURES[name].inputs["plain"]()
+    return {
+        field: torch.cat([value, value])[:batch]
+        for field, value in inputs.items()
+        if not field.startswith("decoder")
+    }
+
+
+def generate(model: Any, inputs: dict[str, Any], **options: Any) -> torch.Tensor:
+    options = {"do_sample": False, "max_new_tokens": 7, "pad_token_id": 0, "eos_token_id": 9} | options
+    with torch.no_grad(), torch.random.fork_rng(devices=()):
+        torch.manual_seed(5)
+        return model.generate(**inputs, **options)
+
+
+def replies(
+    model: Any, inputs: dict[str, Any], sequence: torch.Tensor, example: int, end: int
+) -> dict[str, Any]:
+    """The arguments of one forward on what was fed for a returned sequence: all before its end token."""
+    decoder = model.config.is_encoder_decoder
+    if decoder and sequence[0] != model.config.decoder_start_token_id:  # Whisper cuts its prompt off
+        sequence = torch.cat([sequence.new_tensor([model.config.decoder_start_token_id]), sequence])
+    start = 1 if decoder else inputs["input_ids"].shape[1]
+    tail = sequence[start:].tolist()
+    fed = sequence[: start + (tail.index(end) if end in tail else len(tail) - 1)]
+    alone = {field: value[example : example + 1] for field, value in inputs.items()}
+    if decoder:
+        return alone | {"decoder_input_ids": fed[None]}
+    alone["input_ids"] = fed[None]
+    if "attention_mask" in alone:
+        alone["attention_mask"] = torch.nn.functional.pad(
+            alone["attention_mask"], (0, len(fed) - alone["attention_mask"].shape[1]), value=1
+        )
+    return alone
+
+
+def assert_rows_are_those_of_a_forward(
+    trace: Trace, example: int, model: Any, inputs: dict[str, Any], stack: str
+) -> None:
+    with hw.capture(model, maps=True, stats=True) as whole:
+        forward(model, inputs, use_cache=False)
+    for site in whole.sites:
+        if site.stack != stack:
+            continue
+        expected, pattern = whole.maps[site][0], trace.maps[site][example]
+        rows, keys = expected.shape[1:]
+        torch.testing.assert_close(pattern[:, :rows, :keys], expected, equal_nan=True, **CLOSE)
+        assert pattern[:, rows:].isnan().all()
+        entropy = trace.records[site]["entropy"][example]
+        torch.testing.assert_close(entropy[:, :rows], whole.records[site]["entropy"][0], rtol=1e-4, atol=1e-5)
+        assert entropy[:, rows:].isnan().all()
+        received = trace.records[site]["received"][example][:, :keys]
+        torch.testing.assert_close(received, whole.records[site]["received"][0], rtol=1e-4, atol=1e-5)
+    axis, alone = trace.layout.axes[stack], whole.layout.axes[stack]
+    valid = axis.valid[example]
+    assert int(valid.sum()) == int(alone.valid.sum())
+    if alone.ids is not None and axis.ids is not None:
+        assert axis.ids[example][valid].tolist() == alone.ids[0][alone.valid[0]].tolist()
+
+
+def stack_of(model: Any) -> str:
+    return "decoder" if model.config.is_encoder_decoder else "text"
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_returned_beam_is_an_example_with_the_rows_of_one_forward(name: str, search: str) -> None:
+    model, inputs = ARCHITECTURES[name].build(), prompt(name)
+    start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    options = SEARCHES[search] | {"logits_processor": LogitsProcessorList([Eager(9, start)])}
+    try:
+        expected = generate(model, inputs, **options)
+    except ValueError as error:
+        pytest.skip(f"transformers does not search so: {error}")
+    with hw.capture(model, maps=True) as trace:
+        sequences = generate(model, inputs, **options)
+    assert torch.equal(sequences, expected)
+    each = SEARCHES[search].get("num_return_sequences", 1)
+    assert trace.examples == len(sequences) == 2 * each
+    assert trace.returned == tuple(range(2 * each))
+    for number, sequence in enumerate(sequences):
+        whole = replies(model, inputs, sequence, number // each, 9)
+        assert_rows_are_those_of_a_forward(trace, number, model, whole, stack_of(model))
+
+
+def test_beams_that_were_not_returned_are_kept_when_asked_for() -> None:
+    model, inputs = ARCHITECTURES["llama"].build(), prompt("llama")
+    with hw.capture(model, beams="all") as trace:
+        sequences = generate(model, inputs, num_beams=4, num_return_sequences=2, eos_token_id=None)
+    assert trace.examples == 8
+    assert trace.returned == (0, 1, 4, 5)
+    ids = trace.layout.axes["text"].ids
+    assert ids is not None
+    assert ids[list(trace.returned)].tolist() == sequences[:, :-1].tolist()
+    with pytest.raises(hw.InputError, match="beams"), hw.capture(model, beams="best"):  # type: ignore[arg-type]
+        pass
+
+
+def test_saved_traces_know_what_was_returned(tmp_path: Any) -> None:
+    model, inputs = ARCHITECTURES["llama"].build(), prompt("llama")
+    with hw.capture(model, beams="all") as trace:
+        generate(model, inputs, num_beams=2)
+    assert hw.load_trace(trace.save(tmp_path / "trace.safetensors")).returned == trace.returned == (0, 2)
+
+
+class AtLength(StoppingCriteria):
+    """Ends every example at a length of its own."""
+
+    def __init__(self, lengths: tuple[int, ...]) -> None:
+        self.lengths = lengths
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:
+        return torch.tensor([input_ids.shape[1] >= length for length in self.lengths[: len(input_ids)]])
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("ending", ["of the call", "of the model", "none", "criteria"])
+def test_rows_end_where_this_call_of_generate_ended(name: str, cached: bool, ending: str) -> None:
+    """A batch of two has the rows of its first example alone."""
+    model, inputs = ARCHITECTURES[name].build(), prompt(name)
+    start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    model.generation_config.eos_token_id = model.config.eos_token_id = 8
+    options: dict[str, Any] = {"use_cache": cached, "max_new_tokens": 5}
+    options["logits_processor"] = LogitsProcessorList([EndAt({0: start + 2}, 8)])
+    options["eos_token_id"] = {"of the call": 9, "of the model": 8, "none": None, "criteria": None}[ending]
+    if ending == "criteria":
+        lengths = (start + 3, start + 5)
+        options["stopping_criteria"] = StoppingCriteriaList([AtLength(lengths)])
+    traces = []
+    for batch in (2, 1):
+        with hw.capture(model, maps=True) as trace:
+            generate(model, prompt(name, batch), **options)
+        traces.append(trace)
+    two, one = traces
+    stack = stack_of(model)
+    ends_early = ending in ("of the model", "criteria")
+    written = two.layout.axes[stack].valid.sum(-1)
+    assert int(written[1] - written[0]) == (2 if ends_early else 0)
+    for site in one.sites:
+        if site.stack == stack:
+            rows, keys = one.maps[site].shape[2:]
+            torch.testing.assert_close(two.maps[site][0, :, :rows, :keys], one.maps[site][0], **CLOSE)
+            assert two.maps[site][0, :, rows:].isnan().all()
+            assert not two.maps[site][1].isnan().any()
+
+
+def test_a_loop_of_ones_own_is_never_guessed_to_have_ended() -> None:
+    model = ARCHITECTURES["llama"].build()
+    model.generation_config.eos_token_id = model.config.eos_token_id = 8
+    ids = random_ids(2, 6)
+    with hw.capture(model, maps=True) as trace, torch.no_grad():
+        for length in range(4, 7):
+            ids[0, length - 1] = 8
+            forward(model, {"input_ids": ids[:, :length]}, use_cache=False)
+    assert not trace.maps[trace.site(0)].isnan().any()
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_contrastive_branch_is_no_example(cached: bool) -> None:
+    model, inputs = ARCHITECTURES["llama"].build(), prompt("llama", 1)
+    options = {"guidance_scale": 1.5, "use_cache": cached, "eos_token_id": None}
+    with hw.capture(model, maps=True) as trace:
+        ids = generate(model, inputs, **options)
+    assert torch.equal(ids, generate(model, inputs, **options))
+    assert trace.examples == 1
+    assert_rows_are_those_of_a_forward(trace, 0, model, replies(model, inputs, ids[0], 0, -1), "text")
+
+
+@pytest.mark.parametrize("name", ["llama", "bart", "whisper"])
+@pytest.mark.parametrize("assistant", ["lookup", "itself"])
+def test_drafts_and_their_writer_are_no_examples(name: str, assistant: str) -> None:
+    model, inputs = ARCHITECTURES[name].build(), prompt(name, 1)
+    if assistant == "lookup" and name != "llama":
+        pytest.skip("looks its drafts up in a prompt of words")
+    options: dict[str, Any] = {
+        "lookup": {"prompt_lookup_num_tokens": 2},
+        "itself": {"assistant_model": model},
+    }[assistant]
+    with hw.capture(model, maps=True) as trace:
+        ids = generate(model, inputs, **options, eos_token_id=None)
+    assert trace.examples == 1
+    stack = stack_of(model)
+    assert_rows_are_those_of_a_forward(trace, 0, model, replies(model, inputs, ids[0], 0, -1), stack)
+
+
+def long_sound(seconds: tuple[float, ...]) -> tuple[Any, dict[str, torch.Tensor]]:
+    """zoo:speech, which hears three seconds at a time, and recordings of these lengths."""
+    from headwise.media import read_audio
+
+    subject = hw.load("zoo:speech")
+    clip = torch.as_tensor(read_audio(hw.zoo.sample("speech").inputs["audio"], 16000)).repeat(8)
+    waves = [clip[: int(16000 * length)].numpy() for length in seconds]
+    sound = subject.processor.feature_extractor(
+        waves,
+        sampling_rate=16000,
+        return_tensors="pt",
+        truncation=False,
+        padding="longest",
+        return_attention_mask=True,
+    )
+    return subject, dict(sound)
+
+
+def test_windows_of_long_sounds_know_their_recording_and_where_they_begin() -> None:
+    subject, inputs = long_sound((7.0, 4.0))
+    reached: list[list[float]] = []
+    with torch.no_grad(), hw.capture(subject) as trace:
+        subject.model.generate(
+            **inputs, return_timestamps=True, monitor_progress=lambda at: reached.append(at[:, 0].tolist())
+        )
+    axis = trace.layout.axes["encoder"]
+    assert axis.recording is not None
+    assert axis.offset is not None
+    places = list(zip(axis.recording.tolist(), axis.offset.tolist(), strict=True))
+    expected = [
+        (recording, frame / 100)
+        for frames in reached
+        for recording, (frame, end) in enumerate(zip(frames, (700, 400), strict=True))
+        if frame < end
+    ]
+    assert [number for number, _ in places] == [number for number, _ in expected]
+    assert [second for _, second in places] == pytest.approx([second for _, second in expected])
+    assert trace.examples == len(places) > 4
+
+
+def test_recordings_of_later_calls_are_numbered_on_and_short_sounds_are_whole() -> None:
+    subject, inputs = long_sound((4.0,))
+    with torch.no_grad(), hw.capture(subject) as trace:
+        for _ in range(2):
+            subject.model.generate(**inputs, return_timestamps=True)
+    recording = trace.layout.axes["encoder"].recording
+    assert recording is not None
+    assert sorted(set(recording.tolist())) == [0, 1]
+    short, inputs = long_sound((2.0,))
+    inputs = short.prepare(audio=hw.zoo.sample("speech").inputs["audio"])
+    with torch.no_grad(), hw.capture(short) as trace:
+        short.model.generate(
+            **{name: value for name, value in inputs.items() if not name.startswith("decoder")}
+        )
+    assert trace.layout.axes["encoder"].recording is None
+
+
+def test_language_detection_is_no_example() -> None:
+    from transformers import GenerationConfig
+
+    model, inputs = ARCHITECTURES["whisper"].build(), prompt("whisper")
+    start = model.config.decoder_start_token_id
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=start,
+        pad_token_id=0,
+        eos_token_id=9,
+        max_length=20,
+        is_multilingual=True,
+        lang_to_id={"<|en|>": 11, "<|fr|>": 12},
+        task_to_id={"transcribe": 13, "translate": 14},
+        no_timestamps_token_id=15,
+        forced_decoder_ids=None,
+    )
+    with hw.capture(model, maps=True) as trace:
+        generate(model, inputs, eos_token_id=None, max_new_tokens=4)
+    assert trace.examples == 2
+    assert all(len(trace.maps[site]) == 2 for site in trace.sites)
+    assert len(trace.positions[trace.site(0, "decoder")]) > 4
