@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 import headwise as hw
 from headwise.errors import InputError, NotFitted
+from headwise.generation import Generation
+from headwise.layout import TokenLayout
+from headwise.media import read_audio
 from headwise.probes.sites import Site
+from headwise.probes.trace import Trace
 from headwise.reports import look as looking
 from headwise.reports.data import gather
 from headwise.reports.heads import sink_keys
 from headwise.reports.look import look
 from headwise.reports.patterns import entropy_without, join_readings, read_patterns
+from headwise.reports.windows import windows_of
 from tests.helpers_compare import SILENT, small_subject
 from tests.helpers_trace import causal, make_trace, plain_axis, random_pattern
+from tests.subjects import multilingual_whisper, tone
 
 TEXTS = ("a cat sat on the mat .", "what is this ?")
 EXAMPLES = [{"text": text} for text in TEXTS]
@@ -239,3 +247,40 @@ def test_traces_of_different_inputs_are_no_before_and_after():
     traces = [look(subject, [{"text": text}]).before.trace for text in ("a cat sat", "on the mat")]
     with pytest.raises(InputError, match="different inputs"):
         gather(traces)
+
+
+def test_a_long_recording_is_shown_window_by_window(tmp_path):
+    subject = hw.load("zoo:speech")
+    clip = read_audio(hw.zoo.sample("speech").inputs["audio"], 16000)
+    example = {"audio": (np.resize(clip, 16000 * 7), 16000)}
+    seen = look(subject, example, generate=12)
+    assert seen.before.trace.examples == len(seen.given) == len(seen.before.replies) >= 3
+    assert all(seen.before.replies)
+    trace = seen.before.trace
+    starts = torch.arange(trace.examples) * 2.5
+    encoder = replace(
+        trace.layout.axes["encoder"], offset=starts, recording=torch.zeros(trace.examples, dtype=torch.long)
+    )
+    placed = Trace(trace.records, TokenLayout({**trace.layout.axes, "encoder": encoder}), trace.meta)
+    windows = windows_of(subject, [example], [Generation({})], placed)
+    for (shown, _), start in zip(windows, starts.tolist(), strict=True):
+        at = round(start * 16000)
+        assert np.array_equal(shown["audio"][0], example["audio"][0][at : at + 48000])
+    page = tmp_path / "page.html"
+    hw.report(subject, page, examples=[example], generate=12)
+    assert page.stat().st_size
+    with pytest.raises(hw.InputError, match=r"longer than what one forward of this model hears.*--generate"):
+        look(subject, example)
+
+
+def test_a_language_is_given_or_detected_and_said():
+    subject = multilingual_whisper()
+    samples = tone(0.7)
+    detected = look(subject, {"audio": samples}, generate=4)
+    assert [note for note in detected.before.notes if note.endswith("(detected)")]
+    for language, token in (("en", 29), ("fr", 30)):
+        given = look(subject, {"audio": samples, "language": language, "task": "translate"}, generate=4)
+        assert f"language: {language} (given)" in given.before.notes
+        assert given.before.trace.layout.axes["decoder"].ids[0, :3].tolist() == [28, token, 31]
+        forward = look(subject, {"audio": samples, "language": language})
+        assert forward.before.trace.layout.axes["decoder"].ids[0].tolist() == [28, token, 32, 33]

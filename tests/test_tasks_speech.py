@@ -19,7 +19,8 @@ from headwise.evaluation import Example, Reply, find_task, hearing
 from headwise.evaluation.tasks.speech import Transcription, normaliser
 from headwise.evaluation.tasks.word_times import WordTimes
 from headwise.evaluation.timing import entries, jumps, word_starts
-from tests.subjects import tone, whisper
+from headwise.media import read_audio
+from tests.subjects import multilingual_whisper, tone, whisper
 
 
 def scored(pairs: list[tuple[str, str]], **options) -> dict[str, float]:
@@ -252,3 +253,46 @@ def test_noise_is_a_level_and_for_the_clips_of_the_zoo(name, tmp_path):
         find_task(name, snr="inf")
     with pytest.raises(InputError, match="zoo's clips only"):
         find_task(name, snr=3, data=tmp_path / "clips.tsv")
+
+
+def recordings(tmp_path, *seconds):
+    """A table of recordings of these lengths, made of the zoo's clip."""
+    rate = 16000
+    clip = read_audio(hw.zoo.sample("speech").inputs["audio"], rate)
+    lines = ["id\taudio\ttgt_text"]
+    for number, length in enumerate(seconds):
+        wave = np.resize(clip, int(length * rate))
+        soundfile.write(tmp_path / f"{number}.wav", wave, rate)
+        lines.append(f"r{number}\t{number}.wav\tone two")
+    table = tmp_path / "table.tsv"
+    table.write_text("\n".join(lines) + "\n")
+    return table
+
+
+def test_recordings_longer_than_the_window_are_transcribed(tmp_path):
+    table = recordings(tmp_path, 7, 2, 7)
+    task = hw.evaluation.find_task("transcription", data=str(table))
+    found = hw.evaluate(hw.load("zoo:speech"), task, batch_size=3)
+    replies = found.frame["reply"].tolist()
+    assert len(replies[0].split()) > len(replies[1].split())
+    assert replies[0] == replies[2]
+    alone = hw.evaluate(hw.load("zoo:speech"), task, batch_size=1)
+    assert alone.frame["reply"].tolist() == replies
+
+
+def test_a_recording_that_the_model_cannot_go_through_is_named(tmp_path, monkeypatch):
+    task = hw.evaluation.find_task("transcription", data=str(recordings(tmp_path, 2, 7)))
+    monkeypatch.setattr("headwise.evaluation.transcribing.writes_long", lambda model: False)
+    with pytest.raises(hw.InputError, match=r"r1 lasts 7.0 s and the model hears 3 s.*1\.wav"):
+        hw.evaluate(hw.load("zoo:speech"), task)
+
+
+def test_the_language_of_each_clip_is_in_the_table(tmp_path):
+    subject = multilingual_whisper()
+    table = recordings(tmp_path, 0.5, 0.9)
+    found = hw.evaluate(subject, hw.evaluation.find_task("transcription", data=str(table), normaliser="none"))
+    assert set(found.frame["language"]) <= {"en", "fr"}
+    named = hw.evaluation.find_task("transcription", data=str(table), normaliser="none", language="fr")
+    assert set(hw.evaluate(subject, named).frame["language"]) == {"fr"}
+    with pytest.raises(hw.InputError, match="no task 'sing'"):
+        hw.evaluation.find_task("transcription", speech_task="sing")

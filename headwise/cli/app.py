@@ -12,7 +12,18 @@ from headwise.cli.comparing import compare
 from headwise.cli.evaluating import evaluate, list_tasks
 from headwise.cli.fitting import fit
 from headwise.cli.harness import harness
-from headwise.cli.options import Audio, Debug, Image, Json, Model, Target, Text, TextFile
+from headwise.cli.options import (
+    Audio,
+    Debug,
+    Image,
+    Json,
+    Language,
+    Model,
+    SpeechTask,
+    Target,
+    Text,
+    TextFile,
+)
 from headwise.cli.patching import patch
 from headwise.cli.reporting import report
 from headwise.cli.request import Request
@@ -60,6 +71,8 @@ def trace(
     image: Image = None,
     audio: Audio = None,
     target: Target = None,
+    language: Language = None,
+    speech_task: SpeechTask = None,
     out: Annotated[Path, typer.Option(metavar="FILE", help="safetensors file to write.")] = Path(
         "run.safetensors"
     ),
@@ -92,7 +105,9 @@ def trace(
 ) -> None:
     """Run the model and save what was captured; `headwise.load_trace` reads it."""
     with session(debug=debug):
-        request = Request.of(model, text, text_file, image, audio, target)
+        request = Request.of(
+            model, text, text_file, image, audio, target, language=language, task=speech_task
+        )
         request.check(out)
         from headwise.cli.work import write_trace
 
@@ -116,12 +131,16 @@ def doctor(
     image: Image = None,
     audio: Audio = None,
     target: Target = None,
+    language: Language = None,
+    speech_task: SpeechTask = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Compare headwise with the model's own eager attention, site by site; status 1 if they differ."""
     with session(debug=debug):
-        request = Request.of(model, text, text_file, image, audio, target)
+        request = Request.of(
+            model, text, text_file, image, audio, target, language=language, task=speech_task
+        )
         request.check()
         from headwise.cli.work import examine
 

@@ -22,5 +22,18 @@ Audio = Annotated[list[Path] | None, typer.Option(metavar="FILE", help="Sound to
 Target = Annotated[
     list[str] | None, typer.Option(metavar="TEXT", help="Text for the decoder of an encoder-decoder model.")
 ]
+Language = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Language that a multilingual speech model hears, by name or code; detected and said without it.",
+    ),
+]
+SpeechTask = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TASK", help="What a multilingual speech model does: transcribe, or translate into English."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

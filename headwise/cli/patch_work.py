@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +12,11 @@ import torch
 import headwise as hw
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
-from headwise.cli.work import load
+from headwise.cli.work import heard, load
 from headwise.errors import FixError
 from headwise.fixes.baking import bake
 from headwise.fixes.spec_parameters import to_entry
+from headwise.generation import Generation, prepare_generation
 from headwise.reports.look import check_generation
 
 if TYPE_CHECKING:
@@ -50,13 +51,15 @@ def try_spec(
             fixes = handle.fixes
         if all(getattr(fix, "neutral", False) for fix in fixes):
             notes.append("The fixes are neutral: they change nothing.")
-        prompts = _prompts(subject, request) if generate else []
-        for inputs in prompts:
-            check_generation(subject, inputs, generate)
+        prompts, more = heard(lambda: _prompts(subject, request)) if generate else ([], [])
+        notes += more
+        for asked in prompts:
+            notes += [note for note in asked.notes if note not in notes]
+            check_generation(subject, asked.inputs, generate)
         examples = _side_by_side(subject, spec, prompts, generate)
         if folder is not None:
             with progress("Baking"):
-                bake(subject, spec.fixes, folder, inputs=prompts[0] if prompts else None)
+                bake(subject, spec.fixes, folder, inputs=prompts[0].inputs if prompts else None)
     return {
         "model": subject.name,
         "spec": spec.source,
@@ -78,22 +81,27 @@ def _check(spec: Spec, subject: Subject, *, force: bool) -> list[str]:
     return []
 
 
-def _prompts(subject: Subject, request: Request) -> list[Mapping[str, Any]]:
+def _prompts(subject: Subject, request: Request) -> list[Generation]:
     """The inputs of each example by itself, without padding."""
     arguments = request.arguments()
     if request.empty:  # the zoo's own example, of which the model is to write the target
         arguments.pop("target", None)
-    counts = {len(value) if isinstance(value, list) else 1 for value in arguments.values()}
-    if counts == {1} or len(counts) > 1:  # kinds that differ in number are refused there
-        return [subject.prepare(**arguments)]
+    counts = {len(value) for value in arguments.values() if isinstance(value, list)}
+    single = [
+        name for name in ("text", "image", "audio", "target") if isinstance(arguments.get(name, []), str)
+    ]
+    if not counts or len(counts) > 1 or single:  # kinds that differ in number are refused there
+        return [prepare_generation(subject, **arguments)]
     return [
-        subject.prepare(**{name: values[number] for name, values in arguments.items()})
+        prepare_generation(
+            subject, **{name: v[number] if isinstance(v, list) else v for name, v in arguments.items()}
+        )
         for number in range(counts.pop())
     ]
 
 
 def _side_by_side(
-    subject: Subject, spec: Spec, prompts: Sequence[Mapping[str, Any]], generate: int
+    subject: Subject, spec: Spec, prompts: Sequence[Generation], generate: int
 ) -> list[dict[str, str]]:
     told: list[list[str]] = []
     for patched in (False, True):
@@ -101,16 +109,16 @@ def _side_by_side(
             progress("Generating with the fixes" if patched else "Generating"),
             hw.patch(subject, spec.fixes) if patched else contextlib.nullcontext(),
         ):
-            told.append([_words(subject, inputs, generate) for inputs in prompts])
+            told.append([_words(subject, asked, generate) for asked in prompts])
     return [{"without": before, "with": after} for before, after in zip(*told, strict=True)]
 
 
-def _words(subject: Subject, inputs: Mapping[str, Any], generate: int) -> str:
+def _words(subject: Subject, asked: Generation, generate: int) -> str:
     """What the model writes behind the prompt, greedily; token numbers where there is no tokenizer."""
     model: Any = subject.model
     with torch.no_grad():
-        written = model.generate(**inputs, max_new_tokens=generate, do_sample=False)
-    row = written[0, 0 if subject.config.is_encoder_decoder else inputs["input_ids"].shape[1] :]
+        written = model.generate(**asked.inputs, **asked.options, max_new_tokens=generate, do_sample=False)
+    row = written[0, 0 if subject.config.is_encoder_decoder else asked.inputs["input_ids"].shape[1] :]
     if subject.tokenizer is None:
         return " ".join(map(str, row.tolist()))
     return subject.tokenizer.decode(row, skip_special_tokens=True).strip()

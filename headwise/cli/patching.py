@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from headwise.cli.options import Audio, Debug, Image, Json, Model, Target, Text, TextFile
+from headwise.cli.options import (
+    Audio,
+    Debug,
+    Image,
+    Json,
+    Language,
+    Model,
+    SpeechTask,
+    Target,
+    Text,
+    TextFile,
+)
 from headwise.cli.request import Request
 from headwise.cli.session import session
 from headwise.errors import InputError
@@ -25,6 +36,8 @@ def patch(
     image: Image = None,
     audio: Audio = None,
     target: Target = None,
+    language: Language = None,
+    speech_task: SpeechTask = None,
     generate: Annotated[
         int | None,
         typer.Option(
@@ -48,7 +61,9 @@ def patch(
 ) -> None:
     """Check that a spec fits a model; with an input, write what the model says without and with it."""
     with session(debug=debug):
-        request = Request.of(model, text, text_file, image, audio, target)
+        request = Request.of(
+            model, text, text_file, image, audio, target, language=language, task=speech_task
+        )
         request.check()
         if generate is not None and request.empty and not request.in_zoo:
             raise InputError(

@@ -7,7 +7,18 @@ from typing import Annotated
 
 import typer
 
-from headwise.cli.options import Audio, Debug, Image, Json, Model, Target, Text, TextFile
+from headwise.cli.options import (
+    Audio,
+    Debug,
+    Image,
+    Json,
+    Language,
+    Model,
+    SpeechTask,
+    Target,
+    Text,
+    TextFile,
+)
 from headwise.cli.request import Request
 from headwise.cli.session import FAILED, session
 from headwise.cli.tables import print_answer, warning_lines
@@ -23,6 +34,8 @@ def report(
     image: Image = None,
     audio: Audio = None,
     target: Target = None,
+    language: Language = None,
+    speech_task: SpeechTask = None,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -71,7 +84,9 @@ def report(
 ) -> None:
     """Run the model and write one HTML page that says what its heads did, where, and whether a fix helped."""
     with session(debug=debug):
-        request = Request.of(model, text, text_file, image, audio, target, samples=samples)
+        request = Request.of(
+            model, text, text_file, image, audio, target, samples=samples, language=language, task=speech_task
+        )
         request.check(out, task=task is not None)
         _check(fix, task, options, number, assets)
         from headwise.cli.report_work import Proof, write_report

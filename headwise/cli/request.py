@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
+from headwise.speech_prompt import TASKS
 from headwise.text import command_line
 from headwise.zoo.own_inputs import sample, samples
 from headwise.zoo.registry import PREFIX
@@ -26,11 +27,22 @@ class Request:
     targets: tuple[str, ...] = ()
     samples: int | None = None
     """How many of the task's or the zoo's own inputs, where no other input is given; None for the usual number."""
+    language: str | None = None
+    task: str | None = None
+    """Language and task of a multilingual speech model."""
 
     @classmethod
-    def of(cls, model: str, *inputs: Sequence[Any] | None, samples: int | None = None) -> Request:
+    def of(
+        cls,
+        model: str,
+        *inputs: Sequence[Any] | None,
+        samples: int | None = None,
+        language: str | None = None,
+        task: str | None = None,
+    ) -> Request:
         """From the options of a command, in the order of the fields."""
-        return cls(model, *(tuple(values or ()) for values in inputs), samples=samples)
+        given = (tuple(values or ()) for values in inputs)
+        return cls(model, *given, samples=samples, language=language, task=task)
 
     @property
     def empty(self) -> bool:
@@ -64,6 +76,12 @@ class Request:
             raise InputError(
                 "There is nothing to read.", remedy="Give --text, --text-file, --image or --audio."
             )
+        if (self.language or self.task) and not (self.audio or self.in_zoo):
+            raise InputError(
+                "A language or a task belongs to sound.", remedy="Give --audio, or leave it out."
+            )
+        if self.task not in (None, *TASKS):
+            raise InputError(f"There is no task {self.task!r}.", remedy=f"Use {' or '.join(TASKS)}.")
         for path in (*self.text_files, *self.images, *self.audio):
             if not path.is_file():
                 raise InputError(
@@ -75,7 +93,7 @@ class Request:
         none.
         """
         if self.empty and self.in_zoo:
-            return dict(sample(self.model).inputs)
+            return {**sample(self.model).inputs, **self._speech()}
         return self._keywords(str, _read)
 
     def examples(self, generate: int = 0) -> list[dict[str, Any]]:
@@ -88,15 +106,17 @@ class Request:
             InputError: the kinds of input differ in number.
         """
         if self.empty and self.in_zoo:
-            return [one.example(generate) for one in samples(self.model, self.samples or 1)]
-        return self._split(self._lists(str, _read))
+            own = samples(self.model, self.samples or 1)
+            return [{**one.example(generate), **self._speech()} for one in own]
+        return [{**given, **self._speech()} for given in self._split(self._lists(str, _read))]
 
     def python_examples(self, generate: int = 0) -> str:
         """Python for `examples`; empty where it is the one input of a model of the zoo."""
         if self.empty and self.in_zoo:
             several = f"hw.zoo.samples({self.model!r}, {self.samples})"
             return f"[one.example({generate or ''}) for one in {several}]" if self.samples else ""
-        return repr(self._split(self._lists(_Source.quoted, _Source.reading)))
+        listed = self._split(self._lists(_Source.quoted, _Source.reading))
+        return repr([{**given, **self._speech()} for given in listed])
 
     def script(self, *lines: str) -> str:
         """Python that loads the model, and goes on with `lines`."""
@@ -123,11 +143,19 @@ class Request:
         }
         inputs = [part for flag, values in given.items() for value in values for part in (flag, str(value))]
         inputs += ["--samples", str(self.samples)] if self.samples is not None else []
+        inputs += ["--language", self.language] if self.language else []
+        inputs += ["--speech-task", self.task] if self.task else []
         return command_line("headwise", command, self.model, *inputs, *options)
 
     def _keywords(self, plain: Any, read: Any) -> dict[str, Any]:
         given = self._lists(plain, read)
-        return {name: values[0] if len(values) == 1 else values for name, values in given.items()}
+        single = {name: values[0] if len(values) == 1 else values for name, values in given.items()}
+        return {**single, **self._speech()}
+
+    def _speech(self) -> dict[str, str]:
+        """Language and task, where they are given."""
+        named = {"language": self.language, "task": self.task}
+        return {name: value for name, value in named.items() if value is not None}
 
     def _lists(self, plain: Any, read: Any) -> dict[str, list[Any]]:
         given = {

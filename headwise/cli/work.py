@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
 import headwise as hw
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
+from headwise.generation import check_window, prepare_generation
+from headwise.prepare import prepare
 from headwise.probes.selection import Selection
 from headwise.reports.look import check_generation
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from headwise.probes.doctor import DoctorReport
     from headwise.probes.trace import Trace
     from headwise.subject import Subject
+
+Result = TypeVar("Result")
 
 
 def write_trace(request: Request, out: Path, *, keep: Mapping[str, Any], generate: int) -> dict[str, Any]:
@@ -31,7 +35,7 @@ def write_trace(request: Request, out: Path, *, keep: Mapping[str, Any], generat
         Selection.of(choice, option)  # refused before anything is loaded
     with quiet_transformers():
         subject, notes = load(request.model)
-        trace = _run(subject, request, keep=keep, generate=generate)
+        trace, more = _run(subject, request, keep=keep, generate=generate)
         with progress("Writing the trace"):
             trace.save(out)
     return {
@@ -41,7 +45,7 @@ def write_trace(request: Request, out: Path, *, keep: Mapping[str, Any], generat
         "examples": trace.examples,
         "sites": [str(site) for site in trace.sites],
         "unreached": trace.unreached,
-        "warnings": (*notes, *trace.warnings),
+        "warnings": (*notes, *more, *trace.warnings),
     }
 
 
@@ -56,18 +60,32 @@ def examine(request: Request) -> DoctorReport:
 
 def load(model: str) -> tuple[Subject, list[str]]:
     """The subject, and what was said while it was loaded (weights that are missing)."""
-    with progress(f"Loading {model}"), warnings.catch_warnings(record=True) as caught:
+    with progress(f"Loading {model}"):
+        return heard(lambda: hw.load(model))
+
+
+def heard(work: Callable[[], Result]) -> tuple[Result, list[str]]:
+    """What some work returns, and the warnings for users that it gave."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)
-        subject = hw.load(model)
-    return subject, list(dict.fromkeys(str(warning.message) for warning in caught))
+        result = work()
+    return result, list(dict.fromkeys(str(warning.message) for warning in caught))
 
 
-def _run(subject: Subject, request: Request, *, keep: Mapping[str, Any], generate: int) -> Trace:
+def _run(
+    subject: Subject, request: Request, *, keep: Mapping[str, Any], generate: int
+) -> tuple[Trace, list[str]]:
     model: Any = subject.model
-    inputs = subject.prepare(**request.arguments())
     if generate:
-        check_generation(subject, inputs, generate)
+        asked, notes = heard(lambda: prepare_generation(subject, **request.arguments()))
+        check_generation(subject, asked.inputs, generate)
+        inputs, notes = asked.inputs, [*asked.notes, *notes]
+        options = {**asked.options, "max_new_tokens": generate, "do_sample": False}
+    else:
+        prepared, notes = heard(lambda: prepare(subject, **request.arguments()))
+        inputs, notes, options = prepared.batch, [*prepared.notes, *notes], {}
+        check_window(subject, inputs)
     with (
         progress("Generating" if generate else "Running the model", total=generate or None) as advance,
         hw.capture(subject, **keep) as trace,
@@ -76,9 +94,9 @@ def _run(subject: Subject, request: Request, *, keep: Mapping[str, Any], generat
         counter = model.register_forward_hook(lambda *_: advance())
         try:
             if generate:
-                model.generate(**inputs, max_new_tokens=generate, do_sample=False)
+                model.generate(**inputs, **options)
             else:
                 model(**inputs)
         finally:
             counter.remove()
-    return trace
+    return trace, notes

@@ -14,12 +14,15 @@ from headwise.evaluation.languages import set_languages
 from headwise.evaluation.questions import with_own_processor
 from headwise.fixes.patching import patch
 from headwise.fixes.specs import spec_text
+from headwise.generation import Generation, check_window, prepare_generation
+from headwise.layout import ROLES
 from headwise.probes.capture import capture
 from headwise.probes.nonfinite import join
 from headwise.probes.records import merge_layouts, merge_records
 from headwise.probes.trace import Trace
 from headwise.reports.heads import sink_keys, sinks_of
 from headwise.reports.patterns import Reading, join_readings, read_patterns
+from headwise.reports.windows import windows_of
 from headwise.zoo.own_inputs import sample
 from headwise.zoo.registry import PREFIX
 
@@ -80,24 +83,23 @@ def look(
         NotFitted: constants of a fix are missing.
     """
     given = _examples(subject, examples, generate)
-    prepared = tuple(prepare_example(subject, example) for example in given)
-    for inputs in prepared:
-        if generate:
-            check_generation(subject, inputs, generate)
+    asked = tuple(_asked(subject, example, generate) for example in given)
     listed = list(fixes) if isinstance(fixes, list | tuple) else [fixes]
     arm = candidates([listed], subject)[0] if listed else None
     spec = _spec(arm.fixes, subject) if arm else ""
-    total = len(prepared) * (2 if arm else 1)
+    total = len(asked) * (2 if arm else 1)
 
     def told(done: int) -> None:
         if progress is not None:
             progress(done, total)
 
-    before = _run(subject, prepared, generate, told)
+    before = _run(subject, asked, generate, told)
     after = None
     if arm:
         with patch(subject, arm.fixes):
-            after = _run(subject, prepared, generate, lambda done: told(len(prepared) + done))
+            after = _run(subject, asked, generate, lambda done: told(len(asked) + done))
+    shown = windows_of(subject, given, asked, before.trace)
+    given, prepared = tuple(one for one, _ in shown), tuple(inputs for _, inputs in shown)
     return Look(subject, given, prepared, before, after, arm.label if arm else "", spec)
 
 
@@ -119,6 +121,19 @@ def prepare_example(subject: Subject, example: Mapping[str, Any]) -> dict[str, A
         start = inputs["decoder_input_ids"]
         inputs["decoder_input_ids"] = torch.cat([start, start.new_tensor([[first]])], dim=1)
     return inputs
+
+
+def _asked(subject: Subject, example: Mapping[str, Any], generate: int) -> Generation:
+    """The inputs of one example, and what `generate` is told beside them."""
+    if generate and "languages" not in example:
+        asked = prepare_generation(subject, **example)
+    else:
+        asked = Generation(prepare_example(subject, example))
+    if generate:
+        check_generation(subject, asked.inputs, generate)
+    else:
+        check_window(subject, asked.inputs)
+    return asked
 
 
 def check_generation(subject: Subject, inputs: Mapping[str, Any], generate: int) -> None:
@@ -186,43 +201,56 @@ def _spec(fixes: Sequence[Any], subject: Subject) -> str:
         return ""
 
 
-def _run(
-    subject: Subject, prepared: Sequence[Mapping[str, Any]], generate: int, told: Callable[[int], None]
-) -> Run:
-    longest = _longest(subject, prepared, generate)
+def _run(subject: Subject, examples: Sequence[Generation], generate: int, told: Callable[[int], None]) -> Run:
+    longest = _longest(subject, [asked.inputs for asked in examples], generate)
     traces, readings, replies, notes = [], [], [], []
-    for number, inputs in enumerate(prepared, start=1):
-        trace, reply = _captured(subject, inputs, generate, maps=all(r is not None for r in readings))
+    for number, asked in enumerate(examples, start=1):
+        notes += [note for note in asked.notes if note not in notes]
+        trace, texts = _captured(subject, asked, generate, maps=all(r is not None for r in readings))
         reading = read_patterns(trace, sink_keys(trace, sinks_of(trace)), longest=longest)
-        if reading is None and not notes:
+        if reading is None and all(r is not None for r in readings):
             notes.append(
                 f"Patterns were left out: those of one example take more than {MOST_MAPS / 2**30:.0f} GiB. "
                 "Maps, tokens and tables are complete; give a shorter input to see patterns."
             )
         readings.append(reading)
         traces.append(_without_maps(trace))
-        replies.append(reply)
+        replies += texts
         told(number)
     return Run(_joined(traces), join_readings(readings), tuple(replies), tuple(notes))
 
 
 def _captured(
-    subject: Subject, inputs: Mapping[str, Any], generate: int, *, maps: bool
-) -> tuple[Trace, str | None]:
+    subject: Subject, asked: Generation, generate: int, *, maps: bool
+) -> tuple[Trace, list[str | None]]:
+    """The trace, and the reply of each of its examples: one, or one per window of a long recording."""
     model: Any = subject.model
-    reply = None
+    out = None
     try:
         with capture(subject, maps=maps, map_limit=MOST_MAPS) as trace, torch.no_grad():
             if generate:
-                out = model.generate(**inputs, max_new_tokens=generate, do_sample=False)
-                reply = _reply(subject, inputs, out)
+                out = model.generate(
+                    **asked.inputs, **asked.options, max_new_tokens=generate, do_sample=False
+                )
             else:
-                model(**inputs)
+                model(**asked.inputs)
     except CaptureError as error:
         if not maps or "map_limit" not in str(error):
             raise
-        return _captured(subject, inputs, generate, maps=False)
-    return trace, reply
+        return _captured(subject, asked, generate, maps=False)
+    if trace.examples > 1:
+        return trace, [_written(trace, number) for number in range(trace.examples)]
+    return trace, [None if out is None else _reply(subject, asked.inputs, out)]
+
+
+def _written(trace: Trace, number: int) -> str | None:
+    """What was generated in one window, by the layout of its decoder."""
+    axis = trace.layout.axes.get("decoder")
+    if axis is None or axis.tokens is None or axis.ids is None:
+        return None
+    rows = zip(axis.tokens[number], axis.roles[number].tolist(), strict=True)
+    text = "".join(token for token, role in rows if role == ROLES.index("generated"))
+    return text.replace("Ġ", " ").strip()
 
 
 def _reply(subject: Subject, inputs: Mapping[str, Any], out: torch.Tensor) -> str | None:

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from headwise.errors import InputError
-from headwise.evaluation.asking import Advance, Generate
+from headwise.evaluation.asking import Generate
 from headwise.evaluation.extras import extra, versions
 from headwise.evaluation.files import Row, read_table
 from headwise.evaluation.task import Example, Metric, Reply, Task, mean
+from headwise.evaluation.transcribing import Transcribe
+from headwise.speech_prompt import TASKS
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -88,8 +90,10 @@ class Transcription(Spoken):
     case, removes punctuation and collapses spaces; `whisper` is the basic normaliser of Whisper; `none` leaves
     them alone. A clip without words counts what is written as insertions.
 
-    `language` is for multilingual models, which otherwise guess. `prompt` is the text beside the sound, for
-    models that take one. How to give files: `Spoken`.
+    `language` and `speech_task` (transcribe, or translate into English) are for multilingual models; without
+    `language` the model detects that of each clip, and the table of results has it. Recordings longer than the window
+    of a Whisper are written window by window. `prompt` is the text beside the sound, for models that take one. How
+    to give files: `Spoken`.
 
     Example:
         >>> item = Transcription().draw(1, seed=0)[0]
@@ -102,6 +106,7 @@ class Transcription(Spoken):
 
     normaliser: Normaliser = "basic"
     language: str = ""
+    speech_task: str = ""
     prompt: str = ""
     max_new_tokens: int = 128
     """Less where the decoder has fewer positions."""
@@ -110,6 +115,8 @@ class Transcription(Spoken):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_normaliser(self.normaliser)
+        if self.speech_task not in ("", *TASKS):
+            raise InputError(f"There is no task {self.speech_task!r}.", remedy=f"Use {' or '.join(TASKS)}.")
         if self.max_new_tokens < 1 or self.beams < 1:
             raise InputError(
                 "max_new_tokens and beams count from 1.",
@@ -128,7 +135,7 @@ class Transcription(Spoken):
     @property
     def ask(self) -> Generate:
         """The model writes."""
-        return Transcribe(self.max_new_tokens, self.beams, self.language)
+        return Transcribe(self.max_new_tokens, self.beams, self.language, self.speech_task)
 
     def check(self, subject: Subject) -> None:
         """Refuse to start without jiwer."""
@@ -147,7 +154,8 @@ class Transcription(Spoken):
         normalise = normaliser(self.normaliser)
         wanted, written = normalise(example.answer), normalise(reply.text)
         words, characters = jiwer.process_words(wanted, written), jiwer.process_characters(wanted, written)
-        return {
+        heard = {"language": reply.about["language"]} if "language" in reply.about else {}
+        return heard | {
             "seconds": example.about["seconds"],
             "rate": example.about["rate"],
             "words": words.hits + words.substitutions + words.deletions,
@@ -159,27 +167,6 @@ class Transcription(Spoken):
             "character_errors": _errors(characters),
             "exact": _errors(words) == 0,
         }
-
-
-@dataclass(frozen=True)
-class Transcribe(Generate):
-    """Generation for sound: within the positions of the decoder, in the language that was named."""
-
-    language: str = ""
-
-    def __call__(
-        self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
-    ) -> list[Reply]:
-        """One reply per example, in their order."""
-        room = getattr(subject.config, "max_target_positions", None)
-        if room is not None and self.max_new_tokens > room - 4:  # Whisper's prompt has up to four tokens
-            limited = replace(self, max_new_tokens=room - 4)
-            return limited(subject, examples, batch_size=batch_size, advance=advance)
-        return super().__call__(subject, examples, batch_size=batch_size, advance=advance)
-
-    def options(self, subject: Subject, examples: Sequence[Example]) -> dict[str, Any]:
-        """The language and Whisper's task."""
-        return {"language": self.language, "task": "transcribe"} if self.language else {}
 
 
 def check_normaliser(name: str) -> None:

@@ -16,10 +16,10 @@ from headwise.evaluation.tasks.speech import (
     SCORED,
     Normaliser,
     Spoken,
-    Transcribe,
     check_normaliser,
     normaliser,
 )
+from headwise.evaluation.transcribing import Transcribe
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

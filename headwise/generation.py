@@ -1,0 +1,94 @@
+"""Inputs and options for one call of `generate`: a speech recogniser is told its language there, not by a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from headwise.errors import InputError
+from headwise.prepare import prepare
+from headwise.speech_prompt import names_languages, speech_prompt, window_frames
+from headwise.words import start_id
+
+if TYPE_CHECKING:
+    from headwise.subject import Subject
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What `generate` is given, and what was decided for the user on the way."""
+
+    inputs: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Further arguments of `generate`: language, task, and timestamps for a recording longer than a window."""
+    notes: tuple[str, ...] = ()
+
+
+def prepare_generation(subject: Subject, **arguments: Any) -> Generation:
+    """Inputs for `model.generate(**inputs, **options)`.
+
+    A speech recogniser whose decoder is given no target begins by itself; a language that nobody names is detected
+    here, so that it can be said. Its recordings may be of any length.
+
+    Args:
+        subject: the model with its processor.
+        arguments: keywords of `Subject.prepare`.
+
+    Raises:
+        InputError: as in `Subject.prepare`.
+    """
+    speaks = arguments.get("audio") is not None and arguments.get("target") is None
+    if not speaks or not names_languages(subject.model):
+        prepared = prepare(subject, **arguments)
+        return Generation(prepared.batch, {}, prepared.notes)
+    language, task = arguments.pop("language", None), arguments.pop("task", None)
+    batch = prepare(subject, **arguments, decoder=False).batch
+    options, notes = speech_options(subject, batch["input_features"], language, task)
+    return Generation(batch, options, notes)
+
+
+def speech_options(
+    subject: Subject, features: Tensor, language: str | Sequence[str] | None, task: str | None
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Options of `generate` for sounds, and the language in words.
+
+    Args:
+        subject: a model that can name languages.
+        features: what it hears, (example, bin, frame).
+        language: one for all, one for each, or None to let the model detect it.
+        task: transcribe or translate.
+    """
+    options: dict[str, Any] = {}
+    if features.shape[-1] > window_frames(subject.model):
+        options["return_timestamps"] = True
+    prompt = speech_prompt(subject, features, start=start_id(subject), language=language, task=task)
+    if not prompt.languages:
+        return options, ()
+    if getattr(subject.model.generation_config, "lang_to_id", None):
+        options["language"] = list(prompt.languages)
+        if task is not None:
+            options["task"] = task
+    else:  # an older generation config, with which `generate` takes no language
+        options["decoder_input_ids"] = features.new_tensor(prompt.ids).long()
+    return options, prompt.notes
+
+
+def check_window(subject: Subject, inputs: Mapping[str, Any]) -> None:
+    """Refuse one forward on a recording that only `generate` goes through.
+
+    Raises:
+        InputError: the sound is longer than the window of a model that reads on.
+    """
+    features = inputs.get("input_features")
+    if features is None or not names_languages(subject.model):
+        return
+    window = window_frames(subject.model)
+    if features.shape[-1] > window:
+        raise InputError(
+            "The sound is longer than what one forward of this model hears.",
+            evidence=f"{features.shape[-1]} frames; the window has {window}",
+            remedy="Generate (--generate N), which goes through it window by window.",
+        )
