@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import headwise as hw
+from headwise.media import read_audio
 from headwise.prepare import prepare
 from headwise.speech_prompt import detect_languages
 from tests.subjects import multilingual_whisper, tone, wav2vec2, whisper
@@ -172,3 +173,41 @@ def test_a_recording_longer_than_the_window():
     for asked in ({"target": ["a", "a"]}, {"language": "en"}):
         with pytest.raises(hw.InputError, match="longer than the window"):
             subject.prepare(audio=[tone(2.5), tone(0.5)], **asked)
+
+
+def test_a_pipeline_without_options_under_capture_and_patch():
+    from transformers import pipeline
+
+    subject = hw.load("zoo:speech")
+    clip = read_audio(hw.zoo.sample("speech").inputs["audio"], 16000)
+    heard = lambda: {"raw": clip, "sampling_rate": 16000}  # noqa: E731 (a pipeline empties what it is given)
+    parts = {"tokenizer": subject.tokenizer, "feature_extractor": subject.processor.feature_extractor}
+    recogniser = pipeline("automatic-speech-recognition", model=subject.model, **parts)
+    plain = recogniser(heard())
+    assert plain["text"].split()
+    with hw.capture(subject) as trace:
+        assert recogniser(heard()) == plain
+    assert trace.sites
+    with hw.patch(subject, hw.fixes.ScaleHeads(heads=((0, 0),), factor=1.0)):
+        assert recogniser(heard()) == plain
+
+
+@pytest.mark.parametrize("patched", [False, True])
+def test_token_timestamps_under_capture_and_patch(patched):
+    subject = multilingual_whisper()
+    subject.model.generation_config.alignment_heads = [[0, 0], [0, 1]]
+    inputs = subject.prepare(audio=sounds()[0], decoder=False)
+    options = {"return_token_timestamps": True, "language": "en", "max_new_tokens": 6, "do_sample": False}
+    mute = hw.fixes.ZeroHeads(heads=((0, 0), (0, 1)))
+    plain = subject.model.generate(**inputs, **options)
+    with hw.capture(subject) as trace:
+        captured = subject.model.generate(**inputs, **options)
+    assert torch.equal(plain["sequences"], captured["sequences"])
+    torch.testing.assert_close(plain["token_timestamps"], captured["token_timestamps"])
+    assert trace.examples == 2  # untrained, it ends its first window at a time of its own
+    if patched:
+        without = {name: value for name, value in options.items() if name != "return_token_timestamps"}
+        with hw.patch(subject, mute):
+            timed = subject.model.generate(**inputs, **options)["sequences"]
+            untimed = subject.model.generate(**inputs, **without)
+        assert torch.equal(timed, untimed)

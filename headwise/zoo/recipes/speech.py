@@ -301,4 +301,5 @@ def _generation(tokenizer: Any) -> GenerationConfig:
         eos_token_id=end,
         is_multilingual=False,
         return_timestamps=False,
+        max_new_tokens=28,  # a pipeline would ask for 256, and the decoder has 32 positions
     )
