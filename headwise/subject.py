@@ -13,6 +13,7 @@ from headwise.errors import InputError
 from headwise.layout import TokenLayout, describe, with_tokens
 from headwise.layout.roles import tokenizer_of
 from headwise.loading import load_model, load_processor
+from headwise.placement import input_device, unwrapped
 from headwise.prepare import prepare
 from headwise.probes.given import with_decoder_ids
 from headwise.zoo.registry import PREFIX, zoo_folder
@@ -45,8 +46,8 @@ class Subject:
 
     @property
     def device(self) -> device:
-        """Where the model's first parameter lies."""
-        return next(self.model.parameters()).device
+        """Where the model's inputs belong."""
+        return input_device(self.model)
 
     def prepare(
         self,
@@ -175,7 +176,8 @@ def wrap(model: PreTrainedModel, processor: Any = None) -> Subject:
     """A subject around a model that is already loaded. Nothing is copied and nothing is changed.
 
     Args:
-        model: a transformers model.
+        model: a transformers model, or a wrapper of torch.compile, DistributedDataParallel or PEFT around one, which
+            is left aside.
         processor: its processor or tokenizer, if there is one.
 
     Raises:
@@ -189,6 +191,7 @@ def wrap(model: PreTrainedModel, processor: Any = None) -> Subject:
     """
     from transformers import PreTrainedModel
 
+    model = unwrapped(model)
     if not isinstance(model, PreTrainedModel):
         inner = " its inner transformers model" if isinstance(model, nn.Module) else " a transformers model"
         raise InputError(

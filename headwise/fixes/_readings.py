@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from headwise.errors import FixError, HeadwiseError, InputError
+from headwise.placement import input_device
 from headwise.probes.context import touches
 from headwise.probes.hub import hub_of
 from headwise.probes.probe_inputs import probe_inputs
@@ -38,8 +39,9 @@ class Reading:
 
     def run(self, model: PreTrainedModel) -> Tensor:
         """The model's logits (or its first output) on this input; the random state is kept."""
-        devices = [model.device] if model.device.type == "cuda" else []
-        plainly = torch.autocast(model.device.type, enabled=False)
+        device = input_device(model)
+        devices = [device] if device.type == "cuda" else []
+        plainly = torch.autocast(device.type, enabled=False)
         with torch.random.fork_rng(devices=devices), torch.no_grad(), plainly:
             torch.manual_seed(0)
             return first_output(model(**self.inputs)).detach()

@@ -126,6 +126,14 @@ def _require_plain(model: PreTrainedModel) -> None:
                 evidence=f"{name} is offloaded",
                 remedy="Load it without device_map or with enough memory.",
             )
+        if type(parameter).__name__ == "DTensor":
+            raise FixError(
+                "The model's weights are sharded over processes.",
+                evidence=f"{name} is a DTensor",
+                remedy="Bake the whole model, then shard the result.",
+            )
+        if type(parameter) not in (nn.Parameter, Tensor):
+            raise _quantised(f"{name} is a {type(parameter).__name__}")
         if parameter.dtype not in _KINDS:
             raise _quantised(f"{name} is {str(parameter.dtype).removeprefix('torch.')}")
     if getattr(model, "is_quantized", False):

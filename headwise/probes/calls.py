@@ -27,6 +27,8 @@ class Calls:
         self.plans: dict[tuple[int, int], Plan] = {}
         self.aside: tuple[Session, ...] | None = None
         """The sessions of a forward within another one; None outside of such."""
+        self.repeats = False
+        """True when a part of an earlier forward is run again, which nobody records."""
         self.generate: GenerateCall | None = None
         """The innermost call of `generate` under way; None outside of `generate`."""
         self.embedded: tuple[Tensor, Tensor] | None = None
@@ -58,6 +60,13 @@ class Calls:
     def skipped(self) -> list[int]:
         """Modules that ran in the forward at its end without asking the attention interface."""
         return [module for module in self.ran if module not in self._made]
+
+    def again(self, sessions: tuple[Session, ...]) -> Calls:
+        """The same, for a part of the forward that is run again, with the sessions that acted on it."""
+        twin = Calls()
+        twin.aside, twin.repeats = sessions, True
+        twin.depth, twin.streams, twin._made = self.depth, self.streams, dict(self._made)
+        return twin
 
     def count(self, name: Any, *, again: bool = False) -> int:
         """The number of this call of a module; that of the call before with `again`.

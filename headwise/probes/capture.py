@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from torch import nn
 
 from headwise import __version__
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout, with_tokens
+from headwise.placement import input_device, unwrapped
 from headwise.positions import prompt_warnings
 from headwise.probes import nonfinite
 from headwise.probes.check import check_of, self_check, unsupported
@@ -180,9 +182,10 @@ def parts(subject: Subject | PreTrainedModel) -> tuple[PreTrainedModel, Any]:
     """The model and the processor behind a subject or a bare model."""
     from transformers import PreTrainedModel
 
-    if isinstance(subject, PreTrainedModel):
-        return subject, None
-    model = getattr(subject, "model", None)
+    held = unwrapped(subject)
+    if isinstance(held, PreTrainedModel):
+        return held, None
+    model = None if isinstance(held, nn.Module) else getattr(subject, "model", None)
     if isinstance(model, PreTrainedModel):
         return model, getattr(subject, "processor", None)
     raise InputError(
@@ -204,7 +207,7 @@ def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence
         "family": getattr(model.config, "model_type", ""),
         "revision": getattr(subject, "revision", None) if model is not subject else None,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "device": str(model.device),
+        "device": str(input_device(model)),
         "attention": list(implementations),
         "versions": {
             "headwise": __version__,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from headwise.errors import InputError, UnsupportedModel
+from headwise.placement import input_device
 from headwise.probes.decoding_trial import try_decoding
 from headwise.probes.finite import first_nan
 from headwise.probes.hub import Hub, attached, hub_of
@@ -161,7 +162,7 @@ def unsupported(model: PreTrainedModel, unreached: Mapping[str, str]) -> Unsuppo
 
 def _key(hub: Hub) -> Any:
     model = hub.model
-    return hub.implementation, model.dtype, model.device, model.training
+    return hub.implementation, model.dtype, input_device(model), model.training
 
 
 def _check(model: PreTrainedModel) -> Check:
@@ -218,8 +219,9 @@ def _wants_static(call: GenerateCall) -> bool:
 @contextmanager
 def _undisturbed(model: PreTrainedModel) -> Iterator[None]:
     """Without gradients and autocast; the random state is kept."""
-    devices = [model.device] if model.device.type == "cuda" else []
-    plainly = torch.autocast(model.device.type, enabled=False)
+    device = input_device(model)
+    devices = [device] if device.type == "cuda" else []
+    plainly = torch.autocast(device.type, enabled=False)
     with torch.random.fork_rng(devices=devices), torch.no_grad(), plainly:
         yield
 

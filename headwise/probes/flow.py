@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -102,6 +103,13 @@ class Flow:
                 self._recordings += max((len(axis.roles) for axis in self._prompt[1].values()), default=0)
             self._prompt = call.outermost, axes_given(self.model, self.processor, call)
         return self._prompt[1]
+
+    def still(self) -> Flow:
+        """The same as it is now; later forwards do not change it."""
+        twin = copy(self)
+        twin._memo, twin.runs = {}, []
+        twin.run = None if self.run is None else self.run.still()
+        return twin
 
     def leave(self, cache: Any) -> None:
         """The forward that began last has ended and handed out `cache`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from headwise.probes.residuals import enter_layer
@@ -27,6 +28,11 @@ class Enter(_Hook):
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         """Before the forward."""
+        if torch.compiler.is_compiling():
+            torch._dynamo.graph_break(
+                msg="headwise captures or patches this model, which no single graph can do. Compile it with "
+                "fullgraph=False, or write the fix into the weights with hw.bake."
+            )
         self.hub.enter(module, self.primary, args, kwargs)
 
 

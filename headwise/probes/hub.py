@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from headwise.errors import CaptureError, UnsupportedModel
@@ -17,6 +18,7 @@ from headwise.probes.arguments import Call, normalise
 from headwise.probes.attachment import Attachment
 from headwise.probes.caches import cache_among, cache_of, cached_length
 from headwise.probes.calls import Calls
+from headwise.probes.checkpoints import keep_moment
 from headwise.probes.engine import attend
 from headwise.probes.examples import copies_of
 from headwise.probes.fallback import observe
@@ -288,6 +290,8 @@ class Hub:
             kernel = self._attachment.kernels[id(module)]
             plan = self._planned(local, module)
             return local.packed.attend(plan, module, query, key, value, mask, kwargs, kernel), None
+        if module.training or torch.is_grad_enabled():
+            keep_moment(self)
         rows = local.windowed.get(id(module))
         window = None if rows is None else rows.window(query, key)
         site, plan = self.plan(module, again=window is not None and window.start > 0)
@@ -322,7 +326,9 @@ class Hub:
         plan = self._planned(local, module, again=again)
         if plan.idle or plan.leader.flow().run is None:
             return plan.site, None
-        return plan.site, plan if local.depth else replace(plan, silent=True)
+        if not local.depth and torch._C._current_graph_task_id() != -1:
+            return plan.site, None  # run again for a backward pass, of a forward that nobody acted on
+        return plan.site, replace(plan, silent=True) if local.repeats or not local.depth else plan
 
     def _planned(self, local: Calls, module: nn.Module, *, again: bool = False) -> Plan:
         name = (id(module), local.count(id(module), again=again))
@@ -343,19 +349,28 @@ class Hub:
 
     def observe(self, entry: AttentionModule, scores: Tensor, pattern: Tensor) -> Tensor:
         """One pattern of a module outside the interface; returns the pattern to use."""
+        if entry.module.training or torch.is_grad_enabled():
+            keep_moment(self)
         _, plan = self.plan(entry.module)
         return pattern if plan is None else observe(plan, scores, pattern)
 
     @contextmanager
     def aside(self, session: Session) -> Iterator[None]:
         """A forward of the current thread within another one, with fixes of its own; nobody records it."""
-        calls, aside = self.calls(), Calls()
-        aside.aside = (session,)
-        self._local.calls = aside
+        calls = Calls()
+        calls.aside = (session,)
+        with self.instead(calls):
+            yield
+
+    @contextmanager
+    def instead(self, calls: Calls) -> Iterator[None]:
+        """Takes the current thread for one that does something else."""
+        before = self.calls()
+        self._local.calls = calls
         try:
             yield
         finally:
-            self._local.calls = calls
+            self._local.calls = before
 
     def _forecast(self, plan: Plan, call: Any) -> None:
         shape = call.shape if call.window is None else (*call.shape[:2], *(call.window.total,) * 2)

@@ -59,6 +59,12 @@ class Memory:
             value = self._held[name] = value.repeat_interleave(batch // len(value), 0)
         return value
 
+    def still(self) -> Memory:
+        """The same as it is now."""
+        twin = Memory()
+        twin._held, twin._numbers = dict(self._held), dict(self._numbers)
+        return twin
+
     def reorder(self, index: Tensor) -> None:
         """Example b continues what example `index[b]` was."""
         for name, value in self._held.items():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from headwise.errors import InputError
+from headwise.placement import input_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,8 +98,9 @@ def _decoder_start(model: PreTrainedModel) -> int | None:
 
 
 def _placed(model: PreTrainedModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    device = input_device(model)
     return {
-        name: value.to(model.device, model.dtype) if value.is_floating_point() else value.to(model.device)
+        name: value.to(device, model.dtype) if value.is_floating_point() else value.to(device)
         for name, value in inputs.items()
     }
 

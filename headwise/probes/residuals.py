@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
+from headwise.probes.checkpoints import keep_moment
 from headwise.probes.context import STEPS, touches
 from headwise.probes.examples import keep_others
 from headwise.probes.plan import Act, context
@@ -21,6 +23,8 @@ def enter_layer(hub: Hub, entry: AttentionModule, args: tuple, kwargs: dict[str,
     local = hub.calls()
     if not local.streams:
         return None
+    if torch.is_grad_enabled() or entry.module.training:
+        keep_moment(hub)
     given = args[0] if args else kwargs.get("hidden_states")
     if not isinstance(given, Tensor) or given.dim() not in (2, 3):
         return None
@@ -37,7 +41,7 @@ def enter_layer(hub: Hub, entry: AttentionModule, args: tuple, kwargs: dict[str,
                 new = keep_others(session, site.stack, changed, new)
     for session in sessions:
         session.entering = new if session.needs_residual else None
-        if session.want.keeps_residual(site.stack, site.layer):
+        if not local.repeats and session.want.keeps_residual(site.stack, site.layer):
             rows = session.flow().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
             session.buffer(site).add_rows("residual", new.detach().clone(), rows)
     if new is hidden:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,14 @@ class Run:
         self._order: Tensor | None = None
         self._pending: list[tuple[Tensor, Tensor | None]] = []
         self._padded: bool | None = None
+
+    def still(self) -> Run:
+        """The same as it is now; what comes later does not change it."""
+        twin = copy(self)
+        twin.axes, twin.stacks, twin.buffers = dict(self.axes), set(self.stacks), dict(self.buffers)
+        twin._pending = list(self._pending)
+        twin._memories = {number: memory.still() for number, memory in self._memories.items()}
+        return twin
 
     @property
     def cached(self) -> bool:

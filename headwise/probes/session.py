@@ -119,6 +119,17 @@ class Session:
     def entering(self, residual: Tensor | None) -> None:
         self._local.entering = residual
 
+    def still(self) -> dict[str, Any]:
+        """How far this session has followed the current thread's forward, as it is now."""
+        return {"flow": self.flow().still(), "entering": self.entering, "copies": self.copies}
+
+    def replace_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Takes the current thread for one that is as far as `state` says; returns how far it was."""
+        before = dict(self._local.__dict__)
+        self._local.__dict__.clear()
+        self._local.__dict__.update(state)
+        return before
+
     def buffer(self, site: Site) -> Buffer:
         """The records of a site in the current run."""
         run = self.flow().run

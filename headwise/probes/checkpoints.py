@@ -1,0 +1,57 @@
+"""Layers that are run again for the backward pass (gradient checkpointing), as they were run the first time."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from functools import cache
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from headwise.probes.moment import Moment
+
+if TYPE_CHECKING:
+    from headwise.probes.hub import Hub
+
+
+def keep_moment(hub: Hub) -> None:
+    """Lets every checkpoint that the caller is in run again what was in force at this moment.
+
+    Both kinds of `torch.utils.checkpoint` are found on the stack; what they will run again is put in a wrapper.
+    """
+    if not hub.listening():
+        return
+    reentrant, other = _codes()
+    moment: Moment | None = None
+    frame = sys._getframe(1)
+    while frame is not None:
+        holder: Any = None
+        given: tuple = ()
+        if frame.f_code is reentrant:
+            holder, name, given = frame.f_locals["ctx"], "run_function", frame.f_locals["args"]
+        elif frame.f_code is other and frame.f_locals.get("gen") is not None:
+            holder, name = frame.f_locals["gen"].gi_frame.f_locals["new_frame"], "recompute_fn"
+        if holder is not None and not isinstance(getattr(holder, name), _Again):
+            moment = moment or Moment(hub)
+            setattr(holder, name, _Again(moment, getattr(holder, name), given))
+        frame = frame.f_back
+
+
+@cache
+def _codes() -> tuple[CodeType, CodeType]:
+    from torch.utils import checkpoint
+
+    return checkpoint.CheckpointFunction.forward.__code__, inspect.unwrap(checkpoint.checkpoint).__code__
+
+
+class _Again:
+    """What a checkpoint runs again."""
+
+    def __init__(self, moment: Moment, function: Callable[..., Any], given: tuple) -> None:
+        self._moment, self._function = moment, function
+        self._places = moment.places(given)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._moment.again(self._places, args):
+            return self._function(*args, **kwargs)
