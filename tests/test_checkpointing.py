@@ -151,8 +151,7 @@ def _attention(model: PreTrainedModel, reentrant: bool) -> None:
         layer.self_attn.forward = again
 
 
-@pytest.mark.parametrize("place", [_whole, _attention])
-@KINDS
+@pytest.mark.parametrize(("place", "reentrant"), [(_whole, False), (_attention, True), (_attention, False)])
 def test_checkpoints_of_the_users_own(place: Callable[[Any, bool], None], reentrant: bool) -> None:
     inputs = ARCHITECTURES["llama"].inputs["plain"]()
     model = built("llama", None)
