@@ -158,7 +158,8 @@ class Hub:
 
     def intact(self) -> bool:
         """True while all of headwise is on the model; False when somebody has taken or replaced a part of it."""
-        return self._attachment.intact
+        with self._lock:  # not while another thread attaches or leaves
+            return not self.sessions or self._attachment.intact
 
     def implementations(self) -> list[str]:
         """The attention implementations that headwise stands in for, or that are there by themselves."""
