@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -13,8 +14,10 @@ import torch
 import headwise as hw
 from headwise import fixes
 from headwise.layout import ROLES
-from headwise.probes.hub import hub_of
+from headwise.probes.attachment import Attachment
+from headwise.probes.hub import attached, hub_of
 from headwise.probes.recording import Want
+from headwise.probes.reference import Reference
 from headwise.probes.session import Session
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
@@ -82,6 +85,43 @@ class TestThreads:
             stop.set()
             thread.join()
         assert all(report.ok for report in reports), reports[0].problems
+        assert max(apart) < 1e-4
+
+    @pytest.mark.parametrize("name", ["llama", "bert"])
+    def test_a_forward_is_right_while_another_thread_attaches_slowly(self, name, monkeypatch):
+        choose = Attachment._choose_kernels
+
+        def slowly(attachment: Attachment) -> None:
+            time.sleep(0.004)
+            choose(attachment)
+            time.sleep(0.004)
+
+        monkeypatch.setattr(Attachment, "_choose_kernels", slowly)
+        model = ARCHITECTURES[name].build().eval()
+        inputs = {"input_ids": ids(2, 10), "attention_mask": torch.ones(2, 10, dtype=torch.long)}
+        inputs["attention_mask"][1, :4] = 0
+        real = inputs["attention_mask"] == 1
+        with torch.no_grad():
+            expected = model(**inputs)[0]
+        apart, stop = [], threading.Event()
+
+        def work() -> None:
+            with torch.no_grad():
+                while not stop.is_set():
+                    apart.append(float((model(**inputs)[0] - expected)[real].abs().max()))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            for _ in range(20):
+                hub = hub_of(model)
+                session = Reference(model, None, hub.language)  # whose masks are those of eager attention
+                with attached(hub, session):
+                    time.sleep(0.002)
+        finally:
+            stop.set()
+            thread.join()
+        assert len(apart) > 20
         assert max(apart) < 1e-4
 
 

@@ -40,12 +40,13 @@ class Attachment:
         self._block_hooks: list[Any] = []
 
     def install(self, *, eager: bool) -> None:
-        """Puts everything in place; with `eager`, every mask comes in the form that eager functions expect."""
+        """Puts everything in place; with `eager`, every mask comes in the form that eager functions expect.
+
+        Names are switched last: from then on other threads, too, come here in the middle of their forwards.
+        """
         hub = self._hub
         interface.register()
         self._switches = switches(hub.model, list(hub.modules.values()))
-        for switch in self._switches:
-            switch.install(eager=eager)
         self._choose_kernels()
         for entry in hub.modules.values():
             if entry.interface:
@@ -64,6 +65,8 @@ class Attachment:
         embedding = _input_embedding(hub.model)
         if embedding is not None:
             self._after(embedding, Embedded(hub))
+        for switch in self._switches:
+            switch.install(eager=eager)
 
     def remove(self) -> None:
         """Takes everything off; the model is as it was, but for what somebody else has changed meanwhile."""

@@ -393,7 +393,8 @@ class Hub:
             return self._local.calls
         except AttributeError:
             self._local.calls = calls = Calls()
-            self._threads.add(calls)
+            with self._lock:  # `need` looks through them
+                self._threads.add(calls)
             return calls
 
 

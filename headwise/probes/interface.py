@@ -138,9 +138,14 @@ def _attend(
     if "indices" in kwargs or "block_indices" in kwargs:
         mask = _with_selected_keys(module, mask, kwargs)
     hub = module.__dict__.get(HUB)
-    if hub is None:  # a copy of the model, or another model that shares its configuration
-        return kernel(module, original)(module, query, key, value, mask, **kwargs)
+    if hub is None:  # a copy of the model, one that shares its configuration, one just left
+        return kernel(module, _maker(mask, original))(module, query, key, value, mask, **kwargs)
     return hub.attend(module, query, key, value, mask, kwargs)
+
+
+def _maker(mask: Any, original: str) -> str:
+    """The implementation whose masks look like this one: it may be older than the name that headwise has now."""
+    return "sdpa" if isinstance(mask, Tensor) and mask.dtype == torch.bool else original
 
 
 def _dense(

@@ -19,7 +19,7 @@ class Switch:
         self.config = config
         self._supports_sdpa = supports_sdpa
         self._eager = False
-        self.original = ""
+        self.original: str = config._attn_implementation_internal
         """The implementation that the model's user wants; headwise stands in for it."""
         self.name = ""
         """The name that the configuration has while something is attached."""
