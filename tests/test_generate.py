@@ -102,11 +102,22 @@ def prompt(name: str) -> Inputs:
     return {field: value for field, value in inputs.items() if not field.startswith("decoder")}
 
 
+def skip_without_static_cache(name: str) -> None:
+    """Skip where the model has no static cache, or fails on it in this release without headwise."""
+    model = ARCHITECTURES[name].build()
+    if not model._can_compile_fullgraph:
+        pytest.skip("the model has no static cache")
+    try:
+        generate(model, prompt(name), **MODES["static cache"])
+    except ValueError as error:  # Bloom on transformers 5.20
+        pytest.skip(f"the model fails on a static cache by itself: {error}")
+
+
 @pytest.mark.parametrize("name", DECODERS + TRANSLATORS)
 @pytest.mark.parametrize("mode", MODES)
 def test_the_tokens_are_the_same_with_and_without_a_capture(name: str, mode: str) -> None:
-    if mode == "static cache" and not ARCHITECTURES[name].build()._can_compile_fullgraph:
-        pytest.skip("the model has no static cache")
+    if mode == "static cache":
+        skip_without_static_cache(name)
     model, inputs = ARCHITECTURES[name].build(), prompt(name)
     expected = generate(model, inputs, **MODES[mode])
     with hw.capture(model, stats=True):
@@ -117,8 +128,8 @@ def test_the_tokens_are_the_same_with_and_without_a_capture(name: str, mode: str
 @pytest.mark.parametrize("name", DECODERS + TRANSLATORS)
 @pytest.mark.parametrize("mode", ["greedy", "uncached", "sampling", "static cache"])
 def test_captured_rows_are_those_of_one_forward_on_the_final_ids(name: str, mode: str) -> None:
-    if mode == "static cache" and not ARCHITECTURES[name].build()._can_compile_fullgraph:
-        pytest.skip("the model has no static cache")
+    if mode == "static cache":
+        skip_without_static_cache(name)
     model, inputs = ARCHITECTURES[name].build(), prompt(name)
     with hw.capture(model, stats=True, maps=True) as trace:
         ids = generate(model, inputs, **MODES[mode])

@@ -29,7 +29,7 @@ def test_nox_runs_them_and_both_ends() -> None:
     assert all((ROOT / law).is_file() for law in noxfile.LAWS)
 
 
-def test_the_package_the_constraints_and_the_page_name_them() -> None:
+def test_the_package_and_the_constraints_name_them() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = next(r for r in map(Requirement, project["dependencies"]) if r.name == "transformers")
     assert all(release in needs.specifier for release in VERIFIED)
@@ -37,10 +37,14 @@ def test_the_package_the_constraints_and_the_page_name_them() -> None:
     pinned = re.search(r"^transformers==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
     assert pinned is not None
     assert pinned[1] in VERIFIED
-    page = (ROOT / "docs" / "install.md").read_text()
-    named = re.search(r"verified on transformers ([^:]+):", page)
-    assert named is not None
-    assert tuple(re.findall(r"\d+\.\d+\.\d+", named[1])) == VERIFIED
+
+
+def test_the_pages_name_them() -> None:
+    text = " ".join("\n".join((ROOT / page).read_text() for page in ("README.md", "docs/install.md")).split())
+    release = r"\d+\.\d+\.\d+"
+    named = rf"verified on transformers ({release}(?:(?:, | and ){release})*)"
+    statements = re.findall(named, text, re.IGNORECASE)
+    assert {tuple(re.findall(release, statement)) for statement in statements} == {VERIFIED}
 
 
 def test_an_untested_release_is_doubted_on_both_sides() -> None:

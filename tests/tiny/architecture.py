@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -50,9 +53,7 @@ class Architecture:
 
     def build(self, attention: str | None = None) -> PreTrainedModel:
         """The model in evaluation mode, with the same weights at every call."""
-        import transformers
-
-        model_class = getattr(transformers, self.model)
+        model_class = _model_class(self.model)
         with torch.random.fork_rng(devices=()):
             torch.manual_seed(0)
             config = model_class.config_class(**self.settings)
@@ -64,6 +65,22 @@ class Architecture:
 
     def __str__(self) -> str:
         return self.name
+
+
+def route_of(model_type: str) -> Expected:
+    """What a capture gives of a family that moved to the attention interface in one of the verified releases."""
+    source = find_spec(f"transformers.models.{model_type}.modeling_{model_type}")
+    assert source is not None
+    assert source.origin is not None
+    return "pass" if "ALL_ATTENTION_FUNCTIONS" in Path(source.origin).read_text() else "fallback"
+
+
+def _model_class(name: str) -> type[PreTrainedModel]:
+    import transformers
+
+    with warnings.catch_warnings():  # torch's, of the functions that DeBERTa scripts when it is imported
+        warnings.filterwarnings("ignore", r"`torch\.jit\.script` is", DeprecationWarning)
+        return getattr(transformers, name)
 
 
 def spread_weights(model: torch.nn.Module) -> None:

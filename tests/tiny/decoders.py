@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .architecture import Architecture
+from .architecture import Architecture, route_of
 from .inputs import TOKENS, plain_tokens
 
 SIZE = {
@@ -166,8 +166,10 @@ INTERFACE = [
 
 OUTSIDE = [
     Architecture("gpt_neo", "GPTNeoForCausalLM", GPT_NEO, TOKENS, expected="fallback"),
-    Architecture("gptj", "GPTJForCausalLM", GPT | {"rotary_dim": 4}, TOKENS, expected="fallback"),
-    Architecture("codegen", "CodeGenForCausalLM", GPT | {"rotary_dim": 4}, TOKENS, expected="fallback"),
+    Architecture("gptj", "GPTJForCausalLM", GPT | {"rotary_dim": 4}, TOKENS, expected=route_of("gptj")),
+    Architecture(
+        "codegen", "CodeGenForCausalLM", GPT | {"rotary_dim": 4}, TOKENS, expected=route_of("codegen")
+    ),
     Architecture("bloom", "BloomForCausalLM", BLOOM, TOKENS, expected="fallback"),
     Architecture("mpt", "MptForCausalLM", MPT, TOKENS, expected="fallback"),
     Architecture("falcon", "FalconForCausalLM", FALCON, TOKENS, expected="fallback", attention="eager"),
