@@ -14,6 +14,7 @@ import headwise as hw
 from headwise import fixes
 from tests.edits import FirstKey
 from tests.tiny import ARCHITECTURES
+from tests.tiny.checkpointing import enable_checkpointing
 from tests.tiny.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ FIXES = [fixes.MaskKeys(keys=(2,)), fixes.ScaleHeads(heads=((0, 1), (1, 2)), fac
 def built(name: str, reentrant: bool | None) -> PreTrainedModel:
     model: Any = ARCHITECTURES[name].build().train()
     if reentrant is not None:
-        model.activation_checkpointing_enable({"use_reentrant": reentrant})
+        enable_checkpointing(model, use_reentrant=reentrant)
         model.enable_input_require_grads()
     return model
 

@@ -13,6 +13,7 @@ import headwise as hw
 from headwise.layout import ROLES
 from tests.edits import FirstKey
 from tests.tiny import ARCHITECTURES
+from tests.tiny.checkpointing import enable_checkpointing
 from tests.tiny.inputs import padded_tokens, plain_tokens, random_ids
 from tests.tiny.reference import first, forward
 from tests.tiny.snapshot import snapshot
@@ -193,7 +194,7 @@ def test_layers_that_are_run_again_for_the_backward_pass_are_recorded_once(llama
     inputs = plain_tokens()
     expected = capture_of(llama, inputs, stats=False, maps=True)
     llama.train()
-    llama.activation_checkpointing_enable()
+    enable_checkpointing(llama)
     with hw.capture(llama, stats=False, maps=True) as trace:
         llama(**inputs, use_cache=False).logits.sum().backward()
     assert trace.examples == 2
