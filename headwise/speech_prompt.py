@@ -37,6 +37,16 @@ class SpeechPrompt:
         return (f"language: {', '.join(dict.fromkeys(self.languages))} ({how})",)
 
 
+def check_task(task: str) -> None:
+    """Refuses a task that speech models do not have.
+
+    Raises:
+        InputError: it is neither "transcribe" nor "translate".
+    """
+    if task not in TASKS:
+        raise InputError(f"There is no task {task!r}.", remedy=f"Use {' or '.join(TASKS)}.")
+
+
 def names_languages(model: Any) -> bool:
     """True for a model that can say which language it hears, and whose `generate` begins by itself."""
     return hasattr(model, "detect_language")
@@ -141,8 +151,7 @@ def _codes(language: str | Sequence[str], known: dict[str, int], size: int) -> l
 
 
 def _task_id(subject: Subject, task: str) -> int | None:
-    if task not in TASKS:
-        raise InputError(f"There is no task {task!r}.", remedy=f"Use {' or '.join(TASKS)}.")
+    check_task(task)
     listed = getattr(subject.model.generation_config, "task_to_id", None) or {}
     return _tag(subject, listed.get(task), f"<|{task}|>")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
-from headwise.speech_prompt import TASKS
 from headwise.text import command_line
 from headwise.zoo.own_inputs import sample, samples
 from headwise.zoo.registry import PREFIX
@@ -80,8 +79,10 @@ class Request:
             raise InputError(
                 "A language or a task belongs to sound.", remedy="Give --audio, or leave it out."
             )
-        if self.task not in (None, *TASKS):
-            raise InputError(f"There is no task {self.task!r}.", remedy=f"Use {' or '.join(TASKS)}.")
+        if self.task is not None:
+            from headwise.speech_prompt import check_task
+
+            check_task(self.task)
         for path in (*self.text_files, *self.images, *self.audio):
             if not path.is_file():
                 raise InputError(
