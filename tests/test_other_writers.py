@@ -11,6 +11,7 @@ from torch import nn
 import headwise as hw
 from tests.edits import FirstKey
 from tests.tiny import ARCHITECTURES
+from tests.tiny.caches import cache_of, with_cache
 from tests.tiny.inputs import plain_tokens
 from tests.tiny.reference import forward, recorded_eager, tensors
 from tests.tiny.snapshot import snapshot
@@ -83,9 +84,9 @@ def test_a_switch_between_two_steps_of_one_generation(llama: PreTrainedModel) ->
     """Prompt and steps are one example, whatever computes them."""
     whole = plain_tokens(1, 12)["input_ids"]
     with hw.capture(llama, maps=True) as trace, torch.no_grad():
-        cache = llama(whole[:, :8], use_cache=True).past_key_values
+        cache = cache_of(llama(whole[:, :8], use_cache=True))
         llama.set_attn_implementation("eager")
-        llama(whole[:, 8:], past_key_values=cache)
+        llama(whole[:, 8:], **with_cache(llama, cache))
     with hw.capture(llama, maps=True) as alone:
         forward(llama, {"input_ids": whole})
     assert trace.examples == 1
