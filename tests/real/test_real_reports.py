@@ -46,3 +46,10 @@ def test_report_on_a_picture(real, seen, tmp_path) -> None:
     shown = page(seen, real("dinov2"), tmp_path, "--image", file)
     assert "of 72 heads have a sink" in shown
     assert "the picture as the model saw it" in shown
+
+
+def test_report_on_a_recording_shows_its_words_and_times(real, recordings, seen, tmp_path) -> None:
+    shown = page(seen, real("whisper"), tmp_path, "--audio", next(iter(recordings)), "--generate", "60")
+    assert "Dashwood" in shown
+    assert "7.1 seconds" in shown
+    assert "Example 1" not in shown

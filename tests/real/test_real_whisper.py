@@ -33,12 +33,14 @@ def test_recordings_are_written_word_for_word(real, recordings) -> None:
     assert wrong < 0.1
 
 
-def test_a_transcription_is_captured_as_one_forward(real, recordings) -> None:
+@pytest.mark.parametrize("language", [None, "en"])
+def test_a_transcription_is_captured_as_one_forward(language: str | None, real, recordings) -> None:
     subject = real("whisper")
     path, words = next(iter(recordings.items()))
     inputs = subject.prepare(audio=str(path))
+    options = {} if language is None else {"language": language}
     with torch.no_grad(), hw.capture(subject, maps=True) as steps:
-        ids = subject.model.generate(**inputs, max_new_tokens=60, language="en")
+        ids = subject.model.generate(**inputs, max_new_tokens=60, **options)
     assert steps.examples == 1
     frame = steps.layout.to_frame()
     decoder = frame[frame["stack"] == "decoder"]
