@@ -13,6 +13,7 @@ from headwise.probes.capture import parts
 from headwise.probes.check import self_check
 from headwise.probes.context import STEPS, head_pairs, touches
 from headwise.probes.hub import Hub, hub_of
+from headwise.probes.reach import remedy
 from headwise.probes.session import Session
 from headwise.probes.sites import head_count
 
@@ -245,5 +246,5 @@ def _require_reach(fixes: tuple[Any, ...], hub: Hub, unreached: Mapping[str, str
                 raise UnsupportedModel(
                     f"{type(fix).__name__} cannot reach {entry.name}.",
                     evidence=unreached[entry.name],
-                    remedy='Load the model with attn_implementation="eager", or name other layers.',
+                    remedy=remedy([entry.module], hub.implementation, otherwise="Name other layers."),
                 )

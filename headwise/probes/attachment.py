@@ -12,6 +12,7 @@ from headwise.probes.continuous_batching import ContinuousBatchingWatch
 from headwise.probes.generate_calls import GenerateWatch
 from headwise.probes.hooks import Embedded, Enter, EnterAttention, EnterBlock, EnterWindows, Leave
 from headwise.probes.intercept import Intercept
+from headwise.probes.reach import skipping
 from headwise.probes.sites import AttentionModule
 from headwise.probes.switching import Switch, switches
 from headwise.probes.tree import Tree
@@ -32,8 +33,8 @@ class Attachment:
         """The model's own attention function, by id of the module."""
         self.originals: dict[int, str] = {}
         """The implementation that the user wants of a module that asks the interface, by its id."""
-        self.skipped: dict[str, str] = {}
-        """Modules that ran without asking the interface for its function, and how that is said."""
+        self.unreached: dict[str, str] = {}
+        """Modules that ran and of which nothing was seen, and why."""
         self._switches: list[Switch] = []
         self._tree = Tree(hub.model, [entry.module for entry in hub.modules.values()])
         self._hooks: list[tuple[nn.Module, str, Any]] = []
@@ -122,6 +123,16 @@ class Attachment:
         for name, entry in blocks.items():
             block, enter = self._hub.model.get_submodule(name), EnterBlock(self._hub, entry)
             self._block_hooks.append(block.register_forward_pre_hook(enter, with_kwargs=True))
+
+    def out_of_sight(self, modules: Iterable[int]) -> list[tuple[AttentionModule, str]]:
+        """Notes modules, by id, of which a forward has shown nothing; returns them, and why."""
+        reasons = {id(intercept.entry.module): intercept.refusal for intercept in self.intercepts}
+        hidden = [
+            (entry, reasons.get(name) or skipping(entry))
+            for name, entry in ((name, self._hub.modules[name]) for name in modules)
+        ]
+        self.unreached |= {entry.name: reason for entry, reason in hidden}
+        return hidden
 
     def _choose_kernels(self) -> None:
         """Looks up each module's own attention function."""

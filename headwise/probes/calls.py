@@ -36,7 +36,7 @@ class Calls:
         self.streams = False
         """True when someone wants the residual of the forward under way."""
         self.ran: set[int] = set()
-        """Modules that ask the attention interface and ran in the forward under way, by id."""
+        """Attention modules that ran in the forward under way, by id."""
         self.windowed: dict[int, WindowedForward] = {}
         """The forward under way of every module that may work in windows, by its id."""
         self._made: dict[Any, int] = {}
@@ -58,7 +58,7 @@ class Calls:
         self.activate(tuple(other for other in self.active if other is not session))
 
     def skipped(self) -> list[int]:
-        """Modules that ran in the forward at its end without asking the attention interface."""
+        """Modules that ran in the forward at its end, and of which headwise saw nothing."""
         return [module for module in self.ran if module not in self._made]
 
     def again(self, sessions: tuple[Session, ...]) -> Calls:

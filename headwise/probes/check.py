@@ -17,6 +17,7 @@ from headwise.probes.decoding_trial import try_decoding
 from headwise.probes.finite import first_nan
 from headwise.probes.hub import Hub, attached, hub_of
 from headwise.probes.probe_inputs import probe_inputs
+from headwise.probes.reach import EAGER, remedy
 from headwise.probes.recording import Want
 from headwise.probes.releases import doubt_of_release, verified_range
 from headwise.probes.selection import NOTHING
@@ -153,10 +154,15 @@ def require_numbers(model: PreTrainedModel, inputs: Mapping[str, Any], plain: Te
 def unsupported(model: PreTrainedModel, unreached: Mapping[str, str]) -> UnsupportedModel:
     """The refusal of a model whose attention cannot be seen, with the reason."""
     reasons = sorted(set(unreached.values()))
+    if reasons:
+        otherwise = "It stays out of reach, whatever implementation the model is loaded with."
+    else:
+        otherwise = "Run it, with check=False, on inputs that its attention modules work on."
+    modules = [model.get_submodule(name) for name in unreached]
     return UnsupportedModel(
         "headwise cannot see this model's attention.",
         evidence=f"{type(model).__name__}: {'; '.join(reasons) or 'no attention module ran'}",
-        remedy='Load it with attn_implementation="eager"; attention without a softmax matrix stays out of reach.',
+        remedy=remedy(modules, hub_of(model).implementation, otherwise=otherwise),
     )
 
 
@@ -171,10 +177,11 @@ def _check(model: PreTrainedModel) -> Check:
         raise unsupported(model, check.unreached)
     for trial in check.trials:
         if trial.problem:
+            eager = "" if hub_of(model).implementation == "eager" else f"{EAGER}. "
             raise UnsupportedModel(
                 f"The engine does not reproduce {_EVERY_USE[trial.name]}.",
                 evidence=trial.problem,
-                remedy='Load the model with attn_implementation="eager"; hw.doctor(model) names the layer.',
+                remedy=f"{eager}hw.doctor(model) names the layer.",
             )
     return check
 

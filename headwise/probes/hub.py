@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from headwise.errors import CaptureError, UnsupportedModel
+from headwise.errors import CaptureError
 from headwise.probes import interface
 from headwise.probes.arguments import Call, normalise
 from headwise.probes.attachment import Attachment
@@ -28,7 +28,7 @@ from headwise.probes.openings import open_prompt
 from headwise.probes.packed import packed_of, require_packable
 from headwise.probes.plan import Plan, plan_of
 from headwise.probes.prompts import Prompts
-from headwise.probes.reach import missing_hooks, require_one_model, require_reached, skipping
+from headwise.probes.reach import missing_hooks, no_attention, require_one_model, require_reached
 from headwise.probes.reference import Reference
 from headwise.probes.residuals import ever_wanted, wanted_now
 from headwise.probes.session import Session
@@ -50,11 +50,7 @@ class Hub:
         self.model = model
         found = attention_modules(model)
         if not found:
-            raise UnsupportedModel(
-                "This model has no attention that headwise knows of.",
-                evidence=type(model).__name__,
-                remedy="Attention-free models (state-space models) have no heads to look at.",
-            )
+            raise no_attention(model)
         self.modules: dict[int, AttentionModule] = {id(entry.module): entry for entry in found}
         self.language = language_stack([entry.stack for entry in found])
         self.sessions: tuple[Session, ...] = ()
@@ -144,8 +140,7 @@ class Hub:
 
     def unreached(self) -> dict[str, str]:
         """Attention modules that ran and could not be seen, and why."""
-        hidden = {i.entry.name: i.refusal for i in self._attachment.intercepts if i.ran and not i.seen}
-        return hidden | self._attachment.skipped
+        return dict(self._attachment.unreached)
 
     @property
     def implementation(self) -> str | None:
@@ -278,9 +273,7 @@ class Hub:
         acting, skipped = self.listening(), local.skipped()
         self.settle()
         if acting and skipped:
-            entries = [self.modules[name] for name in skipped]
-            self._attachment.skipped |= {entry.name: skipping(entry) for entry in entries}
-            require_reached(entries, acting, self.language)
+            require_reached(self, self._attachment.out_of_sight(skipped), acting)
 
     def attend(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]

@@ -27,7 +27,6 @@ class Intercept:
 
     def __init__(self, hub: Hub, entry: AttentionModule) -> None:
         self.hub, self.entry = hub, entry
-        self.ran = False
         self.seen = False
         self._before: Any = None
 
@@ -102,7 +101,7 @@ class _Forward:
         run = self.before if self.before is not None else type(self.module).forward.__get__(self.module)
         if not self.intercept.hub.listening():
             return run(*args, **kwargs)
-        self.intercept.ran = True
+        self.intercept.hub.calls().ran.add(id(self.module))
         hidden = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
         with _SoftmaxMode(self.intercept, () if hidden is None else tuple(hidden.shape)):
             return run(*args, **kwargs)

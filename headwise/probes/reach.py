@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from torch import nn
 
 from headwise.errors import UnsupportedModel
 from headwise.probes.context import touches
-from headwise.probes.sites import AttentionModule
+from headwise.probes.sites import AttentionModule, names_in
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from headwise.probes.hub import Hub
     from headwise.probes.session import Session
+
+_FUSED = "scaled_dot_product_attention"
+EAGER = 'Load the model with attn_implementation="eager"'
 
 
 def skipping(entry: AttentionModule) -> str:
@@ -20,21 +26,60 @@ def skipping(entry: AttentionModule) -> str:
     return f"{type(entry.module).__name__} ran without asking the attention interface for its function"
 
 
-def require_reached(skipped: Iterable[AttentionModule], sessions: Iterable[Session], language: str) -> None:
+def require_reached(
+    hub: Hub, hidden: Iterable[tuple[AttentionModule, str]], sessions: Iterable[Session]
+) -> None:
     """Refuses a forward in which a fix did not reach a module that it was to act on.
 
     Raises:
         UnsupportedModel: there is such a fix.
     """
     acting = [f for session in sessions for f in session.fixes if not getattr(f, "neutral", False)]
-    for entry in skipped:
+    for entry, reason in hidden:
         for fix in acting:
-            if touches(fix, entry.site(0), language):
+            if touches(fix, entry.site(0), hub.language):
                 raise UnsupportedModel(
                     f"{type(fix).__name__} did not reach {entry.name}.",
-                    evidence=skipping(entry),
-                    remedy="What this forward gave is not patched there. Name other layers.",
+                    evidence=reason,
+                    remedy="What this forward gave is not patched there. "
+                    + remedy([entry.module], hub.implementation, otherwise="Name other layers."),
                 )
+
+
+def remedy(modules: Collection[nn.Module], implementation: str | None, *, otherwise: str) -> str:
+    """What brings modules in sight that ran unseen: eager attention, where they have it and did not run it."""
+    if implementation != "eager" and modules and all(_has_eager_form(module) for module in modules):
+        return f"{EAGER}."
+    return otherwise
+
+
+def no_attention(model: PreTrainedModel) -> UnsupportedModel:
+    """The refusal of a model in which headwise knows of no attention module."""
+    alike = {
+        type(module).__name__ for module in model.modules() if "attention" in type(module).__name__.lower()
+    }
+    if alike:
+        return UnsupportedModel(
+            "headwise does not know the form of this model's attention.",
+            evidence=f"{type(model).__name__}: {', '.join(sorted(alike))}",
+            remedy="It stays out of reach, whatever implementation the model is loaded with.",
+        )
+    return UnsupportedModel(
+        "This model has no attention that headwise knows of.",
+        evidence=type(model).__name__,
+        remedy="Models that mix positions without attention have no heads to look at.",
+    )
+
+
+def _has_eager_form(module: nn.Module) -> bool:
+    """True for a module that calls a fused kernel because of the implementation that its configuration names.
+
+    It asks for the name (Falcon), or stands in for the class that it derives from (SAM).
+    """
+    names = names_in(type(module).forward)
+    bases = [base for base in type(module).__mro__[1:] if "forward" in vars(base) and base is not nn.Module]
+    derived = any(_FUSED not in names_in(base.forward) for base in bases)
+    return _FUSED in names and ("_attn_implementation" in names or derived)
 
 
 def require_one_model(module: nn.Module) -> None:

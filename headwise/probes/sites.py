@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -144,15 +144,17 @@ def uses_interface(module: nn.Module) -> bool:
 
     Kosmos-2.5 asks it for an attribute, which never gives a registered function.
     """
-    forward = inspect.unwrap(type(module).forward)
-    code = getattr(forward, "__code__", None)
-    if code is None:
-        return False
-    names = set(code.co_names)
-    for constant in code.co_consts:  # comprehensions and inner functions
-        names.update(getattr(constant, "co_names", ()))
+    names = names_in(type(module).forward)
     asks = "get_interface" in names or "getattr" not in names
     return asks and "ALL_ATTENTION_FUNCTIONS" in names
+
+
+def names_in(function: Any) -> set[str]:
+    """The globals and attributes that a function names, also in comprehensions and inner functions."""
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    if code is None:
+        return set()
+    return set(code.co_names).union(*(getattr(constant, "co_names", ()) for constant in code.co_consts))
 
 
 def head_count(module: nn.Module) -> int | None:
