@@ -33,7 +33,10 @@ def _write(model: PreTrainedModel, name: str) -> None:
     model.config._attn_implementation = name
 
 
-WRITERS: tuple[Callable[[PreTrainedModel, str], None], ...] = (_set, _write)
+WAYS: tuple[tuple[str, str, Callable[[PreTrainedModel, str], None]], ...] = (
+    ("sdpa", "eager", _set),
+    ("eager", "sdpa", _write),
+)
 SWITCHED = [
     pytest.param(row.name, marks=() if row.name in QUICK else pytest.mark.slow)
     for row in ARCHITECTURES.values()
@@ -55,8 +58,7 @@ def assert_close(output: Any, other: Any) -> None:
         torch.testing.assert_close(tensors(output)[name], value, **CLOSE, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-@pytest.mark.parametrize(("before", "after"), [("sdpa", "eager"), ("eager", "sdpa")])
+@pytest.mark.parametrize(("before", "after", "writer"), WAYS)
 @pytest.mark.parametrize("name", SWITCHED)
 def test_another_implementation_is_followed(name: str, before: str, after: str, writer: Any) -> None:
     row = ARCHITECTURES[name]

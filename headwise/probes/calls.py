@@ -35,6 +35,8 @@ class Calls:
         """Ids and embeddings that were made outside of a forward."""
         self.streams = False
         """True when someone wants the residual of the forward under way."""
+        self.checkpointed = False
+        """True when layers of the forward under way may be run again for a backward pass."""
         self.ran: set[int] = set()
         """Attention modules that ran in the forward under way, by id."""
         self.windowed: dict[int, WindowedForward] = {}

@@ -18,7 +18,7 @@ from headwise.probes.arguments import Call, normalise
 from headwise.probes.attachment import Attachment
 from headwise.probes.caches import cache_among, cache_of, cached_length
 from headwise.probes.calls import Calls
-from headwise.probes.checkpoints import keep_moment
+from headwise.probes.checkpoints import keep_moment, under_checkpoint
 from headwise.probes.engine import attend
 from headwise.probes.examples import copies_of
 from headwise.probes.fallback import observe
@@ -185,6 +185,7 @@ class Hub:
         sessions = self._begin(local, cache)
         if not sessions:
             return
+        local.checkpointed = torch.is_grad_enabled() or under_checkpoint()
         require_one_model(module)
         with self._lock:
             self._attachment.follow()
@@ -284,7 +285,7 @@ class Hub:
             kernel = self._attachment.kernels[id(module)]
             plan = self._planned(local, module)
             return local.packed.attend(plan, module, query, key, value, mask, kwargs, kernel), None
-        if module.training or torch.is_grad_enabled():
+        if local.checkpointed or module.training or torch.is_grad_enabled():
             keep_moment(self)
         rows = local.windowed.get(id(module))
         window = None if rows is None else rows.window(query, key)
@@ -343,7 +344,7 @@ class Hub:
 
     def observe(self, entry: AttentionModule, scores: Tensor, pattern: Tensor) -> Tensor:
         """One pattern of a module outside the interface; returns the pattern to use."""
-        if entry.module.training or torch.is_grad_enabled():
+        if self.calls().checkpointed or entry.module.training or torch.is_grad_enabled():
             keep_moment(self)
         _, plan = self.plan(entry.module)
         return pattern if plan is None else observe(plan, scores, pattern)

@@ -23,7 +23,7 @@ def enter_layer(hub: Hub, entry: AttentionModule, args: tuple, kwargs: dict[str,
     local = hub.calls()
     if not local.streams:
         return None
-    if torch.is_grad_enabled() or entry.module.training:
+    if local.checkpointed or entry.module.training or torch.is_grad_enabled():
         keep_moment(hub)
     given = args[0] if args else kwargs.get("hidden_states")
     if not isinstance(given, Tensor) or given.dim() not in (2, 3):
