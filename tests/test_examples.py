@@ -173,6 +173,20 @@ def test_beams_that_were_not_returned_are_kept_when_asked_for() -> None:
         pass
 
 
+def test_beams_that_cannot_be_told_apart_are_all_kept_and_that_is_said() -> None:
+    model, inputs = ARCHITECTURES["llama"].build(), prompt("llama")
+    embedded = {
+        "inputs_embeds": model.get_input_embeddings()(inputs["input_ids"]).detach(),
+        "attention_mask": torch.ones_like(inputs["input_ids"]),
+    }
+    said = []
+    for given in (embedded, inputs):
+        with hw.capture(model) as trace:
+            generate(model, given, num_beams=3)
+        said.append((trace.examples, any("which beams" in line for line in trace.meta["warnings"])))
+    assert said == [(6, True), (2, False)]
+
+
 def test_saved_traces_know_what_was_returned(tmp_path: Any) -> None:
     model, inputs = ARCHITECTURES["llama"].build(), prompt("llama")
     with hw.capture(model, beams="all") as trace:
@@ -244,11 +258,14 @@ def test_a_contrastive_branch_is_no_example(cached: bool) -> None:
     assert_rows_are_those_of_a_forward(trace, 0, model, replies(model, inputs, ids[0], 0, -1), "text")
 
 
-@pytest.mark.parametrize("name", ["llama", "bart", "whisper"])
+@pytest.mark.parametrize(
+    "name",
+    ["llama", "bart", "whisper", *(pytest.param(n, marks=pytest.mark.slow) for n in ("llava", "mistral"))],
+)
 @pytest.mark.parametrize("assistant", ["lookup", "itself"])
 def test_drafts_and_their_writer_are_no_examples(name: str, assistant: str) -> None:
     model, inputs = ARCHITECTURES[name].build(), prompt(name, 1)
-    if assistant == "lookup" and name != "llama":
+    if assistant == "lookup" and name in ("bart", "whisper"):
         pytest.skip("looks its drafts up in a prompt of words")
     options: dict[str, Any] = {
         "lookup": {"prompt_lookup_num_tokens": 2},
@@ -282,26 +299,63 @@ def long_sound(seconds: tuple[float, ...]) -> tuple[Any, dict[str, torch.Tensor]
     return subject, dict(sound)
 
 
-def test_windows_of_long_sounds_know_their_recording_and_where_they_begin() -> None:
-    subject, inputs = long_sound((7.0,))
-    reached: list[list[float]] = []
-    with torch.no_grad(), hw.capture(subject) as trace:
-        subject.model.generate(
-            **inputs, return_timestamps=True, monitor_progress=lambda at: reached.append(at[:, 0].tolist())
-        )
+def places_of(trace: Trace) -> list[tuple[int, float]]:
+    """Recording and offset of every window."""
     axis = trace.layout.axes["encoder"]
     assert axis.recording is not None
     assert axis.offset is not None
-    places = list(zip(axis.recording.tolist(), axis.offset.tolist(), strict=True))
-    expected = [
-        (recording, frame / 100)
+    return list(zip(axis.recording.tolist(), axis.offset.tolist(), strict=True))
+
+
+def transcribe(subject: Any, inputs: dict[str, Any], lengths: tuple[int, ...], **options: Any) -> Any:
+    """A capture of the transcription of long recordings, and recording and offset of every window that was read."""
+    reached: list[list[float]] = []
+    with torch.no_grad(), torch.random.fork_rng(devices=()), hw.capture(subject) as trace:
+        torch.manual_seed(0)
+        subject.model.generate(
+            **inputs,
+            **options,
+            return_timestamps=True,
+            monitor_progress=lambda at: reached.append(at[:, 0].tolist()),
+        )
+    copies = options.get("num_return_sequences", 1)
+    ends = [100 * length for length in lengths for _ in range(copies)]
+    return trace, [
+        (row // copies, frame / 100)
         for frames in reached
-        for recording, (frame, end) in enumerate(zip(frames, (700,), strict=True))
+        for row, (frame, end) in enumerate(zip(frames, ends, strict=True))
         if frame < end
     ]
+
+
+@pytest.mark.parametrize("options", [{}, {"do_sample": True, "num_return_sequences": 2}])
+def test_windows_of_long_sounds_know_their_recording_and_where_they_begin(options: dict[str, Any]) -> None:
+    subject, inputs = long_sound((7.0, 4.0))
+    trace, expected = transcribe(subject, inputs, (7, 4), **options)
+    places = places_of(trace)
     assert [number for number, _ in places] == [number for number, _ in expected]
     assert [second for _, second in places] == pytest.approx([second for _, second in expected])
-    assert trace.examples == len(places) > 2
+    assert trace.examples == len(places) > 4
+    text = trace.layout.axes["decoder"]
+    assert text.recording is not None
+    assert text.recording.tolist() == [number for number, _ in places]
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.43])
+def test_windows_that_are_read_again_are_one_example(ratio: float) -> None:
+    """All windows are read twice more, or those alone whose text has more than the ratio of its compressed length."""
+    subject, inputs = long_sound((7.0, 4.0))
+    read: list[int] = []
+    handle = subject.model.get_encoder().register_forward_hook(
+        lambda _, args, output: read.append(len(output[0]))
+    )
+    options = {"temperature": (0.0, 0.0, 0.0), "compression_ratio_threshold": ratio}
+    trace, expected = transcribe(subject, inputs, (7, 4), **options)
+    handle.remove()
+    assert sum(read) > len(expected)
+    assert sorted((number, round(second, 2)) for number, second in places_of(trace)) == sorted(expected)
+    assert trace.examples == len(expected) == len(trace.layout.axes["decoder"].roles)
+    assert all(len(record["entropy"]) == len(expected) for record in trace.records.values())
 
 
 def test_recordings_of_later_calls_are_numbered_on_and_short_sounds_are_whole() -> None:

@@ -12,7 +12,6 @@ from transformers import WhisperFeatureExtractor
 
 import headwise as hw
 from headwise.layout import ROLES, TokenLayout, describe
-from headwise.layout.audio import heard_window
 from headwise.media import read_audio
 from headwise.probes.records import merge_layouts
 from headwise.probes.trace import Trace
@@ -184,17 +183,3 @@ def test_windows_of_long_sounds_are_placed_in_their_recordings():
     assert text.recording is not None
     assert len(text.recording) == len(text.roles)
     assert set(text.recording.tolist()) == {0, 1}
-
-
-def test_windows_of_a_batch_are_told_apart_by_what_is_in_them():
-    subject = whisper()
-    given = torch.randn(2, 16, 250, generator=torch.Generator().manual_seed(0))
-    windows = torch.stack([given[1, :, 120:220], torch.nn.functional.pad(given[0, :, 200:], (0, 50))])
-    axis = subject.layout({"input_features": windows}).axes["encoder"]
-    placed = heard_window(axis, subject.model, subject.processor, windows, given, 3)
-    assert placed.recording is not None
-    assert placed.offset is not None
-    assert placed.recording.tolist() == [4, 3]
-    assert placed.offset.tolist() == pytest.approx([1.2, 2.0])
-    other = heard_window(axis, subject.model, subject.processor, windows + 1, given, 0)
-    assert other.recording is None

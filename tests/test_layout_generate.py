@@ -23,10 +23,7 @@ MODES: dict[str, dict[str, Any]] = {
     "beams without cache": {"num_beams": 2, "use_cache": False},
 }
 OWN_PROMPT = {"blip": "its generate replaces the first token and drops the last"}
-STEPS = {
-    "git": "its decode steps are runs of their own, since the image stands before the text inside the model"
-}
-SEEING = [row.name for row in ROWS if row.name not in OWN_PROMPT | STEPS]
+SEEING = [row.name for row in ROWS if row.name not in OWN_PROMPT]
 HEARING = ["whisper", "speech_to_text", "moonshine"]
 QUICK = ("qwen2_vl", "instructblip", "whisper")
 
@@ -77,6 +74,23 @@ def assert_same_layout(read: TokenLayout, written: TokenLayout, examples: int, l
     for stack, axis in read.axes.items():
         assert_extends(written.axes[stack], axis, written=stack == language)
     assert written.axes[language].roles.shape[1] == read.axes[language].roles.shape[1] + NEW - 1
+
+
+@pytest.mark.parametrize("name", [name for name in SEEING if name == "git" or name in QUICK])
+@pytest.mark.parametrize("cached", [True, False])
+def test_a_picture_has_the_rows_of_one_forward_however_often_it_is_read(name: str, cached: bool) -> None:
+    model, inputs = ARCHITECTURES[name].build(), ARCHITECTURES[name].inputs["plain"]()
+    with torch.no_grad():
+        with hw.capture(model, maps=True, check=False) as read:
+            model(**inputs)
+        with hw.capture(model, maps=True, check=False) as written:
+            model.generate(
+                **inputs, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, use_cache=cached
+            )
+    for site in read.sites:
+        if site.stack == "vision":
+            torch.testing.assert_close(written.maps[site], read.maps[site], atol=1e-5, rtol=1e-4)
+            assert len(written.positions[site]) == len(read.positions[site])
 
 
 @pytest.mark.parametrize("variant", ["plain", "padded"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -61,46 +60,6 @@ def _silent_frames(features: Float[Tensor, "example channel frame"]) -> Int[Tens
     last = (sounds * torch.arange(1, sounds.shape[1] + 1, device=sounds.device)).amax(1)
     silent = sounds.shape[1] - last
     return silent.where(silent > 1, 0).cpu()
-
-
-def heard_window(
-    axis: Axis, model: PreTrainedModel, processor: Any, heard: Tensor, given: Tensor, first: int
-) -> Axis:
-    """The axis with the recording and the offset of every example, where the model hears a window of a longer sound.
-
-    The window is looked for among the features that were given, since no argument of the forward tells.
-
-    Args:
-        axis: positions of the encoder.
-        model: the model.
-        processor: its processor.
-        heard: features that the encoder is handed, (example, channel, frame).
-        given: features of the whole recordings.
-        first: number of the first of these recordings.
-    """
-    step = _input_seconds(model, processor)
-    longer = (
-        heard.ndim == given.ndim == 3 and heard.shape[1] == given.shape[1] and given.shape[2] > heard.shape[2]
-    )
-    if step is None or not longer or len(heard) != len(axis.roles):
-        return axis
-    found = [_place_of(window, given.to(window)) for window in heard]
-    places = [place for place in found if place is not None]
-    if len(places) < len(found):
-        return axis
-    recording, frame = torch.tensor(places).unbind(1)
-    return replace(axis, offset=frame.float() * step, recording=recording + first)
-
-
-def _place_of(window: Float[Tensor, "channel frame"], given: Float[Tensor, "recording channel whole"]) -> Any:
-    """Recording and first frame of a window; None where it is in none. What is behind the end of a recording is 0."""
-    begins = (given == window[:, :1]).all(1).nonzero().tolist()
-    for recording, start in begins:
-        rest = given[recording, :, start : start + window.shape[1]]
-        length = rest.shape[1]
-        if torch.equal(rest, window[:, :length]) and not window[:, length:].any():
-            return recording, start
-    return None
 
 
 def position_seconds(

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from headwise.probes.run import Run
     from headwise.probes.sites import Site
 
+UNDECIDED = (
+    "It cannot be told which beams of a search were returned (so it is with a prompt of embeddings): every beam is "
+    "kept as an example, in the order in which the search left them."
+)
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -29,6 +34,28 @@ class RunResult:
     """Which of its examples are the sequences that were returned; None for all."""
     counts: nonfinite.Counts
     """Numbers that are not there."""
+
+    def select(self, index: Tensor, examples: int) -> RunResult:
+        """What was recorded of some of the examples that went in; beams are copies of one side by side."""
+
+        def chosen(count: int) -> Tensor:
+            copies = max(1, count // examples)
+            return (index[:, None] * copies + torch.arange(copies)).flatten()
+
+        records = {
+            site: {
+                name: value[chosen(len(value)).to(value.device)] if FIELDS[name][0] == "example" else value
+                for name, value in record.items()
+            }
+            for site, record in self.records.items()
+        }
+        axes = {stack: axis.select(chosen(len(axis.roles))) for stack, axis in self.layout.axes.items()}
+        returned = self.returned
+        if returned is not None:
+            number = max(len(axis.roles) for axis in self.layout.axes.values())
+            places = {old: new for new, old in enumerate(chosen(number).tolist())}
+            returned = [places[old] for old in returned if old in places]
+        return RunResult(records, TokenLayout(axes), returned, self.counts)
 
 
 def computed(buffers: Mapping[Site, Buffer]) -> tuple[dict[Site, Record], nonfinite.Counts]:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
+from headwise.errors import CaptureError
+
 
 def is_cache(value: Any) -> bool:
     """True for a key-value cache of any kind: dynamic, static, sliding, quantised, of an encoder-decoder."""
@@ -23,6 +25,32 @@ def cache_of(output: Any) -> Any:
     if isinstance(output, Mapping):
         return cache_among(output.values())
     return cache_among(output) if isinstance(output, tuple | list) else None
+
+
+def require_past(inputs: Mapping[str, Any], past: int) -> None:
+    """Refuses a forward that says itself that it begins at another position than behind its cache.
+
+    Raises:
+        CaptureError: `cache_position` begins elsewhere.
+    """
+    places = inputs.get("cache_position")
+    if isinstance(places, Tensor) and places.dim() == 1 and len(places) and int(places[0]) != past:
+        raise CaptureError(
+            "The positions of a forward and its cache do not agree, so its rows cannot be followed.",
+            evidence=f"cache_position begins at {int(places[0])}, and the cache holds {past} positions",
+            remedy="Crop the cache to the positions before the call, or leave cache_position out.",
+        )
+
+
+def unseen_past(stack: str, keys: int, rows: int, past: int) -> CaptureError:
+    """The error for self-attention that shows positions which came in no cache that is known."""
+    return CaptureError(
+        "A forward attends to positions that headwise did not see come in, so its rows cannot be followed.",
+        evidence=f"{keys} keys in the self-attention of the {stack} stack, {past} cached positions known and {rows} "
+        "new ones",
+        remedy="Hand the past over as a cache of transformers (past_key_values=DynamicCache()), or run with "
+        "use_cache=False.",
+    )
 
 
 def cached_length(cache: Any) -> int:

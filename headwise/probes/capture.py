@@ -18,6 +18,7 @@ from headwise.layout import TokenLayout, with_tokens
 from headwise.placement import input_device, unwrapped
 from headwise.positions import prompt_warnings
 from headwise.probes import nonfinite
+from headwise.probes.beams import UNDECIDED
 from headwise.probes.check import check_of, self_check, unsupported
 from headwise.probes.hub import hub_of
 from headwise.probes.recording import Want
@@ -155,6 +156,7 @@ def capture(
     warnings = [*check_of(hub).warnings] if check else []
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
     warnings += prompt_warnings(model, layout, unplaced=session.unplaced)
+    warnings += [UNDECIDED] if session.undecided else []
     if hub.fallback() and (heads or qkv):
         warnings.append(
             f"{len(hub.fallback())} attention modules were seen through their softmax alone: "
@@ -245,6 +247,7 @@ def _collect(
         for (site, what), count in result.counts.items():
             nonfinite.add(counts, site, {what: count})
     session.ran = any(flow.runs for flow in session.flows)
+    session.undecided = any(run.search is not None and not run.search.known for run in runs)
     for flow in session.flows:  # what was recorded belongs to the trace alone
         flow.runs, flow.run = [], None
     session.flows.clear()

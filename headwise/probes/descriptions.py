@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from headwise.layout import Axis, describe
-from headwise.layout.audio import heard_window
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,26 +28,6 @@ def axes_given(model: PreTrainedModel, processor: Any, call: GenerateCall) -> Ma
     if isinstance(inputs, Tensor):
         arguments.setdefault(model.main_input_name, inputs)
     return describe(model, processor, arguments).axes
-
-
-def heard(
-    axes: Mapping[str, Axis],
-    model: PreTrainedModel,
-    processor: Any,
-    inputs: Mapping[str, Any],
-    call: GenerateCall,
-    first: int,
-) -> Mapping[str, Axis]:
-    """The axes of a forward that hears a window of the sounds that `generate` was given.
-
-    `first` is the number of the first of these recordings.
-    """
-    given = call.outermost.arguments
-    whole, part = given.get(model.main_input_name, given.get("inputs")), inputs.get(model.main_input_name)
-    axis = axes.get("encoder")
-    if axis is None or not isinstance(whole, Tensor) or not isinstance(part, Tensor):
-        return axes
-    return {**axes, "encoder": heard_window(axis, model, processor, part, whole, first)}
 
 
 def of_recordings(axes: Mapping[str, Axis], language: str) -> dict[str, Axis]:
@@ -97,3 +76,17 @@ def _pictured(mine: Axis, given: Axis) -> Axis:
     if wide.ids is None or not torch.equal(mine.ids[:, :length], wide.ids):
         return mine
     return replace(mine, images=wide.images)
+
+
+def news(described: Mapping[str, Axis], known: Mapping[str, Axis]) -> dict[str, Axis]:
+    """What a call tells that its run does not know better: `generate` hands the decoder outputs of the encoder, and
+    what is behind them was seen when the encoder ran.
+    """
+    return {stack: axis for stack, axis in described.items() if not _known(known.get(stack), axis)}
+
+
+def _known(before: Axis | None, axis: Axis) -> bool:
+    if before is None or axis.ids is not None:
+        return False
+    same = before.roles.shape[1] == axis.roles.shape[1]
+    return same and len(axis.roles) % len(before.roles) == 0  # beams are copies of an example

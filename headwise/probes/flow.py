@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from headwise.layout import ROLES, Axis, TokenLayout, describe, generic_axis
+from headwise.layout import ROLES, Axis, TokenLayout, describe
 from headwise.probes.arguments import Call
 from headwise.probes.beams import BeamSearch
-from headwise.probes.caches import cache_among, cached_length
-from headwise.probes.descriptions import axes_given, completed, heard
+from headwise.probes.caches import cache_among, cached_length, require_past, unseen_past
+from headwise.probes.call_places import bare_places, full_places
+from headwise.probes.descriptions import axes_given, completed, news
 from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.given import drafts_of, extends, ids_of, padding_of, rows_of
 from headwise.probes.run import PADDING, Run
-from headwise.probes.sites import key_stack
+from headwise.probes.sound_windows import drop_attempts
 from headwise.probes.statistics import Places, counts_of
 from headwise.probes.windows import Window
 
@@ -45,7 +46,7 @@ class Flow:
         self._memo: dict[Any, Any] = {}
         self._prompt: tuple[GenerateCall, Mapping[str, Axis]] | None = None
         self._recordings = 0
-        """Recordings that earlier calls of `generate` were given."""
+        """Long recordings that earlier calls of `generate` have read."""
 
     def enter(self, primary: str, inputs: Mapping[str, Any], call: GenerateCall | None = None) -> bool:
         """A forward begins, perhaps within a call of `generate`; `primary` is the stack that tells if its run is new.
@@ -56,6 +57,8 @@ class Flow:
         self._memo.clear()
         cache = cache_among(inputs.values())
         past, new, ids = cached_length(cache), rows_of(inputs, primary), ids_of(inputs, primary)
+        if primary == self.language:
+            require_past(inputs, past)
         loop = None if call is None else call.loop
         run = self._find(primary, ids, inputs, cache, past, call)
         described: Mapping[str, Axis] = {}
@@ -74,15 +77,17 @@ class Flow:
             stacks |= set(described) if primary == self.language else set()
             if call is not None and not past:
                 described = completed(described, self._given(call), self.language)
-                described = heard(described, self.model, self.processor, inputs, call, self._recordings)
+            if call is not None and call.windows is not None:
+                described = call.windows.place(described, inputs, before=self._recordings)
             if run is None:
                 run = self._begin(primary, inputs, past, new, described, call)
             elif primary in run.stacks:
                 run.truncate(0)
-                run.axes.update(_news(run, described))
+                run.readings += 1
+                run.axes.update(news(described, run.axes))
                 run.mark_generated(new, 0 if ids is None else ids.shape[1])
             else:
-                run.axes.update(_news(run, described))
+                run.axes.update(news(described, run.axes))
         if opens:
             run.prompt, run.begins = past + new - drafts, past
         if primary == self.language and call is not None and (run.call is not call or run.loop is not loop):
@@ -99,8 +104,6 @@ class Flow:
     def _given(self, call: GenerateCall) -> Mapping[str, Axis]:
         """The axes by the arguments of `generate`; found once per call."""
         if self._prompt is None or self._prompt[0] is not call.outermost:
-            if self._prompt is not None:
-                self._recordings += max((len(axis.roles) for axis in self._prompt[1].values()), default=0)
             self._prompt = call.outermost, axes_given(self.model, self.processor, call)
         return self._prompt[1]
 
@@ -118,9 +121,13 @@ class Flow:
 
     def close(self, call: GenerateCall) -> None:
         """A call of `generate` is over."""
-        for run in self.runs if self.keep else ():
-            if run.call is call:
+        if self.keep:
+            runs = [run for run in self.runs if run.call is call]
+            for run in runs:
                 run.close(call)
+            drop_attempts(run for run in runs if run.is_example)
+        if call.windows is not None:
+            self._recordings += call.windows.recordings
 
     def reorder(self, cache: Any, index: Tensor) -> None:
         """A beam search has reordered `cache`."""
@@ -137,18 +144,22 @@ class Flow:
 
     def fit(self, stack: str, kind: str, call: Call) -> Call:
         """The call without the slots of a static cache that are not filled yet."""
-        if call.causal:
-            return call
         keys = call.key.shape[2]
         filled = self.filled(stack, kind, call.query.shape[2], keys)
-        return call.crop(filled) if filled < keys else call
+        return call.crop(filled) if filled < keys and not call.causal else call
 
     def filled(self, stack: str, kind: str, rows: int, keys: int) -> int:
-        """How many of the keys of a call exist: a static cache hands over all its slots."""
+        """How many of the keys of a call exist: a static cache hands over all its slots.
+
+        Raises:
+            CaptureError: there are keys of a past that came in no known cache.
+        """
         run = self.run
-        if kind == "cross" or stack != self.language or run is None or not run.cached:
+        if kind == "cross" or stack != self.language or run is None or keys <= run.past + rows:
             return keys
-        return min(keys, run.past + rows)
+        if not run.cached:
+            raise unseen_past(stack, keys, rows, run.past)
+        return run.past + rows
 
     def revocable(self, stack: str) -> int:
         """How many of the last rows of a call may be rolled back: the drafts of assisted generation."""
@@ -180,9 +191,10 @@ class Flow:
     ) -> Places:
         """`places` for a call of this shape; computed once per forward."""
         name = ("places", stack, kind, batch, rows, keys, labels, window)
-        bare = not labels and stack == self.language and not self.current.padded
-        make = self._bare_places if bare else self._places
-        return self.once(name, lambda: make(stack, kind, batch, rows, keys, device, window))
+        run = self.current
+        bare = not labels and stack == self.language and not run.padded
+        make = bare_places if bare else full_places
+        return self.once(name, lambda: make(run, stack, kind, batch, rows, keys, device, window))
 
     def once(self, name: Any, find: Callable[[], Any]) -> Any:
         """What `find` gives, found once per forward."""
@@ -281,67 +293,3 @@ class Flow:
             self.runs = [other for other in self.runs if other.alive]
         self.runs.append(run)
         return run
-
-    def _bare_places(
-        self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any, window: Window | None
-    ) -> Places:
-        """Positions alone, where nothing is padding."""
-        past = self._first_row(stack, window)
-        cross = kind == "cross" or (past == 0 and keys != rows)
-        return Places(
-            positions=torch.arange(past, past + rows, device=device),
-            roles=(),
-            classes=torch.zeros(1, keys, 0, device=device),
-            cross=cross,
-            key_start=0 if cross else max(0, past + rows - keys),
-        )
-
-    def _first_row(self, stack: str, window: Window | None) -> int:
-        """Absolute position of the first row of a call."""
-        if window is not None:
-            return window.start
-        return self.current.past if stack == self.language else 0
-
-    def _places(
-        self, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any, window: Window | None
-    ) -> Places:
-        run = self.current
-        past = self._first_row(stack, window)
-        cross = kind == "cross" or (past == 0 and keys != rows)
-        queries = run.axis(stack, batch, past + rows if window is None else window.total)
-        start = 0 if cross else max(0, past + rows - keys)
-        held = queries
-        if kind == "cross":
-            held = run.axis(key_stack(stack, kind, run.axes), batch, keys)
-        elif cross:  # keys were pooled (Segformer): they are no positions of the stack
-            held = generic_axis(stack, batch, keys)
-        roles = held.roles[:, start : start + keys].to(device)
-        padded = roles == PADDING
-        present = tuple(sorted(set(roles.unique().tolist()) - {PADDING}))
-        classes = torch.zeros(batch, keys, len(present), device=device)
-        for column, role in enumerate(present):
-            classes[..., column] = roles == role
-        valid = queries.valid[:, past : past + rows].to(device)
-        return Places(
-            positions=torch.arange(past, past + rows, device=device),
-            roles=present,
-            classes=classes[:1] if bool((classes == classes[:1]).all()) else classes,
-            cross=cross,
-            key_start=start,
-            query_valid=None if bool(valid.all()) else valid,
-            key_valid=~padded if bool(padded.any()) else None,
-        )
-
-
-def _news(run: Run, described: Mapping[str, Axis]) -> dict[str, Axis]:
-    """What a call tells that its run does not know better: `generate` hands the decoder outputs of the encoder, and
-    what is behind them was seen when the encoder ran.
-    """
-    return {stack: axis for stack, axis in described.items() if not _known(run.axes.get(stack), axis)}
-
-
-def _known(before: Axis | None, axis: Axis) -> bool:
-    if before is None or axis.ids is not None:
-        return False
-    same = before.roles.shape[1] == axis.roles.shape[1]
-    return same and len(axis.roles) % len(before.roles) == 0  # beams are copies of an example

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from headwise.probes.sound_windows import PROGRESS, SoundWindows
+
 if TYPE_CHECKING:
     from headwise.probes.hub import Hub
 
@@ -70,6 +72,8 @@ class GenerateCall:
         """The returned sequences, (sequence, position), once the call has ended with some."""
         self.ended = False
         """True once the call is over, also by an exception."""
+        self.windows: SoundWindows | None = None
+        """Where it stands in long sounds; None where it does not read any window by window."""
         self._callbacks: list[Callable[[GenerateCall], None]] = []
 
     @property
@@ -182,6 +186,10 @@ class _Generate(Shadow):
             from headwise.probes.check import require_generate
 
             require_generate(self.hub, call)
+        if PROGRESS in inspect.signature(self.own).parameters:
+            copies = call.option("num_return_sequences") or 1
+            call.windows = SoundWindows(call.arguments.get(PROGRESS), copies)
+            args, kwargs = (), {**call.arguments, PROGRESS: call.windows}
         self.hub.begin_generate(call)
         result = None
         try:

@@ -36,6 +36,8 @@ class Run:
         """True for what runs beside the prompt: a contrastive branch, the drafts of an assistant."""
         self.search: BeamSearch | None = None
         """The beam search that decodes from its prompt; None for another way of decoding."""
+        self.kept: Tensor | None = None
+        """Its only examples that were not read again later; None for all."""
         self.axes: dict[str, Axis] = dict(layout.axes)
         self.prompt = 0
         """Positions of the first call, and of what was cached before it."""
@@ -50,6 +52,10 @@ class Run:
         self.ids: Tensor | None = None
         self.stacks: set[str] = set()
         self.buffers: dict[Any, Any] = {}
+        self.readings = 0
+        """How often the whole sequence was read again, for want of a cache."""
+        self.read: dict[Any, int] = {}
+        """In which of these readings a site of another stack was last reached."""
         self.forecast: set[tuple[str, str]] = set()
         """Stacks and kinds whose patterns were found to fit, before any was made."""
         self._memories: dict[int, Memory] = {}
@@ -62,7 +68,7 @@ class Run:
         """The same as it is now; what comes later does not change it."""
         twin = copy(self)
         twin.axes, twin.stacks, twin.buffers = dict(self.axes), set(self.stacks), dict(self.buffers)
-        twin._pending = list(self._pending)
+        twin._pending, twin.read = list(self._pending), dict(self.read)
         twin._memories = {number: memory.still() for number, memory in self._memories.items()}
         return twin
 
@@ -101,6 +107,8 @@ class Run:
     def is_example(self) -> bool:
         """False for what a call of `generate` ran beside its prompts: to detect a language, to contrast, to draft."""
         prelude = self.call is not None and self.loop is None and self.call.loop is not None
+        if self.kept is not None and not len(self.kept):
+            return False
         return not self.branch and not (prelude and self.language in self.stacks)
 
     def append(self, ids: Tensor | None, new: int, padding: Tensor | None) -> None:
@@ -149,9 +157,11 @@ class Run:
     def results(self, *, every: bool) -> RunResult:
         """What was recorded; of a beam search the returned sequences, or, with `every`, as many of all its beams."""
         if self.search is not None and self.search.known:
-            return self.search.results(every=every)
-        records, counts = computed(self.buffers)
-        return RunResult(records, self.layout(), None, counts)
+            result = self.search.results(every=every)
+        else:
+            records, counts = computed(self.buffers)
+            result = RunResult(records, self.layout(), None, counts)
+        return result if self.kept is None else result.select(self.kept, len(self.axes["encoder"].roles))
 
     def extent(self, stack: str) -> int:
         """Positions of a stack that do not come from decoding."""

@@ -68,6 +68,8 @@ class Session:
         """Of every example at the last position of each forward."""
         self.unplaced = False
         """True once a left-padded prompt came without positions."""
+        self.undecided = False
+        """True when it cannot be told which beams of a search were returned; known when the session has ended."""
         self._kept_bytes = 0
         self._local = threading.local()
         self._make_flow = partial(Flow, model, processor, language, keep=self.watches)
@@ -134,6 +136,9 @@ class Session:
         """The records of a site in the current run."""
         run = self.flow().run
         assert run is not None
+        if site.stack != run.language and run.readings and run.read.get(site) != run.readings:
+            run.buffers.pop(site, None)  # a picture that is read again with every word
+            run.read[site] = run.readings
         return run.buffers.setdefault(site, Buffer())
 
     def row_index(self, stack: str, places: Places) -> Tensor:
