@@ -341,7 +341,7 @@ def test_windows_of_long_sounds_know_their_recording_and_where_they_begin(option
     assert text.recording.tolist() == [number for number, _ in places]
 
 
-@pytest.mark.parametrize("ratio", [0.0, 0.43])
+@pytest.mark.parametrize("ratio", [0.43, pytest.param(0.0, marks=pytest.mark.slow)])
 def test_windows_that_are_read_again_are_one_example(ratio: float) -> None:
     """All windows are read twice more, or those alone whose text has more than the ratio of its compressed length."""
     subject, inputs = long_sound((7.0, 4.0))
