@@ -225,7 +225,8 @@ def test_rows_end_where_this_call_of_generate_ended(name: str, cached: bool, end
         traces.append(trace)
     two, one = traces
     stack = stack_of(model)
-    ends_early = ending in ("of the model", "criteria")
+    own = name == "whisper" and ending == "none"  # its generate takes None for the model's own
+    ends_early = own or ending in ("of the model", "criteria")
     written = two.layout.axes[stack].valid.sum(-1)
     assert int(written[1] - written[0]) == (2 if ends_early else 0)
     for site in one.sites:
