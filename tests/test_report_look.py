@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -268,7 +269,19 @@ def test_a_long_recording_is_shown_window_by_window(tmp_path):
         assert np.array_equal(shown["audio"][0], example["audio"][0][at : at + 48000])
     page = tmp_path / "page.html"
     hw.report(subject, page, examples=[example], generate=12)
-    assert page.stat().st_size
+    offsets = trace.layout.axes["encoder"].offset.tolist()
+    assert offsets[0] == 0 < offsets[1]
+    rulers = re.findall(r'<div class="seconds".*?</figcaption>', page.read_text(), re.DOTALL)
+    assert len(rulers) == len(offsets)
+    for ruler, given, start in zip(rulers, seen.given, offsets, strict=True):
+        assert (f"from second {start:.2f} of the recording" in ruler) == (start > 0)
+        length = len(given["audio"][0]) / 16000
+        times = [
+            (float(left), float(second)) for left, second in re.findall(r"left:(.+?)%\">(.+?) s<", ruler)
+        ]
+        assert len(times) > 1
+        for left, second in times:
+            assert abs(left / 100 * length + start - second) < 0.01
     with pytest.raises(hw.InputError, match=r"longer than what one forward of this model hears.*--generate"):
         look(subject, example)
 

@@ -27,6 +27,7 @@ from headwise.reports.origin import provenance_of, short_name, warnings_of
 from headwise.reports.patterns import Reading, read_patterns
 from headwise.reports.tables import layer_table, role_table, shares_without_sinks, sink_table
 from headwise.reports.verdict import change_of, headlines_of, one_row, sink_warning
+from headwise.reports.windows import window_start
 from headwise.text import shortened
 
 if TYPE_CHECKING:
@@ -253,7 +254,8 @@ def _with_media(
     """Pictures, sound and replies, where it is known what the examples were made of."""
     found = {example.number: example for example in shown}
     for number, (inputs, tensors) in enumerate(zip(given[:MOST_EXAMPLES], prepared, strict=False)):
-        known, sound = found.get(number, Example(number)), sound_of(inputs)
+        known = found.get(number, Example(number))
+        sound = sound_of(inputs, window_start(trace, number))
         found[number] = replace(
             known,
             matrix=trimmed(known.matrix, sound.seconds) if sound else known.matrix,

@@ -62,6 +62,8 @@ class Sound:
     hertz: float
     """The highest frequency shown."""
     audio: str | None = None
+    start: float = 0.0
+    """The second of its recording at which it begins: above 0 for later windows of a long one."""
 
 
 @dataclass(frozen=True, eq=False)

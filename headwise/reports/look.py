@@ -210,7 +210,7 @@ def _run(subject: Subject, examples: Sequence[Generation], generate: int, told: 
         reading = read_patterns(trace, sink_keys(trace, sinks_of(trace)), longest=longest)
         if reading is None and all(r is not None for r in readings):
             notes.append(
-                f"Patterns were left out: those of one example take more than {MOST_MAPS / 2**30:.0f} GiB. "
+                f"Patterns were left out: those of one input take more than {MOST_MAPS / 2**30:.0f} GiB. "
                 "Maps, tokens and tables are complete; give a shorter input to see patterns."
             )
         readings.append(reading)

@@ -90,8 +90,13 @@ def _places(trace: Trace, number: int) -> dict[str, tuple[ImageSpan, np.ndarray]
     return found
 
 
-def sound_of(given: Mapping[str, Any]) -> Sound | None:
-    """The sound of an example as a spectrogram on a fixed scale, and as WAV where it is short; None without one."""
+def sound_of(given: Mapping[str, Any], start: float = 0.0) -> Sound | None:
+    """The sound of an example as a spectrogram on a fixed scale, and as WAV where it is short; None without one.
+
+    Args:
+        given: what the user gave, or a window of it.
+        start: the second of the recording at which it begins.
+    """
     if given.get("audio") is None:
         return None
     import soundfile
@@ -108,7 +113,7 @@ def sound_of(given: Mapping[str, Any]) -> Sound | None:
     soundfile.write(file, wave, RATE, format="WAV", subtype="PCM_16")
     sound = file.getvalue()
     audio = f"data:audio/wav;base64,{base64.b64encode(sound).decode()}" if len(sound) <= MOST_SOUND else None
-    return Sound(_png(image), len(wave) / RATE, RATE / 2, audio)
+    return Sound(_png(image), len(wave) / RATE, RATE / 2, audio, start)
 
 
 def _seen(prepared: Mapping[str, Any] | None, subject: Subject | None) -> Image | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -20,7 +21,7 @@ from headwise.files import check_new_folder, filling, replacing
 from headwise.reports.content import Content
 from headwise.reports.embed import page_blobs, page_data
 from headwise.reports.graphs import places, thickness
-from headwise.reports.inputs import Example, Matrix, Picture
+from headwise.reports.inputs import Example, Matrix, Picture, Sound
 from headwise.reports.sheets import sheet_png
 from headwise.reports.wording import place_name, show, tick
 from headwise.text import token_text, visible
@@ -256,7 +257,8 @@ def _matrix(matrix: Matrix) -> str:
     return data_uri(map_png(matrix.weights, 0, matrix.top, cell=max(1, 480 // max(matrix.weights.shape))))
 
 
-def _seconds(length: float) -> list[float]:
-    """Where times stand under a spectrogram."""
-    step = next((s for s in (0.25, 0.5, 1, 2, 5, 10) if length / s <= 8), 30)
-    return [step * number for number in range(int(length / step) + 1)]
+def _seconds(sound: Sound) -> list[float]:
+    """Times that stand under a spectrogram, in seconds of the recording."""
+    step = next((s for s in (0.25, 0.5, 1, 2, 5, 10) if sound.seconds / s <= 8), 30)
+    first, last = math.ceil(sound.start / step), int((sound.start + sound.seconds) / step)
+    return [step * number for number in range(first, last + 1)]

@@ -42,6 +42,12 @@ def windows_of(
     return shown
 
 
+def window_start(trace: Trace, number: int) -> float:
+    """The second of its recording at which the sound of an example begins."""
+    axis = trace.layout.axes.get("encoder")
+    return 0.0 if axis is None or axis.offset is None else float(axis.offset[number])
+
+
 def _window(subject: Subject, example: Mapping[str, Any], second: float) -> Mapping[str, Any]:
     """The example with the stretch of its sound that begins at a second."""
     (wave,), rate = read_waves(subject, [example["audio"]])
