@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import FrameType
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.packed import Packed
 from headwise.probes.plan import Plan
+from headwise.probes.python_stack import module_call
 from headwise.probes.session import Session
 from headwise.probes.windows import WindowedForward
 
@@ -20,6 +22,8 @@ class Calls:
     def __init__(self) -> None:
         self.thread = threading.get_ident()
         self.depth = 0
+        self.frame: FrameType | None = None
+        """The call of a module that is the outermost forward under way; an interrupt may leave one that has ended."""
         self.active: tuple[Session, ...] = ()
         """The sessions that act on the outermost forward under way, or on the last one."""
         self.packed: Packed | None = None
@@ -46,6 +50,7 @@ class Calls:
 
     def begin(self) -> None:
         """An outermost forward begins."""
+        self.frame = module_call()
         self.ran.clear()
         self._made.clear()
         self._again.clear()

@@ -260,6 +260,7 @@ class Hub:
         local.depth = max(0, local.depth - 1)
         if local.depth:
             return
+        local.frame = None
         cache = cache_of(output)
         if cache is not None:
             self._caches.add(cache)

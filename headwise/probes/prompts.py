@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -13,15 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from torch import nn
 
 from headwise.probes.packed import requests_of
+from headwise.probes.python_stack import is_running, runs_of
 
 if TYPE_CHECKING:
     from headwise.probes.calls import Calls
     from headwise.probes.generate_calls import GenerateCall
     from headwise.probes.packed import Packed
     from headwise.probes.session import Session
-
-_METHODS = frozenset({"generate", "forward", "_call_impl", "_wrapped_call_impl"})
-_MODULE_CALL = nn.Module._call_impl.__code__
 
 
 class _Begun(NamedTuple):
@@ -56,11 +53,7 @@ class Prompts:
 
     def survey(self) -> None:
         """Takes down what the other threads are in the middle of."""
-        here = threading.get_ident()
-        stacks = {thread: _outermost(frame, self._model) for thread, frame in sys._current_frames().items()}
-        self._earlier = {
-            thread: frame for thread, frame in stacks.items() if frame is not None and thread != here
-        }
+        self._earlier = runs_of(self._model)
 
     def begin(self, call: GenerateCall, sessions: Iterable[Session]) -> None:
         """An outermost call of `generate` begins on the current thread."""
@@ -145,37 +138,10 @@ class Prompts:
             held = requests_of(cache)
             if any(session in sessions and name in held for name, sessions in requests.items()):
                 return True
-        inside = [calls.thread for calls in threads if calls.depth and session in calls.active]
-        stacks = sys._current_frames() if inside else {}
-        return any(_calls_a_module(stacks.get(thread)) for thread in inside)
+        inside = [calls.frame for calls in threads if calls.depth and session in calls.active]
+        return any(frame is not None and is_running(frame) for frame in inside)
 
     def _is_earlier(self, thread: int) -> bool:
         """True while a thread is still in what it was in when the first session came."""
-        if not self._earlier:
-            return False
-        stacks = sys._current_frames()
-        for other, frame in list(self._earlier.items()):
-            if not any(frame is known for known in _stack(stacks.get(other))):
-                del self._earlier[other]
+        self._earlier = {other: frame for other, frame in self._earlier.items() if is_running(frame)}
         return thread in self._earlier
-
-
-def _stack(frame: FrameType | None) -> Iterable[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
-
-
-def _outermost(frame: FrameType | None, model: nn.Module) -> FrameType | None:
-    """The outermost frame of a stack that runs a model: its `generate` or its forward."""
-    found = None
-    for known in _stack(frame):
-        code = known.f_code
-        if code.co_name in _METHODS and code.co_argcount and known.f_locals.get(code.co_varnames[0]) is model:
-            found = known
-    return found
-
-
-def _calls_a_module(frame: FrameType | None) -> bool:
-    """True when a stack is within the call of some module: an interrupt may have left a forward uncounted."""
-    return any(known.f_code is _MODULE_CALL for known in _stack(frame))
