@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 LeftPadding = Literal["mask", "position_ids", "edge", "unknown"]
 """Where the positions of a left-padded text come from: `mask`, the model counts the tokens that its mask shows;
 `position_ids`, it counts from the left edge unless it is given them; `edge`, it always counts from the left edge;
-`unknown`, the model does not run on text alone."""
+`unknown`, the model does not run on text alone, or gives NaN."""
 
 _TOKENS, _PADDING = 5, 3
 _TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
@@ -92,7 +92,10 @@ def _compare(model: PreTrainedModel, inputs: Mapping[str, Tensor], alone: Tensor
     mask = torch.ones_like(padded)
     mask[:, :_PADDING] = 0
     behind = {**inputs, "input_ids": padded, "attention_mask": mask}
-    plain = _difference(alone, _last_rows(model, behind))
+    rows = _last_rows(model, behind)
+    if not all(bool(some.isfinite().all()) for some in (alone, rows) if some is not None):
+        return "unknown"
+    plain = _difference(alone, rows)
     if plain <= _NOISE:
         return "mask"
     if "position_ids" in inspect.signature(model.forward).parameters:

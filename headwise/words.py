@@ -232,11 +232,13 @@ def _padded(rows: dict[str, Sequence[Any]], pad: int, side: str) -> dict[str, Te
 
 
 def pad_id(subject: Subject) -> int:
-    """The id that padding is filled with."""
+    """The id that padding is filled with: the tokenizer's, else one of the config's that has an embedding, else 0."""
     config = subject.config.get_text_config(decoder=True)
+    size = getattr(config, "vocab_size", None)
     for owner in (subject.tokenizer, config):
         for name in ("pad_token_id", "eos_token_id"):
             token = getattr(owner, name, None)
-            if isinstance(token, int) and token >= 0:
+            exists = isinstance(token, int) and token >= 0
+            if exists and (owner is not config or size is None or token < size):
                 return token
     return 0

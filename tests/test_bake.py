@@ -38,6 +38,11 @@ REFUSED: dict[str, dict[str, str]] = {
     "led": {"decoder self": SOFTMAX, "decoder cross": SOFTMAX},
     "fsmt": {"encoder self": SOFTMAX, "decoder self": SOFTMAX, "decoder cross": SOFTMAX},
     "perceiver": {"text self": SOFTMAX, "text cross": SOFTMAX},
+    "ibert": {"text self": SOFTMAX},
+    "squeezebert": {"text self": SOFTMAX},
+    "vitdet": {"vision self": SOFTMAX},
+    "kosmos2_5": {"vision self": SOFTMAX},
+    "clap": {"encoder self": SOFTMAX},
     **{
         name: {"text self": SOFTMAX} for name in ("bloom", "codegen", "falcon", "gpt_neo", "gptj", "imagegpt")
     },

@@ -168,6 +168,7 @@ def test_everything_is_as_it_was(
         subject.model.eval()
 
 
+@pytest.mark.filterwarnings("ignore:The tokenizer knows almost nothing")  # words of another world, on purpose
 def test_weights_that_were_untied_stay_untied() -> None:
     config = LlamaConfig(
         vocab_size=16,

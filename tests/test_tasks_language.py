@@ -309,6 +309,7 @@ def test_a_period_longer_than_the_vocabulary_is_refused():
         hw.evaluate(gpt2(), Copying(period=17), n=1)
 
 
+@pytest.mark.filterwarnings("ignore:The tokenizer knows almost nothing")  # words of another world, on purpose
 def test_every_language_task_runs_on_a_model_of_its_own_words():
     subject = language(word_tokenizer())
     for task in (Copying(period=4), Recall(pairs=2)):

@@ -280,6 +280,7 @@ def test_options_of_the_other_tasks(tmp_path):
         Chair(captions=tmp_path)
 
 
+@pytest.mark.filterwarnings("ignore:The tokenizer knows almost nothing")  # words of another world, on purpose
 @pytest.mark.parametrize(
     "task", [Pope(), Pope(parsing="strict"), Chair(), Scenes(), Scenes(kind="count"), Vqa(), YesNo()], ids=str
 )
