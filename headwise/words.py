@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -234,11 +235,10 @@ def _padded(rows: dict[str, Sequence[Any]], pad: int, side: str) -> dict[str, Te
 def pad_id(subject: Subject) -> int:
     """The id that padding is filled with: the tokenizer's, else one of the config's that has an embedding, else 0."""
     config = subject.config.get_text_config(decoder=True)
-    size = getattr(config, "vocab_size", None)
-    for owner in (subject.tokenizer, config):
+    size = getattr(config, "vocab_size", None) or math.inf
+    for owner, limit in ((subject.tokenizer, math.inf), (config, size)):
         for name in ("pad_token_id", "eos_token_id"):
             token = getattr(owner, name, None)
-            exists = isinstance(token, int) and token >= 0
-            if exists and (owner is not config or size is None or token < size):
+            if isinstance(token, int) and 0 <= token < limit:
                 return token
     return 0

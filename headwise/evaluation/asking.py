@@ -154,7 +154,7 @@ def batches(
 def prepared(subject: Subject, examples: Sequence[Example]) -> Any:
     """The tensors of a batch of examples."""
     kinds = list(examples[0].inputs)
-    columns = {kind: [example.inputs[kind] for example in examples] for kind in kinds}
+    columns: dict[str, Any] = {kind: [example.inputs[kind] for example in examples] for kind in kinds}
     return subject.prepare(**columns)
 
 

@@ -42,7 +42,7 @@ class RunResult:
             copies = max(1, count // examples)
             return (index[:, None] * copies + torch.arange(copies)).flatten()
 
-        records = {
+        records: dict[Site, Record] = {
             site: {
                 name: value[chosen(len(value)).to(value.device)] if FIELDS[name][0] == "example" else value
                 for name, value in record.items()
