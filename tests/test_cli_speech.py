@@ -47,6 +47,7 @@ def test_trace_says_which_language_was_detected(speech, tmp_path, generate):
     assert note == f"language: {names[int(tokens(out)[0, 1])]} (detected)"
 
 
+@pytest.mark.slow
 def test_a_long_recording(speech, tmp_path):
     out = tmp_path / "trace.safetensors"
     sound = ("--audio", speech / "long.wav")

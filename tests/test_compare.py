@@ -299,6 +299,7 @@ def test_one_example_has_no_p(subject):
         assert "smallest p 0.250)" in replace(found, arms=(found.arms[0], *others)).summary
 
 
+@pytest.mark.slow
 def test_perplexity_of_trained_heads_and_silent_ones():
     lm = hw.load("zoo:lm")
     silent = ZeroHeads(heads=[(layer, head) for layer in range(4) for head in range(4)])
@@ -317,6 +318,7 @@ def test_perplexity_of_trained_heads_and_silent_ones():
     assert found.best is None
 
 
+@pytest.mark.slow
 def test_a_hallucination_score_stands_beside_recall_and_length():
     vlm = hw.load("zoo:vlm")
     quiet = ScaleHeads(heads=[(layer, head) for layer in range(4) for head in range(8)], factor=0.1)

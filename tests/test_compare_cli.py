@@ -140,6 +140,7 @@ def test_a_spec_of_another_model_is_one_line(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_fit_writes_a_spec_with_what_it_found(tmp_path):
     spec = tmp_path / "act.json"
     arguments = ("fit", "zoo:lm", "--fix", "ACT", "--task", "recall", "--set", "pairs=2", "-n", 10)
@@ -182,6 +183,7 @@ def test_fit_spares_what_will_be_compared(tmp_path):
     assert load_spec(spec).fixes[0].source.endswith("spare 5")
 
 
+@pytest.mark.slow
 def test_a_fit_that_finds_nothing_says_so(tmp_path, monkeypatch):
     spec = tmp_path / "act.json"
     arguments = ("fit", "zoo:lm", "--task", "recall", "-n", 10, "--out", spec)
@@ -213,6 +215,7 @@ def test_a_bad_fit_is_one_line(options, said, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_search_finds_the_repair_and_writes_it(muted, tmp_path):
     spec, out = tmp_path / "winner.json", tmp_path / "search.json"
     fix = f"SCALE_HEADS:heads={HEADS},factor=10"

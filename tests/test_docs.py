@@ -18,6 +18,8 @@ SLOW = {
     "README.md",
     "compare.md",
     "faults.md",
+    "fixes.md",
+    "howto/model.md",
     "index.md",
     "methods/act.md",
     "methods/fit.md",
@@ -25,6 +27,7 @@ SLOW = {
     "methods/var.md",
     "methods/vhr.md",
     "reports.md",
+    "serve.md",
 }
 """Pages whose Python takes more than a few seconds."""
 NOT_RUN: dict[str, str] = {}

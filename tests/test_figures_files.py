@@ -140,6 +140,7 @@ def test_a_cell_prints_the_scale_and_names_the_ends_of_a_map():
     assert re.search(r"<p [^>]*>0 <img .*> 1 score \(share\); layers down, heads across</p>", cell)
 
 
+@pytest.mark.slow
 def test_maps_that_do_not_fit_are_counted():
     cell = heads(30, layers=128, heads=128)._repr_html_()
     shown = cell.count("<figure")

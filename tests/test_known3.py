@@ -187,6 +187,7 @@ def test_single_head_patching(model, request, task, corruption, denoise, expecte
     assert effects == pytest.approx({head: expected.get(head, 0.0) for head in ALL_HEADS}, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "corruptions", "circuit"),
     [("ioi", (swap_subject, third_name), IOI_HEADS), ("ind", (swap_query, swap_keys), IND_HEADS)],

@@ -250,6 +250,7 @@ def test_traces_of_different_inputs_are_no_before_and_after():
         gather(traces)
 
 
+@pytest.mark.slow
 def test_a_long_recording_is_shown_window_by_window(tmp_path):
     subject = hw.load("zoo:speech")
     clip = read_audio(hw.zoo.sample("speech").inputs["audio"], 16000)

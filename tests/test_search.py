@@ -49,6 +49,7 @@ def repaired():
         )
 
 
+@pytest.mark.slow
 def test_the_best_setting_is_found_and_judged(repaired):
     assert repaired.best is not None
     assert repaired.best["factor"] > 5
@@ -92,6 +93,7 @@ def test_the_search_never_sees_a_test_example_and_judges_once(subject, asked):
     assert found.manifest["fitted_on"] == "next, validation, n = 10, seed 0"
 
 
+@pytest.mark.slow
 def test_the_same_call_tries_the_same_settings(subject):
     one, two = (search(subject, Next(), Learned(), trials=14, n=10, calibrate=10, seed=3) for _ in range(2))
     pd.testing.assert_frame_equal(one.frame, two.frame)

@@ -141,7 +141,10 @@ def test_every_fix_that_can_be_written_has_a_strategy() -> None:
     assert set(STRATEGIES) | {"replace"} == set(fixes.names())
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("act", "var") else pytest.param(name, marks=pytest.mark.slow) for name in STRATEGIES],
+)
 def test_what_is_saved_is_loaded(name: str) -> None:
     @settings(max_examples=20, deadline=None)
     @given(fix=STRATEGIES[name])

@@ -181,6 +181,7 @@ def test_every_shorter_file_is_refused(good: dict[str, Any], tmp_path: Path) -> 
             load_spec(path)
 
 
+@pytest.mark.slow
 def test_a_spec_as_large_as_one_may_be_is_read_soon(good: dict[str, Any], tmp_path: Path) -> None:
     content = copy.deepcopy(good)
     content["fixes"] = [{"fix": "zero_heads", "parameters": {"heads": [[0, 1]] * 30_000}}]
@@ -280,6 +281,7 @@ def test_a_spec_with_anything_in_any_place_is_refused_or_is_a_spec(
             assert not isinstance(value, float) or math.isfinite(value)
 
 
+@pytest.mark.slow
 @TOLERANT
 @given(data=st.data())
 def test_a_spec_with_bytes_changed_is_refused_or_is_a_spec(

@@ -13,6 +13,7 @@ from tests.subjects import word_tokenizer
 READ = {"of": "translation", "stack": "encoder", "min_rows": 8}
 
 
+@pytest.mark.slow
 def test_sinks_of_a_translation_are_read_in_its_languages():
     subject = hw.load("zoo:nmt")
     found = hw.evaluate(subject, find_task("sinks", **READ), n=4)

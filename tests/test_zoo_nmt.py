@@ -68,6 +68,7 @@ def test_digits_stand_alone():
     assert all(len(piece) == 1 for piece in pieces if any(letter.isdigit() for letter in piece))
 
 
+@pytest.mark.slow
 def test_training_the_tokenizer_again_gives_the_same():
     again = nmt.train_tokenizer(random.Random(0), pairs=3000)
     assert again.get_vocab() == small_tokenizer().get_vocab()

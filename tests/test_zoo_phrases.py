@@ -155,6 +155,7 @@ def test_the_shipped_file_is_small_and_drawn_by_the_committed_code(tmp_path):
     assert gzip.decompress((tmp_path / "again.gz").read_bytes()).splitlines() == lines
 
 
+@pytest.mark.slow
 def test_shipped_phrases_need_no_babel(monkeypatch):
     monkeypatch.setitem(sys.modules, "babel", None)
     phrases._shipped.cache_clear()
