@@ -19,10 +19,15 @@ from tests.tiny.reference import first, forward
 
 both_sides = pytest.mark.parametrize("side", ["left", "right"])
 SEEN = ("pass", "partial", "fallback")
+SELECTS_KEYS = ("deepseek_v32", "glm_moe_dsa")
+"""Sparse attention that selects its keys with the padding among them: the plain models' own batches differ."""
 TEXTS = [
     name
     for name, row in ARCHITECTURES.items()
-    if "padded" in row.inputs and row.expected in SEEN and "input_ids" in row.inputs["padded"]()
+    if name not in SELECTS_KEYS
+    and "padded" in row.inputs
+    and row.expected in SEEN
+    and "input_ids" in row.inputs["padded"]()
 ]
 QUICK = ("gpt2", "bert", "bart", "git", "qwen2_vl")
 every_reader = pytest.mark.parametrize(

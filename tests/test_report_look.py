@@ -298,3 +298,15 @@ def test_a_language_is_given_or_detected_and_said():
         assert given.before.trace.layout.axes["decoder"].ids[0, :3].tolist() == [28, token, 31]
         forward = look(subject, {"audio": samples, "language": language})
         assert forward.before.trace.layout.axes["decoder"].ids[0].tolist() == [28, token, 32, 33]
+
+
+def test_replies_of_unlike_lengths_stand_in_one_report():
+    subject = hw.load("zoo:speech")
+    sounds = [{"audio": sample.inputs["audio"]} for sample in hw.zoo.samples("speech", 3)]
+    run = look(subject, sounds, generate=12).before
+    alone = [look(subject, [sound], generate=12).before for sound in sounds]
+    assert len({one.trace.layout.axes["decoder"].roles.shape[1] for one in alone}) > 1
+    for site, pixels in run.reading.pixels.items():
+        assert len(pixels) == 3
+        for number, one in enumerate(alone):
+            assert torch.equal(pixels[number], one.reading.pixels[site][0])

@@ -263,6 +263,10 @@ def _reply(subject: Subject, inputs: Mapping[str, Any], out: torch.Tensor) -> st
     return subject.tokenizer.decode(out[0, start:], skip_special_tokens=True).strip()
 
 
+_OPENING = 4
+"""Tokens that a decoder begins with by itself: at most Whisper's start, language, task and time."""
+
+
 def _longest(subject: Subject, prepared: Sequence[Mapping[str, Any]], generate: int) -> dict[str, int]:
     """Real positions of the longest example, per stack, and what will be generated behind it."""
     longest: dict[str, int] = {}
@@ -270,6 +274,8 @@ def _longest(subject: Subject, prepared: Sequence[Mapping[str, Any]], generate: 
         for stack, axis in subject.layout(inputs).axes.items():
             more = generate if stack in ("text", "decoder") else 0
             longest[stack] = max(longest.get(stack, 0), int(axis.valid.sum(1).max()) + more)
+    if generate and subject.config.is_encoder_decoder and "decoder" not in longest:
+        longest["decoder"] = _OPENING + generate
     return longest
 
 

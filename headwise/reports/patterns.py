@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
-from torch.nn.functional import max_pool2d
+from torch.nn.functional import max_pool2d, pad
 
 from headwise.analyses._sinks import MIN_ROWS
 from headwise.probes.records import Record, at_numbers
@@ -90,13 +90,17 @@ def read_patterns(
 
 
 def join_readings(readings: Sequence[Reading | None]) -> Reading | None:
-    """The examples of several readings behind one another, as far as all of them have the site; None without any."""
+    """The examples of several readings behind one another, as far as all of them have the site; None without any.
+
+    A smaller pattern is filled up with zeros. A site whose patterns were pooled by different factors is left out.
+    """
     known = [reading for reading in readings if reading is not None]
     if len(known) < len(readings) or not known:
         return None
-    sites = [site for site in known[0].pixels if all(site in one.pixels for one in known)]
+    bins = known[0].bins
+    sites = [site for site in bins if all(one.bins.get(site) == bins[site] for one in known)]
     return Reading(
-        {site: torch.cat([one.pixels[site] for one in known]) for site in sites},
+        {site: _side_by_side([one.pixels[site] for one in known]) for site in sites},
         {site: known[0].bins[site] for site in sites},
         _joined([one.entropy_without for one in known], sites),
         _joined([one.received_without for one in known], sites),
@@ -106,6 +110,11 @@ def join_readings(readings: Sequence[Reading | None]) -> Reading | None:
             if all(stack in one.crossing for one in known)
         },
     )
+
+
+def _side_by_side(pixels: Sequence[Tensor]) -> Tensor:
+    height, width = (max(one.shape[axis] for one in pixels) for axis in (2, 3))
+    return torch.cat([pad(one, (0, width - one.shape[3], 0, height - one.shape[2])) for one in pixels])
 
 
 def entropy_without(
