@@ -40,12 +40,16 @@ def places(trace):
 
 
 def some_heads(trace):
-    """The last head of the first site of every stack and kind, and the first of its last one, as pairs."""
+    """A high head of the first site of every stack and kind, and the first of its last one, as pairs.
+
+    A pair means every site of its layer: the high head is the last one that all of them have.
+    """
     pairs = {}
     for stack, kind in places(trace):
         own = [site for site in trace.sites if (site.stack, site.kind) == (stack, kind)]
-        heads = head_numbers(trace.records[own[0]], "received")
-        pairs.setdefault((own[0].layer, heads[-1]))
+        alike = [site for site in trace.sites if site.layer == own[0].layer]
+        last = min(head_numbers(trace.records[site], "received")[-1] for site in alike)
+        pairs.setdefault((own[0].layer, last))
         pairs.setdefault((own[-1].layer, 0))
     return list(pairs)
 

@@ -169,6 +169,25 @@ def test_a_batch_of_two_says_of_each_example_what_it_says_alone(name: str, side:
         assert [span.image for span in images] == list(range(2 - example))
 
 
+@pytest.mark.parametrize("every", [False, True])
+def test_two_pictures_are_not_the_copies_of_one_for_two_beams(every: bool) -> None:
+    """A picture that is read before `generate` copies the prompt has its rows, however many beams there are."""
+    model = ARCHITECTURES["llava"].build()
+    inputs = two_prompts("llava", "left")[0][0]
+    options = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "num_beams": 2}
+    with torch.no_grad():
+        with hw.capture(model, maps=True, check=False) as read:
+            model(**inputs)
+        with hw.capture(model, maps=True, check=False, beams="all" if every else "returned") as written:
+            model.generate(**inputs, **options)
+    assert written.examples == (2 if every else 1)
+    assert len(read.layout.axes["vision"].images) == 2
+    assert written.layout.axes["vision"].images == read.layout.axes["vision"].images
+    for site in read.sites:
+        if site.stack == "vision":
+            torch.testing.assert_close(written.maps[site], read.maps[site], atol=1e-5, rtol=1e-4)
+
+
 def reader() -> tuple[Any, dict[str, torch.Tensor]]:
     """A vision encoder with a text decoder, as TrOCR and ViT-GPT2 are."""
     from transformers import GPT2Config, VisionEncoderDecoderConfig, VisionEncoderDecoderModel, ViTConfig

@@ -102,6 +102,8 @@ class BeamSearch:
 
     def __init__(self, run: Run, beams: int) -> None:
         self._run, self._beams = run, beams
+        self._once_read = frozenset(run.stacks)
+        """Stacks that were read before `generate` copied the examples: their rows are no copies."""
         self._complete: list[list[Hypothesis]] = []
         self._returned: list[list[Hypothesis]] | None = None
 
@@ -163,7 +165,10 @@ class BeamSearch:
         parts = [hypothesis.result() for hypothesis in groups]
         others = {site: buffer for site, buffer in run.buffers.items() if site.stack != run.language}
         records, counts = computed(others)
-        records = {site: self._record_once(record) for site, record in records.items()}
+        records = {
+            site: record if site.stack in self._once_read else self._record_once(record)
+            for site, record in records.items()
+        }
         records |= merge_records([part.records for part in parts])
         for part in parts:
             for (site, what), count in part.counts.items():
@@ -189,7 +194,7 @@ class BeamSearch:
 
     def _once(self, axis: Axis) -> Axis:
         """An axis of another stack without the copies that a search makes of its examples."""
-        if len(axis.roles) != self._size():
+        if axis.stack in self._once_read or len(axis.roles) != self._size():
             return axis
         return axis.select(torch.arange(0, len(axis.roles), self._beams))
 
