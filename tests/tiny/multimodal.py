@@ -7,7 +7,7 @@ import torch
 from .architecture import TEXT_AND_VISION, Architecture, Inputs
 from .decoders import GROUPED, GROUPED_WIDE, OPT, SLIDING_THEN_FULL
 from .encoders import BERT
-from .inputs import IMAGE_TOKEN, image_prompts, prompt_ids, random_ids, random_normal
+from .inputs import IMAGE_TOKEN, PADDED, image_prompts, prompt_ids, random_ids, random_normal
 from .vision import VIT
 
 KOSMOS2_5 = {
@@ -196,11 +196,18 @@ def _mllama(padding: int) -> Inputs:
     }
 
 
-def _patches() -> Inputs:
+def _patches(padding: int) -> Inputs:
+    """One prompt of Kosmos-2.5, whose padding is id 1 and whose texts begin with id 0, and one page in patches."""
     grid = torch.arange(1.0, 17)[None, :, None]
+    before, start = torch.ones(1, padding, dtype=torch.long), torch.zeros(1, 1, dtype=torch.long)
+    ids = torch.cat([before, start, random_ids(1, 9)], dim=1)
+    mask, held = torch.ones_like(ids), torch.zeros_like(ids)
+    mask[:, :padding] = 0
+    held[:, padding + 1 : padding + 5] = 1
     return {
-        "input_ids": torch.cat([torch.ones(1, 1, dtype=torch.long), random_ids(1, 9)], dim=1),
-        "image_embeds_position_mask": torch.tensor([[0, 1, 1, 1, 1, 0, 0, 0, 0, 0]]),
+        "input_ids": ids,
+        "attention_mask": mask,
+        "image_embeds_position_mask": held,
         "flattened_patches": torch.cat([grid, grid, random_normal(1, 16, 48)], -1),
     }
 
@@ -302,7 +309,7 @@ ROWS = [
         "kosmos2_5",
         "Kosmos2_5ForConditionalGeneration",
         KOSMOS2_5,
-        {"plain": _patches},
+        {"plain": lambda: _patches(0), "padded": lambda: _patches(PADDED)},
         TEXT_AND_VISION | {"qformer cross": 1},
         expected="fallback",
     ),
