@@ -10,7 +10,7 @@ import torch
 import headwise as hw
 from headwise import analyses
 from headwise.positions import left_padding
-from headwise.words import given_positions
+from headwise.words import given_positions, pad_id
 from tests.invariance import assert_same_frame
 from tests.subjects import language, word_tokenizer
 from tests.tiny import ARCHITECTURES
@@ -54,14 +54,15 @@ def shorter(inputs):
     }
 
 
-def batch_of(examples, side):
-    """Both examples as tensors, the second padded on one side."""
+def batch_of(examples, side, pad):
+    """Both examples as tensors, the second padded on one side; `pad` is the id of padding."""
     room = (PADDED, 0) if side == "left" else (0, PADDED)
     width = examples[0]["input_ids"].shape[1]
     batch = {}
     for field, long in examples[0].items():
         short = examples[1][field]
-        padded = torch.nn.functional.pad(short, room) if short.shape != long.shape else short
+        fill = pad if field == "input_ids" else 0
+        padded = torch.nn.functional.pad(short, room, value=fill) if short.shape != long.shape else short
         batch[field] = torch.cat([long, padded])
     real = torch.nn.functional.pad(torch.ones(1, width - PADDED, dtype=torch.long), room)
     return batch | {"attention_mask": torch.cat([torch.ones(1, width, dtype=torch.long), real])}
@@ -87,9 +88,10 @@ def rows_of(trace, site, example):
 def test_a_batch_of_two_is_two_batches_of_one(name, side):
     model = ARCHITECTURES[name].build()
     examples = [single(name), shorter(single(name))]
-    batch = batch_of(examples, side)
     subject = hw.wrap(model)
-    if side == "left" and left_padding(model) == "edge":
+    pad = pad_id(subject)
+    batch = batch_of(examples, side, pad)
+    if side == "left" and left_padding(model, pad) == "edge":
         with pytest.raises(hw.InputError, match="counts positions from the left edge"):
             given_positions(subject, batch)
         return
