@@ -104,8 +104,8 @@ def _allowance(one: np.ndarray, other: np.ndarray, *types: str) -> np.ndarray:
     step = max((_STEP.get(name, 0.0) for name in types), default=0.0)
     largest = np.maximum(np.abs(one), np.abs(other)).astype("f8")
     exponent = np.frexp(np.where(np.isfinite(largest), largest, 0.0))[1] - 1
-    smallest = 2.0**-24 if "float16" in types else 0.0  # its last step before 0
-    return np.maximum(np.ldexp(step, exponent), smallest) * 0.5625
+    smallest = 2.0**-24 if step else 0.0  # the last step of float16 before 0; it may be the type on the way
+    return np.ldexp(step, exponent) * 0.5625 + smallest * 0.5
 
 
 def _values(tensor: Tensor, count: int) -> np.ndarray:
