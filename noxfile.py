@@ -28,6 +28,8 @@ LAWS = (
     "tests/test_continuous_batching.py",
     "tests/test_other_writers.py",
     "tests/test_coverage.py",
+    "tests/test_invariance.py",
+    "tests/test_fix_classes.py",
     "tests/test_runs_and_sessions.py",
     "tests/test_act.py",
     "tests/test_var.py",
@@ -62,7 +64,18 @@ def _run_laws(session: nox.Session, release: str) -> None:
     at_work = session.run(sys.executable, "-c", where, env=env, silent=True)
     if not str(at_work).startswith(f"{release} {overlay}"):
         session.error(f"transformers {release} was to be tested, and this is imported: {at_work}")
-    session.run(sys.executable, "-m", "pytest", "-q", "-n", "auto", *(session.posargs or LAWS), env=env)
+    session.run(
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n",
+        "auto",
+        "-m",
+        "not slow",
+        *(session.posargs or LAWS),
+        env=env,
+    )
 
 
 def _overlay(session: nox.Session, release: str) -> Path:

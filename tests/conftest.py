@@ -12,9 +12,10 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-import tests.shapes  # noqa: F401 (the hook below finds it by name)
+import tests.shapes
 
-install_import_hook("headwise", "tests.shapes.checked")  # shapes are checked in tests, and only there
+# Shapes are checked in tests, and only there.
+install_import_hook(tests.shapes.modules(), "tests.shapes.checked")
 
 torch.set_num_threads(1)
 

@@ -21,6 +21,7 @@ from tests import subjects
 from tests.tiny import ARCHITECTURES
 from tests.tiny.reference import first, forward, tensors
 from tests.tiny.snapshot import snapshot
+from tests.tiny.telling import telling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -74,7 +75,7 @@ def _on_every_stack(name: str, model: PreTrainedModel) -> list[Any]:
     return several
 
 
-@pytest.mark.parametrize("name", CAN)
+@pytest.mark.parametrize("name", telling(CAN))
 def test_baked_weights_give_the_logits_of_the_patched_model(name: str) -> None:
     row = ARCHITECTURES[name]
     model, inputs = row.build(), row.inputs["plain"]()
@@ -93,7 +94,7 @@ def test_baked_weights_give_the_logits_of_the_patched_model(name: str) -> None:
     assert set(baked.model.__dict__) == set(model.__dict__)
 
 
-@pytest.mark.parametrize(("name", "place"), CANNOT)
+@pytest.mark.parametrize(("name", "place"), telling(CANNOT))
 def test_heads_that_no_weight_can_scale_are_refused_with_the_reason(name: str, place: str) -> None:
     row = ARCHITECTURES[name]
     model, (stack, kind) = row.build(), place.split()

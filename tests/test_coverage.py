@@ -16,6 +16,7 @@ from headwise.probes.sites import key_stack
 from tests.tiny import ARCHITECTURES, Architecture
 from tests.tiny.architecture import Inputs
 from tests.tiny.reference import Patterns, eager_reference, forward, in_blocks, tensors
+from tests.tiny.telling import telling
 from tests.twin import statistics
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def key_roles(trace: Trace, source: str, key_valid: torch.Tensor) -> torch.Tenso
     return torch.full(key_valid.shape, role)
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@pytest.mark.parametrize(("name", "variant"), telling(CASES))
 def test_patterns_equal_eager_bit_for_bit(name: str, variant: str) -> None:
     seen = see(name, variant)
     for site in seen.maps.sites:
@@ -111,7 +112,7 @@ def test_patterns_equal_eager_bit_for_bit(name: str, variant: str) -> None:
         assert captured.masked_fill(~rows | keys[:, None, None], 0).eq(0).all(), site
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@pytest.mark.parametrize(("name", "variant"), telling(CASES))
 def test_sites_carry_the_right_labels(name: str, variant: str) -> None:
     row, seen = ARCHITECTURES[name], see(name, variant)
     assert Counter(f"{site.stack} {site.kind}" for site in seen.maps.sites) == dict(row.sites)
@@ -127,7 +128,7 @@ def test_sites_carry_the_right_labels(name: str, variant: str) -> None:
             assert torch.equal(seen.maps.maps[site][rows], expected[rows]), site
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@pytest.mark.parametrize(("name", "variant"), telling(CASES))
 def test_capturing_does_not_change_the_output(name: str, variant: str) -> None:
     seen = see(name, variant)
     mask = seen.inputs.get("attention_mask")
@@ -137,7 +138,7 @@ def test_capturing_does_not_change_the_output(name: str, variant: str) -> None:
         torch.testing.assert_close(seen.with_stats[field][real], expected[real], **CLOSE)
 
 
-@pytest.mark.parametrize(("name", "variant"), CASES)
+@pytest.mark.parametrize(("name", "variant"), telling(CASES))
 def test_streaming_statistics_equal_those_of_the_maps(name: str, variant: str) -> None:
     seen = see(name, variant)
     for site in seen.stats.sites:
@@ -165,7 +166,7 @@ def test_streaming_statistics_equal_those_of_the_maps(name: str, variant: str) -
             )
 
 
-@pytest.mark.parametrize("name", [row.name for row in REACHED])
+@pytest.mark.parametrize("name", telling(row.name for row in REACHED))
 def test_what_is_not_reached_is_named(name: str) -> None:
     row, trace = ARCHITECTURES[name], see(name, "plain").stats
     assert set(trace.unreached) == set(row.unreached)

@@ -22,7 +22,10 @@ MODES: dict[str, dict[str, Any]] = {
     "beams": {"num_beams": 2},
     "beams without cache": {"num_beams": 2, "use_cache": False},
 }
-OWN_PROMPT = {"blip": "its generate replaces the first token and drops the last"}
+OWN_PROMPT = {
+    "blip": "its generate replaces the first token and drops the last",
+    "clap": "it has no generate",
+}
 SEEING = [row.name for row in ROWS if row.name not in OWN_PROMPT]
 HEARING = ["whisper", "speech_to_text", "moonshine"]
 QUICK = ("qwen2_vl", "instructblip", "whisper")
