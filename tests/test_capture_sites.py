@@ -9,7 +9,7 @@ import torch
 import headwise as hw
 from headwise.analyses import distance, entropy, mass, sinks
 from headwise.errors import CaptureError, InputError
-from headwise.probes import hub as hub_module
+from headwise.probes import engine
 from headwise.probes.records import FIELDS, HEAD_FIELDS, head_field, head_numbers
 from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
 from headwise.probes.sites import Site
@@ -102,9 +102,9 @@ class TestSites:
     @pytest.mark.parametrize("name", ["whisper", "llava", pytest.param("bart", marks=pytest.mark.slow)])
     def test_other_sites_run_the_models_own_kernel(self, name, monkeypatch):
         reached = []
-        original = hub_module.attend
+        original = engine.attend
         monkeypatch.setattr(
-            hub_module,
+            engine,
             "attend",
             lambda plan, *a, **k: (reached.append(plan.site), original(plan, *a, **k))[1],
         )

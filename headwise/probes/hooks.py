@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from headwise.probes import forwards
 from headwise.probes.residuals import enter_layer
 from headwise.probes.sites import AttentionModule
 from headwise.probes.windows import WindowedForward
@@ -33,7 +34,7 @@ class Enter(_Hook):
                 msg="headwise captures or patches this model, which no single graph can do. Compile it with "
                 "fullgraph=False, or write the fix into the weights with hw.bake."
             )
-        self.hub.enter(module, self.primary, args, kwargs)
+        forwards.enter(self.hub, module, self.primary, args, kwargs)
 
 
 class Leave(_Hook):
@@ -44,7 +45,7 @@ class Leave(_Hook):
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         """After the forward; `output` is None when it failed."""
-        self.hub.leave(output)
+        forwards.leave(self.hub, output)
 
 
 class EnterAttention(_Hook):
@@ -92,7 +93,7 @@ class Embedded(_Hook):
     def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
         """After the embedding layer."""
         if args:
-            self.hub.embedded(args[0], output)
+            forwards.embedded(self.hub, args[0], output)
 
 
 class _Nothing:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from headwise.probes import dispatch
 from headwise.probes.sites import AttentionModule, head_count
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Intercept:
         if folded is None:
             return pattern
         self.seen = True
-        new = self.hub.observe(self.entry, scores, folded)
+        new = dispatch.observe(self.hub, self.entry, scores, folded)
         return pattern if new is folded else new.reshape(pattern.shape).to(pattern.dtype)
 
     def _fold(self, tensor: Tensor, rows: tuple[int, ...]) -> Tensor | None:
