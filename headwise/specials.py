@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from headwise.embeddings import input_embedding
 from headwise.errors import InputError
 
 if TYPE_CHECKING:
@@ -149,11 +150,7 @@ def _check_sizes(subject: Subject) -> None:
 
 def _embeddings(subject: Subject) -> int | None:
     """Rows of the matrix that token ids choose from; None where the model has none."""
-    try:
-        matrix = subject.model.get_input_embeddings()
-    except (AttributeError, NotImplementedError):  # models that read no words
-        return None
-    return getattr(matrix, "num_embeddings", None)
+    return getattr(input_embedding(subject.model), "num_embeddings", None)
 
 
 def _packed(value: Tensor, keep: Tensor, fill: int, left: bool) -> Tensor:

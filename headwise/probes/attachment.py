@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from headwise.embeddings import input_embedding
 from headwise.probes import interface, windows
 from headwise.probes.continuous_batching import ContinuousBatchingWatch
 from headwise.probes.generate_calls import GenerateWatch
@@ -63,8 +64,8 @@ class Attachment:
         for entry in hub.modules.values():
             if entry.interface and entry.kind == "self" and entry.stack in windows.STACKS:
                 self._before(entry.module, EnterWindows(hub), with_kwargs=True)
-        embedding = _input_embedding(hub.model)
-        if embedding is not None:
+        embedding = input_embedding(hub.model)
+        if isinstance(embedding, nn.Embedding):
             self._after(embedding, Embedded(hub))
         for switch in self._switches:
             switch.install(eager=eager)
@@ -174,11 +175,3 @@ class Attachment:
                 stacks = [e.stack for e in self._hub.modules.values() if e.name.startswith(prefix)]
                 if stacks:
                     yield module, self._hub.language if self._hub.language in stacks else stacks[0]
-
-
-def _input_embedding(model: nn.Module) -> nn.Module | None:
-    try:
-        found = model.get_input_embeddings()  # type: ignore[operator]
-    except (AttributeError, NotImplementedError):  # a model without words
-        return None
-    return found if isinstance(found, nn.Embedding) else None

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from headwise.embeddings import input_embedding
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -206,9 +208,8 @@ def _language_part(model: PreTrainedModel) -> str:
     config = model.config
     if getattr(config, "text_config", None) is None or getattr(config, "vision_config", None) is None:
         return ""
-    try:
-        embedding = model.get_input_embeddings()
-    except (AttributeError, NotImplementedError):
+    embedding = input_embedding(model)
+    if embedding is None:
         return ""
     parts = [
         path
