@@ -26,9 +26,10 @@ LeftPadding = Literal["mask", "position_ids", "edge", "unknown"]
 `unknown`, the model does not run on text alone, or gives NaN."""
 
 _TOKENS, _PADDING = 5, 3
-_TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
+_ROUNDING = {torch.float16: 1e-2, torch.bfloat16: 4e-2}
+"""Differences that rounding alone may make in 16-bit numbers; rotary positions differ by as much behind padding."""
 _NOISE = 1e-5
-_MEASURED: weakref.WeakKeyDictionary[Any, dict[int, LeftPadding]] = weakref.WeakKeyDictionary()
+_MEASURED: weakref.WeakKeyDictionary[Any, dict[int, tuple[LeftPadding, float]]] = weakref.WeakKeyDictionary()
 """A memo of what was measured; it never keeps a model alive and changes no answer."""
 
 
@@ -47,12 +48,27 @@ def left_padding(model: PreTrainedModel, pad: int = 0) -> LeftPadding:
         >>> left_padding(GPT2LMHeadModel(config).eval())
         'position_ids'
     """
+    return _measured(model, pad)[0]
+
+
+def moves_texts(model: PreTrainedModel) -> bool:
+    """True when left padding without positions changes what a model says of a text, by more than rounding."""
+    rule, change = _measured(model, 0)
+    return rule in ("position_ids", "edge") and change > _rounding(model)
+
+
+def _measured(model: PreTrainedModel, pad: int) -> tuple[LeftPadding, float]:
+    """The rule, and how far padding moves the output without positions."""
     if model.training:
-        return "unknown"
+        return "unknown", 0.0
     measured = _MEASURED.setdefault(model, {})
     if pad not in measured:
         measured[pad] = _measure(model, pad)
     return measured[pad]
+
+
+def _rounding(model: PreTrainedModel) -> float:
+    return _ROUNDING.get(model.dtype, 1e-3)
 
 
 def positions_of(mask: Tensor) -> Tensor:
@@ -73,20 +89,22 @@ def unrecorded(model: PreTrainedModel) -> Iterator[None]:
                 yield
 
 
-def _measure(model: PreTrainedModel, pad: int) -> LeftPadding:
+def _measure(model: PreTrainedModel, pad: int) -> tuple[LeftPadding, float]:
     try:
         tries = probe_inputs(model, _TOKENS)
     except (ArithmeticError, AttributeError, TypeError, ValueError):  # an unusual configuration
-        return "unknown"
+        return "unknown", 0.0
     with unrecorded(model):
         for inputs in tries:
             alone = _last_rows(model, inputs) if "input_ids" in inputs else None
             if alone is not None:
                 return _compare(model, inputs, alone, pad)
-    return "unknown"
+    return "unknown", 0.0
 
 
-def _compare(model: PreTrainedModel, inputs: Mapping[str, Tensor], alone: Tensor, pad: int) -> LeftPadding:
+def _compare(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor], alone: Tensor, pad: int
+) -> tuple[LeftPadding, float]:
     ids = inputs["input_ids"]
     padded = torch.cat([ids.new_full((1, _PADDING), pad), ids], 1)
     mask = torch.ones_like(padded)
@@ -94,15 +112,15 @@ def _compare(model: PreTrainedModel, inputs: Mapping[str, Tensor], alone: Tensor
     behind = {**inputs, "input_ids": padded, "attention_mask": mask}
     rows = _last_rows(model, behind)
     if not all(bool(some.isfinite().all()) for some in (alone, rows) if some is not None):
-        return "unknown"
+        return "unknown", 0.0
     plain = _difference(alone, rows)
     if plain <= _NOISE:
-        return "mask"
+        return "mask", plain
     if "position_ids" in inspect.signature(model.forward).parameters:
         given = _difference(alone, _last_rows(model, {**behind, "position_ids": positions_of(mask)}))
         if given < plain / 2:
-            return "position_ids"
-    return "mask" if plain <= _TOLERANCE.get(model.dtype, 1e-3) else "edge"
+            return "position_ids", plain
+    return ("mask" if plain <= _rounding(model) else "edge"), plain
 
 
 def _last_rows(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor | None:
@@ -134,7 +152,7 @@ def prompt_warnings(model: PreTrainedModel, layout: TokenLayout, *, unplaced: bo
         unplaced: a left-padded prompt came without positions.
     """
     found = []
-    if unplaced and left_padding(model) in ("position_ids", "edge"):
+    if unplaced and moves_texts(model):
         found.append(
             "Texts were padded on the left without position_ids, and this model counts positions from the left edge: "
             "their patterns are not those of the texts alone. subject.prepare gives the positions."

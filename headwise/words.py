@@ -31,19 +31,56 @@ def as_texts(text: Any) -> list[Any] | None:
         return None
     if isinstance(text, Tensor):
         text = text.tolist()
-    if isinstance(text, str) or (isinstance(text, list) and text and isinstance(text[0], int)):
+    if isinstance(text, str) or (isinstance(text, list) and text and _is_id(text[0])):
         text = [text]
     if not isinstance(text, list) or not text:
-        raise InputError(
-            "This is not a text.",
-            evidence=type(text).__name__,
-            remedy="Give a string, a list of strings, or token ids.",
-        )
-    if len({isinstance(item, str) for item in text}) > 1:
+        raise _no_text(text)
+    if len({isinstance(item, str) for item in text}) > 1 and not any(map(_is_message, text)):
         raise InputError("Strings and token ids are mixed in one batch.", remedy="Give all of one kind.")
+    if not isinstance(text[0], str):
+        text = [_as_ids(item) for item in text]
     if any(isinstance(item, str) and not item.strip() for item in text):
         raise InputError("The text is empty.", remedy="Give one word or more.")
     return text
+
+
+def _as_ids(row: Any) -> list[int]:
+    """A row of token ids.
+
+    Raises:
+        InputError: it is a chat, or something else.
+    """
+    items = row.tolist() if isinstance(row, Tensor) else row
+    if _is_message(items) or (isinstance(items, list | tuple) and any(map(_is_message, items))):
+        raise InputError(
+            "These are the messages of a chat, and not a text.",
+            remedy="Give what tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) "
+            "returns.",
+        )
+    if not isinstance(items, list | tuple) or not all(map(_is_id, items)):
+        wrong = (
+            next((item for item in items if not _is_id(item)), row)
+            if isinstance(items, list | tuple)
+            else row
+        )
+        raise _no_text(wrong)
+    return [int(item) for item in items]
+
+
+def _is_id(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool | Tensor)
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _no_text(value: Any) -> InputError:
+    return InputError(
+        "This is not a text.",
+        evidence=f"{value!r:.60}, {type(value).__name__}" if not isinstance(value, list) else "an empty list",
+        remedy="Give a string, a list of strings, or token ids.",
+    )
 
 
 def word_ids(subject: Subject, texts: list[Any]) -> dict[str, Tensor]:

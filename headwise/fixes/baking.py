@@ -119,6 +119,7 @@ def _require_plain(model: PreTrainedModel) -> None:
             evidence=type(model).__name__,
             remedy="Call bake outside the `with` block, or remove the patch first.",
         )
+    _require_own_names(model)
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             raise FixError(
@@ -199,6 +200,23 @@ def _by_layer(model: PreTrainedModel, fixes: tuple[Any, ...], read: list[Reading
     for name in changed:
         _require_own_weight(model, name)
     return changed
+
+
+def _require_own_names(model: PreTrainedModel) -> None:
+    """Refuses weights that a checkpoint of the model's class would not hold, or would hold under other names."""
+    try:
+        with torch.device("meta"):
+            plain = type(model)(copy.deepcopy(model.config))
+    except Exception:  # a class that is not made of its configuration alone
+        return
+    strange = [name for name in model.state_dict() if name not in plain.state_dict()]
+    if strange:
+        holder = model.get_submodule(strange[0].rpartition(".")[0])
+        raise FixError(
+            "The model holds weights that its class does not have, so that a saved copy could not be loaded.",
+            evidence=f"{strange[0]}, of {type(holder).__module__.partition('.')[0]}'s {type(holder).__name__}",
+            remedy="Merge adapters first (merge_and_unload), and remove parametrizations.",
+        )
 
 
 def _require_own_weight(model: PreTrainedModel, name: str) -> None:

@@ -231,7 +231,13 @@ def _of_words(text: str, option: str) -> _Rule:
         elif (span := _NUMBERS.fullmatch(word)) and before == "call":
             call = int(span[1])
         elif span:
-            layers += range(int(span[1]), int(span[2] or span[1]) + 1)
+            low, high = int(span[1]), int(span[2] or span[1])
+            if high < low:
+                raise InputError(
+                    f"{option}={text!r} names no layers: {low}-{high} runs backwards.",
+                    remedy=f"Write {high}-{low}.",
+                )
+            layers += range(low, high + 1)
         elif word in _KINDS and kind is None:
             kind = word
         elif word.isidentifier() and stack is None and word not in (*_KINDS, "call"):
