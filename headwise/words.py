@@ -35,7 +35,13 @@ def as_texts(text: Any) -> list[Any] | None:
         text = [text]
     if not isinstance(text, list) or not text:
         raise _no_text(text)
-    if len({isinstance(item, str) for item in text}) > 1 and not any(map(_is_message, text)):
+    if any(_is_message(item) or (isinstance(item, list) and any(map(_is_message, item))) for item in text):
+        raise InputError(
+            "These are the messages of a chat, and not a text.",
+            remedy="Give what tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) "
+            "returns.",
+        )
+    if len({isinstance(item, str) for item in text}) > 1:
         raise InputError("Strings and token ids are mixed in one batch.", remedy="Give all of one kind.")
     if not isinstance(text[0], str):
         text = [_as_ids(item) for item in text]
@@ -48,15 +54,9 @@ def _as_ids(row: Any) -> list[int]:
     """A row of token ids.
 
     Raises:
-        InputError: it is a chat, or something else.
+        InputError: it is something else.
     """
     items = row.tolist() if isinstance(row, Tensor) else row
-    if _is_message(items) or (isinstance(items, list | tuple) and any(map(_is_message, items))):
-        raise InputError(
-            "These are the messages of a chat, and not a text.",
-            remedy="Give what tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True) "
-            "returns.",
-        )
     if not isinstance(items, list | tuple) or not all(map(_is_id, items)):
         wrong = (
             next((item for item in items if not _is_id(item)), row)

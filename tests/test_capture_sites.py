@@ -226,6 +226,11 @@ class TestWords:
         with pytest.raises(InputError, match="names no sites"):
             Selection.of(choice, "sites")
 
+    @pytest.mark.parametrize("choice", ["self 2-1", "3-1", "text self 1 5-4"])
+    def test_a_range_that_runs_backwards_is_refused(self, choice):
+        with pytest.raises(InputError, match="runs backwards"):
+            Selection.of(choice, "maps")
+
     @pytest.mark.parametrize(
         ("choice", "message"),
         [

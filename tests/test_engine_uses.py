@@ -17,6 +17,7 @@ from tests.tiny.checkpointing import enable_checkpointing
 from tests.tiny.inputs import padded_tokens, plain_tokens, random_ids
 from tests.tiny.reference import first, forward
 from tests.tiny.snapshot import snapshot
+from tests.tiny.telling import telling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,6 +165,20 @@ def test_inference_mode(llama: PreTrainedModel) -> None:
     for trace in (inside, around):
         assert_same_trace(trace, capture_of(llama, inputs, maps=True))
         assert len(trace.to_frame("head")) == 2 * 2 * 4
+
+
+@pytest.mark.parametrize(
+    "name", telling(["llama", "gemma2", "gpt2", "bloom", "bert", "bart", "llava"], ("llama", "bloom"))
+)
+@pytest.mark.parametrize(
+    "fix", [hw.fixes.MaskKeys(keys=(2,)), hw.fixes.MaskKeys(keys=()), FirstKey()], ids=str
+)
+def test_edits_in_inference_mode(name: str, fix: object) -> None:
+    model, inputs = ARCHITECTURES[name].build(), ARCHITECTURES[name].inputs["plain"]()
+    with hw.patch(model, fix):
+        expected = first(forward(model, inputs))
+        with torch.inference_mode():
+            assert torch.equal(first(model(**inputs)), expected)
 
 
 def test_autocast(llama: PreTrainedModel) -> None:

@@ -359,6 +359,25 @@ def test_windows_that_are_read_again_are_one_example(ratio: float) -> None:
     assert all(len(record["entropy"]) == len(expected) for record in trace.records.values())
 
 
+@pytest.mark.parametrize("temperatures", [(0.0, 0.0), (0.0, 0.0, 0.0)])
+@pytest.mark.parametrize("ratio", [0.1, 0.9])
+def test_attempts_at_short_sounds_are_no_examples(temperatures: tuple[float, ...], ratio: float) -> None:
+    subject = hw.load("zoo:speech")
+    sound = hw.media.read_audio(hw.zoo.sample("speech").inputs["audio"], 16000)
+    features = subject.processor.feature_extractor(
+        [sound, sound[: len(sound) // 2], sound], sampling_rate=16000, return_tensors="pt"
+    )["input_features"]
+    options = {"temperature": temperatures, "compression_ratio_threshold": ratio}
+    with torch.no_grad(), hw.capture(subject) as trace:
+        written = subject.model.generate(input_features=features, **options)
+    assert trace.returned == tuple(range(len(written)))
+    assert trace.examples == 3
+    assert trace.layout.axes["encoder"].offset is None
+    ids = trace.layout.axes["decoder"].ids
+    assert ids is not None
+    assert ids[0, 2:5].tolist() == written[0, :3].tolist()
+
+
 def test_recordings_of_later_calls_are_numbered_on_and_short_sounds_are_whole() -> None:
     subject, inputs = long_sound((4.0,))
     with torch.no_grad(), hw.capture(subject) as trace:

@@ -9,13 +9,14 @@ import torch
 
 import headwise as hw
 from headwise import analyses
-from headwise.positions import left_padding
+from headwise.positions import left_padding, moves_texts
 from headwise.words import given_positions, pad_id
 from tests.invariance import assert_same_frame
 from tests.subjects import language, word_tokenizer
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import PADDED
 from tests.tiny.reference import first, forward
+from tests.tiny.telling import telling
 
 both_sides = pytest.mark.parametrize("side", ["left", "right"])
 SEEN = ("pass", "partial", "fallback")
@@ -143,6 +144,16 @@ def test_who_counts_positions_from_where(name):
     expected = "position_ids" if name in COUNTED_FROM_THE_EDGE else "mask"
     assert left_padding(model) == expected
     assert vars(model) == before
+
+
+@pytest.mark.parametrize("name", telling([*COUNTED_FROM_THE_EDGE, *COUNTED_FROM_THE_MASK], ("gpt2", "llama")))
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rounding_is_no_moved_text(name, dtype):
+    """In 16 bits rotary positions differ by rounding; that is no reason to doubt a number."""
+    model = ARCHITECTURES[name].build()
+    moved = moves_texts(model)
+    assert moved == (name in COUNTED_FROM_THE_EDGE)
+    assert moves_texts(model.to(dtype)) == moved
 
 
 def test_the_rule_is_measured_beside_a_capture_and_a_patch():

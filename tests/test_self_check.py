@@ -183,6 +183,27 @@ def test_nan_is_named_with_the_module_where_it_begins(llama) -> None:
             call()
 
 
+@pytest.mark.parametrize("name", ["llama", "mistral"])
+def test_scores_that_a_kernel_hides_are_named_as_the_models_own(name: str) -> None:
+    """Where no mask is given, sdpa on a CPU makes numbers of scores that are NaN."""
+    model = ARCHITECTURES[name].build("sdpa")
+    with torch.no_grad():
+        model.model.layers[1].self_attn.k_proj.weight[0, 0] = torch.nan
+    use = hw.fixes.ScaleHeads(heads=((0, 0),), factor=0.5)
+    for call in (lambda: hw.patch(model, use), lambda: hw.doctor(model)):
+        with pytest.raises(hw.InputError, match=r"own (attention|output) is NaN.*layers\.1\.self_attn"):
+            call()
+
+
+def test_padding_on_which_the_model_itself_is_nan_is_a_note() -> None:
+    report = hw.doctor(ARCHITECTURES["llama"].build("eager").double())
+    assert report.ok
+    assert report.trials is not None
+    assert (
+        report.trials.set_index("trial").loc["padded batch", "note"] == "the model's own output is NaN on it"
+    )
+
+
 def test_a_newer_release_is_said_with_what_was_found(monkeypatch: pytest.MonkeyPatch, llama) -> None:
     monkeypatch.setattr(releases, "VERIFIED", ("5.0.0", "5.1.0"))
     this = f"this is {transformers.__version__}"

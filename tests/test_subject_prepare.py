@@ -115,6 +115,17 @@ def test_something_that_is_no_text(text):
     assert "not a text" in refusal(language(word_tokenizer()), text=text)
 
 
+@pytest.mark.parametrize("text", [[1.5, 2], [["a", "b"]], [[1, True]], [[1, None]], [[1], 2.5]])
+def test_ids_that_are_none(text):
+    assert "not a text" in refusal(language(word_tokenizer()), text=text)
+
+
+@pytest.mark.parametrize("messages", [[{"role": "user"}], [{"role": "system"}, {"role": "user"}]])
+def test_the_messages_of_a_chat_are_no_text(messages):
+    for text in (messages, [messages], [messages, messages], ["a", *messages]):
+        assert "apply_chat_template" in refusal(language(word_tokenizer()), text=text)
+
+
 def test_text_and_ids_in_one_batch():
     assert "mixed" in refusal(language(word_tokenizer()), text=["a", [5]])
 

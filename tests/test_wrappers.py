@@ -111,6 +111,30 @@ def test_one_graph_is_refused_in_words(llama: PreTrainedModel) -> None:
         call(wrapper, plain_tokens())
 
 
+@pytest.mark.parametrize("targets", [["q_proj"], ["v_proj", "down_proj"], ["o_proj"]])
+def test_bake_refuses_adapters_until_they_are_merged(
+    llama: PreTrainedModel, targets: list[str], tmp_path: Path
+) -> None:
+    peft = pytest.importorskip("peft")
+    config = peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False)
+    wrapper = peft.get_peft_model(llama, config).eval()
+    for model in (wrapper, llama):
+        with pytest.raises(hw.FixError, match="merge"):
+            hw.bake(model, HALF, tmp_path / "new")
+    merged = wrapper.merge_and_unload()
+    hw.bake(merged, HALF, tmp_path / "new")
+    with hw.patch(merged, HALF):
+        expected = call(merged, plain_tokens())
+    loaded = type(llama).from_pretrained(tmp_path / "new").eval()
+    torch.testing.assert_close(call(loaded, plain_tokens()), expected, **CLOSE)
+
+
+def test_bake_refuses_parametrized_weights(llama: PreTrainedModel) -> None:
+    torch.nn.utils.parametrizations.weight_norm(llama.model.layers[0].mlp.up_proj)
+    with pytest.raises(hw.FixError, match=r"could not be loaded.*mlp\.up_proj"):
+        hw.bake(llama, HALF)
+
+
 def test_bake_keeps_the_head_of_a_compiled_model(llama: PreTrainedModel) -> None:
     inputs = plain_tokens()
     with hw.patch(llama, HALF):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from headwise.probes.hub import Hub, attached, hub_of
 from headwise.probes.probe_inputs import probe_inputs
 from headwise.probes.reach import EAGER, remedy
 from headwise.probes.recording import Want
+from headwise.probes.reference import Comparison, Reference
 from headwise.probes.releases import doubt_of_release, verified_range
 from headwise.probes.selection import NOTHING
 from headwise.probes.session import Session
@@ -151,6 +153,31 @@ def require_numbers(model: PreTrainedModel, inputs: Mapping[str, Any], plain: Te
     )
 
 
+def _require_scores(hub: Hub, inputs: Mapping[str, Tensor], seen: Comparison) -> None:
+    """Refuses a model whose own scores are NaN although its output is not: kernels without a mask may hide that.
+
+    Raises:
+        InputError: the model's own eager attention gives NaN.
+    """
+    apart = [site for site, difference in seen.differences.items() if math.isnan(difference)]
+    if not apart:
+        return
+    reference = Reference(hub.model, None, hub.language)
+    with attached(hub, reference):
+        hub.model(**inputs)
+    for site in apart:
+        if any(
+            pattern is not None and bool(pattern.isnan().any())
+            for pattern in reference.patterns.get(site, [])
+        ):
+            raise InputError(
+                "The model's own attention is NaN.",
+                evidence=f"{site} ({site.module}) in eager attention, on {', '.join(inputs)}",
+                remedy="Check its weights and dtype (float16 may overflow where bfloat16 does not); its kernel may "
+                "hide the NaN, and nothing measured on it would mean anything.",
+            )
+
+
 def unsupported(model: PreTrainedModel, unreached: Mapping[str, str]) -> UnsupportedModel:
     """The refusal of a model whose attention cannot be seen, with the reason."""
     reasons = sorted(set(unreached.values()))
@@ -199,6 +226,7 @@ def _tried(model: PreTrainedModel) -> Check:
         inputs, plain = tried
         require_numbers(model, inputs, plain)
         forward, seen = try_forward(hub, inputs, plain)
+        _require_scores(hub, inputs, seen)
         unreached = hub.unreached()
         if forward.problem or not seen.runs:
             return Check((forward,) if forward.problem else (), unreached)

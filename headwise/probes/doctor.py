@@ -115,7 +115,10 @@ def doctor(
             evidence=type(model).__name__,
             remedy="Call doctor outside the `with` block, or remove the patch first.",
         )
-    limit = _TOLERANCE.get(model.dtype, 1e-4) if tolerance is None else tolerance
+    types = {weight.dtype for weight in model.parameters()}
+    limit = (
+        max((_TOLERANCE.get(one, 1e-4) for one in types), default=1e-4) if tolerance is None else tolerance
+    )
     with torch.no_grad():
         given, plain = first_that_fits(model, inputs, lambda some: _forward(model, some))
         require_numbers(model, given, _real(plain, given))

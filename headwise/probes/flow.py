@@ -88,6 +88,8 @@ class Flow:
                 run.mark_generated(new, 0 if ids is None else ids.shape[1])
             else:
                 run.axes.update(news(described, run.axes))
+            if call is not None and call.windows is not None:
+                run.windows = call.windows.read or run.windows
         if opens:
             run.prompt, run.begins = past + new - drafts, past
         if primary == self.language and call is not None and (run.call is not call or run.loop is not loop):

@@ -17,6 +17,7 @@ from headwise.probes.examples import chosen, keep_others
 from headwise.probes.sites import Site
 from headwise.probes.statistics import Places, Statistics
 from headwise.probes.streaming import check_edit
+from headwise.probes.untouched import untouched
 
 if TYPE_CHECKING:
     from headwise.probes.recording import Keep
@@ -191,10 +192,10 @@ def apply_edits(
         shown = torch.nn.functional.pad(given, (start, 0)) if start else given
         before, apart = shown, shown is pattern and block is None
         shown = shown.clone() if apart or act.session.examples is not None else shown
-        version = shown._version
+        same = untouched(shown)
         here = context(act, plan.site.stack, places, block or slice(None), sight)
         new = act.fix.edit(shown, plan.site, here)
-        if new is shown and shown._version == version:
+        if same(new):
             continue
         check_edit(new, shown, outside=None, positions=slice(0, 0))
         new = keep_others(act.session, plan.site.stack, new, before)

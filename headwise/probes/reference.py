@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from math import isnan
 from typing import Any
 
 from torch import Tensor, nn
@@ -57,7 +58,8 @@ class Comparison(Session):
         if real is not None:
             own, engine = own[real], engine[real]
         apart = float((own - engine).abs().max() / own.abs().max().clamp_min(1e-6)) if own.numel() else 0.0
-        self.differences[site] = max(apart, self.differences.get(site, 0.0))
+        before = self.differences.get(site, 0.0)
+        self.differences[site] = before if isnan(before) else apart if isnan(apart) else max(apart, before)
 
     def problem(self, limit: float) -> str:
         """The first site, in the order of the calls, that differs by more than `limit`; empty when none does."""

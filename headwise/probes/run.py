@@ -36,6 +36,8 @@ class Run:
         """True for what runs beside the prompt: a contrastive branch, the drafts of an assistant."""
         self.search: BeamSearch | None = None
         """The beam search that decodes from its prompt; None for another way of decoding."""
+        self.windows: tuple[tuple[int, float], ...] = ()
+        """Which windows of sounds its examples are, where that is known: see `SoundWindows`."""
         self.kept: Tensor | None = None
         """Its only examples that were not read again later; None for all."""
         self.axes: dict[str, Axis] = dict(layout.axes)

@@ -28,6 +28,8 @@ class SoundWindows:
         self._frames = torch.empty(0, 2)
         self._first: Tensor | None = None
         self._long = False
+        self.read: tuple[tuple[int, float], ...] = ()
+        """Row of the call and second of every window that was read last; empty where that is not known."""
 
     def __call__(self, progress: Tensor) -> None:
         """A window begins: frame reached and frames there are, (recording, 2)."""
@@ -47,15 +49,19 @@ class SoundWindows:
 
         Recordings are numbered from `before`, the number of those that earlier calls have read.
         """
+        self.read = ()
         features, axis = inputs.get("input_features"), axes.get("encoder")
         if not isinstance(features, Tensor) or axis is None or axis.seconds is None or not len(self._active):
             return dict(axes)
         frames = features.shape[-1]
         self._long = self._long or bool((self._frames[:, 0] > 0).any() or (self._frames[:, 1] > frames).any())
-        places = self._places(features) if self._long else None
+        places = self._places(features)
         if places is None or len(places) != len(axis.roles):
             return dict(axes)
         offset = self._frames[places, 0].float() * float(axis.seconds[-1, 1]) / frames
+        self.read = tuple(zip(places.tolist(), offset.tolist(), strict=True))
+        if not self._long:
+            return dict(axes)
         return {**axes, "encoder": replace(axis, offset=offset, recording=before + places // self._copies)}
 
     def _places(self, features: Tensor) -> Tensor | None:
@@ -66,18 +72,20 @@ class SoundWindows:
             return None
         if len(features) == len(self._active):
             return self._active
-        alike = (features[:, None] == self._first[None]).flatten(2).all(-1)
-        return self._active[alike.int().argmax(1).cpu()] if bool(alike.any(1).all()) else None
+        left = (features[:, None] == self._first[None]).flatten(2).all(-1).cpu()
+        found = []
+        for row in left:  # in their order; of equal sounds each is taken once
+            if not bool(row.any()):
+                return None
+            found.append(int(row.int().argmax()))
+            left[:, found[-1]] = False
+        return self._active[found]
 
 
 def drop_attempts(runs: Iterable[Run]) -> None:
     """Notes which windows were read again, at a higher temperature: what was written first was thrown away."""
     later: set[tuple[int, float]] = set()
     for run in reversed(list(runs)):
-        axis = run.axes.get("encoder")
-        if axis is None or axis.recording is None or axis.offset is None:
-            continue
-        windows = list(zip(axis.recording.tolist(), axis.offset.tolist(), strict=True))
-        if later & set(windows):
-            run.kept = torch.tensor([row for row, window in enumerate(windows) if window not in later])
-        later |= set(windows)
+        if later & set(run.windows):
+            run.kept = torch.tensor([row for row, window in enumerate(run.windows) if window not in later])
+        later |= set(run.windows)

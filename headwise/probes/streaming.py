@@ -13,6 +13,7 @@ from headwise.probes.arguments import Call
 from headwise.probes.gather import Gather
 from headwise.probes.statistics import Places, Statistics
 from headwise.probes.tiles import Buffers, Tiles
+from headwise.probes.untouched import untouched
 
 Edit = Callable[[Tensor, slice], Tensor]
 """Takes the pattern (batch, head, query, key) of a slice of rows, returns the pattern to use."""
@@ -120,9 +121,9 @@ def _edited(
         given = wide
     elif span.stop - span.start < tiles.keys:
         given = torch.nn.functional.pad(given, (span.start, tiles.keys - span.stop))
-    version = given._version
+    same = untouched(given)
     new = edit(given, block)
-    if new is given and given._version == version:
+    if same(new):
         return pattern, False
     hidden = scores.view(tiles.batch, tiles.heads, rows, -1) <= tiles.hidden / 2
     check_edit(new, given, outside=_outside(hidden, span, tiles.keys), positions=block)

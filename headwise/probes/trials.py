@@ -87,8 +87,9 @@ def relative(one: Tensor, other: Tensor) -> float:
 
 
 def tolerance(model: PreTrainedModel) -> float:
-    """The largest relative difference that is rounding, by dtype."""
-    return _TOLERANCE.get(model.dtype, 1e-3)
+    """The largest relative difference that is rounding, by the coarsest dtype of a weight."""
+    types = {weight.dtype for weight in model.parameters()}
+    return max((_TOLERANCE.get(one, 1e-3) for one in types), default=1e-3)
 
 
 def first_output(output: Any) -> Tensor:
@@ -118,12 +119,14 @@ def _forward(name: str, hub: Hub, inputs: Inputs, plain: Tensor, real: Tensor) -
         return Trial(
             name, problem=f"the model runs alone, but not with headwise: {first_line(error)}"
         ), session
+    rows = real.to(plain.device).expand(plain.shape[:2]) if plain.dim() > 1 else real[:, 0].to(plain.device)
+    if bool(plain[rows].isnan().any()):
+        return Trial(name, note="the model's own output is NaN on it"), session
     if engine.shape != plain.shape:
         return Trial(
             name, problem=f"its output has shape {tuple(engine.shape)}, alone {tuple(plain.shape)}"
         ), session
-    real = real.to(plain.device).expand(plain.shape[:2]) if plain.dim() > 1 else real[:, 0]
-    apart = relative(engine[real], plain[real])
+    apart = relative(engine[rows], plain[rows])
     problem = session.problem(tolerance(model))
     if not problem and not apart <= tolerance(model):
         problem = f"largest difference {apart:.2g} of the largest logit on a few tokens"
