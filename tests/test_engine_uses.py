@@ -181,6 +181,20 @@ def test_edits_in_inference_mode(name: str, fix: object) -> None:
             assert torch.equal(first(model(**inputs)), expected)
 
 
+def test_vmap_is_refused_in_words_and_leaves_the_model_alone() -> None:
+    llama = ARCHITECTURES["llama"].build("eager")
+    ids, before = random_ids(3, 6)[:, None], snapshot(llama)
+
+    def logits(row: torch.Tensor) -> torch.Tensor:
+        return llama(input_ids=row, use_cache=False).logits
+
+    expected = torch.func.vmap(logits)(ids)
+    with hw.patch(llama, FirstKey()), pytest.raises(hw.CaptureError, match="vmap"):
+        torch.func.vmap(logits)(ids)
+    assert snapshot(llama) == before
+    torch.testing.assert_close(torch.func.vmap(logits)(ids), expected)
+
+
 def test_autocast(llama: PreTrainedModel) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         expected = first(forward(llama, plain_tokens()))

@@ -14,7 +14,7 @@ from headwise.probes.examples import copies_of
 from headwise.probes.given import bind, lacks_positions, with_decoder_ids, with_flat_masks, with_ids
 from headwise.probes.openings import open_prompt
 from headwise.probes.packed import packed_of, require_packable
-from headwise.probes.reach import require_one_model, require_reached
+from headwise.probes.reach import require_no_vmap, require_one_model, require_reached
 from headwise.probes.residuals import wanted_now
 from headwise.probes.session import Session
 
@@ -31,6 +31,7 @@ def enter(hub: Hub, module: nn.Module, primary: str, args: tuple, kwargs: dict[s
         local.depth += 1
         return
     inputs = bind(module, args, kwargs)
+    require_no_vmap(inputs)
     if _begin_packed(hub, local, inputs):
         return
     cache = cache_among(inputs.values())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from headwise.errors import UnsupportedModel
+from headwise.errors import CaptureError, UnsupportedModel
 from headwise.probes.context import touches
 from headwise.probes.sites import AttentionModule, names_in
 
@@ -80,6 +81,21 @@ def _has_eager_form(module: nn.Module) -> bool:
     bases = [base for base in type(module).__mro__[1:] if "forward" in vars(base) and base is not nn.Module]
     derived = any(_FUSED not in names_in(base.forward) for base in bases)
     return _FUSED in names and ("_attn_implementation" in names or derived)
+
+
+def require_no_vmap(inputs: Mapping[str, Any]) -> None:
+    """Refuses a forward under `torch.func.vmap`, whose tensors hide their examples from what looks at them.
+
+    Raises:
+        CaptureError: an input is one of vmap's.
+    """
+    if any(
+        isinstance(value, Tensor) and torch._C._functorch.is_batchedtensor(value) for value in inputs.values()
+    ):
+        raise CaptureError(
+            "A captured or patched model cannot run under torch.func.vmap.",
+            remedy="Give the examples as a batch, or leave the `with` block for this call.",
+        )
 
 
 def require_one_model(module: nn.Module) -> None:
