@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 import headwise as hw
+from headwise.cli.session import session
 from tests.helpers_cli import run
 
 TEXT = "The function returns"
@@ -45,6 +48,13 @@ def reply(fix: Any) -> str:
 @contextmanager
 def served(*arguments: str) -> Iterator[str]:
     """A server on this machine alone, and its address."""
+    with serving(*arguments) as (_, address):
+        yield address
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """The same, with its process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -61,10 +71,11 @@ def served(*arguments: str) -> Iterator[str]:
                 break
             except (urllib.error.URLError, OSError):
                 time.sleep(0.2)
-        yield address
+        yield process, address
     finally:
-        process.terminate()
-        process.communicate(timeout=30)
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=30)
 
 
 def completion(address: str) -> str:
@@ -87,6 +98,25 @@ def test_the_server_of_transformers_is_patched_from_the_first_token(
     assert wanted != reply(hw.fixes.ZeroHeads(heads=()))
     with served("--spec", str(spec(fix, tmp_path)), *options) as address:
         assert [completion(address) for _ in range(3)] == [wanted] * 3
+
+
+@pytest.mark.slow
+def test_a_server_says_what_it_serves_and_ends_quietly_on_ctrl_c(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    path = spec(SCALE, tmp_path)
+    with serving("--spec", str(path)) as (process, _):
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1].decode()
+    assert process.returncode == 130
+    assert f"in force from the first token: {path} (ScaleHeads)" in said
+    assert f"requests name the model: {hw.zoo.zoo_folder('lm')}" in said
+    assert "error" not in said
+    assert "Abort" not in said
+
+
+def test_ctrl_c_within_a_command_of_another_package_is_ctrl_c() -> None:
+    with pytest.raises(KeyboardInterrupt), session(debug=False):
+        raise typer.Abort
 
 
 @pytest.mark.slow

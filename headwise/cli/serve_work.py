@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import typer
 
 from headwise.errors import InputError
 from headwise.evaluation.extras import extra
@@ -13,6 +15,7 @@ from headwise.fixes.patching import Handle, patch
 from headwise.fixes.specs import Spec
 from headwise.probes.continuous_batching import require_batchable
 from headwise.probes.hub import hub_of
+from headwise.text import visible
 from headwise.zoo.registry import PREFIX, zoo_folder
 
 
@@ -40,18 +43,28 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
             evidence=folder,
             remedy="Copy or link the folder to another name.",
         )
-    with loading_patched(spec, force=force, batched="--continuous-batching" in options):
+
+    def told(handle: Handle) -> None:
+        fixes = ", ".join(type(fix).__name__ for fix in handle.fixes)
+        typer.echo(f"in force from the first token: {visible(spec.source)} ({fixes})", err=True)
+        typer.echo(f"requests name the model: {visible(folder)}", err=True)
+
+    batched = "--continuous-batching" in options
+    with loading_patched(spec, force=force, batched=batched, patched=told):
         app(["serve", folder, *options], standalone_mode=False)
 
 
 @contextmanager
-def loading_patched(spec: Spec, *, force: bool, batched: bool = False) -> Iterator[list[Handle]]:
+def loading_patched(
+    spec: Spec, *, force: bool, batched: bool = False, patched: Callable[[Handle], None] | None = None
+) -> Iterator[list[Handle]]:
     """Has the server of transformers put a spec on every model that it loads inside the block.
 
     Args:
         spec: what to put on it.
         force: as in `patch`.
         batched: refuse at once what cannot act in continuous batching.
+        patched: told of the handle on every model, once it acts.
     """
     from transformers.cli.serving import model_manager
 
@@ -70,6 +83,8 @@ def loading_patched(spec: Spec, *, force: bool, batched: bool = False) -> Iterat
                 handles.append(patch(model, spec.fixes))
                 if batched:
                     require_batchable(hub_of(model))
+                if patched is not None:
+                    patched(handles[-1])
             return loaded
 
     model_manager.ModelManager = Patched

@@ -20,12 +20,14 @@ def session(*, debug: bool) -> Iterator[None]:
     """Turn exceptions into one line on stderr and an exit status; keep stdout for the command's own answer.
 
     HeadwiseError is bad input, status 2. Anything else was not foreseen, status 1. With `debug` nothing is
-    caught.
+    caught. Ctrl-C ends every command alike, quietly and with status 130.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except typer.Abort as error:  # what a command within the command makes of Ctrl-C
+        raise KeyboardInterrupt from error
     except HeadwiseError as error:
         if debug:
             raise
