@@ -116,7 +116,9 @@ def test_a_server_says_what_it_serves_and_ends_quietly_on_ctrl_c(tmp_path: Path)
 
 def test_ctrl_c_within_a_command_of_another_package_is_ctrl_c() -> None:
     with pytest.raises(KeyboardInterrupt), session(debug=False):
-        raise typer.Abort
+        raise typer.Abort from KeyboardInterrupt()
+    with pytest.raises(typer.Exit), session(debug=False):
+        raise typer.Exit(130)
 
 
 @pytest.mark.slow

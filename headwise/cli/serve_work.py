@@ -51,7 +51,9 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
 
     batched = "--continuous-batching" in options
     with loading_patched(spec, force=force, batched=batched, patched=told):
-        app(["serve", folder, *options], standalone_mode=False)
+        status = app(["serve", folder, *options], standalone_mode=False)
+    if isinstance(status, int) and status:  # an exit, 130 for Ctrl-C, where the command is one of typer's
+        raise typer.Exit(status)
 
 
 @contextmanager

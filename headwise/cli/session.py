@@ -26,14 +26,18 @@ def session(*, debug: bool) -> Iterator[None]:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except typer.Abort as error:  # what a command within the command makes of Ctrl-C
-        raise KeyboardInterrupt from error
+    except typer.Exit:
+        raise
     except HeadwiseError as error:
         if debug:
             raise
         _complain(str(error))
         raise typer.Exit(BAD_INPUT) from error
     except Exception as error:
+        if isinstance(
+            error.__cause__, KeyboardInterrupt
+        ):  # what a command within the command makes of Ctrl-C
+            raise KeyboardInterrupt from error
         if debug:
             raise
         _complain(f"{type(error).__name__}: {error}. Nobody foresaw this; add --debug to see the traceback.")
