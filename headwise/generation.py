@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from headwise.errors import InputError
+from headwise.languages import untold
 from headwise.prepare import prepare
 from headwise.speech_prompt import names_languages, speech_prompt, window_frames
 from headwise.words import start_id
@@ -31,7 +32,8 @@ def prepare_generation(subject: Subject, **arguments: Any) -> Generation:
     """Inputs for `model.generate(**inputs, **options)`.
 
     A speech recogniser whose decoder is given no target begins by itself; a language that nobody names is detected
-    here, so that it can be said. Its recordings may be of any length.
+    here, so that it can be said. Its recordings may be of any length. Of a translation model it is said that nobody
+    has named the language to write.
 
     Args:
         subject: the model with its processor.
@@ -43,7 +45,9 @@ def prepare_generation(subject: Subject, **arguments: Any) -> Generation:
     speaks = arguments.get("audio") is not None and arguments.get("target") is None
     if not speaks or not names_languages(subject.model):
         prepared = prepare(subject, **arguments)
-        return Generation(prepared.batch, {}, prepared.notes)
+        names = ("audio", "target", "language")
+        left = untold(subject) if all(arguments.get(name) is None for name in names) else ""
+        return Generation(prepared.batch, {}, (*prepared.notes, *([left] if left else ())))
     language, task = arguments.pop("language", None), arguments.pop("task", None)
     batch = prepare(subject, **arguments, decoder=False).batch
     options, notes = speech_options(subject, batch["input_features"], language, task)

@@ -11,6 +11,7 @@ from torch import nn
 
 from headwise.errors import InputError
 from headwise.families import family_of
+from headwise.languages import language_prompts, writes_languages
 from headwise.layout.roles import tokenizer_of
 from headwise.media import read_image
 from headwise.sounds import features, read_waves
@@ -81,12 +82,10 @@ def prepare(
             subject, batch["input_features"], targets, language=language, task=task, decoder=decoder
         )
         batch.update(more)
+    elif language is not None and task is None and texts is not None and writes_languages(subject):
+        batch.update(decoder_ids(subject, _in_language(subject, targets, language, size), size))
     elif language is not None or task is not None:
-        raise InputError(
-            "This model is not told a language or a task.",
-            evidence=type(subject.model).__name__,
-            remedy="Leave language and task out.",
-        )
+        raise _not_told(subject, texts is not None and writes_languages(subject))
     elif encodes and (decoder or targets is not None):
         batch.update(decoder_ids(subject, targets, size))
     elif targets is not None:
@@ -99,6 +98,30 @@ def prepare(
     if "token_type_ids" in batch and not _accepts(subject.model, "token_type_ids"):
         del batch["token_type_ids"]
     return Prepared(BatchFeature(batch).to(subject.device, dtype=subject.model.dtype), notes)
+
+
+def _in_language(
+    subject: Subject, targets: list[Any] | None, language: str | Sequence[str], size: int
+) -> list[list[int]]:
+    """Decoder ids that begin with the language: it alone, or with the words of the targets behind it."""
+    fronts = language_prompts(subject, language, size)
+    if targets is None:
+        return fronts
+    if not isinstance(targets[0], str):
+        return targets
+    words = subject.tokenizer(targets, add_special_tokens=False, verbose=False).input_ids
+    return [front + row for front, row in zip(fronts, words, strict=True)]
+
+
+def _not_told(subject: Subject, writes: bool) -> InputError:
+    evidence = type(subject.model).__name__
+    if writes:
+        return InputError("This model is told no task.", evidence=evidence, remedy="Leave task out.")
+    return InputError(
+        "This model is not told a language or a task.",
+        evidence=evidence,
+        remedy="Leave language and task out.",
+    )
 
 
 def _accepts(model: nn.Module, *names: str) -> bool:

@@ -30,11 +30,27 @@ class SpeechPrompt:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """The languages in words."""
-        if not self.languages:
-            return ()
-        how = "detected" if self.detected else "given"
-        return (f"language: {', '.join(dict.fromkeys(self.languages))} ({how})",)
+        """What the model has decided by itself: the languages, where it has named them."""
+        return (heard_note(self.languages),) if self.detected else ()
+
+
+def heard_note(languages: Sequence[str], option: str = "--language") -> str:
+    """What to say of languages that the model has named.
+
+    Args:
+        languages: as codes.
+        option: what names one on the command line.
+
+    Example:
+        >>> heard_note(["en", "fr", "en"])
+        'The model heard the languages en, fr: none was named. Choose with language= or --language.'
+    """
+    named = list(dict.fromkeys(languages))
+    many = "s" if len(named) > 1 else ""
+    return (
+        f"The model heard the language{many} {', '.join(named)}: none was named. "
+        f"Choose with language= or {option}."
+    )
 
 
 def check_task(task: str) -> None:
@@ -50,6 +66,19 @@ def check_task(task: str) -> None:
 def names_languages(model: Any) -> bool:
     """True for a model that can say which language it hears, and whose `generate` begins by itself."""
     return hasattr(model, "detect_language")
+
+
+def named_language(subject: Subject) -> str | None:
+    """The language that the generation config or the tokenizer names; None where it is left to the model."""
+    settings = subject.model.generation_config
+    return getattr(settings, "language", None) or getattr(subject.tokenizer, "language", None)
+
+
+def languages_of(subject: Subject, ids: Tensor) -> list[str]:
+    """The language of each row of decoder ids, as a code; empty for a model of one language."""
+    codes = {token: code for code, token in language_ids(subject).items()}
+    found = [codes.get(int(token)) for token in ids[:, 1]] if ids.shape[1] > 1 else []
+    return [code for code in found if code is not None]
 
 
 def speech_prompt(
@@ -91,7 +120,7 @@ def speech_prompt(
             )
         prompt = list(getattr(subject.tokenizer, "prefix_tokens", []))
         return SpeechPrompt([prompt if prompt[:1] == [start] else [start]] * size)
-    asked = language or getattr(settings, "language", None) or own
+    asked = language or named_language(subject)
     codes = detect_languages(subject, features, start) if asked is None else _codes(asked, known, size)
     tags = [_task_id(subject, task or getattr(settings, "task", None) or _own_task(subject))]
     tags.append(_tag(subject, getattr(settings, "no_timestamps_token_id", None), "<|notimestamps|>"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,12 +73,17 @@ class Subject:
         language that the model detects and with `transcribe`, which `labels` tell it. Sound longer than the model's
         window is for `model.generate(**inputs, return_timestamps=True)` alone.
 
+        A translation model whose decoder begins with the language to write (NLLB, M2M100, mBART) is told it by
+        `language`, for forward and for `generate` alike.
+
         Args:
             text: string, list of strings, or token ids (the only form for a model without processor).
             image: path, PIL image or array; a list of lists for several images per text.
             audio: path, or (samples, rate); resampled to the rate the model listens at.
             target: what the decoder of an encoder-decoder model is given; its start token otherwise.
-            language: what a multilingual speech model hears, by name or code; one, or one for each sound.
+            language: what a multilingual speech model hears, by name or code, or what a translation model is to
+                write (`swh_Latn`, `sw`); one, or one for each example. A model that detects what it hears is quoted
+                in a warning.
             task: transcribe, or translate into English; for a multilingual speech model.
             decoder: False leaves out what only forward needs to begin the decoder with.
 
@@ -93,7 +99,7 @@ class Subject:
             >>> subject.prepare(text=[[5, 6, 7], [5]])["attention_mask"].tolist()
             [[1, 1, 1], [1, 0, 0]]
         """
-        return prepare(
+        prepared = prepare(
             self,
             text=text,
             image=image,
@@ -102,7 +108,10 @@ class Subject:
             language=language,
             task=task,
             decoder=decoder,
-        ).batch
+        )
+        for note in prepared.notes:
+            warnings.warn(note, stacklevel=2)
+        return prepared.batch
 
     def layout(self, inputs: Mapping[str, Any]) -> TokenLayout:
         """What every position of `inputs` is, with its text.

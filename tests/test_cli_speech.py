@@ -8,6 +8,7 @@ import pytest
 import soundfile
 
 import headwise as hw
+from headwise.speech_prompt import heard_note
 from tests.helpers_cli import run
 from tests.subjects import multilingual_whisper, tone
 
@@ -34,7 +35,7 @@ def test_trace_obeys_language_and_task(speech, tmp_path, generate):
     asked = ("--language", "fr", "--speech-task", "translate")
     done = run("trace", speech, "--audio", speech / "short.wav", *asked, *generate, "--out", out, "--json")
     assert done.exit_code == 0, done.output
-    assert "language: fr (given)" in json.loads(done.stdout)["warnings"]
+    assert not any("language" in text for text in json.loads(done.stdout)["warnings"])
     assert tokens(out)[0, :4].tolist() == [28, 30, 31, 33]
 
 
@@ -42,9 +43,8 @@ def test_trace_obeys_language_and_task(speech, tmp_path, generate):
 def test_trace_says_which_language_was_detected(speech, tmp_path, generate):
     out = tmp_path / "trace.safetensors"
     done = run("trace", speech, "--audio", speech / "short.wav", *generate, "--out", out, "--json")
-    (note,) = [text for text in json.loads(done.stdout)["warnings"] if text.startswith("language: ")]
-    names = {29: "en", 30: "fr"}
-    assert note == f"language: {names[int(tokens(out)[0, 1])]} (detected)"
+    (note,) = [text for text in json.loads(done.stdout)["warnings"] if "language" in text]
+    assert note == heard_note([{29: "en", 30: "fr"}[int(tokens(out)[0, 1])]])
 
 
 @pytest.mark.slow
@@ -58,16 +58,31 @@ def test_a_long_recording(speech, tmp_path):
     assert done.exit_code == 0, done.output
     done = run("report", speech, *sound, "--generate", "6", "--out", tmp_path / "page.html", "--json")
     assert done.exit_code == 0, done.output
-    assert any(text.startswith("language: ") for text in json.loads(done.stdout)["warnings"])
+    assert any("heard the language" in text for text in json.loads(done.stdout)["warnings"])
 
 
-def test_patch_says_the_language(speech, tmp_path):
+def test_patch_says_the_language_that_it_was_not_given(speech, tmp_path):
     spec = tmp_path / "spec.json"
     hw.save_spec(spec, hw.fixes.ScaleHeads(heads=((0, 0),), factor=0.5), hw.load(speech))
-    sound = ("--audio", speech / "short.wav", "--language", "en", "--generate", "4")
-    done = run("patch", speech, spec, *sound, "--json")
+    sound = ("--audio", speech / "short.wav", "--generate", "4")
+    for more, count in (((), 1), (("--language", "en"), 0)):
+        done = run("patch", speech, spec, *sound, *more, "--json")
+        assert done.exit_code == 0, done.output
+        said = json.loads(done.stdout)["warnings"]
+        assert len([text for text in said if "heard the language" in text]) == count
+
+
+def test_eval_says_which_language_was_detected(speech):
+    table = speech / "table.tsv"
+    table.write_text("id\taudio\ttgt_text\none\tshort.wav\tab\n", encoding="utf-8")
+    asked = ("eval", speech, "--task", "transcription", "--set", f"data={table}", "--set", "max_new_tokens=4")
+    done = run(*asked)
     assert done.exit_code == 0, done.output
-    assert "language: en (given)" in json.loads(done.stdout)["warnings"]
+    assert "warning: The model heard the language" in done.stdout
+    assert "--set language=CODE" in done.stdout
+    assert "no interval (n = 1)" in done.stdout
+    assert "nan" not in done.stdout
+    assert "warning:" not in run(*asked, "--set", "language=fr").stdout
 
 
 @pytest.mark.parametrize(
@@ -84,6 +99,12 @@ def test_languages_and_tasks_that_there_are_not(speech, tmp_path, asked, message
 
 
 def test_a_language_without_sound(speech, tmp_path):
-    done = run("trace", speech, "--text", "a", "--language", "en", "--out", tmp_path / "t.safetensors")
+    picture = ("--image", speech / "short.wav")
+    done = run("trace", speech, *picture, "--language", "en", "--out", tmp_path / "t.safetensors")
     assert done.exit_code == 2
-    assert "belongs to sound" in done.output
+    assert "belongs to sound, or to text that is translated" in done.output
+    done = run(
+        "trace", speech, "--text", "a", "--speech-task", "translate", "--out", tmp_path / "t.safetensors"
+    )
+    assert done.exit_code == 2
+    assert "A task belongs to sound" in done.output

@@ -17,6 +17,7 @@ from headwise.evaluation.arms import candidates, describe
 from headwise.evaluation.comparing import compare
 from headwise.fixes import MaskKeys, ScaleHeads, ZeroHeads
 from headwise.fixes.specs import save_spec
+from headwise.reports.evaluated import evaluated
 from tests.helpers_compare import SILENT, Breaks, Learned, Next, recorded_questions, small_subject
 from tests.tiny.snapshot import snapshot
 
@@ -293,6 +294,9 @@ def test_one_example_has_no_p(subject):
     assert math.isnan(found["silent"].main.p_holm)
     assert "too few examples for a p)." in found.summary
     assert "nan" not in found.summary
+    assert str(found["silent"].main).endswith(" no interval (n = 1)")
+    assert "none (n = 1)" in str(evaluated(found, 1).table.rows)
+    assert "– to –" not in str(evaluated(found, 1).table.rows)
     unknown, known = found["silent"], replace(found["half"].main, p_holm=0.25)
     half = replace(found["half"], differences={**found["half"].differences, "accuracy": known})
     for others in ((unknown, half), (half, unknown)):

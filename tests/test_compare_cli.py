@@ -162,7 +162,7 @@ def test_one_example_is_said_to_be_too_few():
     assert result.exit_code == 0
     assert "nan" not in result.stdout
     assert "; too few examples for a p)." in result.stdout.splitlines()[-1]
-    assert "-1.0000   too few examples for a p" in result.stdout
+    assert "-1.0000 no interval (n = 1)  too few examples for a p" in result.stdout
 
 
 def test_fit_spares_what_will_be_compared(tmp_path):

@@ -161,6 +161,9 @@ def test_saved_and_read_again(subject, tmp_path, suffix):
     assert again.manifest == json.loads(json.dumps(found.manifest))
     assert repr(again.estimates) == repr(found.estimates)
     assert again.summary == found.summary
+    assert "(no interval, n = 1)" in found.summary
+    assert all(" no interval (n = " in str(item) for item in found.estimates.values())
+    assert "NaN" not in found.plot().to_json()
 
 
 def test_a_table_of_examples_as_text(subject, tmp_path):

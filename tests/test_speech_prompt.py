@@ -9,10 +9,13 @@ import torch
 import headwise as hw
 from headwise.media import read_audio
 from headwise.prepare import prepare
-from headwise.speech_prompt import detect_languages
+from headwise.speech_prompt import detect_languages, heard_note
 from tests.subjects import multilingual_whisper, tone, wav2vec2, whisper
 
 START, ENGLISH, FRENCH, TRANSLATE, TRANSCRIBE, NO_TIMES = 28, 29, 30, 31, 32, 33
+
+
+HEARD = pytest.mark.filterwarnings("ignore:The model heard the language")
 
 
 def sounds():
@@ -67,13 +70,17 @@ def test_a_language_that_is_not_given_is_detected_by_the_model():
     names = {ENGLISH: "en", FRENCH: "fr"}
     assert prompts(subject, prepared.batch) == [[START, int(one), TRANSCRIBE, NO_TIMES] for one in detected]
     languages = dict.fromkeys(names[int(one)] for one in detected)
-    assert prepared.notes == (f"language: {', '.join(languages)} (detected)",)
-    assert prepare(subject, audio=sounds()[0], language="fr").notes == ("language: fr (given)",)
+    assert prepared.notes == (heard_note(list(languages)),)
+    with pytest.warns(UserWarning, match=r"heard the language.*language= or --language"):
+        subject.prepare(audio=sounds())
+    assert prepare(subject, audio=sounds()[0], language="fr").notes == ()
+    subject.prepare(audio=sounds()[0], language="fr")  # a warning is an error here
     given = {**prepared.batch, "decoder_input_ids": torch.tensor(prompts(subject, prepared.batch))}
     given.pop("labels")
     assert torch.equal(subject.model(**prepared.batch).logits, subject.model(**given).logits)
 
 
+@HEARD
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize(("task", "tag"), [("transcribe", TRANSCRIBE), ("translate", TRANSLATE)])
 def test_generate_obeys_what_it_is_asked(language, task, tag):
@@ -98,6 +105,7 @@ def test_generate_obeys_what_it_is_asked(language, task, tag):
     assert trace.layout.axes["decoder"].ids[0, :4].tolist() == [START, token, tag, NO_TIMES]
 
 
+@HEARD
 def test_forward_is_captured_with_the_prompt_that_labels_tell():
     subject = multilingual_whisper()
     inputs = subject.prepare(audio=sounds())
@@ -108,6 +116,7 @@ def test_forward_is_captured_with_the_prompt_that_labels_tell():
     assert trace.examples == 2
 
 
+@HEARD
 def test_detection_is_not_part_of_a_capture():
     subject = multilingual_whisper()
     with hw.capture(subject, maps=True) as trace, torch.no_grad():
@@ -116,6 +125,7 @@ def test_detection_is_not_part_of_a_capture():
     assert trace.layout.axes["decoder"].ids.shape == (1, 4)
 
 
+@HEARD
 def test_a_target_follows_the_prompt_of_its_language():
     subject = multilingual_whisper()
     inputs = subject.prepare(audio=sounds(), target=["ab", "abc"], language="fr")

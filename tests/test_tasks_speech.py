@@ -20,6 +20,7 @@ from headwise.evaluation.tasks.speech import Transcription, normaliser
 from headwise.evaluation.tasks.word_times import WordTimes
 from headwise.evaluation.timing import entries, jumps, word_starts
 from headwise.media import read_audio
+from headwise.speech_prompt import heard_note
 from tests.subjects import multilingual_whisper, tone, whisper
 
 
@@ -293,6 +294,11 @@ def test_the_language_of_each_clip_is_in_the_table(tmp_path):
     found = hw.evaluate(subject, hw.evaluation.find_task("transcription", data=str(table), normaliser="none"))
     assert set(found.frame["language"]) <= {"en", "fr"}
     named = hw.evaluation.find_task("transcription", data=str(table), normaliser="none", language="fr")
-    assert set(hw.evaluate(subject, named).frame["language"]) == {"fr"}
+    told = hw.evaluate(subject, named)
+    assert set(told.frame["language"]) == {"fr"}
+    assert told.warnings == ()
+    (said,) = found.warnings
+    assert said == heard_note(found.frame["language"].to_list(), "--set language=CODE")
+    assert found.manifest["notes"]["warnings"] == [said]
     with pytest.raises(hw.InputError, match="no task 'sing'"):
         hw.evaluation.find_task("transcription", speech_task="sing")

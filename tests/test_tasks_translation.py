@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import random
 import string
 
@@ -16,11 +18,14 @@ from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbToken
 import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation import aligning
-from headwise.evaluation.languages import set_languages
 from headwise.evaluation.overlap import BLEU, CHRF, bleu, chrf, counts, tokenizer_for
 from headwise.evaluation.task import Reply
 from headwise.evaluation.tasks.alignment import Alignment, error_rate
 from headwise.evaluation.tasks.translation import Translation
+from headwise.generation import prepare_generation
+from headwise.languages import set_languages
+from headwise.reports.look import look
+from tests.helpers_cli import run
 
 CODES = ["eng_Latn", "swh_Latn", "deu_Latn", "zho_Hans"]
 
@@ -102,6 +107,77 @@ def test_short_codes_and_names_of_languages(nllb):
     with pytest.raises(InputError, match="told the languages"):
         set_languages(tokenizer, "", "swh_Latn")
     assert tokenizer_for("zh") == "zh"
+
+
+@pytest.mark.parametrize("target", [None, "moja mbili"])
+def test_a_model_is_told_the_language_to_write(nllb, target):
+    tokenizer, model = nllb.tokenizer, nllb.model
+    before = (tokenizer.src_lang, tokenizer.tgt_lang, tokenizer("one").input_ids)
+    told = nllb.prepare(text="one two", target=target, language="sw")
+    swahili = tokenizer.convert_tokens_to_ids("swh_Latn")
+    assert told["decoder_input_ids"][0, :2].tolist() == [model.config.decoder_start_token_id, swahili]
+    assert before == (tokenizer.src_lang, tokenizer.tgt_lang, tokenizer("one").input_ids)
+    own = copy.deepcopy(tokenizer)
+    own.tgt_lang = "swh_Latn"
+    if target is None:  # what generate continues is what it writes when it is forced to begin so
+        assert prepare_generation(nllb, text="one two", language="sw").notes == ()
+        forced = model.generate(
+            **nllb.prepare(text="one two", decoder=False), forced_bos_token_id=swahili, max_new_tokens=6
+        )
+        assert torch.equal(forced, model.generate(**told, max_new_tokens=5))
+    else:
+        same = hw.wrap(model, own).prepare(text="one two", target=target)
+        assert torch.equal(told["decoder_input_ids"], same["decoder_input_ids"])
+
+
+def test_a_batch_is_told_a_language_each(nllb):
+    texts = ["one two", "four"]
+    ids = nllb.prepare(text=texts, target=["moja mbili", "vier"], language=["sw", "de"])["decoder_input_ids"]
+    assert nllb.tokenizer.convert_ids_to_tokens(ids[:, 1].tolist()) == ["swh_Latn", "deu_Latn"]
+    with pytest.raises(
+        InputError, match=r"no language 'fr'.*it knows eng_Latn, swh_Latn, deu_Latn, zho_Hans"
+    ):
+        nllb.prepare(text="one", language="fr")
+    with pytest.raises(InputError, match="2 texts, 1 languages"):
+        nllb.prepare(text=texts, language=["sw"])
+    with pytest.raises(InputError, match="told no task"):
+        nllb.prepare(text="one", language="sw", task="translate")
+
+
+def test_the_first_mbart_starts_with_the_language_itself(nllb, monkeypatch):
+    english, swahili = nllb.tokenizer.convert_tokens_to_ids(CODES[:2])
+    monkeypatch.setattr(nllb.model.config, "decoder_start_token_id", english)
+    assert nllb.prepare(text="one", language="sw")["decoder_input_ids"].tolist() == [[swahili]]
+    assert prepare_generation(nllb, text="one").notes == ()
+
+
+def test_generation_in_no_language_is_said(nllb, monkeypatch):
+    (said,) = prepare_generation(nllb, text="one").notes
+    assert "not told which language to write, of eng_Latn, swh_Latn" in said
+    assert prepare_generation(nllb, text="one", target="moja").notes == ()
+    monkeypatch.setattr(nllb.model.generation_config, "forced_bos_token_id", 3)
+    assert prepare_generation(nllb, text="one").notes == ()
+
+
+def test_the_command_line_names_the_language_to_write(tmp_path):
+    out = tmp_path / "run.safetensors"
+    asked = ("trace", "zoo:nmt", "--text", "Hello world.", "--generate", "5", "--out", out, "--json")
+    done = run(*asked, "--language", "swh_Latn")
+    assert done.exit_code == 0, done.output
+    assert not [text for text in json.loads(done.stdout)["warnings"] if "language" in text]
+    assert hw.load_trace(out).layout.axes["decoder"].tokens[0][:2] == ("</s>", "swh_Latn")
+    (said,) = [text for text in json.loads(run(*asked).stdout)["warnings"] if "language" in text]
+    assert said.endswith("Name it with language= or --language.")
+    done = run("trace", "zoo:nmt", "--generate", "5", "--out", out, "--json")
+    assert not [text for text in json.loads(done.stdout)["warnings"] if "language" in text]
+
+
+def test_a_report_is_told_the_language_to_write(nllb):
+    told = look(nllb, {"text": "one two", "language": "sw"}, generate=4)
+    assert told.before.notes == ()
+    both = look(nllb, {"text": "one two", "languages": ("en", "sw")}, generate=4)
+    assert told.before.replies == both.before.replies
+    assert len(look(nllb, {"text": "one two"}, generate=4).before.notes) == 1
 
 
 def test_translation_of_a_table(nllb, tmp_path):

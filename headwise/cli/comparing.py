@@ -143,25 +143,21 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
     for arm in arms:
         name = f"{cut(arm.label, width):<{width}}"
         yield f"  {name}   time {arm.cost.wall:5.2f}   CPU {arm.cost.cpu:5.2f}{_effect(arm, comparison.n)}"
+    yield from (f"warning: {said}" for said in manifest.get("notes", {}).get("warnings", ()))
     yield ""
     yield comparison.summary
 
 
 def _numbers(arm: Arm, metric: str) -> str:
     from headwise.evaluation.comparison import NO_P, p_text
+    from headwise.evaluation.estimate import span
 
     number, change = arm.estimates[metric], arm.differences.get(metric)
-    text = f"{number.value:>9.4f} {_span(f'{number.low:.4f}, {number.high:.4f}')}"
+    text = f"{number.value:>9.4f} {span(number, '.4f')}"
     if change is None:
-        return text.rstrip()
-    span = _span(f"{change.low:+.4f}, {change.high:+.4f}")
+        return text
     p = NO_P if isnan(change.p_holm) else f"p {p_text(change.p_holm)}"
-    return f"{text:<28} {change.value:>+9.4f} {span}  {p}"
-
-
-def _span(ends: str) -> str:
-    """An interval, where there is one."""
-    return "" if "nan" in ends else f"[{ends}]"
+    return f"{text:<28} {change.value:>+9.4f} {span(change, '+.4f')}  {p}"
 
 
 def _effect(arm: Arm, n: int) -> str:

@@ -56,6 +56,7 @@ def evaluate(
         paths = out or []
         for path in paths:
             check_out(path, what="an evaluation")
+        from headwise.evaluation.estimate import span
         from headwise.evaluation.registry import find_task
 
         asked = find_task(task, **options_of(options))
@@ -72,11 +73,18 @@ def evaluate(
     failures = [_failure(found.estimates[metric].value, *bound) for bound in bounds for metric in [bound[1]]]
     failures = [failure for failure in failures if failure]
     lines = [
-        f"{item.metric:<18} {item.value:>9.4f}   [{item.low:.4f}, {item.high:.4f}]   {item.unit}"
+        f"{item.metric:<18} {item.value:>9.4f}   {span(item, '.4f')}   {item.unit}"
         for item in found.estimates.values()
     ]
     head = f"{asked.title}, n = {len(found.frame)}, seed {seed}: value and 95 % interval"
-    lines = [head, *lines, *(f"wrote {path}" for path in paths), *(f"failed: {text}" for text in failures)]
+    said = [f"warning: {shortened(text)}" for text in found.warnings]
+    lines = [
+        head,
+        *lines,
+        *said,
+        *(f"wrote {path}" for path in paths),
+        *(f"failed: {text}" for text in failures),
+    ]
     if as_json:
         answer = {
             "task": found.task,

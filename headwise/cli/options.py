@@ -26,7 +26,8 @@ Language = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Language that a multilingual speech model hears, by name or code; detected and said without it.",
+        help="Language that a multilingual speech model hears (detected and said without it), or that a translation "
+        "model writes; by name or code.",
     ),
 ]
 SpeechTask = Annotated[

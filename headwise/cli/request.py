@@ -28,7 +28,7 @@ class Request:
     """How many of the task's or the zoo's own inputs, where no other input is given; None for the usual number."""
     language: str | None = None
     task: str | None = None
-    """Language and task of a multilingual speech model."""
+    """Language that a speech model hears or a translation model writes, and task of a multilingual speech model."""
 
     @classmethod
     def of(
@@ -75,9 +75,12 @@ class Request:
             raise InputError(
                 "There is nothing to read.", remedy="Give --text, --text-file, --image or --audio."
             )
-        if (self.language or self.task) and not (self.audio or self.in_zoo):
+        if self.task and not (self.audio or self.in_zoo):
+            raise InputError("A task belongs to sound.", remedy="Give --audio, or leave --speech-task out.")
+        if self.language and not (self.audio or self.texts or self.text_files or self.in_zoo):
             raise InputError(
-                "A language or a task belongs to sound.", remedy="Give --audio, or leave it out."
+                "A language belongs to sound, or to text that is translated.",
+                remedy="Give --audio or --text, or leave --language out.",
             )
         if self.task is not None:
             from headwise.speech_prompt import check_task
@@ -94,7 +97,9 @@ class Request:
         none.
         """
         if self.empty and self.in_zoo:
-            return {**sample(self.model).inputs, **self._speech()}
+            own = sample(self.model)
+            written = {"language": own.languages[1]} if own.languages else {}
+            return {**own.inputs, **written, **self._speech()}
         return self._keywords(str, _read)
 
     def examples(self, generate: int = 0) -> list[dict[str, Any]]:
@@ -114,8 +119,10 @@ class Request:
     def python_examples(self, generate: int = 0) -> str:
         """Python for `examples`; empty where it is the one input of a model of the zoo."""
         if self.empty and self.in_zoo:
-            several = f"hw.zoo.samples({self.model!r}, {self.samples})"
-            return f"[one.example({generate or ''}) for one in {several}]" if self.samples else ""
+            several = f"hw.zoo.samples({self.model!r}, {self.samples or 1})"
+            told = f" | {self._speech()!r}" if self._speech() else ""
+            shown = f"[one.example({generate or ''}){told} for one in {several}]"
+            return shown if self.samples or told else ""
         listed = self._split(self._lists(_Source.quoted, _Source.reading))
         return repr([{**given, **self._speech()} for given in listed])
 

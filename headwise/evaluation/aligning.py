@@ -13,8 +13,8 @@ from torch import Tensor
 from headwise.errors import InputError
 from headwise.evaluation.asking import Advance, batches
 from headwise.evaluation.crossing import check_heads, cross_attention
-from headwise.evaluation.languages import set_languages
 from headwise.evaluation.task import Example, Reply
+from headwise.languages import set_languages
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

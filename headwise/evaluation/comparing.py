@@ -112,7 +112,7 @@ def contest(
     metrics = _metrics(questions)
     frames = [run.frame for run in runs]
     found = _arms(metrics, complete, runs, seed)
-    manifest = questions.manifest(**call)
+    manifest = questions.manifest(runs[0], **call)
     manifest["fixes"] = {arm.label: [describe(fix) for fix in arm.fixes] for arm in complete}
     manifest["fitted"] = {
         "on": data.name if data and fits else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.evaluation.estimate import Estimate, from_fields, to_fields
+from headwise.evaluation.estimate import Estimate, from_fields, span, to_fields
 from headwise.evaluation.paired import Difference
 from headwise.evaluation.storing import check_fields, store_or_draw, stored
 
@@ -145,8 +145,8 @@ class Comparison:
             least = f"smallest p {p_text(min(known))}" if known else NO_P
             return f"{head}; no arm differs clearly from it ({spread}; {least}).{self._notes()}"
         told = "; ".join(
-            f"{cut(arm.label)} {arm.estimates[metric].value:.3f} ({arm.main.value:+.3f}, 95 % interval "
-            f"{arm.main.low:+.3f} to {arm.main.high:+.3f}, p {p_text(arm.main.p_holm)})"
+            f"{cut(arm.label)} {arm.estimates[metric].value:.3f} ({arm.main.value:+.3f}, "
+            f"{span(arm.main, '+.3f', words=True)}, p {p_text(arm.main.p_holm)})"
             for arm in differ
         )
         rest = [cut(arm.label) for arm in others if arm not in differ]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeVar
+from math import isnan
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -37,7 +38,7 @@ class Estimate:
     """How the 95 % interval was found."""
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:.3f} {span(self, '.3f')}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields; a number that is not defined is None."""
@@ -47,6 +48,41 @@ class Estimate:
     def from_dict(cls, values: Mapping[str, Any]) -> Estimate:
         """What `to_dict` gave."""
         return from_fields(cls, values)
+
+
+class Bounded(Protocol):
+    """A number over `n` examples with the ends of its interval, NaN where there is none."""
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        ...
+
+    @property
+    def n(self) -> int:
+        """Examples."""
+        ...
+
+
+def span(item: Bounded, form: str, *, words: bool = False) -> str:
+    """An interval in brackets, or in the words of a sentence; or that there is none.
+
+    Example:
+        >>> from headwise.evaluation.task import mean
+        >>> span(estimate(mean("correct"), {"correct": [1.0] * 50}, seed=0), ".2f")
+        '[0.93, 1.00]'
+        >>> span(estimate(mean("correct"), {"correct": [1.0]}, seed=0), ".2f")
+        'no interval (n = 1)'
+    """
+    if isnan(item.low) or isnan(item.high):
+        return f"no interval, n = {item.n}" if words else f"no interval (n = {item.n})"
+    low, high = f"{item.low:{form}}", f"{item.high:{form}}"
+    return f"95 % interval {low} to {high}" if words else f"[{low}, {high}]"
 
 
 def estimate(metric: Metric, table: Mapping[str, Sequence[float]], *, seed: int) -> Estimate:

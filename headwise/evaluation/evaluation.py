@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.evaluation.estimate import Estimate
+from headwise.evaluation.estimate import Estimate, span
 from headwise.evaluation.storing import store_or_draw, stored
 
 if TYPE_CHECKING:
@@ -33,14 +34,20 @@ class Evaluation:
         return next(iter(self.estimates.values())).value
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the numbers has to know, such as the language that a model heard."""
+        return tuple(self.manifest.get("notes", {}).get("warnings", ()))
+
+    @property
     def summary(self) -> str:
         """The finding, one sentence with numbers."""
         first = next(iter(self.estimates.values()))
         rest = [f"{item.metric} {item.value:.3f}" for item in list(self.estimates.values())[1:4]]
         more = f"; {', '.join(rest)}" if rest else ""
+        counted = "" if isnan(first.low) else f", n = {first.n}"
         return (
-            f"{self.task}: {first.metric} {first.value:.3f} (95 % interval {first.low:.3f} to {first.high:.3f}, "
-            f"n = {first.n}){more}."
+            f"{self.task}: {first.metric} {first.value:.3f} "
+            f"({span(first, '.3f', words=True)}{counted}){more}."
         )
 
     def to_frame(self) -> pd.DataFrame:

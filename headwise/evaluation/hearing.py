@@ -15,7 +15,10 @@ from headwise.evaluation.asking import Advance, Generate
 from headwise.evaluation.crossing import check_heads, cross_attention
 from headwise.evaluation.task import Example, Reply
 from headwise.evaluation.timing import jumps, word_starts
+from headwise.evaluation.transcribing import in_languages
 from headwise.layout.audio import position_seconds
+from headwise.prepare import prepare
+from headwise.speech_prompt import languages_of, names_languages
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -65,7 +68,7 @@ class HearWords:
         self, subject: Subject, examples: Sequence[Example], texts: Sequence[str], *, check: bool
     ) -> list[Reply]:
         sounds = [item.inputs["audio"] for item in examples]
-        inputs = subject.prepare(audio=sounds, target=list(texts), language=self.language or None)
+        inputs = prepare(subject, audio=sounds, target=list(texts), language=self.language or None).batch
         layers = cross_attention(subject, inputs, check=check)
         heads = self.heads or _own_heads(subject, layers)
         check_heads(heads, layers)
@@ -82,7 +85,8 @@ class HearWords:
             frames = max(1, int((seconds[:, 1] <= example.about["seconds"]).sum()))
             weights = torch.stack([layers[layer][place, head, : len(ids)] for layer, head in heads])
             replies.append(_reply(subject, text, ids, weights.cpu(), seconds[:, 0].cpu(), frames))
-        return replies
+        codes = languages_of(subject, inputs["decoder_input_ids"]) if names_languages(subject.model) else None
+        return in_languages(subject, replies, codes, named=bool(self.language))
 
 
 def _reply(

@@ -13,6 +13,7 @@ from headwise.evaluation.estimate import (
     CELLS,
     from_fields,
     percentile_interval,
+    span,
     to_fields,
     wilson,
 )
@@ -50,7 +51,7 @@ class Difference:
     """How interval and p were found."""
 
     def __str__(self) -> str:
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        return f"{self.value:+.3f} {span(self, '+.3f')}"
 
     @property
     def gain(self) -> float:

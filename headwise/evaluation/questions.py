@@ -43,6 +43,8 @@ class Answers:
     """Of all threads of this process."""
     tokens: int
     """Generated or scored."""
+    remarks: tuple[str, ...] = ()
+    """What a reader of the scores has to know, such as the language that a model heard."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,17 @@ class Questions:
             replies = self.task.ask(self.subject, self.examples, batch_size=self.batch_size, advance=advance)
         seconds, worked = time.perf_counter() - started, time.process_time() - worked
         frame = _table(self.task, self.examples, replies)
-        return Answers(frame, seconds, worked, sum(reply.tokens for reply in replies))
+        tokens = sum(reply.tokens for reply in replies)
+        return Answers(frame, seconds, worked, tokens, tuple(self.task.remarks(replies)))
 
-    def manifest(self, **call: Any) -> dict[str, Any]:
-        """What a second run needs for the same numbers: prompt, decoding, ids, model and versions."""
+    def manifest(self, answers: Answers | None = None, **call: Any) -> dict[str, Any]:
+        """What a second run needs for the same numbers: prompt, decoding, ids, model and versions.
+
+        Args:
+            answers: those whose remarks are noted.
+            call: what else is to be said of the call.
+        """
+        remarks = {"warnings": list(answers.remarks)} if answers is not None and answers.remarks else {}
         return {
             "task": {
                 "name": self.task.title,
@@ -135,7 +144,7 @@ class Questions:
             "ids": [example.id for example in self.examples],
             "model": model_record(self.subject) | {"generation_config": _generation(self.subject.model)},
             "versions": versions_of(_PACKAGES),
-            "notes": self.task.notes(self.examples),
+            "notes": {**self.task.notes(self.examples), **remarks},
         }
 
 

@@ -50,7 +50,7 @@ def evaluate(
     """
     questions = Questions.of(subject, task, batch_size=batch_size).draw(n, seed)
     answers = questions.ask(progress)
-    manifest = questions.manifest(n=n, seed=seed)
+    manifest = questions.manifest(answers, n=n, seed=seed)
     manifest["seconds"] = round(answers.seconds, 3)
     manifest["tokens"] = answers.tokens
     found = estimates(questions.task.metrics, answers.frame, seed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headwise.evaluation.estimate import span
 from headwise.evaluation.storing import store_or_draw
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Search:
         return (
             f"{self.task}: the best of {count} settings of {self.kind} on {n} validation examples is {chosen} "
             f"({self.metric} {values.iloc[0]:.3f} → {top:.3f}); on {self.comparison.n} test examples "
-            f"{before:.3f} → {after:.3f} ({change.value:+.3f}, 95 % interval {change.low:+.3f} to {change.high:+.3f}, "
+            f"{before:.3f} → {after:.3f} ({change.value:+.3f}, {span(change, '+.3f', words=True)}, "
             f"p = {change.p:.2g})."
         )
 

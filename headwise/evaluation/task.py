@@ -199,6 +199,10 @@ class Task(ABC):
         """What else the manifest should say: signatures and versions of scorers, lines of a file left out."""
         return {}
 
+    def remarks(self, replies: Sequence[Reply]) -> list[str]:
+        """What a reader of the numbers has to know of how the replies came about, a sentence each."""
+        return []
+
     def options(self) -> dict[str, Any]:
         """The fields, JSON-able; files by name."""
         return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}

@@ -12,7 +12,7 @@ from headwise.evaluation.asking import Advance, Generate
 from headwise.evaluation.task import Example, Reply
 from headwise.generation import prepare_generation
 from headwise.sounds import window_samples, writes_long
-from headwise.speech_prompt import names_languages
+from headwise.speech_prompt import languages_of, named_language, names_languages
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -57,13 +57,30 @@ class Transcribe(Generate):
     def replies(self, subject: Subject, inputs: Any, written: Any) -> list[Reply]:
         """What was written, and in which language it was heard."""
         replies = super().replies(subject, inputs, written)
-        heard = inputs.get("language")
-        if heard is None:
-            return replies
-        return [
-            replace(reply, about={**reply.about, "language": code})
-            for reply, code in zip(replies, heard, strict=True)
-        ]
+        codes = inputs.get("language")
+        if codes is None and names_languages(subject.model) and "decoder_input_ids" in inputs:
+            codes = languages_of(subject, inputs["decoder_input_ids"])
+        return in_languages(subject, replies, codes, named=bool(self.language))
+
+
+def in_languages(
+    subject: Subject, replies: Sequence[Reply], codes: Sequence[str] | None, *, named: bool
+) -> list[Reply]:
+    """Replies with the language of each, and whether the model has detected it.
+
+    Args:
+        subject: the model.
+        replies: one per sound.
+        codes: the languages; None or empty for a model of one.
+        named: the task names the language.
+    """
+    if not codes:
+        return list(replies)
+    detected = not named and named_language(subject) is None
+    return [
+        replace(reply, about={**reply.about, "language": code, "detected": detected})
+        for reply, code in zip(replies, codes, strict=True)
+    ]
 
 
 def _sorted_by_window(subject: Subject, examples: Sequence[Example]) -> list[Example]:

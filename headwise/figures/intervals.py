@@ -79,7 +79,7 @@ def interval_figure(
             Scatter(
                 x=[item.value for item in items],
                 y=list(range(len(items))),
-                customdata=[[name, item.low, item.high] for name, item in zip(names, items, strict=True)],
+                customdata=[[name, _ends(item)] for name, item in zip(names, items, strict=True)],
                 error_x={
                     "type": "data",
                     "array": [item.high - item.value for item in items],
@@ -95,7 +95,7 @@ def interval_figure(
                     "size": 9,
                     "line": {"width": 2, "color": colours},
                 },
-                hovertemplate="%{customdata[0]}: %{x:.4f} [%{customdata[1]:.4f}, %{customdata[2]:.4f}]<extra></extra>",
+                hovertemplate="%{customdata[0]}: %{x:.4f} %{customdata[1]}<extra></extra>",
                 showlegend=False,
             ),
             **at,
@@ -114,6 +114,10 @@ def interval_figure(
             **at,
         )
     return figure
+
+
+def _ends(item: Interval) -> str:
+    return f"[{item.low:.4f}, {item.high:.4f}]" if isfinite(item.high - item.low) else "no interval"
 
 
 def _span(panel: Panel, zero: bool) -> tuple[float, float] | None:

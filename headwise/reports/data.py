@@ -87,6 +87,7 @@ def gather(
         warnings=(
             *warnings_of(meta, trace if look is None else None),
             *(look.before.notes if look else ()),
+            *(said for item in material.comparisons for said in _remarks(item)),
             *sink_warning(found),
             *failures,
             *_mixed(material.results),
@@ -239,8 +240,12 @@ def _changed_reading(after: Trace | None, look: Look | None) -> Reading | None:
     return read_patterns(after, sink_keys(after, sinks_of(after)))
 
 
+def _remarks(comparison: Comparison) -> list[str]:
+    return comparison.manifest.get("notes", {}).get("warnings", [])
+
+
 def _prepared(given: Sequence[Mapping[str, Any]], subject: Subject | None) -> list[Mapping[str, Any] | None]:
-    return [prepare_example(subject, example) if subject is not None else None for example in given]
+    return [prepare_example(subject, example).batch if subject is not None else None for example in given]
 
 
 def _with_media(

@@ -92,12 +92,11 @@ def evaluated(comparison: Comparison, number: int) -> Evaluated:
 def _row(arm: Arm, metric: str) -> tuple[Value, ...]:
     own: Estimate = arm.estimates[metric]
     change: Difference | None = arm.differences.get(metric)
-    low, high = (_number(value, own.unit) for value in (own.low, own.high))
     return (
         arm.label,
         metric if own.unit in ("share", "") else f"{metric} ({own.unit})",
         _number(own.value, own.unit),
-        f"{low.removesuffix(' %')} to {high}",
+        _span(own),
         "" if change is None else _signed(change.value, change.unit),
         "" if change is None else _between(change),
         "" if change is None or isnan(change.p_holm) else p_text(change.p_holm),
@@ -226,6 +225,15 @@ def _signed(value: float, unit: str) -> str:
     return f"{sign}{100 * abs(value):.1f} points" if unit == "share" else f"{sign}{abs(value):.3g}"
 
 
+def _span(own: Estimate) -> str:
+    if isnan(own.low):
+        return f"none (n = {own.n})"
+    low, high = (_number(value, own.unit) for value in (own.low, own.high))
+    return f"{low.removesuffix(' %')} to {high}"
+
+
 def _between(change: Difference) -> str:
+    if isnan(change.low):
+        return f"none (n = {change.n})"
     low, high = (_signed(value, change.unit) for value in (change.low, change.high))
     return f"{low.removesuffix(' points')} to {high}"

@@ -10,12 +10,13 @@ import torch
 
 from headwise.errors import CaptureError, FixError, InputError, NotFitted
 from headwise.evaluation.arms import candidates
-from headwise.evaluation.languages import set_languages
 from headwise.evaluation.questions import with_own_processor
 from headwise.fixes.patching import patch
 from headwise.fixes.specs import spec_text
 from headwise.generation import Generation, check_window, prepare_generation
+from headwise.languages import set_languages
 from headwise.layout import ROLES
+from headwise.prepare import Prepared, prepare
 from headwise.probes.capture import capture
 from headwise.probes.nonfinite import join
 from headwise.probes.records import merge_layouts, merge_records
@@ -103,36 +104,37 @@ def look(
     return Look(subject, given, prepared, before, after, arm.label if arm else "", spec)
 
 
-def prepare_example(subject: Subject, example: Mapping[str, Any]) -> dict[str, Any]:
-    """The tensors of one example.
+def prepare_example(subject: Subject, example: Mapping[str, Any]) -> Prepared:
+    """The tensors of one example, and what was decided on the way.
 
     Args:
         subject: the model with its processor, which stays as it is.
         example: keywords of `Subject.prepare`; and `languages`, from and to, for a translation model that is told.
     """
+    own, given = _told(subject, example)
+    return prepare(own, **given)
+
+
+def _told(subject: Subject, example: Mapping[str, Any]) -> tuple[Subject, dict[str, Any]]:
+    """The subject that reads the language of an example, and its keywords."""
     given = dict(example)
     languages = given.pop("languages", None)
-    if languages is None:
-        return dict(subject.prepare(**given))
-    own = with_own_processor(subject)
-    first = set_languages(own.tokenizer, *languages)
-    inputs = dict(own.prepare(**given))
-    if first is not None and given.get("target") is None:
-        start = inputs["decoder_input_ids"]
-        inputs["decoder_input_ids"] = torch.cat([start, start.new_tensor([[first]])], dim=1)
-    return inputs
+    if languages is not None:
+        subject = with_own_processor(subject)
+        if set_languages(subject.tokenizer, *languages) is not None:
+            given.setdefault("language", languages[1])
+    return subject, given
 
 
 def _asked(subject: Subject, example: Mapping[str, Any], generate: int) -> Generation:
     """The inputs of one example, and what `generate` is told beside them."""
-    if generate and "languages" not in example:
-        asked = prepare_generation(subject, **example)
-    else:
-        asked = Generation(prepare_example(subject, example))
-    if generate:
-        check_generation(subject, asked.inputs, generate)
-    else:
-        check_window(subject, asked.inputs)
+    if not generate:
+        prepared = prepare_example(subject, example)
+        check_window(subject, prepared.batch)
+        return Generation(prepared.batch, {}, prepared.notes)
+    own, given = _told(subject, example)
+    asked = prepare_generation(own, **given)
+    check_generation(subject, asked.inputs, generate)
     return asked
 
 

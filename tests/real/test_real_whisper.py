@@ -33,6 +33,7 @@ def test_recordings_are_written_word_for_word(real, recordings) -> None:
     assert wrong < 0.1
 
 
+@pytest.mark.filterwarnings("ignore:The model heard the language en")
 @pytest.mark.parametrize("language", [None, "en"])
 def test_a_transcription_is_captured_as_one_forward(language: str | None, real, recordings) -> None:
     subject = real("whisper")

@@ -15,10 +15,10 @@ import torch
 from headwise.analyses._received import received
 from headwise.errors import InputError
 from headwise.evaluation.asking import Advance, batches, prepared
-from headwise.evaluation.languages import set_languages
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.task import Asker, Example, Metric, Reply, Task, mean
 from headwise.evaluation.tasks.recall import Repeated, repeated_batches
+from headwise.languages import set_languages
 from headwise.probes.capture import capture
 
 if TYPE_CHECKING:

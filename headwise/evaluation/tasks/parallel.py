@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from headwise.errors import InputError
 from headwise.evaluation.files import read_parallel, read_table
-from headwise.evaluation.languages import SHORT, TAGS
 from headwise.evaluation.splits import of_validation_split
 from headwise.evaluation.task import Example, Task, subset
+from headwise.languages import SHORT, TAGS
 from headwise.zoo.data.languages import OTHERS
 from headwise.zoo.data.phrase import PhrasePair
 from headwise.zoo.data.phrases import shipped_pairs

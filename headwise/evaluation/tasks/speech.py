@@ -17,7 +17,7 @@ from headwise.evaluation.extras import extra, versions
 from headwise.evaluation.files import Row, read_table
 from headwise.evaluation.task import Example, Metric, Reply, Task, mean
 from headwise.evaluation.transcribing import Transcribe
-from headwise.speech_prompt import TASKS
+from headwise.speech_prompt import TASKS, heard_note
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -78,6 +78,11 @@ class Spoken(Task):
         """The rates of the files, and the version of jiwer."""
         rates = Counter(str(example.about["rate"]) for example in examples)
         return {"sampling rates": dict(rates), "versions": versions("jiwer")}
+
+    def remarks(self, replies: Sequence[Reply]) -> list[str]:
+        """The languages that the model heard, where none was named."""
+        heard = [reply.about["language"] for reply in replies if reply.about.get("detected")]
+        return [heard_note(heard, "--set language=CODE")] if heard else []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ import numpy as np
 from headwise.errors import InputError
 from headwise.evaluation.asking import Generate
 from headwise.evaluation.extras import extra, versions
-from headwise.evaluation.languages import set_languages
 from headwise.evaluation.overlap import (
     BLEU,
     CHRF,
@@ -25,6 +24,7 @@ from headwise.evaluation.overlap import (
 )
 from headwise.evaluation.task import Example, Metric, Reply, mean
 from headwise.evaluation.tasks.parallel import Parallel
+from headwise.languages import set_languages
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

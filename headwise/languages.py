@@ -1,12 +1,16 @@
-"""The names that translation models have for languages."""
+"""The names that translation models have for languages, and what their decoder begins with to write one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
+from headwise.words import start_id
+
+if TYPE_CHECKING:
+    from headwise.subject import Subject
 
 _TABLE: str = """
 af afr_Latn am amh_Ethi ar arb_Arab az azj_Latn be bel_Cyrl bg bul_Cyrl bn ben_Beng bs bos_Latn ca cat_Latn
@@ -23,6 +27,8 @@ vi vie_Latn wo wol_Latn xh xho_Latn yo yor_Latn zh zho_Hans zu zul_Latn
 TAGS: dict[str, str] = dict(zip(_TABLE.split()[::2], _TABLE.split()[1::2], strict=True))
 """Short code -> name in NLLB."""
 SHORT: dict[str, str] = {tag: code for code, tag in TAGS.items()}
+SHOWN = 20
+"""Languages that a message lists."""
 
 
 def set_languages(tokenizer: Any, source: str, target: str) -> int | None:
@@ -52,6 +58,49 @@ def set_languages(tokenizer: Any, source: str, target: str) -> int | None:
     return token
 
 
+def writes_languages(subject: Subject) -> bool:
+    """True for a model that is told by a token which language to write: NLLB, M2M100, mBART and their kind."""
+    return bool(subject.config.is_encoder_decoder) and hasattr(subject.tokenizer, "src_lang")
+
+
+def language_prompts(subject: Subject, language: str | Sequence[str], size: int) -> list[list[int]]:
+    """What the decoder begins with to write a language: its start token and the language's.
+
+    One token where the language itself is the start token, as of the first mBART.
+
+    Args:
+        subject: a model that `writes_languages`; its tokenizer stays as it is.
+        language: as the model calls it (`swh_Latn`), or a short code (`sw`); one, or one for each example.
+        size: how many examples there are.
+
+    Raises:
+        InputError: the model has no such language, or languages and examples differ in number.
+    """
+    named = [language] * size if isinstance(language, str) else list(language)
+    if len(named) != size:
+        raise InputError(
+            "Texts and languages differ in number.",
+            evidence=f"{size} texts, {len(named)} languages",
+            remedy="Give one language, or one for each text.",
+        )
+    start = start_id(subject)
+    front = [] if _is_language(subject.tokenizer, start) else [start]
+    return [[*front, _known(subject.tokenizer, name)[1]] for name in named]
+
+
+def untold(subject: Subject) -> str:
+    """What to say where nobody says which language such a model is to write; "" where its generation config does."""
+    settings = getattr(subject.model, "generation_config", None)
+    if not writes_languages(subject) or _is_language(subject.tokenizer, start_id(subject)):
+        return ""
+    if getattr(settings, "forced_bos_token_id", None) is not None:
+        return ""
+    return (
+        f"The model was not told which language to write, of {_some(_names(subject.tokenizer))}. "
+        "Name it with language= or --language."
+    )
+
+
 def _known(tokenizer: Any, name: str) -> tuple[str, int]:
     """What the tokenizer calls a language, and its token."""
     for alias in _aliases(name):
@@ -63,13 +112,32 @@ def _known(tokenizer: Any, name: str) -> tuple[str, int]:
             and token in tokenizer.all_special_tokens
         ):
             return alias, index
-    known = [token.strip("_") for token in tokenizer.all_special_tokens]
+    known = _names(tokenizer)
     close = [match for alias in _aliases(name) for match in get_close_matches(alias, known)]
+    shown = f"close: {', '.join(dict.fromkeys(close))}; " if close else ""
     raise InputError(
         f"The model knows no language {name!r}.",
-        evidence=f"close: {', '.join(dict.fromkeys(close))}" if close else "",
+        evidence=f"{shown}it knows {_some(known)}" if known else "",
         remedy="Name it as the model does, such as swh_Latn, or by its short code.",
     )
+
+
+def _names(tokenizer: Any) -> list[str]:
+    """What the tokenizer calls its languages."""
+    listed = getattr(tokenizer, "lang_code_to_token", None)
+    if listed:
+        return list(listed)
+    roles = {token for token in tokenizer.special_tokens_map.values() if isinstance(token, str)}
+    return [token for token in tokenizer.all_special_tokens if token not in roles]
+
+
+def _is_language(tokenizer: Any, token: int) -> bool:
+    return tokenizer.convert_ids_to_tokens(token).strip("_") in _names(tokenizer)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _aliases(name: str) -> Iterator[str]:
