@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwise.errors import InputError
+from headwise.evaluation import find_task
 from headwise.evaluation.files import read_json_lines, read_lines, read_parallel, read_table
 from headwise.evaluation.gold import Word, read_links, read_word_times
 
@@ -16,7 +18,7 @@ from headwise.evaluation.gold import Word, read_links, read_word_times
 def test_json_lines_keep_their_line_numbers(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "one"}\n\n{"text": "two", "id": 7}\n', encoding="utf-8")
-    rows = read_json_lines(path, ["text"])
+    rows = read_json_lines(path, {"text": "a"})
     assert [(row.line, row.text("text"), row.name("none")) for row in rows] == [
         (1, "one", "none"),
         (3, "two", "7"),
@@ -38,7 +40,7 @@ def test_bad_json_lines_are_named_by_line(tmp_path, line, fact):
     path = tmp_path / "a.jsonl"
     path.write_text(f'{{"text": "fine"}}\n{line}\n', encoding="utf-8")
     with pytest.raises(InputError, match=r"a\.jsonl, line 2") as error:
-        [row.text("text") for row in read_json_lines(path, ["text"])]
+        [row.text("text") for row in read_json_lines(path, {"text": "a"})]
     assert fact in str(error.value)
 
 
@@ -58,7 +60,7 @@ def test_lines_of_files_that_cannot_be_read(tmp_path):
 def test_tables(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_text("﻿id\ttext\r\n1\t a  b\r\n\r\n2\tc\r\n", encoding="utf-8")
-    assert [(row.line, row.fields) for row in read_table(path, ["id"])] == [
+    assert [(row.line, row.fields) for row in read_table(path, {"id": "1"})] == [
         (2, {"id": "1", "text": " a  b"}),
         (4, {"id": "2", "text": "c"}),
     ]
@@ -70,7 +72,7 @@ def test_tables(tmp_path):
     ]:
         path.write_text(text)
         with pytest.raises(InputError, match=f"line {line}") as error:
-            read_table(path, ["id"])
+            read_table(path, {"id": "1"})
         assert fact in str(error.value)
 
 
@@ -79,8 +81,26 @@ def test_table_round_trip(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("table") / "a.tsv"
     header = [f"c{number}" for number in range(len(values) + 1)]
     path.write_bytes(("\t".join(header) + "\n" + "\t".join(["x", *values]) + "\n").encode())
-    (row,) = read_table(path, header)
+    (row,) = read_table(path, dict.fromkeys(header, "x"))
     assert list(row.fields.values()) == ["x", *values]
+
+
+def test_all_that_is_missing_is_named_with_a_line_to_copy(tmp_path):
+    table = tmp_path / "a.tsv"
+    table.write_text("file\ttext\na.wav\thello\n")
+    task = find_task("transcription", data=str(table))
+    missing = re.escape(
+        "The columns 'id', 'audio', 'tgt_text' are missing; there are: file, text. "
+        f"({table}, line 1) Begin with the line id<tab>audio<tab>tgt_text"
+    )
+    with pytest.raises(InputError, match=missing):
+        task.examples()
+    lines = tmp_path / "a.jsonl"
+    lines.write_text('{"question": "one"}\n')
+    with pytest.raises(
+        InputError, match=r"'options', 'answer' are missing; it has: question.*\[\"pig\", \"bird\"\]"
+    ):
+        find_task("multiple-choice", data=str(lines)).examples()
 
 
 def test_parallel_text_drops_and_counts_empty_pairs(tmp_path):
@@ -239,8 +259,8 @@ def test_bad_word_times(tmp_path, name, text, fact):
 def test_any_text_is_read_or_refused(tmp_path_factory, text):
     folder = tmp_path_factory.mktemp("any")
     readers = {
-        "a.jsonl": lambda path: read_json_lines(path, ["text"]),
-        "a.tsv": lambda path: read_table(path, ["id"]),
+        "a.jsonl": lambda path: read_json_lines(path, {"text": "a"}),
+        "a.tsv": lambda path: read_table(path, {"id": "1"}),
     }
     for name in ("a.jsonl", "a.tsv", "a.ctm", "a.TextGrid"):
         path = folder / name

@@ -180,7 +180,7 @@ def test_pope_takes_the_lines_of_its_category(tmp_path):
     [
         ([LINE, '{"question_id": 2,'], r"not JSON.*\.json, line 2"),
         ([LINE, "[1]"], r"not a JSON object.*line 2"),
-        ([LINE, "", {"question_id": 2}], r"'image' is missing.*line 3"),
+        ([LINE, "", {"question_id": 2}], r"'image', 'text', 'label' are missing.*line 3"),
         ([LINE | {"label": "maybe"}], r"label is 'maybe'.*line 1"),
         ([LINE, LINE], r"question_id 1 stands in an earlier line.*line 2"),
         ([LINE | {"text": ""}], r"'text' is not a text.*line 1"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from headwise.errors import InputError
+
+TAB = "<tab>"
+"""How a message writes the mark between two values."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +84,22 @@ def read_lines(path: str | Path) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
-def read_json_lines(path: str | Path, needed: Sequence[str]) -> list[Row]:
+def read_json_lines(path: str | Path, needed: Mapping[str, Any]) -> list[Row]:
     r"""One JSON object per line; empty lines are passed over.
 
     Args:
         path: the file.
-        needed: fields that every object must have.
+        needed: fields that every object must have, each with an example.
 
     Raises:
-        InputError: a line is no JSON object or lacks a field.
+        InputError: a line is no JSON object or lacks fields; all of them are named.
 
     Example:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = Path(folder) / "items.jsonl"
         ...     _ = path.write_text('{"text": "one"}\n{"text": "two"}\n')
-        ...     [(row.line, row.fields["text"]) for row in read_json_lines(path, ["text"])]
+        ...     [(row.line, row.fields["text"]) for row in read_json_lines(path, {"text": "four"})]
         [(1, 'one'), (2, 'two')]
     """
     path, rows = Path(path), []
@@ -114,24 +117,31 @@ def read_json_lines(path: str | Path, needed: Sequence[str]) -> list[Row]:
         missing = [name for name in needed if name not in fields]
         if missing:
             found = f"it has: {', '.join(fields) or 'nothing'}"
-            refuse(path, number, f"The field {missing[0]!r} is missing; {found}.", "Add it.")
+            line = json.dumps(needed, ensure_ascii=False)
+            refuse(path, number, f"{_missing('field', missing)}; {found}.", f"Write lines such as {line}.")
         rows.append(Row(path, number, fields))
     return rows
 
 
-def read_table(path: str | Path, needed: Sequence[str]) -> list[Row]:
+def read_table(path: str | Path, needed: Mapping[str, str]) -> list[Row]:
     """Tab-separated values with a header line and without quoting.
 
+    Args:
+        path: the file.
+        needed: columns that the header must name, each with an example.
+
     Raises:
-        InputError: a column is missing or named twice, or a line has more or fewer values than the header.
+        InputError: columns are missing (all of them are named) or named twice, or a line has more or fewer values
+            than the header.
     """
     path = Path(path)
     lines = read_lines(path)
     header = lines[0].split("\t")
-    for name in needed:
-        if name not in header:
-            found = ", ".join(header)
-            refuse(path, 1, f"The column {name!r} is missing; there are: {found}.", "Add it, between tabs.")
+    missing = [name for name in needed if name not in header]
+    if missing:
+        fact = f"{_missing('column', missing)}; there are: {', '.join(header)}."
+        first, line = (TAB.join(values) for values in (needed, needed.values()))
+        refuse(path, 1, fact, f"Begin with the line {first} and go on with lines such as {line}.")
     twice = [name for name in header if header.count(name) > 1]
     if twice:
         refuse(path, 1, f"The column {twice[0]!r} is named twice.", "Remove one.")
@@ -147,6 +157,11 @@ def read_table(path: str | Path, needed: Sequence[str]) -> list[Row]:
     if not rows:
         refuse(path, 1, "There is a header and nothing below it.", "Add a line per example.")
     return rows
+
+
+def _missing(kind: str, names: list[str]) -> str:
+    several = "s" if len(names) > 1 else ""
+    return f"The {kind}{several} {', '.join(map(repr, names))} {'are' if several else 'is'} missing"
 
 
 def read_parallel(source: str | Path, target: str | Path) -> tuple[list[tuple[int, str, str]], int]:

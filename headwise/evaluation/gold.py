@@ -134,8 +134,11 @@ def _ctm(path: Path) -> Iterator[tuple[int, str, str, float, float]]:
         yield number, parts[0], parts[4], start, start + length
 
 
+_TIMED = {"id": "one", "word_idx": "0", "word": "what", "start": "0.12", "end": "0.31"}
+
+
 def _timed_table(path: Path) -> Iterator[tuple[int, str, str, float, float]]:
-    for row in read_table(path, ["id", "word_idx", "word", "start", "end"]):
+    for row in read_table(path, _TIMED):
         start, end = (_number(path, row.line, row.fields[name]) for name in ("start", "end"))
         yield row.line, row.fields["id"], row.fields["word"], start, end
 

@@ -80,7 +80,9 @@ class MultipleChoice(Task):
         """The questions of the file; 1,000 of the zoo's with seed 0 where there is none."""
         if self.data is None:
             return self.draw(None, 0)
-        rows = read_json_lines(self.data, ("question", "options", "answer"))
+        rows = read_json_lines(
+            self.data, {"question": "Which one flies?", "options": ["pig", "bird"], "answer": "B"}
+        )
         return [self._read(row) for row in rows]
 
     def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:

@@ -59,7 +59,7 @@ class Contrast(Task):
         """The prompts of the file; 1,000 of the zoo's with seed 0 where there is none."""
         if self.data is None:
             return self.draw(None, 0)
-        return [_read(row) for row in read_json_lines(self.data, ("prompt", "answer", "wrong"))]
+        return [_read(row) for row in read_json_lines(self.data, _LINE)]
 
     def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
         """Prompts of the validation split; of a file, those that were not drawn."""
@@ -82,6 +82,9 @@ class Contrast(Task):
             "logit_difference": ahead,
             "preferred": ahead > 0,
         }
+
+
+_LINE = {"prompt": "When Mary and John met, John gave a cup to", "answer": " Mary", "wrong": " John"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,8 @@ from headwise.zoo.data.languages import OTHERS
 from headwise.zoo.data.phrase import PhrasePair
 from headwise.zoo.data.phrases import shipped_pairs
 
+_LINE = {"id": "one", "src": "Good morning.", "tgt": "Habari ya asubuhi."}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parallel(Task):
@@ -135,7 +137,7 @@ class Parallel(Task):
                 evidence=str(self.data),
                 remedy="Give the file with them as reference=, or a .tsv with the columns id, src and tgt.",
             )
-        found, rows = [], read_table(self.data, ("id", "src", "tgt"))
+        found, rows = [], read_table(self.data, _LINE)
         for place, row in enumerate(rows):
             languages = [
                 row.fields.get(column, "").strip() or option

@@ -69,7 +69,7 @@ class Perplexity(Task):
         if self.data is None:
             texts = [(f"paragraph {number}", text) for number, text in enumerate(shipped_test())]
         elif self.data.suffix == ".jsonl":
-            rows = read_json_lines(self.data, ("text",))
+            rows = read_json_lines(self.data, {"text": "A paragraph."})
             texts = [(row.name(f"line {row.line}"), row.text("text")) for row in rows]
         else:
             found = re.split(r"\n[ \t]*\n", read_text(self.data))

@@ -135,13 +135,14 @@ class Pope(PictureTask):
 
     def _rows(self, path: Path) -> tuple[list[Row], Counter[str]]:
         """The lines of this split, and how many there are of others."""
-        rows = read_json_lines(path, ("question_id", "image", "text", "label"))
+        rows = read_json_lines(path, _LINE)
         kept = [row for row in rows if row.fields.get("category", self.split) == self.split]
         others = Counter(str(row.fields.get("category", self.split)) for row in rows)
         others.pop(self.split, None)
         return kept, others
 
 
+_LINE = {"question_id": 1, "image": "1.jpg", "text": "Is there a dog in the image?", "label": "yes"}
 RANDOM = partial(Pope, split="random")
 POPULAR = partial(Pope, split="popular")
 ADVERSARIAL = partial(Pope, split="adversarial")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Normaliser = Literal["none", "basic", "whisper"]
 SCORED = "Transcription is scored"
+_LINE = {"id": "one", "audio": "one.wav", "tgt_text": "what is said"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +52,7 @@ class Spoken(Task):
     def sounds(self) -> list[tuple[Row | None, Example]]:
         """The examples, and where in the table each stands; words and starts are in `about` where known."""
         if self.data is not None:
-            return [(row, _sound(row)) for row in read_table(self.data, ("id", "audio", "tgt_text"))]
+            return [(row, _sound(row)) for row in read_table(self.data, _LINE)]
         from headwise.zoo.data.clips import held_out
         from headwise.zoo.data.utterances import RATE
 

@@ -112,7 +112,8 @@ class YesNo(PictureTask):
         if data.suffix not in _SUFFIXES:
             return [self._example(name, "", rows, [""]) for name, rows in _pairs(data)]
         groups: dict[tuple[str, str], list[Row]] = {}
-        for row in read_json_lines(data, ("image", "question", "answer", self.group)):
+        line = {"image": "1.jpg", "question": "Is this a dog?", "answer": "Yes"}
+        for row in read_json_lines(data, {self.group: "1", **line}):
             key = (str(row.fields.get("category", "")), str(row.fields[self.group]))
             groups.setdefault(key, []).append(row)
         others = sorted({category for category, _ in groups} - {*PERCEPTION, *COGNITION})
