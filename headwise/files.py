@@ -51,6 +51,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
+def check_path(path: str | os.PathLike[str], what: str) -> None:
+    """Refuse an empty path, which stands for the folder one is in.
+
+    Raises:
+        InputError: it is empty; `what`, with its article, is named.
+
+    Example:
+        >>> check_path("", "the spec")
+        Traceback (most recent call last):
+        ...
+        headwise.errors.InputError: The path of the spec is empty. Give the path of a file.
+    """
+    if not os.fspath(path).strip():
+        raise InputError(f"The path of {what} is empty.", remedy="Give the path of a file.")
+
+
 def check_suffix(path: Path, suffixes: Sequence[str], *, what: str) -> None:
     """Refuse a file name whose suffix names no format that `what` can be written in.
 

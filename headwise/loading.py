@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwise.errors import LoadError
+from headwise.places import check_place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -27,7 +27,6 @@ _HUB = (
 )
 _NOT_ITS_CONTENT = (MemoryError, torch.OutOfMemoryError)
 """What loading may raise that says nothing about the files."""
-_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PROCESSOR_FILES = (
     "processor_config.json",
     "preprocessor_config.json",
@@ -95,16 +94,8 @@ def load_processor(name: str, **options: Any) -> Any:
 def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
     from transformers import AutoConfig
 
+    check_place(name, options.get("subfolder", ""))
     folder = Path(name)
-    if folder.is_file():
-        raise LoadError(f"{name} is a file, not a folder.", remedy=f"Give the folder: {folder.parent}.")
-    if folder.is_dir() and not (folder / options.get("subfolder", "") / "config.json").is_file():
-        raise LoadError(
-            f"The folder {name} holds no config.json.",
-            remedy="Give a folder written by model.save_pretrained.",
-        )
-    if not folder.is_dir() and not _HUB_NAME.fullmatch(name):
-        raise LoadError(f"There is no folder {name}.", remedy="Check the path.")
     hub = {key: options[key] for key in _HUB if key in options}
     try:
         return AutoConfig.from_pretrained(name, **hub)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
+from headwise.files import check_path
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,6 +116,7 @@ def _read_sound(path: Path) -> tuple[np.ndarray, int]:
 
 
 def _existing(path: str | PathLike[str]) -> Path:
+    check_path(path, "the file")
     found = Path(fspath(path))
     if not found.is_file():
         raise InputError(f"There is no file {found}.", remedy="Check the path.")

@@ -15,6 +15,7 @@ from headwise.layout import TokenLayout, describe, with_tokens
 from headwise.layout.roles import tokenizer_of
 from headwise.loading import load_model, load_processor
 from headwise.placement import input_device, unwrapped
+from headwise.places import not_loaded
 from headwise.prepare import prepare
 from headwise.probes.given import with_decoder_ids
 from headwise.zoo.registry import PREFIX, zoo_folder
@@ -190,7 +191,7 @@ def wrap(model: PreTrainedModel, processor: Any = None) -> Subject:
         processor: its processor or tokenizer, if there is one.
 
     Raises:
-        InputError: the model is not a transformers model.
+        InputError: the model is not a transformers model, or the processor is none.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
@@ -200,11 +201,29 @@ def wrap(model: PreTrainedModel, processor: Any = None) -> Subject:
     """
     from transformers import PreTrainedModel
 
+    if isinstance(model, str | os.PathLike):
+        raise not_loaded(os.fspath(model))
     model = unwrapped(model)
     if not isinstance(model, PreTrainedModel):
         inner = " its inner transformers model" if isinstance(model, nn.Module) else " a transformers model"
         raise InputError(
             "This is not a transformers model.", evidence=type(model).__name__, remedy=f"Give{inner}."
         )
+    _check_processor(processor)
     name = getattr(model.config, "_name_or_path", "") or type(model).__name__
     return Subject(model, processor, name=name, revision=getattr(model.config, "_commit_hash", None))
+
+
+def _check_processor(processor: Any) -> None:
+    """Refuse what reads nothing: a name, a class, another model, or anything else that cannot be called."""
+    if processor is None or (callable(processor) and not isinstance(processor, nn.Module | type)):
+        return
+    if isinstance(processor, str | os.PathLike):
+        remedy = f"Load it: transformers.AutoProcessor.from_pretrained({os.fspath(processor)!r})."
+    else:
+        remedy = "Give the tokenizer or processor of the model, or leave it out."
+    raise InputError(
+        "This is not a tokenizer or a processor.",
+        evidence=f"{processor!r}" if isinstance(processor, str | type) else type(processor).__name__,
+        remedy=remedy,
+    )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
+from headwise.places import check_place
 from headwise.text import command_line
 from headwise.zoo.own_inputs import sample, samples
 from headwise.zoo.registry import PREFIX
@@ -62,9 +63,12 @@ class Request:
 
         Raises:
             InputError: when an input file is missing, `out` cannot be written, or there is nothing to read.
+            LoadError: when there can be no model of that name.
         """
         if out is not None:
             check_output(out)
+        if not self.in_zoo:
+            check_place(self.model)
         if self.samples is not None and not (self.empty and (self.in_zoo or task)):
             raise InputError(
                 "Only tasks and models of the zoo have inputs of their own.",

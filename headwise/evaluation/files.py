@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from headwise.errors import InputError
+from headwise.files import check_path
 
 TAB = "<tab>"
 """How a message writes the mark between two values."""
@@ -54,6 +55,7 @@ def read_text(path: str | Path) -> str:
     Raises:
         InputError: there is no such file, or it is not text.
     """
+    check_path(path, "the file")
     path = Path(path)
     if not path.is_file():
         raise InputError(f"There is no file {path}.", remedy="Check the path.")

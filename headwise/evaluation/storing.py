@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from headwise.errors import InputError
 from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
-from headwise.files import check_suffix, replacing
+from headwise.files import check_path, check_suffix, replacing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,6 +129,7 @@ def stored(
     import pandas as pd
     from pyarrow import ArrowException
 
+    check_path(path, f"the {what}")
     path = Path(path)
     if not path.is_file():
         raise InputError("There is no such file.", evidence=str(path), remedy="Check the path.")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headwise.errors import FixError, InputError, UnsupportedModel
 from headwise.fixes.anatomy import anatomy_of
+from headwise.fixes.registry import in_place_of_a_file
 from headwise.probes.capture import parts
 from headwise.probes.check import self_check
 from headwise.probes.context import STEPS, head_pairs, touches
@@ -201,6 +202,12 @@ def as_fixes(fixes: Any | Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _require_fix(fix: Any) -> None:
+    if isinstance(fix, str):
+        raise FixError(
+            "This object is not a fix.",
+            evidence=repr(fix),
+            remedy=in_place_of_a_file(fix) or "A spec is given alone: hw.patch(subject, path).",
+        )
     if isinstance(fix, type) or not any(callable(getattr(fix, step, None)) for step in STEPS):
         raise FixError(
             "This object is not a fix.",

@@ -69,6 +69,26 @@ def find_fix(name: str, **options: Any) -> Any:
     return kind(**{option: _value(value) for option, value in options.items()})
 
 
+def in_place_of_a_file(text: str) -> str:
+    """What to do where the name of a fix stands in the place of a spec; empty where it names none.
+
+    Example:
+        >>> in_place_of_a_file("ACT")[:37]
+        'ACT is a fix: install hw.fixes.ACT(),'
+    """
+    name = text.partition(":")[0]
+    alike = {known.replace("_", ""): known for known in names()}
+    known = alike.get(name.casefold().replace("-", "").replace("_", ""))
+    if known is None:
+        return ""
+    kind = get(known)
+    missing = ", ".join(f"{option}=..." for option in needed(kind, ()))
+    own = kind.__module__.startswith("headwise.")
+    made = f"{'hw.fixes.' if own else ''}{kind.__name__}({missing})"
+    fitted = f", or what hw.fit(subject, {made}, ...) finds," if callable(getattr(kind, "fit", None)) else ""
+    return f"{name} is a fix: install {made}{fitted} or give the file that hw.save_spec wrote."
+
+
 def parse_fix(text: str, subject: Subject | PreTrainedModel | None = None) -> Any:
     """What a command line says of a fix: a name, a name with parameters, several joined by +, or the path of a spec.
 

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwise.errors import FixError, InputError
+from headwise.files import check_path
 from headwise.fixes.model_facts import ModelFacts
+from headwise.fixes.registry import in_place_of_a_file
 from headwise.text import visible
 
 SCHEMA = 2
@@ -50,6 +52,7 @@ def read(path: str | Path) -> Envelope:
         InputError: there is no such file, or it cannot be read or is larger than 4 MiB.
         FixError: it is not a spec, or of another schema version.
     """
+    check_path(path, "the spec")
     return parse(_content(Path(path)), where=visible(str(path), limit=200))
 
 
@@ -99,7 +102,8 @@ def _content(path: Path) -> bytes:
         if path.is_dir():
             raise InputError("The spec is a folder.", evidence=shown, remedy="Give the file in it.")
         if not path.is_file():
-            raise InputError("There is no such spec file.", evidence=shown, remedy="Check the path.")
+            remedy = in_place_of_a_file(str(path)) or "Check the path."
+            raise InputError("There is no such spec file.", evidence=shown, remedy=remedy)
         with path.open("rb") as file:
             content = file.read(BYTES + 1)
     except (OSError, ValueError) as error:

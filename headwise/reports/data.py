@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,12 +16,13 @@ from headwise.probes.sites import Site
 from headwise.probes.trace import Trace
 from headwise.reports.content import Content, Metric
 from headwise.reports.evaluated import before_and_after, evaluated
-from headwise.reports.examples import MOST_EXAMPLES, examples_of, prompts_of, trimmed
+from headwise.reports.examples import MOST_EXAMPLES, examples_of, trimmed
 from headwise.reports.graphs import graph_of
 from headwise.reports.heads import groups_of, partly_drawn, sink_keys, sinks_of
 from headwise.reports.inputs import Example
 from headwise.reports.look import Look, prepare_example
 from headwise.reports.maps import maps_of, sink_share, strongest_keys, without_sinks
+from headwise.reports.material import Material, sort_material
 from headwise.reports.media import picture_of, sound_of
 from headwise.reports.origin import provenance_of, short_name, warnings_of
 from headwise.reports.patterns import Reading, read_patterns
@@ -36,17 +37,6 @@ if TYPE_CHECKING:
 FIRST_ANALYSES: tuple[Callable[[Trace], Result], ...] = (sinks, sink_rate, entropy, distance, mass)
 SPOKEN = ("sinks", "entropy", "mass", "distance")
 """Results whose summaries make the verdict, the first three of them; the others only when none of these is there."""
-
-
-@dataclass(frozen=True, eq=False)
-class Material:
-    """What a report is made of, sorted."""
-
-    before: Trace | None = None
-    after: Trace | None = None
-    look: Look | None = None
-    results: tuple[Result, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
 
 
 def gather(
@@ -120,55 +110,6 @@ def gather(
         metrics=tuple(metrics),
         tables=tuple(table for table in tables if table is not None),
         sink_share=share,
-    )
-
-
-def sort_material(source: Any) -> Material:
-    """The parts of a source by kind. Of two traces the second is the model with a fix on.
-
-    Raises:
-        InputError: something else is among them, nothing at all, or more than two traces.
-    """
-    listed = list(source) if isinstance(source, list | tuple) else [source]
-    wrong = [item for item in listed if not isinstance(item, Trace | Result | Comparison | Look)]
-    if wrong or not listed:
-        raise InputError(
-            "A report is made of a trace, a result, a comparison, or a list of these.",
-            evidence=f"got {type(wrong[0] if wrong else source).__name__}",
-            remedy="Pass the trace of hw.capture, what an analysis returned, or a subject with examples=.",
-        )
-    traces = [item for item in listed if isinstance(item, Trace)]
-    looks = [item for item in listed if isinstance(item, Look)]
-    if len(traces) + 2 * len(looks) > 2:
-        raise InputError(
-            "A report shows one trace, or two: without and with a fix.",
-            evidence=f"{len(traces) + len(looks)} were given",
-            remedy="Make a report of each, or capture all examples in one trace.",
-        )
-    if len(traces) == 2 and (traces[0].examples, set(traces[0].records)) != (
-        traces[1].examples,
-        set(traces[1].records),
-    ):
-        raise InputError(
-            "The two traces are not of the same model on the same examples.",
-            evidence=" and ".join(map(repr, traces)),
-            remedy="Run the same examples again under hw.patch, or make a report of each.",
-        )
-    if len(traces) == 2 and prompts_of(traces[0]) != prompts_of(traces[1]):
-        raise InputError(
-            "The two traces are of different inputs.",
-            evidence="their prompts differ",
-            remedy="Run the same examples again under hw.patch, or make a report of each.",
-        )
-    look = looks[0] if looks else None
-    if look is not None:
-        traces = [look.before.trace, *([look.after.trace] if look.after else [])]
-    return Material(
-        before=traces[0] if traces else None,
-        after=traces[1] if len(traces) > 1 else None,
-        look=look,
-        results=tuple(item for item in listed if isinstance(item, Result)),
-        comparisons=tuple(item for item in listed if isinstance(item, Comparison)),
     )
 
 

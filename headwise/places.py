@@ -1,0 +1,61 @@
+"""Where a model is: a folder or a name on the hub; and what was given in its place."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from headwise.errors import InputError, LoadError
+
+_HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def check_place(name: str, subfolder: str = "") -> None:
+    """Refuse what can be no model, by looking at the name and the disk alone.
+
+    Raises:
+        LoadError: it is empty, a file, a folder without a model, or a path where there is nothing.
+    """
+    if not name.strip():
+        raise LoadError(
+            "The name of the model is empty.",
+            evidence=repr(name),
+            remedy="Give a folder, a name on the hub, or a model of the zoo, such as zoo:lm.",
+        )
+    folder = Path(name)
+    if folder.is_file():
+        if is_trace(folder):
+            raise LoadError(
+                f"{name} is a saved trace, not a model.",
+                remedy=f'Python reports on it: hw.report(hw.load_trace("{name}"), "report.html").',
+            )
+        raise LoadError(f"{name} is a file, not a folder.", remedy=f"Give the folder: {folder.parent}.")
+    if folder.is_dir() and not (folder / subfolder / "config.json").is_file():
+        raise LoadError(
+            f"The folder {name} holds no config.json.",
+            remedy="Give a folder written by model.save_pretrained.",
+        )
+    if not folder.is_dir() and not _HUB_NAME.fullmatch(name):
+        raise LoadError(f"There is no folder {name}.", remedy="Check the path.")
+
+
+def is_trace(path: Path) -> bool:
+    """True for a file that `Trace.save` wrote, by its header."""
+    if path.suffix != ".safetensors":
+        return False
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return any(key.startswith("headwise") for key in file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False
+
+
+def not_loaded(name: str) -> InputError:
+    """What to raise where a model's name stands in the place of the model."""
+    return InputError(
+        "This is the name of a model, not a model.",
+        evidence=repr(name),
+        remedy=f"Load it first: hw.load({name!r}).",
+    )

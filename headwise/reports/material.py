@@ -1,0 +1,94 @@
+"""What a report is made of, by kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+from headwise.analyses import Result
+from headwise.errors import InputError
+from headwise.evaluation.comparison import Comparison
+from headwise.places import is_trace, not_loaded
+from headwise.probes.trace import Trace
+from headwise.reports.examples import prompts_of
+from headwise.reports.look import Look
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What a report is made of, sorted."""
+
+    before: Trace | None = None
+    after: Trace | None = None
+    look: Look | None = None
+    results: tuple[Result, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+
+def sort_material(source: Any) -> Material:
+    """The parts of a source by kind. Of two traces the second is the model with a fix on.
+
+    Raises:
+        InputError: something else is among them, nothing at all, or more than two traces.
+    """
+    listed = list(source) if isinstance(source, list | tuple) else [source]
+    if isinstance(source, str | PathLike):
+        raise _not_opened(fspath(source))
+    if not listed:
+        raise InputError(
+            "The list of what to report on is empty.",
+            remedy="Give a trace, a result, a comparison or a subject, or a list with one or more.",
+        )
+    wrong = [item for item in listed if not isinstance(item, Trace | Result | Comparison | Look)]
+    if wrong:
+        raise InputError(
+            "A report is made of a trace, a result, a comparison, or a list of these.",
+            evidence=f"got {type(wrong[0]).__name__}",
+            remedy="Pass the trace of hw.capture, what an analysis returned, or a subject with examples=.",
+        )
+    traces = [item for item in listed if isinstance(item, Trace)]
+    looks = [item for item in listed if isinstance(item, Look)]
+    if len(traces) + 2 * len(looks) > 2:
+        raise InputError(
+            "A report shows one trace, or two: without and with a fix.",
+            evidence=f"{len(traces) + len(looks)} were given",
+            remedy="Make a report of each, or capture all examples in one trace.",
+        )
+    if len(traces) == 2 and (traces[0].examples, set(traces[0].records)) != (
+        traces[1].examples,
+        set(traces[1].records),
+    ):
+        raise InputError(
+            "The two traces are not of the same model on the same examples.",
+            evidence=" and ".join(map(repr, traces)),
+            remedy="Run the same examples again under hw.patch, or make a report of each.",
+        )
+    if len(traces) == 2 and prompts_of(traces[0]) != prompts_of(traces[1]):
+        raise InputError(
+            "The two traces are of different inputs.",
+            evidence="their prompts differ",
+            remedy="Run the same examples again under hw.patch, or make a report of each.",
+        )
+    look = looks[0] if looks else None
+    if look is not None:
+        traces = [look.before.trace, *([look.after.trace] if look.after else [])]
+    return Material(
+        before=traces[0] if traces else None,
+        after=traces[1] if len(traces) > 1 else None,
+        look=look,
+        results=tuple(item for item in listed if isinstance(item, Result)),
+        comparisons=tuple(item for item in listed if isinstance(item, Comparison)),
+    )
+
+
+def _not_opened(name: str) -> InputError:
+    """A report is asked for of a path or a name."""
+    if not is_trace(Path(name)):
+        return not_loaded(name)
+    return InputError(
+        "This is the path of a saved trace, not a trace.",
+        evidence=name,
+        remedy=f"Read it first: hw.load_trace({name!r}).",
+    )
