@@ -94,7 +94,7 @@ def test_trace_keeps_the_sites_that_are_named(model, tmp_path):
     trace = hw.load_trace(out)
     assert [site.layer for site in trace.sites] == [1]
     assert trace.head_numbers(trace.sites[0]) == (1,)
-    refused = run("trace", "no/such/model", "--text", TEXT, "--out", out, "--sites", "self cross")
+    refused = run("trace", "no/model", "--text", TEXT, "--out", out, "--sites", "self cross")
     assert refused.exit_code == 2
     assert "sites='self cross' names no sites" in refused.stderr
 

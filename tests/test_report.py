@@ -149,7 +149,7 @@ def test_thousand_heads_stay_small(tmp_path):
     assert path.stat().st_size < 6e6
 
 
-@pytest.mark.parametrize("source", [None, [], "trace", [1], {"a": 1}])
+@pytest.mark.parametrize("source", [None, ["trace", 1], [1], {"a": 1}])
 def test_only_traces_and_results_are_reported(tmp_path, source):
     with pytest.raises(hw.InputError, match="made of a trace"):
         hw.report(source, tmp_path / "r.html")
