@@ -147,7 +147,7 @@ class TestRefusals:
     def test_missing_file(self, tmp_path):
         with pytest.raises(InputError, match="no such trace file"):
             load_trace(tmp_path / "none.safetensors")
-        with pytest.raises(InputError, match="no such trace file"):
+        with pytest.raises(InputError, match="is a folder"):
             load_trace(tmp_path)
 
     def test_missing_folder(self, tmp_path):

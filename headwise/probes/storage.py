@@ -124,7 +124,12 @@ def load_trace(path: str | Path) -> Trace:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError("There is no such trace file.", evidence=str(path))
+        folder = path.is_dir()
+        raise InputError(
+            "The trace is a folder." if folder else "There is no such trace file.",
+            evidence=str(path),
+            remedy="Give the file in it that trace.save wrote." if folder else "Check the path.",
+        )
     try:
         file = safe_open(path, framework="pt")
         metadata = file.metadata() or {}
@@ -183,7 +188,11 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _read_header(metadata: Mapping[str, str], path: Path) -> _Header:
     if _HEADER not in metadata or _DIGEST not in metadata:
-        raise TraceError("The file holds no headwise trace.", evidence=str(path))
+        raise TraceError(
+            "The file holds no headwise trace.",
+            evidence=str(path),
+            remedy="Give a file that trace.save or headwise trace wrote; hw.load reads models.",
+        )
     text = metadata[_HEADER]
     if hashlib.sha256(text.encode()).hexdigest() != metadata[_DIGEST]:
         raise _damaged(path, "the header does not match its checksum")
