@@ -89,27 +89,28 @@ def with_flat_masks(inputs: dict[str, Any], past: int) -> dict[str, Any]:
     """Inputs whose masks say of every position so far whether it is real: (batch, position).
 
     With a static cache `generate` hands over what it has made of the mask: (batch, 1, query, slot) or one such mask per
-    kind of layer. A position is real when some row sees it. `past` positions are cached.
+    kind of layer. A position is real when some row sees it. A mask of two axes may be wider than the sequence, made
+    once for all that is to come. `past` positions are cached.
     """
     flat = {}
+    decodes = any(
+        isinstance(inputs.get(key), Tensor) for key in ("decoder_input_ids", "decoder_inputs_embeds")
+    )
     for name, of in (("attention_mask", "input"), ("decoder_attention_mask", "decoder_input")):
         mask = inputs.get(name)
         if isinstance(mask, Mapping):
             mask = mask.get("full_attention", next(iter(mask.values()), None))
             flat[name] = None
-        if isinstance(mask, Tensor) and mask.dim() == 4:
-            rows = next(
-                (
-                    inputs[key]
-                    for key in (f"{of}_ids", f"{of}s_embeds")
-                    if isinstance(inputs.get(key), Tensor)
-                ),
-                None,
-            )
-            real = lets_see(mask).any(1).any(1).long()
-            if rows is not None:
-                real = real[:, : past + rows.shape[1]].expand(len(rows), -1)
-            flat[name] = real
+        if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
+            continue
+        rows = next(
+            (v for v in map(inputs.get, (f"{of}_ids", f"{of}s_embeds")) if isinstance(v, Tensor)), None
+        )
+        behind = 0 if decodes and of == "input" else past  # the cache is the decoder's
+        if mask.dim() == 4:
+            mask = lets_see(mask).any(1).any(1).long()
+            mask = mask if rows is None else mask.expand(len(rows), -1)
+        flat[name] = mask if rows is None else mask[:, : behind + rows.shape[1]]
     return {**inputs, **flat}
 
 
