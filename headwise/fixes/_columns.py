@@ -19,7 +19,7 @@ class Columns:
     """What the keys of one layer have got from the rows up to those in hand, in some heads.
 
     Rows of padding count for nothing. Sums are kept in the generation's memory, so that a row decoded alone is judged
-    as it would be among all rows. Drafts, which may be rolled back, are kept apart until the next call tells which of
+    as it would be among all rows. Drafts, which may be rolled back, are kept apart until later calls tell which of
     them stayed.
     """
 
@@ -43,7 +43,7 @@ class Columns:
         """Which keys every row sees: (batch or 1, query, key); None when all see all."""
         self.start = int(context.positions[0])
         if self.start == 0:
-            for name in ("got", "seen", "next", "drafts", "drafts seen", "plain"):
+            for name in ("got", "seen", "next", "drafts", "drafts seen", "plain", "spared"):
                 self.memory.forget((name, site))
 
     def sinks(
@@ -110,12 +110,14 @@ class Columns:
         all_got = self.rows.cumsum(2) + got[:, :, None]
         all_seen = counted.cumsum(2) + seen[:, :, None]
         stay = self.count - drafts
+        behind = ("drafts", self.site) in self.memory
         if drafts:
-            self.memory["drafts", self.site] = self.rows[:, :, stay:].clone()
-            self.memory["drafts seen", self.site] = counted[:, :, stay:].clone()
+            self._hold("drafts", self.rows[:, :, stay:])
+            self._hold("drafts seen", counted[:, :, stay:])
         if stay:
             got, seen = all_got[:, :, stay - 1], all_seen[:, :, stay - 1]
-        self._keep(got, seen, self.start + stay)
+        if not behind:  # rows behind others that may be rolled back may be so themselves
+            self._keep(got, seen, self.start + stay)
         return all_got, all_seen
 
     def _known(self) -> tuple[Tensor, Tensor]:
@@ -129,31 +131,71 @@ class Columns:
                     remedy="Patch the model before the prompt is read, and go on with the same cache object.",
                 )
             nothing = torch.zeros(self.batch, 1, self.keys, device=self.rows.device)
-            # A key that minus infinity rows have seen is never seen by enough of them.
-            seen = nothing.masked_fill(self._first(), -torch.inf) if self.spare_first else nothing
-            seen = seen if self.batch > 1 and bool((seen != seen[:1]).any()) else seen[:1]
-            self._keep(nothing.expand(-1, self.heads, -1), seen, self.start)
-        reached = memory.number(("next", site))
-        folded = ("drafts", site) in memory
-        if folded:
-            rows = memory.of(("drafts", site), self.batch)
-            counted = memory.of(("drafts seen", site), self.batch)
-            stayed = min(max(0, self.start - reached), rows.shape[2])
-            for name, parts in (("got", rows), ("seen", counted)):
-                self._room(name)[..., : parts.shape[-1]] += parts[:, :, :stayed].sum(2)
-            reached += stayed
-            memory.forget(("drafts", site))
-            memory.forget(("drafts seen", site))
-        if reached > self.start:
+            self._keep(nothing.expand(-1, self.heads, -1), nothing[:1], self.start)
+        self._settle()
+        if memory.number(("next", site)) > self.start:
             raise FixError(
                 "The cache was rolled back further than running means can follow.",
-                evidence=f"position {self.start} comes after position {reached - 1}",
+                evidence=f"position {self.start} comes after position {memory.number(('next', site)) - 1}",
                 remedy='Begin the prompt again, or use decode="off".',
             )
         got = self._room("got")[..., : self.keys]
-        if ("plain", site) in memory and not folded:
+        if ("plain", site) in memory:
             return got, self._plainly_seen(self.start)
-        return got, self._room("seen")[..., : self.keys]
+        seen = self._spare(self._room("seen"))[..., : self.keys]
+        for name in ("drafts", "drafts seen") if ("drafts", site) in memory else ():
+            rows = memory.of((name, site), self.batch).sum(2)
+            rows = torch.nn.functional.pad(rows, (0, self.keys - rows.shape[-1]))
+            got, seen = (got + rows, seen) if name == "drafts" else (got, seen + rows)
+        return got, seen
+
+    def _settle(self) -> None:
+        """Adds the drafts that stayed to the sums, and forgets those that were rolled back."""
+        memory, site = self.memory, self.site
+        if ("drafts", site) not in memory:
+            return
+        reached, run = memory.number(("next", site)), self.context.run
+        stayed = min(max(0, self.start - reached), memory.of(("drafts", site), self.batch).shape[2])
+        settled = min(stayed, max(0, run.length - run.drafts - reached))
+        for name, sums in (("drafts", "got"), ("drafts seen", "seen")):
+            rows, before = memory.of((name, site), self.batch), self._room(sums)
+            more = rows[:, :, :settled].sum(2)
+            memory[sums, site] = before + torch.nn.functional.pad(
+                more, (0, before.shape[-1] - more.shape[-1])
+            )
+            memory.forget((name, site))
+            if settled < stayed:
+                memory[name, site] = rows[:, :, settled:stayed]
+        memory["next", site] = reached + settled
+        memory.forget(("plain", site))
+
+    def _hold(self, name: str, rows: Tensor) -> None:
+        """Keeps rows apart, behind those that may still be rolled back, too."""
+        memory, site = self.memory, self.site
+        if (name, site) in memory:
+            before = memory.of((name, site), self.batch)
+            before = torch.nn.functional.pad(before, (0, self.keys - before.shape[-1]))
+            copies = max(len(before), len(rows))
+            rows = torch.cat([part.expand(copies, -1, -1, -1) for part in (before, rows)], 2)
+        memory[name, site] = rows.clone()
+
+    def _spare(self, seen: Tensor) -> Tensor:
+        """The counts with the first token of every example apart, once it was read.
+
+        A key that minus infinity rows have seen is never seen by enough of them.
+        """
+        memory, site = self.memory, self.site
+        if not self.spare_first or ("spared", site) in memory:
+            return seen
+        first, complete = self._first()
+        seen = seen.masked_fill(
+            torch.nn.functional.pad(first, (0, seen.shape[-1] - first.shape[-1])), -torch.inf
+        )
+        seen = seen if len(seen) > 1 and bool((seen != seen[:1]).any()) else seen[:1]
+        memory["seen", site] = seen
+        if complete:
+            memory["spared", site] = 1
+        return seen
 
     def _room(self, name: str) -> Tensor:
         """Sums in the memory, with room for the keys there are now."""
@@ -178,9 +220,10 @@ class Columns:
         run = self.context.run
         return max(0, min(self.count, self.start + self.count - (run.length - run.drafts)))
 
-    def _first(self) -> Bool[Tensor, "batch 1 key"]:
-        """True on the first real token of every example."""
-        context = self.context
-        roles = context.run.axis(context.stack, self.batch, context.prompt).roles[:, : context.prompt]
-        first = (roles != ROLES.index("padding")).int().argmax(-1).to(self.rows.device)
-        return torch.arange(self.keys, device=self.rows.device) == first[:, None, None]
+    def _first(self) -> tuple[Bool[Tensor, "batch 1 key"], bool]:
+        """True on the first real token of every example that has one so far, and whether all have."""
+        context, here = self.context, self.start + self.count
+        roles = context.run.axis(context.stack, self.batch, here).roles[:, :here]
+        real = roles != ROLES.index("padding")
+        first = torch.nn.functional.pad(real & (real.cumsum(-1) == 1), (0, self.keys - here))
+        return first[:, None].to(self.rows.device), bool(real.any(-1).all())

@@ -36,6 +36,6 @@ def require_images(fix: Any, opening: Opening, *, skip: bool) -> None:
             )
         raise InputError(
             f"The prompt{where} holds no image for {type(fix).__name__} to work on.",
-            evidence=f"{opening.prompt} positions, none of them of an image",
-            remedy='Give an image, or use no_image="skip".',
+            evidence=f"{opening.prompt} positions are read, none of them of an image",
+            remedy='Give an image, and the prompt in one piece, or use no_image="skip".',
         )

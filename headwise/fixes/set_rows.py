@@ -56,6 +56,11 @@ class SetRows:
         """True when nothing changes."""
         return not self.heads
 
+    @property
+    def piecewise(self) -> bool:
+        """False for a row that is counted from the end of the prompt: every piece has an end."""
+        return self.row >= 0
+
     def rows(self, context: Context, batch: int) -> Int[Tensor, " row"]:
         """Absolute positions of the rows to overwrite, over all examples."""
         return self._row(context, batch).unique()

@@ -19,7 +19,7 @@ from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.calibration import Calibration
 from headwise.fixes.published import SINK_DIMENSIONS
 from headwise.fixes.redistribution import bias_of, change_of, grown, sink_score, weights_of
-from headwise.probes.context import Context, Opening
+from headwise.probes.context import Context, Opening, in_pieces
 from headwise.probes.sites import Site
 
 if TYPE_CHECKING:
@@ -151,6 +151,11 @@ class VAR:
         return replace(self, sink_dims=dimensions, source=source)
 
     @property
+    def piecewise(self) -> bool:
+        """True: sinks are found as the prompt comes, and `stream` refuses those that come too late."""
+        return True
+
+    @property
     def streams_prompt_only(self) -> bool:
         """True: generated tokens need not be looked at."""
         return True
@@ -179,7 +184,14 @@ class VAR:
             before[:, :known] = memory.of(name, batch)
         image = context.have_role("image", batch)[:, :stop].to(residual.device)
         valid = context.run.axis(context.stack, batch, stop).valid[:, :stop].to(residual.device)
-        memory[name] = sinks = torch.cat([before, found], 1) & valid
+        sinks = torch.cat([before, found], 1) & valid
+        if known and self.require_visual_sink:
+            late = ~(image & sinks)[:, :known].any(1) & (image & sinks).any(1)
+            if bool((late & memory.of("rows", batch)[:, :known].any(1)).any()):
+                raise in_pieces(
+                    "VAR", f"a first sink of an image behind {known} positions that were read without"
+                )
+        memory[name] = sinks
         memory["weights", site.layer] = weights_of(
             image, sinks, p=self.p, rho=self.rho, require_visual_sink=self.require_visual_sink
         )

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from headwise.errors import FixError
 from headwise.layout import ROLES, TokenLayout
 from headwise.probes.memory import Memory
 from headwise.probes.sites import Site
@@ -121,6 +122,8 @@ class Fix(Protocol):
     * `rows(context, batch)`: absolute positions of the only rows that it edits, as a tensor or a `range`.
     * `whole`: True when `edit` must be shown all rows of a call at once; long calls then form the whole pattern.
     * `leaks_future`: True when a row depends on later ones; results made with it say so.
+    * `piecewise`: True when a prompt may come in several forwards; False has such a prompt refused. When absent,
+      False with a `begin` or `leaks_future`. A single token behind a prompt of a loop of one's own is a generated one.
 
     The steps are pure given the context. What must last from one call to the next goes into `context.memory`.
     """
@@ -130,6 +133,16 @@ class Fix(Protocol):
     ) -> Float[Tensor, "batch head query key"]:
         """The pattern to use for these rows. Keys are addressed by absolute position."""
         ...
+
+
+def in_pieces(fix: str, evidence: str) -> FixError:
+    """The error for a part of a prompt that a fix has to see as a whole."""
+    return FixError(
+        f"{fix} has to see a prompt as a whole, and this one comes in pieces.",
+        evidence=evidence,
+        remedy="Read the prompt in one forward: generate without prefill_chunk_size, and every turn of a chat from "
+        "its beginning, with a new cache.",
+    )
 
 
 STEPS = ("edit", "scale", "project", "stream")

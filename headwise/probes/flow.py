@@ -14,6 +14,7 @@ from headwise.probes.arguments import Call
 from headwise.probes.beams import BeamSearch
 from headwise.probes.caches import cache_among, cached_length, require_past, unseen_past
 from headwise.probes.call_places import bare_places, full_places
+from headwise.probes.context import in_pieces
 from headwise.probes.descriptions import axes_given, completed, news
 from headwise.probes.generate_calls import GenerateCall
 from headwise.probes.given import drafts_of, extends, ids_of, padding_of, rows_of
@@ -64,12 +65,15 @@ class Flow:
         described: Mapping[str, Axis] = {}
         stacks = {primary}
         opens = primary == self.language and (run is None or primary not in run.stacks)
-        drafts = drafts_of(inputs, ids, new, loop, opens=opens) if primary == self.language else 0
+        drafts = drafts_of(inputs, ids, past + new, new, call, opens=opens) if primary == self.language else 0
         if run is not None and primary in run.stacks and past:
             run.settle()
             if past < run.length:
                 run.truncate(past)
-            self._continue(run, primary, inputs, past, new, drafts)
+            piece = loop is not None and loop.reading > 0 and run.loop is loop
+            self._continue(
+                run, primary, inputs, past, new, generated=bool(drafts) or (new == 1 and not piece)
+            )
         else:
             described = describe(self.model, self.processor, inputs, past=past).axes
             if not past and primary == self.language and primary in described:
@@ -165,7 +169,8 @@ class Flow:
 
     def revocable(self, stack: str) -> int:
         """How many of the last rows of a call may be rolled back: the drafts of assisted generation."""
-        return self.run.drafts if self.run is not None and stack == self.language else 0
+        run = self.run
+        return 0 if run is None or stack != self.language else min(run.drafts, run.length - run.past)
 
     @property
     def current(self) -> Run:
@@ -251,20 +256,26 @@ class Flow:
         run.call, run.loop = call, call.loop
         if call.loop is None:
             return
-        around = None if call.outer is None else call.outer.loop
-        drafts = around is not None and around.accepted is not None
-        run.branch = drafts or any(other.loop is call.loop and other is not run for other in self.runs)
+        run.branch = call.accepted is not None or any(
+            other.loop is call.loop and other is not run for other in self.runs
+        )
         beams = getattr(call.loop.config, "num_beams", None) or 1
         if self.keep and beams > 1 and not run.branch:
             run.search = BeamSearch(run, beams)
             call.loop.checks.append(run.search.decide)
 
     def _continue(
-        self, run: Run, primary: str, inputs: Mapping[str, Any], past: int, new: int, drafts: int
+        self, run: Run, primary: str, inputs: Mapping[str, Any], past: int, new: int, *, generated: bool
     ) -> None:
-        """A cached call goes on: a decode step, drafts, or more of the prompt."""
+        """A cached call goes on: a decode step, drafts, or more of the prompt.
+
+        Raises:
+            FixError: more of a prompt that a fix has to see as a whole.
+        """
         ids, padding = ids_of(inputs, primary), padding_of(inputs, primary, new)
-        if ids is None or new == 1 or drafts:
+        if not generated and run.indivisible is not None:
+            raise in_pieces(run.indivisible, f"{new} positions come behind {past} that were read before")
+        if generated or ids is None:
             run.append(ids, new, padding)
             return
         chunk = {"input_ids": ids}

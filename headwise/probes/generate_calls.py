@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -31,6 +32,8 @@ class DecodingLoop:
         """Place, among the ids, of the token that ended an example; beyond the last one where none has."""
         self.accepted: int | None = None
         """Ids that an assisted loop has accepted so far, those of the prompt included; None for another loop."""
+        self.reading = 0
+        """Ids of its prompt while that is read, perhaps in pieces; 0 afterwards."""
 
     def decide(self, ids: Tensor, done: Tensor) -> None:
         """The stopping criteria have decided which examples are done."""
@@ -75,6 +78,12 @@ class GenerateCall:
         self.windows: SoundWindows | None = None
         """Where it stands in long sounds; None where it does not read any window by window."""
         self._callbacks: list[Callable[[GenerateCall], None]] = []
+
+    @property
+    def accepted(self) -> int | None:
+        """Ids that the assisted loop around this call has accepted, for which this call drafts; None for others."""
+        around = None if self.outer is None else self.outer.loop
+        return None if around is None else around.accepted
 
     @property
     def outermost(self) -> GenerateCall:
@@ -193,7 +202,8 @@ class _Generate(Shadow):
         self.hub.begin_generate(call)
         result = None
         try:
-            result = self.own(*args, **kwargs)
+            with _own_depth(self.module):
+                result = self.own(*args, **kwargs)
             return result
         finally:
             self.hub.end_generate(call, result)
@@ -223,10 +233,41 @@ class _CandidateGenerator(Shadow):
         return self.own(*args, **kwargs)
 
 
+class _Prefill(Shadow):
+    """Lets a loop know that its prompt is being read."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        call = self.hub.calls().generate
+        loop = None if call is None or call.model is not self.module else call.loop
+        if loop is None:
+            return self.own(*args, **kwargs)
+        ids = _arguments(self.own, args, kwargs).get("input_ids")
+        loop.reading = ids.shape[1] if isinstance(ids, Tensor) else 0
+        try:
+            return self.own(*args, **kwargs)
+        finally:
+            loop.reading = 0
+
+
+@contextmanager
+def _own_depth(module: nn.Module) -> Iterator[None]:
+    """Gives a model its number of layers back when a draft fails: transformers lowers it for an early exit."""
+    base = getattr(module, getattr(module, "base_model_prefix", None) or "", module)
+    config = getattr(base, "config", None)
+    depth = getattr(config, "num_hidden_layers", None)
+    try:
+        yield
+    except BaseException:
+        if depth is not None and config.num_hidden_layers != depth:  # type: ignore[union-attr]
+            config.num_hidden_layers = depth  # type: ignore[union-attr]
+        raise
+
+
 _METHODS = {
     "generate": _Generate,
     "_get_stopping_criteria": _StoppingCriteria,
     "_get_candidate_generator": _CandidateGenerator,
+    "_prefill": _Prefill,
 }
 
 

@@ -13,7 +13,7 @@ from headwise.probes.arguments import lets_see
 from headwise.probes.caches import cache_among
 
 if TYPE_CHECKING:
-    from headwise.probes.generate_calls import DecodingLoop
+    from headwise.probes.generate_calls import GenerateCall
 
 _IDS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 
@@ -131,17 +131,27 @@ def rows_of(inputs: Mapping[str, Any], primary: str) -> int:
 
 
 def drafts_of(
-    inputs: Mapping[str, Any], ids: Tensor | None, new: int, loop: DecodingLoop | None, *, opens: bool
+    inputs: Mapping[str, Any],
+    ids: Tensor | None,
+    length: int,
+    new: int,
+    call: GenerateCall | None,
+    *,
+    opens: bool,
 ) -> int:
-    """How many of the last words are drafts, which may be rolled back.
+    """How many of the last positions, `length` in all, are drafts, which may be rolled back.
 
-    An assisted loop feeds the last token that it has accepted and its drafts behind it. Outside of `generate`, a call
-    that asks for the logits of several last tokens of a cached sequence checks drafts.
+    An assisted loop feeds the last token that it has accepted and its drafts behind it. A model that drafts for itself
+    is rolled back to the last but one token that was accepted. Outside of `generate`, a call that asks for the logits
+    of several last tokens of a cached sequence checks drafts.
     """
+    loop = None if call is None else call.loop
     if loop is not None and loop.accepted is not None:
         if not opens:
             return new - 1
         return 0 if ids is None else max(0, ids.shape[1] - loop.accepted)
+    if call is not None and call.accepted is not None:
+        return max(0, length - (call.accepted - 1))
     asked = inputs.get("logits_to_keep")
     if cache_among(inputs.values()) is not None and isinstance(asked, int) and 1 < asked <= new:
         return asked - 1

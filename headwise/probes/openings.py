@@ -9,12 +9,13 @@ import torch
 from torch import nn
 
 from headwise.probes.caches import is_cache
-from headwise.probes.context import Opening
+from headwise.probes.context import Opening, in_pieces
 from headwise.probes.given import batch_of
 from headwise.probes.session import Session
 
 if TYPE_CHECKING:
     from headwise.probes.hub import Hub
+    from headwise.probes.run import Run
 
 _OF_ITS_OWN = ("use_cache", "cache_position", "labels")
 """Arguments, beside its cache, that a forward within another one does not share with it."""
@@ -22,9 +23,32 @@ _OF_ITS_OWN = ("use_cache", "cache_position", "labels")
 
 def open_prompt(hub: Hub, session: Session, module: nn.Module, inputs: dict[str, Any]) -> None:
     """Lets the fixes of a session begin with a prompt."""
+    run = session.flow().current
     for number, fix in enumerate(session.fixes):
-        if hasattr(fix, "begin") and not getattr(fix, "neutral", False):
+        if getattr(fix, "neutral", False):
+            continue
+        if run.indivisible is None and not _takes_pieces(fix):
+            run.indivisible = type(fix).__name__
+            _require_whole(run)
+        if hasattr(fix, "begin"):
             fix.begin(_opening(hub, session, number, module, inputs))
+
+
+def _require_whole(run: Run) -> None:
+    """Refuses the first piece of a prompt where `generate` has more of it.
+
+    Raises:
+        FixError: the fixes have to see it as a whole.
+    """
+    ids, whole = run.ids, 0 if run.loop is None else run.loop.reading
+    if run.indivisible is not None and ids is not None and not run.begins and ids.shape[1] < whole:
+        raise in_pieces(run.indivisible, f"{ids.shape[1]} of its {whole} positions come first")
+
+
+def _takes_pieces(fix: Any) -> bool:
+    """False for a fix that has to see a prompt as a whole."""
+    looks_ahead = hasattr(fix, "begin") or getattr(fix, "leaks_future", False)
+    return getattr(fix, "piecewise", not looks_ahead)
 
 
 def _opening(hub: Hub, session: Session, number: int, module: nn.Module, inputs: dict[str, Any]) -> Opening:

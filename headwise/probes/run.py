@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
+from headwise.layout.roles import mark_first
 from headwise.probes.beams import RunResult, computed
 from headwise.probes.descriptions import of_recordings
 from headwise.probes.memory import Memory
@@ -50,7 +51,9 @@ class Run:
         self.past = 0
         """Position of the first row of the call under way."""
         self.drafts = 0
-        """How many of the call's last rows are drafts, which may be rolled back."""
+        """How many of the last positions are drafts, which may be rolled back."""
+        self.indivisible: str | None = None
+        """The fix that has to see its prompt as a whole; None where all can do with pieces."""
         self.ids: Tensor | None = None
         self.stacks: set[str] = set()
         self.buffers: dict[Any, Any] = {}
@@ -138,8 +141,10 @@ class Run:
                 chunk.roles[padding.cpu()] = PADDING
         known = axis.ids is not None and chunk.ids is not None
         ids = torch.cat([axis.ids, chunk.ids], 1) if known else None  # type: ignore[list-item]
+        begun = axis.valid.any(-1, keepdim=True)  # what came before may be padding alone
+        roles = torch.where(begun, chunk.roles, mark_first(chunk.roles))
         self.axes[self.language] = replace(
-            axis, roles=torch.cat([axis.roles, chunk.roles], 1), ids=ids, tokens=None
+            axis, roles=torch.cat([axis.roles, roles], 1), ids=ids, tokens=None
         )
         self._padded = None
 
