@@ -64,9 +64,9 @@ def whole_inputs(model: PreTrainedModel, inputs: Inputs, ids: torch.Tensor) -> I
     return final
 
 
-def complete(model: PreTrainedModel, inputs: Inputs, ids: torch.Tensor) -> Trace:
+def complete(model: PreTrainedModel, inputs: Inputs, ids: torch.Tensor, **more: Any) -> Trace:
     """A capture of one forward on everything that was fed during generation."""
-    with hw.capture(model, stats=True, maps=True) as trace:
+    with hw.capture(model, **{"stats": True, "maps": True, **more}) as trace:
         forward(model, whole_inputs(model, inputs, ids), use_cache=False)
     return trace
 

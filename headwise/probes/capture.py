@@ -18,11 +18,11 @@ from headwise.layout import TokenLayout, with_tokens
 from headwise.placement import input_device, unwrapped
 from headwise.positions import prompt_warnings
 from headwise.probes import nonfinite
-from headwise.probes.beams import UNDECIDED
 from headwise.probes.check import check_of, self_check, unsupported
 from headwise.probes.hub import hub_of
 from headwise.probes.recording import Want
 from headwise.probes.records import Record, example_count, merge_layouts, merge_records
+from headwise.probes.runs import remarks_on
 from headwise.probes.selection import EVERYTHING, Selection, SiteChoice
 from headwise.probes.session import Session
 from headwise.probes.sites import Site
@@ -156,7 +156,7 @@ def capture(
     warnings = [*check_of(hub).warnings] if check else []
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
     warnings += prompt_warnings(model, layout, unplaced=session.unplaced)
-    warnings += [UNDECIDED] if session.undecided else []
+    warnings += session.remarks
     if hub.fallback() and (heads or qkv):
         warnings.append(
             f"{len(hub.fallback())} attention modules were seen through their softmax alone: "
@@ -247,7 +247,7 @@ def _collect(
         for (site, what), count in result.counts.items():
             nonfinite.add(counts, site, {what: count})
     session.ran = any(flow.runs for flow in session.flows)
-    session.undecided = any(run.search is not None and not run.search.known for run in runs)
+    session.remarks = remarks_on(runs)
     for flow in session.flows:  # what was recorded belongs to the trace alone
         flow.runs, flow.run = [], None
     session.flows.clear()

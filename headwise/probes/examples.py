@@ -32,14 +32,19 @@ def chosen(session: Session, stack: str, rows: int, device: torch.device) -> Boo
     copies = session.copies if stack == flow.language and rows % session.copies == 0 else 1
 
     def find() -> Tensor:
-        last = max(session.examples or ())
-        if last >= rows // copies:
+        last, origin = max(session.examples or ()), None
+        if stack == flow.language and flow.run is not None:
+            origin = flow.run.origin  # where examples of the cache were reordered, left out or copied
+        if origin is not None and len(origin) != rows:
+            origin = None
+        if origin is None and last >= rows // copies:
             raise FixError(
                 f"A patch is for example {last}, which this batch does not have.",
                 evidence=f"{rows // copies} examples",
                 remedy="Patch each request with examples of its own, scope='thread'.",
             )
-        at = torch.arange(rows, device=device) // copies
+        came = torch.arange(rows) if origin is None else origin
+        at = came.to(device) // copies
         return torch.isin(at, torch.tensor(session.examples, device=device))
 
     return flow.once(("examples", id(session), stack, rows), find)

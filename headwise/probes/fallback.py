@@ -8,7 +8,7 @@ from torch import Tensor
 from headwise.errors import FixError
 from headwise.probes.examples import keep_others
 from headwise.probes.plan import Plan, active_edits, apply_edits, context
-from headwise.probes.statistics import Places, counts, from_pattern
+from headwise.probes.statistics import Places, counts, from_pattern, separable
 from headwise.probes.streaming import check_edit
 
 
@@ -31,9 +31,13 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
     for session, keep in () if plan.silent else plan.watch:
         buffer = session.buffer(site)
         if keep.stats is not None:
-            count = counts(seen_by, rows, filled, places)
             buffer.keep_heads("received", keep.stats)
-            buffer.add_statistics(from_pattern(new, places, count, lse=lse).of_heads(keep.stats))
+            for index in separable(rows, flow.revocable(site.stack)):
+                here = places.rows(index)
+                count = counts(seen_by[:, index], len(here.positions), filled, here)
+                some = None if lse is None else lse[:, :, index]
+                found = from_pattern(new[:, :, index], here, count, lse=some)
+                buffer.add_statistics(found.of_heads(keep.stats))
         if keep.maps is not None:
             if keep.gradients and new.requires_grad:
                 new.retain_grad()

@@ -17,10 +17,12 @@ from headwise.probes.call_places import bare_places, full_places
 from headwise.probes.context import in_pieces
 from headwise.probes.descriptions import axes_given, completed, news
 from headwise.probes.generate_calls import GenerateCall
-from headwise.probes.given import drafts_of, extends, ids_of, padding_of, rows_of
+from headwise.probes.given import drafts_of, ids_of, padding_of, words_of
 from headwise.probes.run import PADDING, Run
+from headwise.probes.runs import cached_run, goes_on, hand_over, owner_of, uncached_run
 from headwise.probes.sound_windows import drop_attempts
 from headwise.probes.statistics import Places, counts_of
+from headwise.probes.watch import Choice
 from headwise.probes.windows import Window
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ class Flow:
     def __init__(self, model: PreTrainedModel, processor: Any, language: str, *, keep: bool) -> None:
         self.model, self.processor, self.language = model, processor, language
         self.keep = keep
-        """Keep every run; else only those whose cache is alive."""
+        """Keep every run; else only those that may go on."""
         self.runs: list[Run] = []
         self.run: Run | None = None
         self._memo: dict[Any, Any] = {}
@@ -57,7 +59,8 @@ class Flow:
         """
         self._memo.clear()
         cache = cache_among(inputs.values())
-        past, new, ids = cached_length(cache), rows_of(inputs, primary), ids_of(inputs, primary)
+        past, ids = cached_length(cache), ids_of(inputs, primary)
+        batch, new = words_of(inputs, primary)
         if primary == self.language:
             require_past(inputs, past)
         loop = None if call is None else call.loop
@@ -69,7 +72,7 @@ class Flow:
         if run is not None and primary in run.stacks and past:
             run.settle()
             if past < run.length:
-                run.truncate(past)
+                run.roll_back(past)
             piece = loop is not None and loop.reading > 0 and run.loop is loop
             self._continue(
                 run, primary, inputs, past, new, generated=bool(drafts) or (new == 1 and not piece)
@@ -100,10 +103,10 @@ class Flow:
             self._join(run, call)
         if primary == self.language:
             run.drafts = drafts
-            run.past, run.length, run.ids = past, past + new, ids
+            run.past, run.length, run.ids, run.batch = past, past + new, ids, batch
         run.stacks |= stacks
         if cache is not None:
-            run.adopt(cache)
+            hand_over(self.runs, cache, run)
         self.run = run
         return opens
 
@@ -123,7 +126,7 @@ class Flow:
     def leave(self, cache: Any) -> None:
         """The forward that began last has ended and handed out `cache`."""
         if cache is not None and self.run is not None:
-            self.run.adopt(cache)
+            hand_over(self.runs, cache, self.run)
 
     def close(self, call: GenerateCall) -> None:
         """A call of `generate` is over."""
@@ -135,18 +138,17 @@ class Flow:
         if call.windows is not None:
             self._recordings += call.windows.recordings
 
-    def reorder(self, cache: Any, index: Tensor) -> None:
-        """A beam search has reordered `cache`."""
-        for run in self.runs:
-            if run.owns(cache):
-                run.reorder(index)
+    def reorder(self, cache: Any, choose: Choice) -> None:
+        """Examples of `cache` were reordered, left out or copied."""
+        run = owner_of(self.runs, cache)
+        if run is not None:
+            run.reorder(choose)
 
     def crop(self, cache: Any) -> None:
-        """`cache` was rolled back."""
-        length = cached_length(cache)
-        for run in self.runs:
-            if run.owns(cache) and run.prompt <= length < run.length:
-                run.truncate(length)
+        """`cache` was rolled back; what a cut in a prompt means is told by the forward that goes on from there."""
+        run, length = owner_of(self.runs, cache), cached_length(cache)
+        if run is not None and run.prompt <= length < run.length:
+            run.truncate(length)
 
     def fit(self, stack: str, kind: str, call: Call) -> Call:
         """The call without the slots of a static cache that are not filled yet."""
@@ -234,8 +236,7 @@ class Flow:
     ) -> Run | None:
         """The run that a forward continues; None when it begins one."""
         if past:
-            owner = next((run for run in self.runs if run.owns(cache)), None)
-            return owner if owner is not None and owner.prompt <= past <= owner.length else None
+            return cached_run(self.runs, cache, past)
         run = self.run
         if run is None or primary not in run.stacks:
             return run
@@ -244,12 +245,7 @@ class Flow:
             cached = getattr(self.model.config, "use_cache", True)
         if cached is not False:
             return None
-        loop = None if call is None else call.loop
-        beside = [
-            other for other in self.runs if loop is not None and other.loop is loop and other is not run
-        ]
-        before = sorted((run, *beside), key=lambda other: other.branch)
-        return next((other for other in before if extends(ids, other.ids)), None)
+        return uncached_run(self.runs, run, ids, None if call is None else call.loop)
 
     def _join(self, run: Run, call: GenerateCall) -> None:
         """A run is decoded by the loop of `generate` that is under way."""
@@ -303,6 +299,6 @@ class Flow:
                 before[mask[:, :past].cpu() == 0] = PADDING
             run.axes[self.language] = Axis(self.language, torch.cat([before, axis.roles[:, -new:]], dim=1))
         if not self.keep:
-            self.runs = [other for other in self.runs if other.alive]
+            self.runs = [other for other in self.runs if goes_on(other, call)]
         self.runs.append(run)
         return run

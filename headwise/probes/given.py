@@ -120,14 +120,14 @@ def ids_of(inputs: Mapping[str, Any], primary: str) -> Tensor | None:
     return inputs.get("input_ids") if value is None else value
 
 
-def rows_of(inputs: Mapping[str, Any], primary: str) -> int:
-    """Words of a stack, as ids or embeddings."""
+def words_of(inputs: Mapping[str, Any], primary: str) -> tuple[int, int]:
+    """Examples and words of a stack, as ids or embeddings; (0, 0) where there are none."""
     names = ("decoder_input_ids", "decoder_inputs_embeds") if primary == "decoder" else ()
     for name in (*names, "input_ids", "inputs_embeds"):
         value = inputs.get(name)
         if isinstance(value, Tensor):
-            return value.shape[1]
-    return 0
+            return value.shape[0], value.shape[1]
+    return 0, 0
 
 
 def drafts_of(

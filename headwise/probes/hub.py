@@ -21,7 +21,7 @@ from headwise.probes.reference import Reference
 from headwise.probes.residuals import ever_wanted
 from headwise.probes.session import Session
 from headwise.probes.sites import AttentionModule, attention_modules, language_stack
-from headwise.probes.watch import CacheWatch
+from headwise.probes.watch import CacheWatch, Choice
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -213,9 +213,9 @@ class Hub:
         finally:
             self._local.calls = before
 
-    def _reordered(self, cache: Any, index: Tensor) -> None:
+    def _reordered(self, cache: Any, choose: Choice) -> None:
         for session in self.listening():
-            session.flow().reorder(cache, index)
+            session.flow().reorder(cache, choose)
 
     def _cropped(self, cache: Any) -> None:
         for session in self.listening():

@@ -65,8 +65,14 @@ class Memory:
         twin._held, twin._numbers = dict(self._held), dict(self._numbers)
         return twin
 
-    def reorder(self, index: Tensor) -> None:
-        """Example b continues what example `index[b]` was."""
+    def __bool__(self) -> bool:
+        return bool(self._held or self._numbers)
+
+    def reorder(self, index: Tensor, batch: int | None = None) -> None:
+        """Example b continues what example `index[b]` of `batch` examples was; of as many as before when None."""
+        before = len(index) if batch is None else batch
         for name, value in self._held.items():
-            if len(value) == len(index):
+            if len(index) != before and len(value) != 1:
+                value = self.of(name, before)
+            if len(value) == before:
                 self._held[name] = value.index_select(0, index.to(value.device))

@@ -11,7 +11,7 @@ from headwise.probes import dense, streaming
 from headwise.probes.arguments import Call, visible_keys
 from headwise.probes.plan import Outcome, Plan, Watch
 from headwise.probes.sites import Site
-from headwise.probes.statistics import Places, Statistics, counts_of, from_pattern
+from headwise.probes.statistics import Places, Statistics, counts_of, from_pattern, separable
 
 if TYPE_CHECKING:
     from headwise.probes.session import Session
@@ -37,16 +37,15 @@ def statistics(
                 return (from_pattern(pattern, places, count, lse=lse),)
             return (_tiled(call, places, count),)
         found = []
-        for first, last in ((0, rows - loose), *((row, row + 1) for row in range(rows - loose, rows))):
-            if last > first:
-                index = torch.arange(first, last, device=call.query.device)
-                part, here = call.detach().rows(index), places.rows(index)
-                count = counts_of(part, here)
-                if pattern is None:
-                    found.append(_tiled(part, here, count))
-                else:
-                    some = None if lse is None else lse[:, :, index]
-                    found.append(from_pattern(pattern[:, :, index], here, count, lse=some))
+        every = torch.arange(rows, device=call.query.device)
+        for index in (every[some] for some in separable(rows, loose)):
+            part, here = call.detach().rows(index), places.rows(index)
+            count = counts_of(part, here)
+            if pattern is None:
+                found.append(_tiled(part, here, count))
+            else:
+                some = None if lse is None else lse[:, :, index]
+                found.append(from_pattern(pattern[:, :, index], here, count, lse=some))
     return tuple(found)
 
 
@@ -74,7 +73,8 @@ def _record(watch: Watch, site: Site, call: Call, places: Places, outcome: Outco
         buffer.add_rows("q", keep.qkv.of(call.query.detach(), 1).clone(), places, sighted=sighted)
         behind = call.window is not None and call.window.start > 0
         for name, value in (("k", call.key), ("v", call.value)):
-            buffer.set(name, read.of(value.detach(), 1).clone(), valid=places.key_valid, behind=behind)
+            own = read.of(value.detach(), 1).clone()
+            buffer.set(name, own, valid=places.key_valid, behind=behind, start=places.key_start)
     if keep.maps is not None and outcome.pattern is not None:
         pattern = keep.maps.of(outcome.pattern if keep.gradients else outcome.pattern.detach(), 1)
         session.charge(site, pattern, call.window and call.window.total)

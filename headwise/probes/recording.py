@@ -84,6 +84,8 @@ class Part(NamedTuple):
     """False on rows that are padding or see no key, (batch, row); None when all are real."""
     since: int
     """How often the examples had changed places before."""
+    start: int = 0
+    """Absolute position of the first key, for keys and values."""
 
     def ordered(self, order: Sequence[Tensor | None]) -> Part:
         """The same with the examples where they stand today."""
@@ -146,17 +148,20 @@ class Buffer:
             valid = sighted if valid is None else valid & sighted
         self._rows.setdefault(field, []).append(Part(positions, value, valid, len(self._orders)))
 
-    def set(self, field: str, value: Tensor, *, valid: Tensor | None = None, behind: bool = False) -> None:
+    def set(
+        self, field: str, value: Tensor, *, valid: Tensor | None = None, behind: bool = False, start: int = 0
+    ) -> None:
         """Keeps the latest value of a field that already holds the whole past (keys and values with their cache).
 
-        Of one window after another each holds its own: `behind` adds it to those before.
+        Of one window after another each holds its own: `behind` adds it to those before. `start` is the absolute
+        position of the first key.
         """
         if behind:
-            _, before, ok, _ = self._last[field]
+            _, before, ok, _, start = self._last[field]
             if valid is not None or ok is not None:
                 valid = torch.cat([_or_true(ok, before), _or_true(valid, value)], 1)
             value = torch.cat([before, value], 2)
-        self._last[field] = Part(torch.empty(0), value, valid, len(self._orders))
+        self._last[field] = Part(torch.empty(0), value, valid, len(self._orders), start)
 
     def set_graph(self, field: str, value: Tensor, axes: tuple[int, ...], window: Window | None) -> None:
         """Keeps a tensor of the autograd graph; of windows, one that gathers their gradients."""
@@ -178,18 +183,26 @@ class Buffer:
         twin._last, twin._heads, twin._orders = dict(self._last), dict(self._heads), list(self._orders)
         return twin
 
-    def truncate(self, length: int) -> None:
-        """Forgets rows at or after an absolute position."""
-        self.statistics.truncate(length)
+    def truncate(self, length: int, *, keys: bool) -> None:
+        """Forgets rows at or after an absolute position and, with `keys`, the keys there."""
+        self.statistics.truncate(length, keys=keys)
         for field, parts in self._rows.items():
             axis = _QUERY_AXIS[field]
             left = []
-            for at, value, valid, since in parts:
+            for at, value, valid, since, _ in parts:
                 count = int((at < length).sum())
                 if count:
                     valid = None if valid is None else valid[:, :count]
-                    left.append(Part(at[at < length], value.narrow(axis, 0, count), valid, since))
+                    value = value.narrow(axis, 0, count)
+                    if field == "maps" and keys and value.shape[3] > length:
+                        value = value[..., :length]
+                    left.append(Part(at[at < length], value, valid, since))
             self._rows[field] = left
+        for field in {"k", "v"} & set(self._last) if keys else ():
+            part = self._last[field]
+            count = max(0, length - part.start)
+            valid = None if part.valid is None else part.valid[:, :count]
+            self._last[field] = part._replace(value=part.value[:, :, :count], valid=valid)
 
     def compute(self) -> dict[str, Tensor]:
         """The record of this run: every field, all rows."""

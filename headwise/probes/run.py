@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from headwise.errors import FixError
 from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
 from headwise.layout.roles import mark_first
 from headwise.probes.beams import RunResult, computed
@@ -19,6 +20,7 @@ from headwise.probes.memory import Memory
 if TYPE_CHECKING:
     from headwise.probes.beams import BeamSearch
     from headwise.probes.generate_calls import DecodingLoop, GenerateCall
+    from headwise.probes.watch import Choice
 
 PADDING = ROLES.index("padding")
 GENERATED = ROLES.index("generated")
@@ -55,6 +57,14 @@ class Run:
         self.indivisible: str | None = None
         """The fix that has to see its prompt as a whole; None where all can do with pieces."""
         self.ids: Tensor | None = None
+        self.batch = 0
+        """Examples of the call under way, or of the last one."""
+        self.origin: Tensor | None = None
+        """Which example of its first call every example was; None while they stand as they came."""
+        self.complete = False
+        """True once a call of `generate` that decoded it is over."""
+        self.cropped = 0
+        """Positions of the prompt that were read and then cropped from the cache."""
         self.stacks: set[str] = set()
         self.buffers: dict[Any, Any] = {}
         self.readings = 0
@@ -99,6 +109,10 @@ class Run:
         """Makes `cache` the key-value cache of this run."""
         self._cache = weakref.ref(cache)
 
+    def disown(self) -> None:
+        """Its key-value cache is used for something else."""
+        self._cache = None
+
     def close(self, call: GenerateCall) -> None:
         """Its call of `generate` is over: what ran beside the prompts is dropped, the returned beams are known."""
         if self.search is not None:
@@ -107,6 +121,7 @@ class Run:
         if self.branch:
             self.buffers.clear()
         self.call = self.loop = None
+        self.complete = True
 
     @property
     def is_example(self) -> bool:
@@ -195,12 +210,15 @@ class Run:
             self.axes[stack] = wide
         return wide
 
-    def reorder(self, index: Tensor) -> None:
-        """Follows a beam search: example b continues what example `index[b]` was.
+    def reorder(self, choose: Choice) -> None:
+        """Follows the examples of its cache: example b continues what example `index[b]` was.
 
         Takes effect with the next call: the order in which a search leaves its beams behind means nothing.
         """
-        self._order = index if self._order is None else self._order[index]
+        if self._order is None:
+            self._order = choose(self.batch)
+        else:
+            self._order = self._order[choose(len(self._order)).to(self._order.device)]
 
     def settle(self) -> None:
         """Puts examples in the order that the call under way has them."""
@@ -208,16 +226,21 @@ class Run:
         if index is None:
             return
         self._flush()
-        axis = self.axes.get(self.language)
         cpu = index.cpu()
-        if axis is not None and len(axis.roles) == len(cpu):
-            ids = None if axis.ids is None else axis.ids[cpu]
-            self.axes[self.language] = replace(axis, roles=axis.roles[cpu], ids=ids, tokens=None)
+        self.origin = cpu if self.origin is None else self.origin[cpu]
+        stacks = {self.language}
+        for stack in {self.language, "encoder"} & set(self.axes):
+            axis = self.axes[stack]
+            if stack == self.language and len(cpu) != self.batch and not self.batch % len(axis.roles):
+                axis = axis.repeat(self.batch // len(axis.roles))
+            if len(axis.roles) == self.batch:  # else the encoder read each example once for all its copies
+                self.axes[stack] = axis.select(cpu)
+                stacks.add(stack)
         for site, buffer in self.buffers.items():
-            if site.stack == self.language:
+            if site.stack in stacks:
                 buffer.reorder(index)
         for memory in self._memories.values():
-            memory.reorder(index)
+            memory.reorder(index, self.batch)
 
     def mark_generated(self, length: int, fed: int) -> None:
         """Tells what was generated from what was given, where a whole sequence of `fed` ids was read again."""
@@ -238,20 +261,42 @@ class Run:
     def _ended(self, batch: int) -> Tensor | None:
         return None if self.loop is None else self.loop.ended_examples(batch)
 
+    def roll_back(self, length: int) -> None:
+        """Goes on from `length`, which may lie in the prompt.
+
+        Raises:
+            FixError: it lies in a prompt that a fix remembers.
+        """
+        if length < self.prompt and any(self._memories.values()):
+            raise FixError(
+                "The cache was cropped into the prompt, and a fix remembers what it saw there.",
+                evidence=f"the prompt has {self.prompt} positions, and the cache was cropped to {length}",
+                remedy="Read the prompt again with an empty cache, or crop no more than what came behind it.",
+            )
+        self.truncate(length)
+        self.cropped += max(0, self.prompt - length)
+        self.prompt = min(self.prompt, length)
+
     def truncate(self, length: int) -> None:
-        """Forgets positions from `length` on: a call begins there again."""
+        """Forgets positions from `length` on: a call begins there again.
+
+        Raises:
+            CaptureError: it lies amid the rows of a call of which sums were kept.
+        """
+        buffers = {site: buffer for site, buffer in self.buffers.items() if site.stack == self.language}
+        for buffer in buffers.values():
+            buffer.statistics.require_separable(length)
         self._flush()
         axis = self.axes.get(self.language)
         if axis is not None and axis.roles.shape[1] > length:
             ids = None if axis.ids is None else axis.ids[:, :length]
-            images = tuple(span for span in axis.images if span.start < length)
+            images = tuple(span for span in axis.images if span.start + span.length <= length)
             self.axes[self.language] = replace(
                 axis, roles=axis.roles[:, :length], ids=ids, images=images, tokens=None
             )
         self.length = min(self.length, length)
-        for site, buffer in self.buffers.items():
-            if site.stack == self.language:
-                buffer.truncate(length)
+        for site, buffer in buffers.items():
+            buffer.truncate(length, keys=site.kind == "self")
 
     def _flush(self) -> None:
         for ids, padding in self._pending:

@@ -68,8 +68,8 @@ class Session:
         """Of every example at the last position of each forward."""
         self.unplaced = False
         """True once a left-padded prompt came without positions."""
-        self.undecided = False
-        """True when it cannot be told which beams of a search were returned; known when the session has ended."""
+        self.remarks: list[str] = []
+        """What a reader of the records has to know; known when the session has ended."""
         self._kept_bytes = 0
         self._local = threading.local()
         self._make_flow = partial(Flow, model, processor, language, keep=self.watches)

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from headwise.errors import CaptureError
 from headwise.layout import ROLES
 from headwise.probes.arguments import Call, visible_keys
 from headwise.probes.selection import Heads
@@ -34,7 +35,7 @@ class Places:
     key_valid: Bool[Tensor, "batch key"] | None = None
     """False on padded keys; None when all are real."""
 
-    def rows(self, index: Int[Tensor, " row"]) -> Places:
+    def rows(self, index: Int[Tensor, " row"] | slice) -> Places:
         """The same for some of the rows, counted within the call."""
         valid = self.query_valid
         return replace(
@@ -57,6 +58,11 @@ class Statistics:
     seen: Float[Tensor, "batch key"]
     roles: tuple[int, ...] = ()
     key_start: int = 0
+
+    def before(self, length: int) -> Statistics:
+        """The same without the keys from an absolute position on, of which no row sees any."""
+        count = max(0, length - self.key_start)
+        return replace(self, received=self.received[..., :count], seen=self.seen[..., :count])
 
     def of_heads(self, heads: Heads) -> Statistics:
         """The same for some of the heads."""
@@ -102,6 +108,17 @@ def counts_of(call: Call, places: Places) -> tuple[Tensor, Tensor]:
     """`counts` of a call."""
     seen_by = None if call.causal else visible_keys(call)
     return counts(seen_by, *call.shape[2:], places, causal=call.causal)
+
+
+def separable(rows: int, loose: int) -> list[slice]:
+    """The rows of a call in groups of which sums are kept: the last `loose`, which may be rolled back, one by one.
+
+    Example:
+        >>> separable(5, 2)
+        [slice(0, 3, None), slice(3, 4, None), slice(4, 5, None)]
+    """
+    stay = [slice(0, rows - loose)] if rows > loose else []
+    return stay + [slice(row, row + 1) for row in range(rows - loose, rows)]
 
 
 def finish(
@@ -190,9 +207,34 @@ class RunningStatistics:
         twin._calls, twin._orders = list(self._calls), list(self._orders)
         return twin
 
-    def truncate(self, length: int) -> None:
-        """Forgets calls whose rows lie at or after absolute position `length`."""
-        self._calls = [part for part in self._calls if int(part[0].positions[-1]) < length]
+    def require_separable(self, length: int) -> None:
+        """Refuses to forget some of the rows of a call and not the others.
+
+        Raises:
+            CaptureError: position `length` lies amid the rows of a call.
+        """
+        for call, _ in reversed(self._calls):
+            first, last = int(call.positions[0]), int(call.positions[-1])
+            if last < length:
+                return
+            if first < length:
+                raise CaptureError(
+                    "A cache was cropped amid positions that were read in one call, and the sums over its rows cannot "
+                    "be taken apart.",
+                    evidence=f"cropped to {length}, and one call read the positions {first} to {last}",
+                    remedy="Read what stays and what may be cropped in two calls, begin again with an empty cache, or "
+                    "keep no sums: hw.capture(..., stats=False, maps=True).",
+                )
+
+    def truncate(self, length: int, *, keys: bool = False) -> None:
+        """Forgets calls with rows at or after absolute position `length` and, with `keys`, the keys there."""
+        while self._calls and int(self._calls[-1][0].positions[-1]) >= length:
+            self._calls.pop()
+        for number in reversed(range(len(self._calls) if keys else 0)):
+            call, since = self._calls[number]
+            if call.key_start + call.received.shape[-1] <= length:
+                break  # nor did calls before it have later keys
+            self._calls[number] = (call.before(length), since)
 
     def __bool__(self) -> bool:
         return bool(self._calls)

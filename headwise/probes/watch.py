@@ -1,4 +1,4 @@
-"""Follows beam search and roll-backs, which act on a key-value cache between two forwards."""
+"""Follows what acts on a key-value cache between two forwards: beam search, roll-backs, changes of the batch."""
 
 from __future__ import annotations
 
@@ -6,17 +6,30 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
-_METHODS = ("reorder_cache", "crop")
+Choice = Callable[[int], Tensor]
+"""Of a number of examples: which of them every example is from now on."""
 
 
 class CacheWatch:
-    """Tells listeners when a cache is reordered or cropped. Caches are held weakly, and given back untouched."""
+    """Tells listeners when examples of a cache change, or it is cropped. Caches are held weakly, and given back
+    untouched.
+    """
 
-    def __init__(self, reordered: Callable[[Any, Tensor], None], cropped: Callable[[Any], None]) -> None:
-        self._reordered, self._cropped = reordered, cropped
+    def __init__(self, reordered: Callable[[Any, Choice], None], cropped: Callable[[Any], None]) -> None:
         self._watched: dict[int, weakref.ref] = {}
+        self._told: dict[str, Callable[..., None]] = {
+            "reorder_cache": lambda held, index: reordered(held, lambda _: index),
+            "batch_select_indices": lambda held, index: reordered(
+                held, lambda count: _selected(count, index)
+            ),
+            "batch_repeat_interleave": lambda held, times: reordered(
+                held, lambda count: torch.arange(count).repeat_interleave(times)
+            ),
+            "crop": lambda held, _: cropped(held),
+        }
 
     def add(self, cache: Any) -> None:
         """Watches a cache; one that is watched already, or cannot be, is left alone."""
@@ -24,18 +37,16 @@ class CacheWatch:
             return
         name, watched = id(cache), self._watched
         reference = weakref.ref(cache, lambda _: watched.pop(name, None))
-        cache.reorder_cache = _Method(
-            reference, "reorder_cache", lambda held, index: self._reordered(held, index)
-        )
-        if hasattr(type(cache), "crop"):
-            cache.crop = _Method(reference, "crop", lambda held, *_: self._cropped(held))
+        for method, told in self._told.items():
+            if hasattr(type(cache), method):
+                setattr(cache, method, _Method(reference, method, told))
         watched[name] = reference
 
     def clear(self) -> None:
         """Takes the watch off every cache."""
         for reference in list(self._watched.values()):
             cache = reference()
-            for name in _METHODS if cache is not None else ():
+            for name in self._told if cache is not None else ():
                 cache.__dict__.pop(name, None)
         self._watched.clear()
 
@@ -56,3 +67,7 @@ class _Method:
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         copied = memo[id(self._reference())]
         return getattr(type(copied), self._name).__get__(copied)
+
+
+def _selected(count: int, index: Any) -> Tensor:
+    return torch.arange(count)[index.cpu() if isinstance(index, Tensor) else index]
