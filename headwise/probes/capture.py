@@ -55,7 +55,7 @@ def capture(
     The model's outputs stay what they are: bit for bit when only rows, heads, qkv or residual are kept; those of its
     eager attention with `maps`; within float32 rounding with `stats`, whose attention runs in tiles of its own. On
     leaving the block, also through an exception, the model is exactly as before. What other threads do with the
-    model is not recorded.
+    model is not recorded, and what is cropped from the cache is forgotten.
 
     `stats`, `maps`, `qkv`, `heads` and `residual` each take True, or name the sites and heads to keep:
 
