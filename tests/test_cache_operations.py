@@ -344,7 +344,7 @@ def test_a_fix_that_remembers_a_prompt_refuses_one_that_is_cropped(llama: Any, p
         hw.patch(llama, PATCHES[patch]),
         pytest.raises(hw.FixError, match="cropped into the prompt, and a fix remembers"),
     ):
-        cropped(llama, [3, 3], 3, random_ids(2, 3), [3])
+        cropped(llama, [6], 3, random_ids(2, 3), [3])
 
 
 def test_a_fix_that_remembers_nothing_goes_on_behind_a_cropped_prompt(llama: Any) -> None:
