@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_batchedtensor
 
 from headwise.errors import CaptureError, UnsupportedModel
 from headwise.probes.context import touches
@@ -89,9 +89,7 @@ def require_no_vmap(inputs: Mapping[str, Any]) -> None:
     Raises:
         CaptureError: an input is one of vmap's.
     """
-    if any(
-        isinstance(value, Tensor) and torch._C._functorch.is_batchedtensor(value) for value in inputs.values()
-    ):
+    if any(isinstance(value, Tensor) and is_batchedtensor(value) for value in inputs.values()):
         raise CaptureError(
             "A captured or patched model cannot run under torch.func.vmap.",
             remedy="Give the examples as a batch, or leave the `with` block for this call.",
