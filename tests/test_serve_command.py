@@ -14,12 +14,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import typer
 
 import headwise as hw
+from headwise.cli.serve_work import cache_share
 from headwise.cli.session import session
 from tests.helpers_cli import run
 
@@ -98,6 +100,38 @@ def test_the_server_of_transformers_is_patched_from_the_first_token(
     assert wanted != reply(hw.fixes.ZeroHeads(heads=()))
     with served("--spec", str(spec(fix, tmp_path)), *options) as address:
         assert [completion(address) for _ in range(3)] == [wanted] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "limited"),
+    [
+        (["--device", "cpu"], True),
+        (["--device=mps"], True),
+        (["--device", "cuda:0"], False),
+        (["--device", "cpu", "--cb-max-memory-percent=0.3"], False),
+        (["--device", "cpu", "--cb-num-blocks", "64"], False),
+    ],
+)
+def test_the_cache_takes_a_few_gigabytes_of_a_cpu_and_what_the_user_says(
+    options: list[str], limited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    psutil = pytest.importorskip("psutil")
+    for gigabytes, share in ((4, 0.6), (8, 0.5), (32, 0.125), (512, 0.0078)):
+        memory = SimpleNamespace(total=gigabytes * 2**30)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
+        assert cache_share(options) == (share if limited else None)
+
+
+@pytest.mark.slow
+def test_a_server_with_continuous_batching_says_what_it_takes_and_takes_no_more(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    psutil = pytest.importorskip("psutil")
+    with serving("--spec", str(spec(SCALE, tmp_path)), "--continuous-batching") as (process, address):
+        assert completion(address) == reply(SCALE)
+        assert psutil.Process(process.pid).memory_info().rss < 6 * 2**30
+        process.terminate()
+        said = process.communicate(timeout=30)[1].decode()
+    assert "--cb-max-memory-percent takes another share" in said
 
 
 @pytest.mark.slow

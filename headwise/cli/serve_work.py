@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,11 @@ from headwise.probes.continuous_batching import require_batchable
 from headwise.probes.hub import hub_of
 from headwise.text import visible
 from headwise.zoo.registry import PREFIX, zoo_folder
+
+CACHE = 4 * 2**30
+"""Bytes that continuous batching may take for its cache and its masks where memory is shared with all else."""
+SHARE = 0.6
+"""The most that it may take of a small memory, as by itself in transformers."""
 
 
 def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool) -> None:
@@ -50,10 +56,45 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
         typer.echo(f"requests name the model: {visible(folder)}", err=True)
 
     batched = "--continuous-batching" in options
+    share = cache_share(options) if batched else None
+    if share is not None:
+        typer.echo(
+            f"The cache of continuous batching may take {share:.1%} of the memory that the model leaves free: "
+            "--cb-max-memory-percent takes another share, --cb-num-blocks a size.",
+            err=True,
+        )
+        options = [*options, "--cb-max-memory-percent", str(share)]
     with loading_patched(spec, force=force, batched=batched, patched=told):
         status = app(["serve", folder, *options], standalone_mode=False)
     if isinstance(status, int) and status:  # an exit, 130 for Ctrl-C, where the command is one of typer's
         raise typer.Exit(status)
+
+
+def cache_share(options: Sequence[str]) -> float | None:
+    """The share of free memory that the cache of continuous batching is given.
+
+    None where the options say something about it, and on a graphics card, whose memory is there for that:
+    transformers decides.
+    """
+    named = {}
+    for place, option in enumerate(options):
+        name, _, value = option.partition("=")
+        named[name] = value or next(iter(options[place + 1 :]), "")
+    if {"--cb-max-memory-percent", "--cb-num-blocks"} & named.keys():
+        return None
+    device = named.get("--device", "auto")
+    if device == "auto":
+        import torch
+
+        found = torch.accelerator.current_accelerator(check_available=True)
+        device = "cpu" if found is None else found.type
+    if device.split(":")[0] not in ("cpu", "mps"):
+        return None
+    if importlib.util.find_spec("psutil") is None:  # without it, transformers does not know the memory either
+        return None
+    import psutil
+
+    return min(SHARE, round(CACHE / psutil.virtual_memory().total, 4))
 
 
 @contextmanager
