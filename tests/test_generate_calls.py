@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 import headwise as hw
 from headwise.probes.hub import hub_of
@@ -17,6 +23,7 @@ from tests.edits import Identity
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import random_ids
 from tests.tiny.snapshot import snapshot
+from tests.tiny.telling import telling
 
 if TYPE_CHECKING:
     from headwise.probes.generate_calls import GenerateCall
@@ -180,3 +187,47 @@ def test_generate_is_the_models_own_again_and_copies_are_not_watched(llama: Any)
     for copy in copies:
         assert copy.generate.__self__ is copy
         assert torch.equal(copy.generate(**prompt(), **GREEDY), expected)
+
+
+class Asking(LogitsProcessor):
+    """Has a model write once more for every token."""
+
+    def __init__(self, model: Any, inputs: dict[str, Any], **options: Any) -> None:
+        self.model, self.inputs, self.options = model, inputs, options
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.model.generate(**self.inputs, **{**GREEDY, **self.options})
+        return scores
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"num_beams": 2}, {"use_cache": False}], ids=["greedy", "beams", "no cache"]
+)
+@pytest.mark.parametrize("name", telling(["llama", "bart", "whisper", "gpt2", "llava"], {"llama", "whisper"}))
+def test_what_is_generated_within_a_call_of_the_same_model_is_no_example(
+    name: str, options: dict[str, Any]
+) -> None:
+    model: Any = ARCHITECTURES[name].build()
+    inputs = {k: v for k, v in ARCHITECTURES[name].inputs["plain"]().items() if not k.startswith("decoder")}
+    inputs.pop("position_ids", None)
+    with hw.capture(model, maps=True) as alone, torch.no_grad():
+        model.generate(**inputs, **{**GREEDY, **options})
+    for inner in ({}, {"num_beams": 2}):
+        asking = LogitsProcessorList([Asking(model, inputs, **inner)])
+        with hw.capture(model, maps=True) as trace, torch.no_grad():
+            model.generate(**inputs, **{**GREEDY, **options}, logits_processor=asking)
+        assert trace.returned == alone.returned
+        assert trace.meta["examples"] == alone.meta["examples"]
+        assert list(trace.maps) == list(alone.maps)
+        for site, pattern in trace.maps.items():
+            assert torch.equal(pattern.nan_to_num(), alone.maps[site].nan_to_num())
+
+
+def test_calls_within_one_that_decodes_nothing_itself_are_examples(llama: Any) -> None:
+    def twice(model: Any, input_ids: torch.Tensor, **_: Any) -> torch.Tensor:
+        model.generate(input_ids=input_ids, **GREEDY)
+        return model.generate(input_ids=input_ids.flip(1), **GREEDY)
+
+    with hw.capture(llama) as trace, torch.no_grad():
+        llama.generate(**prompt(), **GREEDY, custom_generate=twice)
+    assert trace.returned == (0, 1)

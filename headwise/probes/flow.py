@@ -128,6 +128,11 @@ class Flow:
         if cache is not None and self.run is not None:
             hand_over(self.runs, cache, self.run)
 
+    def take(self, run: Run) -> None:
+        """Goes on with a run that may have been followed on another thread."""
+        if run not in self.runs:
+            self.runs.append(run)
+
     def close(self, call: GenerateCall) -> None:
         """A call of `generate` is over."""
         if self.keep:
@@ -135,7 +140,7 @@ class Flow:
             for run in runs:
                 run.close(call)
             drop_attempts(run for run in runs if run.is_example)
-        if call.windows is not None:
+        if call.windows is not None and call.within is None:
             self._recordings += call.windows.recordings
 
     def reorder(self, cache: Any, choose: Choice) -> None:
@@ -252,9 +257,9 @@ class Flow:
         run.call, run.loop = call, call.loop
         if call.loop is None:
             return
-        run.branch = call.accepted is not None or any(
-            other.loop is call.loop and other is not run for other in self.runs
-        )
+        loops = [loop for loop in (call.loop, call.within and call.within.loop) if loop is not None]
+        beside = any(other.loop in loops and other is not run for other in self.runs)
+        run.branch = call.accepted is not None or beside
         beams = getattr(call.loop.config, "num_beams", None) or 1
         if self.keep and beams > 1 and not run.branch:
             run.search = BeamSearch(run, beams)

@@ -93,6 +93,14 @@ class GenerateCall:
             call = call.outer
         return call
 
+    @property
+    def within(self) -> GenerateCall | None:
+        """The call of the same model around this one, as where a logits processor generates."""
+        call = self.outer
+        while call is not None and call.model is not self.model:
+            call = call.outer
+        return call
+
     def option(self, name: str) -> Any:
         """An option of generation that is in force, such as `eos_token_id`, by the rule of transformers.
 
