@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -194,3 +195,140 @@ def test_a_fix_that_fails_in_a_request_fails_it_and_leaves_the_model_whole() -> 
             assert "continuous batching" in result.error
         settled(handle)
     assert snapshot(model) == before
+
+
+def apart(**room: Any) -> ContinuousBatchingConfig:
+    """Room in which no request sees what another one has cached."""
+    return ContinuousBatchingConfig(
+        **{"num_blocks": 16, "max_batch_tokens": 16, "page_size": 8, **room}, allow_block_sharing=False
+    )
+
+
+def made(model: PreTrainedModel, room: ContinuousBatchingConfig) -> Any:
+    """A manager that has not started."""
+    make: Any = model.init_continuous_batching
+    return make(generation_config=OPTIONS, continuous_batching_config=room)
+
+
+def both(model: PreTrainedModel) -> tuple[list[list[int]], list[list[int]]]:
+    """What `generate` writes without and with a fix."""
+    plain = one_by_one(model)
+    with hw.patch(model, SCALE):
+        return plain, one_by_one(model)
+
+
+def named(running: Any, name: str, prompt: list[int]) -> list[int]:
+    """The reply to a request by a name that may have been used before."""
+    running.add_request(prompt, request_id=name, max_new_tokens=NEW)
+    return next(running.request_id_iter(name)).generated_tokens
+
+
+def test_a_request_by_the_name_of_one_that_has_ended_is_another_one() -> None:
+    model = ARCHITECTURES["llama"].build()
+    before = snapshot(model)
+    plain, patched = both(model)
+    with hw.patch(model, hw.fixes.ScaleHeads(heads=((0, 0),), factor=1 + 1e-7)):  # stays
+        running = made(model, apart())
+        running.start()
+        try:
+            for number in (0, 1, 0):
+                assert named(running, "again", PROMPTS[number]) == plain[number]
+                with hw.patch(model, SCALE) as handle:
+                    assert named(running, "again", PROMPTS[number]) == patched[number]
+                settled(handle)
+        finally:
+            running.stop(block=True)
+    assert snapshot(model) == before
+
+
+def test_requests_that_are_put_off_for_want_of_room_end_as_they_began() -> None:
+    model, long = ARCHITECTURES["llama"].build(), 24
+    before = snapshot(model)
+    options = {"max_new_tokens": long, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+
+    def alone_of(prompt: list[int]) -> list[int]:
+        generate: Any = model.generate
+        return generate(input_ids=torch.tensor([prompt]), **options)[0, len(prompt) :].tolist()
+
+    plain = [alone_of(prompt) for prompt in PROMPTS]
+    with hw.patch(model, SCALE):
+        patched = [alone_of(prompt) for prompt in PROMPTS]
+    running = made(model, apart(num_blocks=12, max_batch_tokens=32))
+    running.start()
+    try:
+        handle = hw.patch(model, SCALE, check=False)
+        names = [running.add_request(p, max_new_tokens=long, streaming=True) for p in PROMPTS]
+        told: dict[str, list[int]] = {}
+        prompts: dict[str, int] = {}
+        while not all(len(told.get(name, ())) == long for name in names):
+            result = running.get_result(timeout=10)
+            assert result is not None
+            told[result.request_id] = list(result.generated_tokens)
+            prompts[result.request_id] = len(result.prompt_ids)
+            if len(told) == len(names) and handle.active:
+                handle.remove()
+        settled(handle)
+        assert [told[name] for name in names] == patched
+        handle = hw.patch(model, hw.fixes.ScaleHeads(heads=((0, 0),), factor=1 + 1e-7), check=False)
+        names = [running.add_request(p, max_new_tokens=long, streaming=True) for p in PROMPTS]
+        told, inner = {}, None
+        while not all(len(told.get(name, ())) == long for name in names):
+            result = running.get_result(timeout=10)
+            assert result is not None
+            told[result.request_id] = list(result.generated_tokens)
+            if len(told) == len(names) and inner is None:
+                inner = hw.patch(model, SCALE, check=False)
+        assert [told[name] for name in names] == plain
+        assert inner is not None
+        inner.remove()
+        handle.remove()
+        settled(inner)
+        settled(handle)
+    finally:
+        running.stop(block=True)
+    assert snapshot(model) == before
+
+
+@pytest.mark.parametrize(("architecture", "kind"), CASES)
+@pytest.mark.parametrize("asked", [True, False], ids=["asked", "idle"])
+@pytest.mark.parametrize("started", ["before", "while"])
+def test_a_plain_manager_that_starts_as_a_patch_comes_masks_its_requests(
+    architecture: str, kind: str, asked: bool, started: str
+) -> None:
+    model = ARCHITECTURES[architecture].build(kind)
+    plain, patched = both(model)
+    running = made(model, apart(num_blocks=64, max_batch_tokens=64))
+    try:
+        if started == "before":
+            running.start()
+        with hw.patch(model, SCALE, check=False) as handle:
+            if started == "while":
+                running.start()
+            if asked:
+                names = [running.add_request(p, max_new_tokens=NEW) for p in PROMPTS]
+                assert replies(running, names) == patched
+        names = [running.add_request(p, max_new_tokens=NEW) for p in PROMPTS]
+        assert replies(running, names) == plain
+        settled(handle)
+    finally:
+        running.stop(block=True)
+
+
+def test_a_patch_of_another_thread_does_not_keep_a_manager_from_being_made() -> None:
+    model = ARCHITECTURES["llama"].build()
+    plain, _ = both(model)
+    entered, leave = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with hw.patch(model, FIXES["act"](0), scope="thread"):
+            entered.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        assert entered.wait(30)
+        assert together(model) == plain
+    finally:
+        leave.set()
+        thread.join()

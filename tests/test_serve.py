@@ -78,3 +78,23 @@ def test_the_web_server_of_the_page_answers_each_request_with_its_own_fix(names:
         ]
         replies = [one.result().json() for one in asked]
     assert replies == [names["control"], names["treated"]] * 4
+
+
+def test_streams_of_the_page_are_patched_as_a_whole_each_with_its_own_fix(names: dict[str, Any]) -> None:
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    from concurrent.futures import ThreadPoolExecutor
+
+    from fastapi.testclient import TestClient
+
+    app = names["build_stream"](names["subject"], str(Path(str(names["folder"])) / "winner.json"))
+    with TestClient(app) as client, ThreadPoolExecutor(4) as pool:
+        asked = [
+            pool.submit(client.get, "/stream", params={"text": names["text"], "fix": n % 2}) for n in range(8)
+        ]
+        replies = [one.result().text.partition("</s>")[0] for one in asked]
+    assert replies == [names["control"], names["treated"]] * 4
+    texts = [f"The function {end}" for end in ("returns", "takes", "is")]
+    plain = [names["answer"](text) for text in texts]
+    with hw.patch(names["subject"], names["fix"]):
+        treated = [names["answer"](text) for text in texts]
+    assert names["side_by_side"] == list(zip(treated, plain, strict=True))

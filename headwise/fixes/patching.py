@@ -80,7 +80,7 @@ class Handle:
         self.remove()
 
     def __repr__(self) -> str:
-        here = ", this thread alone" if self._session.confined else ""
+        here = ", this thread alone" if self._session.scope is not None else ""
         return f"Handle({self.state}{here}, {', '.join(type(fix).__name__ for fix in self.fixes)})"
 
 

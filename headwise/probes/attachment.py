@@ -13,6 +13,7 @@ from headwise.probes.continuous_batching import ContinuousBatchingWatch
 from headwise.probes.generate_calls import GenerateWatch
 from headwise.probes.hooks import Embedded, Enter, EnterAttention, EnterBlock, EnterWindows, Leave
 from headwise.probes.intercept import Intercept
+from headwise.probes.managers import complete_idle_managers, wait_for_managers
 from headwise.probes.reach import skipping
 from headwise.probes.sites import AttentionModule
 from headwise.probes.switching import Switch, switches
@@ -47,6 +48,7 @@ class Attachment:
         Names are switched last: from then on other threads, too, come here in the middle of their forwards.
         """
         hub = self._hub
+        wait_for_managers(hub.model)
         interface.register()
         self._switches = switches(hub.model, list(hub.modules.values()))
         self._choose_kernels()
@@ -74,6 +76,8 @@ class Attachment:
         """Takes everything off; the model is as it was, but for what somebody else has changed meanwhile."""
         for switch in self._switches:
             switch.restore()
+        if not self.flash:
+            complete_idle_managers(self._hub.model)
         # `kernels` and `originals` stay: a forward of another thread may be under way.
         for entry in self._hub.modules.values():
             entry.module.__dict__.pop(interface.HUB, None)
@@ -158,6 +162,11 @@ class Attachment:
     def configurations(self) -> dict[int, str]:
         """The implementation that every configuration named before, by its id."""
         return {id(switch.config): switch.original for switch in self._switches}
+
+    @property
+    def flash(self) -> str | None:
+        """The flash attention that a configuration named before; None where none did."""
+        return next((name for name in self.configurations().values() if "flash" in name), None)
 
     def leave_with(self, before: str | None, name: str) -> None:
         """Has the configurations that named one implementation name another one when everything is taken off."""

@@ -132,7 +132,6 @@ def capture(
     trace = Trace()
     started = time.perf_counter()
     hub = hub.add(session)
-    fixes = [f for other in hub.sessions for f in other.fixes if not getattr(f, "neutral", False)]
     try:
         yield trace
     finally:
@@ -162,7 +161,8 @@ def capture(
             f"{len(hub.fallback())} attention modules were seen through their softmax alone: "
             "their queries, keys, values and outputs are not recorded."
         )
-    found, patched = nonfinite.absent(counts), [type(fix).__name__ for fix in fixes]
+    found = nonfinite.absent(counts)
+    patched = [type(fix).__name__ for fix in session.acting_fixes]
     warnings += nonfinite.describe(found, len(records), patched=bool(patched))
     warnings += nonfinite.describe_logits(session.largest_logits)
     meta = describe_model(subject, hub.implementations()) | {

@@ -61,14 +61,15 @@ def require_batchable(hub: Hub) -> None:
         FixError: a fix that asks for more of a request than its pattern and head outputs.
         UnsupportedModel: the model runs flash attention.
     """
-    require_packable(session for session in hub.sessions if session.listens())
-    for session in hub.sessions:
+    concerned = [session for session in hub.sessions if session.listens()]
+    require_packable(concerned)
+    for session in concerned:
         _rehearse(hub, session)
-    flash = [name for name in hub.configurations().values() if "flash" in name]
-    if flash:
+    flash = hub.attachment.flash
+    if flash is not None:
         raise UnsupportedModel(
             "headwise cannot see the keys of continuous batching on flash attention.",
-            evidence=f"the model was loaded with {flash[0]!r}",
+            evidence=f"the model was loaded with {flash!r}",
             remedy='Load it with attn_implementation="sdpa".',
         )
 

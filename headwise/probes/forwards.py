@@ -12,6 +12,7 @@ from headwise.probes.calls import Calls
 from headwise.probes.checkpoints import under_checkpoint
 from headwise.probes.examples import copies_of
 from headwise.probes.given import bind, lacks_positions, with_decoder_ids, with_flat_masks, with_ids
+from headwise.probes.managers import complete
 from headwise.probes.openings import open_prompt
 from headwise.probes.packed import packed_of, require_packable
 from headwise.probes.reach import require_no_vmap, require_one_model, require_reached
@@ -48,6 +49,8 @@ def enter(hub: Hub, module: nn.Module, primary: str, args: tuple, kwargs: dict[s
     opening = [session for session in sessions if session.flow().enter(primary, inputs, local.generate)]
     hub.caches.add(cache)
     local.streams = any(wanted_now(session) for session in sessions)
+    for session in sessions:
+        session.note_fixes(sessions)
     for session in opening:
         session.unplaced |= session.watches and lacks_positions(inputs)
         open_prompt(hub, session, module, inputs)
@@ -91,9 +94,11 @@ def _begin_packed(hub: Hub, local: Calls, inputs: dict[str, Any]) -> bool:
     local.begin()
     with hub.lock:
         hub.attachment.follow()
-        packed = local.packed = hub.prompts.requests(packed, hub.sessions)
+        packed = local.packed = hub.prompts.requests.begin(packed, hub.sessions)
         local.activate(tuple(s for s in hub.sessions if any(s in own for own in packed.sessions)))
         local.depth, local.streams = 1, False
+    if not packed.masked and not hub.attachment.flash:
+        complete(packed.batch.tensors)
     require_packable(local.active)
     return True
 

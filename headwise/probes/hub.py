@@ -92,6 +92,8 @@ class Hub:
         with self.lock:
             session.entering = None
             session.finishing = True
+            if session.scope is not None:
+                session.scope.close()
             self.calls().forget(session)
             self.prompts.forget(session)
             if session in self.sessions and (
@@ -166,11 +168,11 @@ class Hub:
 
     def begin_generate(self, call: GenerateCall) -> None:
         """A call of `generate` begins on the current thread."""
-        self.calls().generate = call
         if call.outer is None:
             with self.lock:
-                self.generations = (*self.generations, call)
                 self.prompts.begin(call, self.sessions)
+                self.generations = (*self.generations, call)
+        self.calls().generate = call
 
     def end_generate(self, call: GenerateCall, result: Any) -> None:
         """A call of `generate` is over; `result` is what it returns, None when it failed."""

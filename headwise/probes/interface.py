@@ -53,8 +53,8 @@ def is_known(name: str | None) -> bool:
 
 
 def is_eager(name: str) -> bool:
-    """True for eager attention, also where another attachment stands in for it."""
-    return name in ("eager", FLOAT_NAME)
+    """True for eager attention, also that of continuous batching, and where another attachment stands in for it."""
+    return name.rpartition("|")[2] in ("eager", FLOAT_NAME)
 
 
 def kernel(module: nn.Module, original: str) -> Kernel:

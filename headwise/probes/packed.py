@@ -20,6 +20,7 @@ from headwise.probes import interface
 from headwise.probes.arguments import Call, normalise
 from headwise.probes.context import STEPS
 from headwise.probes.engine import attend
+from headwise.probes.managers import Batch, batch_under_way
 from headwise.probes.memory import Memory
 from headwise.probes.plan import Act, Plan
 from headwise.probes.statistics import Places
@@ -43,8 +44,10 @@ class Packed:
     """Bounds of their keys, by kind of layer."""
     starts: tuple[int, ...]
     """Position of every request's first row."""
-    names: tuple[str | None, ...]
-    """Names of the requests; None where they cannot be told."""
+    batch: Batch
+    """What the manager knows of them."""
+    masked: bool
+    """True where the manager has made the masks; else the model has made them, of rows alone."""
     sessions: tuple[tuple[Session, ...], ...] = ()
 
     def attend(
@@ -75,7 +78,8 @@ class Packed:
             rows = slice(self.rows[number], self.rows[number + 1])
             part = slice(bounds[number], bounds[number + 1])
             own = (query[:, :, rows], key[:, :, part], value[:, :, part])
-            shown = _mask(own, mask if mask is None else mask[..., rows, part], kwargs.get("sliding_window"))
+            given_mask = mask[..., rows, part] if self.masked and mask is not None else None
+            shown = _mask(own, given_mask, kwargs.get("sliding_window"))
             given = {**kwargs, "is_causal": False}
             call = normalise(module, *own, shown, masked=True, **interface.call_arguments(given, "eager"))
 
@@ -96,18 +100,15 @@ def packed_of(inputs: Mapping[str, Any]) -> Packed | None:
     positions = inputs["position_ids"][0]
     starts = tuple(positions[torch.tensor(rows[:-1], device=positions.device)].tolist())
     keys = {kind: tuple(bounds.tolist()) for kind, bounds in inputs["cu_seq_lens_k"].items()}
-    return Packed(cache, rows, keys, starts, _names(len(starts)))
+    return Packed(
+        cache, rows, keys, starts, batch_under_way(len(starts)), inputs.get("attention_mask") is not None
+    )
 
 
 def is_paged(value: Any) -> bool:
     """True for the cache of continuous batching."""
     module = sys.modules.get("transformers.generation.continuous_batching.cache")
     return module is not None and isinstance(value, module.PagedAttentionCache)
-
-
-def requests_of(cache: Any) -> set[str]:
-    """Names of the requests that a paged cache holds."""
-    return {name for allocator in cache.cache_allocators.values() for name in allocator.block_table}
 
 
 def require_packable(sessions: Iterable[Session]) -> None:
@@ -243,15 +244,3 @@ def _mask(own: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, window: Any) 
     return torch.zeros(seen.shape, dtype=own[0].dtype, device=seen.device).masked_fill(~seen, lowest)[
         None, None
     ]
-
-
-def _names(count: int) -> tuple[str | None, ...]:
-    """Names of the requests in the forward under way, from the runner that calls the model."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        batch = getattr(frame.f_locals.get("self"), "inputs_and_outputs", None)
-        requests = getattr(batch, "requests_in_batch", None)
-        if requests is not None and len(requests) == count:
-            return tuple(future.state.request_id for future in requests)
-        frame = frame.f_back
-    return (None,) * count

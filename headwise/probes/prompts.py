@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterable
-from dataclasses import replace
-from types import FrameType
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
-from headwise.probes.packed import requests_of
 from headwise.probes.python_stack import is_running, runs_of
+from headwise.probes.requests import Requests
 
 if TYPE_CHECKING:
     from headwise.probes.calls import Calls
     from headwise.probes.generate_calls import GenerateCall
-    from headwise.probes.packed import Packed
+    from headwise.probes.run import Run
     from headwise.probes.session import Session
 
 
@@ -27,6 +26,8 @@ class _Begun(NamedTuple):
     thread: int
     sessions: tuple[Session, ...]
     cache: weakref.ref | None = None
+    runs: Mapping[Session, Run] = MappingProxyType({})
+    """Of a loop: how its patches have followed it; it may go on in another thread."""
 
 
 class Prompts:
@@ -46,10 +47,8 @@ class Prompts:
         """By id of the cache that a loop decodes with."""
         self._earlier: dict[int, FrameType] = {}
         """What a thread was in when the first session came, by thread: nobody had seen it begin."""
-        self._requests: weakref.WeakKeyDictionary[Any, dict[str, tuple[Session, ...]]] = (
-            weakref.WeakKeyDictionary()
-        )
-        """By paged cache: the requests of continuous batching, and the sessions that each began with."""
+        self.requests = Requests()
+        """Those of continuous batching."""
 
     def survey(self) -> None:
         """Takes down what the other threads are in the middle of."""
@@ -57,7 +56,7 @@ class Prompts:
 
     def begin(self, call: GenerateCall, sessions: Iterable[Session]) -> None:
         """An outermost call of `generate` begins on the current thread."""
-        begun = tuple(session for session in sessions if not session.finishing)
+        begun = tuple(session for session in sessions if session.begins())
         self._generations[call] = _Begun(threading.get_ident(), begun)
 
     def end(self, call: GenerateCall) -> None:
@@ -76,6 +75,7 @@ class Prompts:
             past: positions in it.
         """
         here = threading.get_ident()
+        loop = None
         if call is not None:
             begun = self._generations[call].sessions if call in self._generations else ()
         elif past:
@@ -85,40 +85,29 @@ class Prompts:
             begun = ()
         else:
             self._loops.pop(id(cache), None)  # a static cache is used again
-            begun = tuple(session for session in attached if not session.finishing)
+            return tuple(session for session in attached if session.begins())
+        for session, run in () if loop is None else loop.runs.items():
+            session.flow().take(run)
         return tuple(
             session
             for session in attached
-            if session.listens() and (session in begun or (session.opener == here and not session.finishing))
+            if (session.belongs_here() if session in begun else session.opener == here and session.begins())
         )
 
     def decode(self, cache: Any, sessions: tuple[Session, ...]) -> None:
         """A forward outside of `generate` has handed out a cache, for a loop to go on with."""
-        if sessions and id(cache) not in self._loops:
-            name = id(cache)
+        name = id(cache)
+        if sessions and name not in self._loops:
 
             def ended(_: Any, loops: Any = self._loops, told: Callable[[], None] = self._loop_ended) -> None:
                 loops.pop(name, None)
                 told()
 
             self._loops[name] = _Begun(threading.get_ident(), sessions, weakref.ref(cache, ended))
-
-    def requests(self, packed: Packed, attached: Iterable[Session]) -> Packed:
-        """The requests of a packed forward, each with the sessions that act on it."""
-        coming = tuple(s for s in attached if s.listens() and not s.finishing)
-        known = self._requests.get(packed.cache)
-        held = requests_of(packed.cache)
-        if known is None:  # what the cache held before was under way when the first session came
-            known = dict.fromkeys(held, ())
-            fresh = [name for name, start in zip(packed.names, packed.starts, strict=True) if start == 0]
-            known = {name: () for name in known if name not in fresh}
-        known = {name: begun for name, begun in known.items() if name in held}
-        sessions = []
-        for name in packed.names:
-            begun = coming if name is None else known.setdefault(name, coming)
-            sessions.append(tuple(session for session in attached if session in begun))
-        self._requests[packed.cache] = known
-        return replace(packed, sessions=tuple(sessions))
+        if name in self._loops:
+            followed = {session: session.flow().run for session in sessions if not session.watches}
+            runs = {session: run for session, run in followed.items() if run is not None}
+            self._loops[name] = self._loops[name]._replace(runs=runs)
 
     def forget(self, session: Session) -> None:
         """The current thread's prompts go on without a session."""
@@ -134,10 +123,8 @@ class Prompts:
         begun = (*self._generations.values(), *list(self._loops.values()))
         if any(session in prompt.sessions for prompt in begun):
             return True
-        for cache, requests in list(self._requests.items()):
-            held = requests_of(cache)
-            if any(session in sessions and name in held for name, sessions in requests.items()):
-                return True
+        if self.requests.need(session):
+            return True
         inside = [calls.frame for calls in threads if calls.depth and session in calls.active]
         return any(frame is not None and is_running(frame) for frame in inside)
 

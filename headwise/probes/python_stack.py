@@ -15,7 +15,7 @@ _MODULE_CALL = nn.Module._call_impl.__code__
 
 def module_call() -> FrameType | None:
     """The innermost call of a module that the current thread is in."""
-    return next((frame for frame in _stack(sys._getframe()) if frame.f_code is _MODULE_CALL), None)
+    return next((frame for frame in frames(sys._getframe()) if frame.f_code is _MODULE_CALL), None)
 
 
 def is_running(frame: FrameType) -> bool:
@@ -34,7 +34,7 @@ def runs_of(model: nn.Module) -> dict[int, FrameType]:
     """The outermost run of a model, its `generate` or its forward, that each of the other threads is in."""
     here, found = threading.get_ident(), {}
     for thread, top in sys._current_frames().items():
-        for frame in _stack(top) if thread != here else ():
+        for frame in frames(top) if thread != here else ():
             code = frame.f_code
             named = code.co_name in _METHODS and code.co_argcount
             if named and frame.f_locals.get(code.co_varnames[0]) is model:
@@ -42,7 +42,8 @@ def runs_of(model: nn.Module) -> dict[int, FrameType]:
     return found
 
 
-def _stack(frame: FrameType | None) -> Iterator[FrameType]:
+def frames(frame: FrameType | None) -> Iterator[FrameType]:
+    """A frame and those that have called it, innermost first."""
     while isinstance(frame, FrameType):
         yield frame
         frame = frame.f_back

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Iterable
-from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +14,13 @@ from headwise.errors import CaptureError
 from headwise.probes.flow import Flow
 from headwise.probes.nonfinite import largest_logit
 from headwise.probes.recording import Buffer, Want
+from headwise.probes.scopes import Scope
 from headwise.probes.selection import NOTHING
 from headwise.probes.sites import AttentionModule, Site
 from headwise.probes.statistics import Places
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-
-_CONFINED: ContextVar[tuple[weakref.ref[Session], ...]] = ContextVar("headwise_confined", default=())
-"""The confined sessions that were opened in a context."""
 
 
 class Session:
@@ -58,12 +53,14 @@ class Session:
         self.watches = want is not None
         self.opener = threading.get_ident()
         self.thread = self.opener if self.watches else None
-        self.confined = False
-        """True for a patch of one context alone: a thread, or a task of asyncio and what it hands to a thread."""
+        self.scope: Scope | None = None
+        """What a patch of one thread alone acts on; None for one that acts on every thread, and for a capture."""
         self.finishing = False
         """True once it is removed: it acts on prompts that it acted on before, and on no others."""
         self.ran = False
         """True once the model has run; known when the session has ended."""
+        self.acting_fixes: list[Any] = []
+        """Of a capture: the fixes of patches that acted on a forward that it has seen."""
         self.largest_logits: list[Tensor] = []
         """Of every example at the last position of each forward."""
         self.unplaced = False
@@ -76,15 +73,29 @@ class Session:
         self.flows: list[Flow] = []
 
     def confine(self) -> None:
-        """Makes this a session of the current context alone."""
-        self.confined = True
-        others = tuple(other for other in _CONFINED.get() if other() is not None)
-        _CONFINED.set((*others, weakref.ref(self)))
+        """Makes this a session of the current thread alone."""
+        self.scope = Scope()
 
     def listens(self) -> bool:
         """True when this session concerns the current thread, in its current context."""
-        if self.confined:
-            return any(other() is self for other in _CONFINED.get())
+        if self.scope is not None:
+            return self.scope.holds()
+        return self.belongs_here()
+
+    def begins(self) -> bool:
+        """True when this session acts on a prompt that the current thread begins.
+
+        Raises:
+            FixError: that cannot be told.
+        """
+        if self.finishing or not self.listens():
+            return False
+        if self.scope is not None:
+            self.scope.require_clear()
+        return True
+
+    def belongs_here(self) -> bool:
+        """False for a capture that another thread has opened."""
         return self.thread is None or self.thread == threading.get_ident()
 
     def flow(self) -> Flow:
@@ -94,6 +105,12 @@ class Session:
             if self.watches:
                 self.flows.append(self._local.flow)
         return self._local.flow
+
+    def note_fixes(self, acting: Iterable[Session]) -> None:
+        """A capture sees a forward on which these sessions act."""
+        for fix in (fix for other in acting for fix in other.fixes) if self.watches else ():
+            if not getattr(fix, "neutral", False) and not any(fix is known for known in self.acting_fixes):
+                self.acting_fixes.append(fix)
 
     def leave(self, output: Any, cache: Any) -> None:
         """The forward that began last has ended with `output`, and handed out `cache`."""

@@ -66,7 +66,7 @@ class Switch:
 
     def _take_over(self) -> None:
         now = self.original = self.config._attn_implementation_internal
-        wants_float = self._eager or now == "eager" or (now != "sdpa" and not self._supports_sdpa)
+        wants_float = self._eager or interface.is_eager(now) or (now != "sdpa" and not self._supports_sdpa)
         self.name = interface.FLOAT_NAME if wants_float else interface.BOOL_NAME
         self.config._attn_implementation_internal = self.name
 
