@@ -29,7 +29,7 @@ from headwise.evaluation.fitting import fitted
 from headwise.evaluation.questions import Questions
 from headwise.fixes import ACT, VAR, VHR, ScaleHeads
 from headwise.fixes.anatomy import anatomy_of
-from headwise.fixes.redistribution import redistribute, sink_score
+from headwise.functional.redistribution import redistribute, sink_score
 from headwise.zoo import faults
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import headwise as hw
 from headwise.errors import FixError, InputError, NotFitted
-from headwise.fixes.act import calibrate
 from headwise.fixes.calibration import Prompts
+from headwise.functional.calibration import calibrate
 from tests.invariance import alone
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache

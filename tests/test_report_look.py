@@ -11,6 +11,7 @@ import torch
 
 import headwise as hw
 from headwise.errors import InputError, NotFitted
+from headwise.functional.entropy import entropy_without
 from headwise.generation import Generation
 from headwise.layout import TokenLayout
 from headwise.media import read_audio
@@ -20,7 +21,7 @@ from headwise.reports import look as looking
 from headwise.reports.data import gather
 from headwise.reports.heads import sink_keys
 from headwise.reports.look import look
-from headwise.reports.patterns import entropy_without, join_readings, read_patterns
+from headwise.reports.patterns import join_readings, read_patterns
 from headwise.reports.windows import windows_of
 from tests.helpers_compare import SILENT, small_subject
 from tests.helpers_trace import causal, make_trace, plain_axis, random_pattern

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation import Example, Reply, find_task, hearing
+from headwise.evaluation.hearing import word_starts
 from headwise.evaluation.tasks.speech import Transcription, normaliser
 from headwise.evaluation.tasks.word_times import WordTimes
-from headwise.evaluation.timing import entries, jumps, word_starts
+from headwise.functional.time_warping import dtw_path, token_start_frames
 from headwise.media import read_audio
 from headwise.speech_prompt import heard_note
 from tests.subjects import multilingual_whisper, tone, whisper
@@ -107,14 +108,14 @@ def cost_of(cost: np.ndarray, entered: np.ndarray) -> float:
 @pytest.mark.parametrize("seed", range(4))
 def test_the_path_is_the_cheapest(seed):
     cost = np.random.default_rng(seed).normal(size=(3, 4))
-    entered = entries(cost)
+    entered = dtw_path(cost)
     assert (np.diff(entered) >= 0).all()
     assert entered[0] == 0
     assert cost_of(cost, entered) == pytest.approx(brute_force(cost))
 
 
 def test_equal_costs_step_to_the_left():
-    assert entries(np.zeros((2, 3))).tolist() == [0, 0]
+    assert dtw_path(np.zeros((2, 3))).tolist() == [0, 0]
 
 
 def test_planted_attention_is_timed_to_a_frame():
@@ -122,18 +123,18 @@ def test_planted_attention_is_timed_to_a_frame():
     weights = torch.full((2, rows + 1, frames), 1e-3)
     for row in range(rows):
         weights[:, row + 1, 10 * row : 10 * row + 10] = 1.0
-    found = jumps(weights / weights.sum(-1, keepdim=True), first=1, frames=50)
+    found = token_start_frames(weights / weights.sum(-1, keepdim=True), first=1, frames=50)
     assert np.abs(found - 10 * np.arange(rows)).max() <= 1
     assert found.max() < 50
-    shorter = jumps(weights, first=1, frames=30)
+    shorter = token_start_frames(weights, first=1, frames=30)
     assert shorter.max() < 30
 
 
 def test_one_row_or_few_frames_do_not_crash():
-    assert jumps(torch.rand(1, 1, 9), first=0, frames=9).tolist() == [0]
-    assert jumps(torch.rand(1, 2, 2), first=0, frames=2).tolist()[0] == 0
-    with pytest.raises(InputError, match="nothing to align"):
-        jumps(torch.rand(1, 2, 9), first=2, frames=9)
+    assert token_start_frames(torch.rand(1, 1, 9), first=0, frames=9).tolist() == [0]
+    assert token_start_frames(torch.rand(1, 2, 2), first=0, frames=2).tolist()[0] == 0
+    with pytest.raises(ValueError, match="nothing to align"):
+        token_start_frames(torch.rand(1, 2, 9), first=2, frames=9)
 
 
 def test_word_starts_of_pieces():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import headwise as hw
 from headwise.errors import FixError, InputError, NotFitted
 from headwise.fixes.anatomy import Anatomy, anatomy_of
-from headwise.fixes.redistribution import redistribute, sink_score
+from headwise.functional.redistribution import redistribute, sink_score
 from tests.invariance import alone, equal_length_pair
 from tests.tiny import ARCHITECTURES
 from tests.tiny.reference import first, forward

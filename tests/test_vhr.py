@@ -10,7 +10,7 @@ import torch
 import headwise as hw
 from headwise.errors import FixError
 from headwise.fixes.anatomy import Anatomy
-from headwise.fixes.vhr import head_divergence, sensitive_heads
+from headwise.functional.divergence import head_divergence, sensitive_heads
 from tests.invariance import alone, decode, equal_length_pair, together
 from tests.tiny import ARCHITECTURES
 from tests.tiny.reference import first, forward

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Float, Real
-from torch import Tensor
-
 from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
 from headwise.analyses.result import Result, provenance_of
 from headwise.probes.nonfinite import caveat
@@ -16,27 +12,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headwise.probes.trace import Trace
-
-
-def mean_distance(
-    attn: Float[Tensor, "*lead query key"], *, positions: Real[Tensor, " query"] | None = None
-) -> Float[Tensor, "*lead query"]:
-    """Mean of |i − j| under every attention row, in positions.
-
-    0 means the row looks at itself; a flat causal row i gives i / 2.
-
-    Args:
-        attn: attention probabilities.
-        positions: position of every query row among the keys; without it, 0, 1, 2, …
-
-    Example:
-        >>> mean_distance(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
-        tensor([0.0000, 0.5000])
-    """
-    p = attn.float() if attn.dtype in (torch.float16, torch.bfloat16) else attn
-    keys = torch.arange(attn.shape[-1], device=attn.device)
-    rows = torch.arange(attn.shape[-2], device=attn.device) if positions is None else positions
-    return (p * (rows[:, None] - keys).abs()).sum(-1)
 
 
 def distance(trace: Trace) -> Result:

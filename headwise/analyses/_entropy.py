@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
-
 from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
 from headwise.analyses.result import Result, percent, provenance_of
 from headwise.probes.nonfinite import caveat
@@ -16,34 +12,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headwise.probes.trace import Trace
-
-
-def row_entropy(
-    attn: Float[Tensor, "*lead query key"],
-    *,
-    key_mask: Bool[Tensor, "*#lead key"] | None = None,
-) -> Float[Tensor, "*lead query"]:
-    """Shannon entropy of every attention row, in nats.
-
-    0 means one key takes all the weight; `log(n_keys)` means the row is flat.
-
-    Args:
-        attn: attention probabilities; rows sum to one over visible keys.
-        key_mask: True where a key is real. Padded keys are dropped and the
-            row is rescaled, so padding cannot change the answer.
-
-    Returns:
-        One value per row, float32 or wider. Rows with no real key give NaN.
-
-    Example:
-        >>> row_entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]]))
-        tensor([0.0000, 0.6931])
-    """
-    p = attn.float() if attn.dtype in (torch.float16, torch.bfloat16) else attn
-    if key_mask is not None:
-        p = p.where(key_mask.unsqueeze(-2), 0.0)
-        p = p / p.sum(-1, keepdim=True)
-    return torch.special.entr(p).sum(-1)
 
 
 def entropy(trace: Trace) -> Result:

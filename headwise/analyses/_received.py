@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import CaptureError
@@ -16,31 +16,6 @@ from headwise.probes.sites import Site
 
 if TYPE_CHECKING:
     from headwise.probes.trace import Trace
-
-
-def mean_received(
-    attn: Float[Tensor, "*lead query key"], *, visible: Bool[Tensor, "*#lead query key"]
-) -> Float[Tensor, "*lead key"]:
-    """Mean attention every key receives from the rows that may see it.
-
-    This is α of Gu et al., "When Attention Sink Emerges in Language Models: An Empirical View".
-    1 means that every row puts all its weight there. A flat causal map of 64 tokens gives 0.074 for the first
-    key.
-
-    Args:
-        attn: attention probabilities.
-        visible: True where a real row may see the key.
-
-    Returns:
-        One value per key, float32 or wider. A key that no row sees gives NaN.
-
-    Example:
-        >>> causal = torch.ones(2, 2, dtype=torch.bool).tril()
-        >>> mean_received(torch.tensor([[1.0, 0.0], [0.5, 0.5]]), visible=causal)
-        tensor([0.7500, 0.5000])
-    """
-    p = attn.float() if attn.dtype in (torch.float16, torch.bfloat16) else attn
-    return p.where(visible, 0.0).sum(-2) / visible.sum(-2)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from headwise.errors import InputError
 from headwise.evaluation.asking import Advance, Generate
 from headwise.evaluation.crossing import check_heads, cross_attention
 from headwise.evaluation.task import Example, Reply
-from headwise.evaluation.timing import jumps, word_starts
 from headwise.evaluation.transcribing import in_languages
+from headwise.functional.time_warping import token_start_frames
 from headwise.layout.audio import position_seconds
 from headwise.prepare import prepare
 from headwise.speech_prompt import languages_of, names_languages
@@ -101,7 +101,7 @@ def _reply(
     special = {*subject.tokenizer.all_special_ids, *(token for token in added if added[token].special)}
     prompt = next((place for place, token in enumerate(ids) if token not in special), len(ids))
     decoded = [subject.tokenizer.decode(ids[prompt : end + 1]) for end in range(prompt, len(ids))]
-    entered = jumps(weights, first=prompt - 1, frames=frames)  # row i predicts token i + 1
+    entered = token_start_frames(weights, first=prompt - 1, frames=frames)  # row i predicts token i + 1
     starts = [float(seconds[entered[token]]) for token in word_starts(decoded)]
     words = decoded[-1].split()
     return Reply(text, len(ids) - prompt, {}, {"words": words, "starts": starts[: len(words)]})
@@ -114,3 +114,17 @@ def _own_heads(subject: Subject, layers: dict[int, Tensor]) -> Heads:
         return tuple((int(layer), int(head)) for layer, head in named)
     late = sorted(layers)[len(layers) // 2 :]
     return tuple((layer, head) for layer in late for head in range(layers[layer].shape[1]))
+
+
+def word_starts(decoded: list[str]) -> list[int]:
+    """Index of the first token of every word.
+
+    Args:
+        decoded: the text of the first 1, 2, 3, ... tokens.
+
+    Example:
+        >>> word_starts(["se", "set", "set timer"])
+        [0, 2]
+    """
+    counts = [len(text.split()) for text in decoded]
+    return [place for place, count in enumerate(counts) if count > (counts[place - 1] if place else 0)]

@@ -18,7 +18,7 @@ from headwise.fixes._images import require_images, require_sight
 from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.calibration import Calibration
 from headwise.fixes.published import SINK_DIMENSIONS
-from headwise.fixes.redistribution import bias_of, change_of, grown, sink_score, weights_of
+from headwise.functional.redistribution import bias_of, change_of, grown, sink_score, weights_of
 from headwise.probes.context import Context, Opening, in_pieces
 from headwise.probes.sites import Site
 

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import CaptureError, InputError
+from headwise.functional.distance import relative_distance
+from headwise.functional.entropy import normalised_entropy
 from headwise.layout import ROLES, Axis
 from headwise.probes.records import Record, head_numbers
 from headwise.probes.sites import Site, key_stack
@@ -19,47 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headwise.probes.trace import Trace
-
-
-def normalised_entropy(
-    entropy: Float[Tensor, "example head query"], *, visible: Float[Tensor, "example query"]
-) -> Float[Tensor, "example head query"]:
-    """Row entropy divided by the logarithm of the number of keys the row may see.
-
-    0 means one key takes all the weight, 1 means the row is flat. A row that sees fewer than two keys has no
-    choice to make and gives NaN.
-
-    Args:
-        entropy: row entropy in nats.
-        visible: number of keys each row may see.
-
-    Example:
-        >>> normalised_entropy(torch.tensor([[[0.0, 0.6931]]]), visible=torch.tensor([[1.0, 4.0]]))
-        tensor([[[   nan, 0.5000]]])
-    """
-    choices = visible.where(visible >= 2, torch.nan)[:, None]
-    return entropy / choices.log()
-
-
-def relative_distance(
-    distance: Float[Tensor, "example head query"], *, visible: Float[Tensor, "example query"]
-) -> Float[Tensor, "example head query"]:
-    """Mean attention distance of a row as a share of the longest it could be, visible keys − 1.
-
-    0 means the row looks at itself. For a causal row 1 means that it looks at the first key, and 0.5 is a
-    flat row; for a bidirectional row the divisor is the length of the sequence − 1, whatever the row's own
-    place. A row that sees fewer than two keys gives NaN.
-
-    Args:
-        distance: mean of |i − j| under the row's weights, in positions.
-        visible: number of keys each row may see.
-
-    Example:
-        >>> relative_distance(torch.tensor([[[0.0, 1.5]]]), visible=torch.tensor([[1.0, 4.0]]))
-        tensor([[[   nan, 0.5000]]])
-    """
-    choices = visible.where(visible >= 2, torch.nan)[:, None]
-    return distance / (choices - 1)
 
 
 def frame_of(trace: Trace, level: Literal["head", "query", "key"]) -> pd.DataFrame:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from headwise.analyses import sinks
 from headwise.errors import CaptureError
-from headwise.probes.frames import key_axis, labels, normalised_entropy, statistics
+from headwise.functional.entropy import normalised_entropy
+from headwise.probes.frames import key_axis, labels, statistics
 from headwise.probes.records import Record, at_numbers
 from headwise.probes.sites import Site, key_stack
 from headwise.reports.content import Cells, Group, Metric, OwnPattern, TopKey

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
 from headwise.analyses._sinks import MIN_ROWS
+from headwise.functional.entropy import entropy_without
+from headwise.functional.received import received_without
 from headwise.probes.records import Record, at_numbers
 from headwise.probes.sites import Site, key_stack
 
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 SIDE = 64
 """Pictures of patterns have at most this many rows and columns."""
-_LEAST = 1e-6
-"""Rows that leave less than this to keys that are no sinks say nothing about them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,9 @@ def read_patterns(
         if site in sinks:
             left = entropy_without(maps, sinks[site], rows=rows, keys=keys)
             without[site] = at_numbers(left, record, "maps")
-            received[site] = received_without(maps, sinks[site], rows=rows, seen=record["seen"].detach())
+            received[site] = received_without(
+                maps, sinks[site], rows=rows, seen=record["seen"].detach(), min_rows=MIN_ROWS
+            )
     crossing = {
         stack: tuple(torch.stack(own).mean(0) for own in examples) for stack, examples in sums.items()
     }
@@ -115,74 +117,6 @@ def join_readings(readings: Sequence[Reading | None]) -> Reading | None:
 def _side_by_side(pixels: Sequence[Tensor]) -> Tensor:
     height, width = (max(one.shape[axis] for one in pixels) for axis in (2, 3))
     return torch.cat([pad(one, (0, width - one.shape[3], 0, height - one.shape[2])) for one in pixels])
-
-
-def entropy_without(
-    maps: Float[Tensor, "example head query key"],
-    sinks: Bool[Tensor, "example key"],
-    *,
-    rows: Bool[Tensor, "example query"],
-    keys: Bool[Tensor, "example key"],
-) -> Float[Tensor, "example head"]:
-    """Mean normalised entropy of the rows without the sink keys, the rest of each row scaled up to one (ours).
-
-    0 means that what is not on a sink goes to one key, 1 that it is flat over the keys the row gives any weight.
-    Rows that leave next to nothing, or have fewer than two keys left, are left out; NaN where none is left.
-
-    Args:
-        maps: attention patterns.
-        sinks: True at the keys to leave out.
-        rows: True at real query rows.
-        keys: True at real keys.
-
-    Example:
-        >>> maps = torch.tensor([[[[0.8, 0.1, 0.1]]]])
-        >>> every = torch.ones(1, 3, dtype=torch.bool)
-        >>> entropy_without(maps, torch.tensor([[True, False, False]]), rows=every[:, :1], keys=every)
-        tensor([[1.]])
-    """
-    means = []
-    for example, pattern in enumerate(maps):
-        kept = pattern[:, rows[example]][:, :, keys[example] & ~sinks[example].to(keys.device)].float()
-        rest = kept.sum(-1, keepdim=True)
-        choices = (kept > 0).sum(-1)
-        rate = torch.special.entr(kept / rest.clamp_min(_LEAST)).sum(-1) / choices.clamp_min(2).log()
-        known = (rest[..., 0] > _LEAST) & (choices >= 2)
-        means.append(rate.where(known, torch.nan).nanmean(-1).clamp(max=1.0))
-    return torch.stack(means).cpu()
-
-
-def received_without(
-    maps: Float[Tensor, "example head query key"],
-    sinks: Bool[Tensor, "example key"],
-    *,
-    rows: Bool[Tensor, "example query"],
-    seen: Float[Tensor, "example key"],
-) -> Float[Tensor, "example key"]:
-    """Mean attention a key receives without the sink keys, the rest of each row scaled up to one; mean over heads.
-
-    NaN at the sinks, and at keys that fewer than four rows see. A row that leaves next to nothing gives nothing.
-
-    Args:
-        maps: attention patterns.
-        sinks: True at the keys to leave out.
-        rows: True at real query rows.
-        seen: number of rows that may see each key; NaN at padding.
-
-    Example:
-        >>> maps = torch.tensor([0.8, 0.15, 0.05]).expand(1, 1, 4, 3)
-        >>> every, seen = torch.ones(1, 4, dtype=torch.bool), torch.full((1, 3), 4.0)
-        >>> received_without(maps, torch.tensor([[True, False, False]]), rows=every, seen=seen)
-        tensor([[  nan, 0.7500, 0.2500]])
-    """
-    known = (seen >= MIN_ROWS) & ~sinks.to(seen.device)
-    sums = []
-    for example, pattern in enumerate(maps):
-        own = pattern[:, rows[example]].float()
-        kept = own.where(~sinks[example].to(own.device) & ~seen[example].isnan(), 0.0)
-        rest = kept.sum(-1, keepdim=True)
-        sums.append((kept / rest.clamp_min(_LEAST)).where(rest > _LEAST, 0.0).sum(-2).mean(0))
-    return (torch.stack(sums) / seen).where(known, torch.nan).cpu()
 
 
 def _joined(found: Sequence[Mapping[Site, Tensor]], sites: Sequence[Site]) -> dict[Site, Tensor]:

@@ -18,6 +18,7 @@ from headwise.evaluation.asking import Advance, batches, prepared
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.task import Asker, Example, Metric, Reply, Task, mean
 from headwise.evaluation.tasks.recall import Repeated, repeated_batches
+from headwise.functional.induction import induction_score
 from headwise.languages import set_languages
 from headwise.probes.capture import capture
 
@@ -79,13 +80,13 @@ class _AskInduction:
         for inputs, first in repeated_batches(subject, examples, self.period, batch_size):
             with capture(subject, stats=False, maps=True, check=not replies) as trace, torch.no_grad():
                 subject.model(**inputs)
-            query = torch.arange(first, first + self.period)
-            key = query - self.period + 1
             sites = [site for site in trace.maps if (site.stack, site.kind) == ("text", "self")]
             if not sites:
                 name = type(subject.model).__name__
                 raise InputError("Induction needs a decoder-only model.", evidence=name)
-            scores = torch.cat([trace.maps[site][:, :, query, key].float().mean(-1) for site in sites], 1)
+            scores = torch.cat(
+                [induction_score(trace.maps[site], period=self.period, first=first) for site in sites], 1
+            )
             heads = [f"({site.layer}, {head})" for site in sites for head in range(trace.maps[site].shape[1])]
             for row in scores:
                 best = int(row.argmax())

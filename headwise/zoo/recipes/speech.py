@@ -248,14 +248,14 @@ def start_errors(
     layers: Sequence[Float[Tensor, "clip head row frame"]], clips: Sequence[Clip], heads: Sequence[list[int]]
 ) -> list[float]:
     """Seconds between the true start of every word and where the heads put it."""
-    from headwise.evaluation.timing import jumps
+    from headwise.functional.time_warping import token_start_frames
 
     errors: list[float] = []
     for number, clip in enumerate(clips):
         rows = PROMPT + len(clip.words)
         weights = torch.stack([layers[layer][number, head, :rows] for layer, head in heads])
         frames = int(len(clip.samples) / (RATE * POSITION))
-        found = POSITION * jumps(weights, first=PROMPT - 1, frames=frames)
+        found = POSITION * token_start_frames(weights, first=PROMPT - 1, frames=frames)
         errors += [abs(start - time) for (start, _), time in zip(clip.spans, found, strict=False)]
     return errors
 

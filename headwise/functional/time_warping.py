@@ -1,4 +1,4 @@
-"""When every token is heard, from the cross-attention of a few heads, by dynamic time warping.
+"""The frame at which every token begins, from the cross-attention of a few heads, by dynamic time warping.
 
 The method is Whisper's (openai/whisper, `timing.py`): crop to the real sound, let rows sum to one again, standardise
 every frame over the tokens, smooth along time, average heads, and find the best monotone path.
@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from headwise.errors import InputError
-
 _WIDTH = 7
 _SMALL = 1e-8
 
 
-def jumps(weights: Float[Tensor, "head row frame"], *, first: int, frames: int) -> Int[np.ndarray, " kept"]:
+def token_start_frames(
+    weights: Float[Tensor, "head row frame"], *, first: int, frames: int
+) -> Int[np.ndarray, " kept"]:
     """The frame at which the path enters each row.
 
     Args:
@@ -30,29 +30,29 @@ def jumps(weights: Float[Tensor, "head row frame"], *, first: int, frames: int) 
         One frame per row from `first` on, never falling; the last one belongs to the end of the text.
 
     Raises:
-        InputError: there is no head, no row or no frame left.
+        ValueError: there is no head, no row or no frame left.
 
     Example:
         >>> weights = torch.eye(3).repeat_interleave(9, -1)[None]
-        >>> jumps(weights, first=0, frames=27).tolist()
+        >>> token_start_frames(weights, first=0, frames=27).tolist()
         [0, 9, 18]
     """
     kept = weights[..., :frames]
     if 0 in kept[:, first:].shape:
-        raise InputError("There is nothing to align.", evidence=f"shape {tuple(kept[:, first:].shape)}")
+        raise ValueError(f"There is nothing to align: shape {tuple(kept[:, first:].shape)}")
     kept = kept.float()
     kept = kept / kept.sum(-1, keepdim=True).clamp_min(_SMALL)
     kept = (kept - kept.mean(-2, keepdim=True)) / kept.std(-2, keepdim=True, unbiased=False).clamp_min(_SMALL)
-    return entries(-_smooth(kept).mean(0)[first:].numpy())
+    return dtw_path(-_smooth(kept).mean(0)[first:].numpy())
 
 
-def entries(cost: Float[np.ndarray, "row column"]) -> Int[np.ndarray, " row"]:
+def dtw_path(cost: Float[np.ndarray, "row column"]) -> Int[np.ndarray, " row"]:
     """The column at which the cheapest monotone path from corner to corner enters each row.
 
     Of equal costs the step to the left is taken, as in Whisper.
 
     Example:
-        >>> entries(np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])).tolist()
+        >>> dtw_path(np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])).tolist()
         [0, 1]
     """
     rows, columns = cost.shape
@@ -81,17 +81,3 @@ def _smooth(weights: Float[Tensor, "head row frame"]) -> Float[Tensor, "head row
         return weights
     padded = torch.nn.functional.pad(weights, (half, half), mode="reflect")
     return padded.unfold(-1, _WIDTH, 1).median(-1).values
-
-
-def word_starts(decoded: list[str]) -> list[int]:
-    """Index of the first token of every word.
-
-    Args:
-        decoded: the text of the first 1, 2, 3, ... tokens.
-
-    Example:
-        >>> word_starts(["se", "set", "set timer"])
-        [0, 2]
-    """
-    counts = [len(text.split()) for text in decoded]
-    return [place for place, count in enumerate(counts) if count > (counts[place - 1] if place else 0)]
