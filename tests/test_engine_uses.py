@@ -171,7 +171,9 @@ def test_inference_mode(llama: PreTrainedModel) -> None:
     "name", telling(["llama", "gemma2", "gpt2", "bloom", "bert", "bart", "llava"], ("llama", "bloom"))
 )
 @pytest.mark.parametrize(
-    "fix", [hw.fixes.MaskKeys(keys=(2,)), hw.fixes.MaskKeys(keys=()), FirstKey()], ids=str
+    "fix",
+    [hw.fixes.MaskKeys(keys=(2,)), hw.fixes.MaskKeys(keys=()), FirstKey()],
+    ids=["a key", "no key", "all"],
 )
 def test_edits_in_inference_mode(name: str, fix: object) -> None:
     model, inputs = ARCHITECTURES[name].build(), ARCHITECTURES[name].inputs["plain"]()
