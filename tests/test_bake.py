@@ -282,7 +282,7 @@ def _adapted(model: PreTrainedModel) -> None:
     ("damage", "said"),
     [
         (_tied, "is tied to another one"),
-        (_computed, "not stored as it is used"),
+        (_computed, r"could not be loaded.*o_proj\.parametrizations"),
         (_offloaded, "lm_head.weight is offloaded"),
         (_quantised, r"o_proj\.weight is int8"),
         (_marked_quantised, "quantised"),

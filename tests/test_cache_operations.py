@@ -29,7 +29,7 @@ PATCHES = {
     "scale": hw.fixes.ScaleHeads(heads=HEADS, factor=0.2),
 }
 EVERYTHING: dict[str, Any] = {"maps": True, "qkv": True, "heads": True, "residual": True}
-FEW = ("llama", "gpt2")
+FEW = ("llama",)
 
 
 def assert_same_records(trace: hw.Trace, whole: hw.Trace, examples: slice | list[int] = slice(None)) -> None:

@@ -81,7 +81,7 @@ def ask(running: Any, prompt: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize(("architecture", "kind"), CASES)
-@pytest.mark.parametrize("fix", [SCALE, MASK], ids=["scale", "edit"])
+@pytest.mark.parametrize("fix", [pytest.param(SCALE, marks=pytest.mark.slow), MASK], ids=["scale", "edit"])
 def test_tokens_are_those_of_generate(architecture: str, kind: str, fix: Any) -> None:
     model = ARCHITECTURES[architecture].build(kind)
     before = snapshot(model)
@@ -93,6 +93,7 @@ def test_tokens_are_those_of_generate(architecture: str, kind: str, fix: Any) ->
     assert snapshot(model) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
 def test_a_manager_made_before_a_patch_and_one_that_outlives_it(kind: str) -> None:
     model = ARCHITECTURES["llama"].build(kind)
@@ -223,6 +224,7 @@ def named(running: Any, name: str, prompt: list[int]) -> list[int]:
     return next(running.request_id_iter(name)).generated_tokens
 
 
+@pytest.mark.slow
 def test_a_request_by_the_name_of_one_that_has_ended_is_another_one() -> None:
     model = ARCHITECTURES["llama"].build()
     before = snapshot(model)
@@ -241,6 +243,7 @@ def test_a_request_by_the_name_of_one_that_has_ended_is_another_one() -> None:
     assert snapshot(model) == before
 
 
+@pytest.mark.slow
 def test_requests_that_are_put_off_for_want_of_room_end_as_they_began() -> None:
     model, long = ARCHITECTURES["llama"].build(), 24
     before = snapshot(model)
@@ -290,8 +293,8 @@ def test_requests_that_are_put_off_for_want_of_room_end_as_they_began() -> None:
 
 
 @pytest.mark.parametrize(("architecture", "kind"), CASES)
-@pytest.mark.parametrize("asked", [True, False], ids=["asked", "idle"])
-@pytest.mark.parametrize("started", ["before", "while"])
+@pytest.mark.parametrize("asked", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["asked", "idle"])
+@pytest.mark.parametrize("started", ["before", pytest.param("while", marks=pytest.mark.slow)])
 def test_a_plain_manager_that_starts_as_a_patch_comes_masks_its_requests(
     architecture: str, kind: str, asked: bool, started: str
 ) -> None:
@@ -314,6 +317,7 @@ def test_a_plain_manager_that_starts_as_a_patch_comes_masks_its_requests(
         running.stop(block=True)
 
 
+@pytest.mark.slow
 def test_a_patch_of_another_thread_does_not_keep_a_manager_from_being_made() -> None:
     model = ARCHITECTURES["llama"].build()
     plain, _ = both(model)

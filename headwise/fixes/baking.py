@@ -119,7 +119,6 @@ def _require_plain(model: PreTrainedModel) -> None:
             evidence=type(model).__name__,
             remedy="Call bake outside the `with` block, or remove the patch first.",
         )
-    _require_own_names(model)
     for name, parameter in model.named_parameters():
         if parameter.is_meta:
             raise FixError(
@@ -139,6 +138,7 @@ def _require_plain(model: PreTrainedModel) -> None:
             raise _quantised(f"{name} is {str(parameter.dtype).removeprefix('torch.')}")
     if getattr(model, "is_quantized", False):
         raise _quantised(str(getattr(model, "quantization_method", "") or "is_quantized"))
+    _require_own_names(model)
 
 
 def _quantised(evidence: str) -> FixError:
@@ -211,7 +211,11 @@ def _require_own_names(model: PreTrainedModel) -> None:
         return
     strange = [name for name in model.state_dict() if name not in plain.state_dict()]
     if strange:
-        holder = model.get_submodule(strange[0].rpartition(".")[0])
+        path, holder = strange[0].split("."), model
+        for step in path[:-1]:
+            if not isinstance(getattr(holder, step, None), torch.nn.Module):
+                break
+            holder = getattr(holder, step)
         raise FixError(
             "The model holds weights that its class does not have, so that a saved copy could not be loaded.",
             evidence=f"{strange[0]}, of {type(holder).__module__.partition('.')[0]}'s {type(holder).__name__}",
