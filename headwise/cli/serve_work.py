@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,10 +65,24 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
             err=True,
         )
         options = [*options, "--cb-max-memory-percent", str(share)]
-    with loading_patched(spec, force=force, batched=batched, patched=told):
+    with loading_patched(spec, force=force, batched=batched, patched=told), _interruptible():
         status = app(["serve", folder, *options], standalone_mode=False)
     if isinstance(status, int) and status:  # an exit, 130 for Ctrl-C, where the command is one of typer's
         raise typer.Exit(status)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt, always: the handler that asyncio puts in place of Python's own may lose it."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def cache_share(options: Sequence[str]) -> float | None:

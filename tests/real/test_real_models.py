@@ -26,7 +26,7 @@ def inputs_of(name: str, subject: hw.Subject, recordings) -> dict:
     """What a person would give this model."""
     if name == "whisper":
         path, words = next(iter(recordings.items()))
-        return dict(subject.prepare(audio=str(path), target=words))
+        return dict(subject.prepare(audio=str(path), target=words, language="en"))
     if name == "dinov2":
         from PIL import Image
 
