@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
+from headwise.speech_prompt import language_of_each
 from headwise.words import start_id
 
 if TYPE_CHECKING:
@@ -76,13 +77,7 @@ def language_prompts(subject: Subject, language: str | Sequence[str], size: int)
     Raises:
         InputError: the model has no such language, or languages and examples differ in number.
     """
-    named = [language] * size if isinstance(language, str) else list(language)
-    if len(named) != size:
-        raise InputError(
-            "Texts and languages differ in number.",
-            evidence=f"{size} texts, {len(named)} languages",
-            remedy="Give one language, or one for each text.",
-        )
+    named = language_of_each(language, size, "text")
     start = start_id(subject)
     front = [] if _is_language(subject.tokenizer, start) else [start]
     return [[*front, _known(subject.tokenizer, name)[1]] for name in named]

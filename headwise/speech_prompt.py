@@ -140,6 +140,22 @@ def detect_languages(subject: Subject, features: Tensor, start: int) -> list[str
     return [codes[place] for place in best.tolist()]
 
 
+def language_of_each(language: str | Sequence[str], size: int, what: str) -> list[str]:
+    """The language of every example, of which there are `size`; `what` one of them is: "sound" or "text".
+
+    Raises:
+        InputError: languages and examples differ in number.
+    """
+    named = [language] * size if isinstance(language, str) else list(language)
+    if len(named) != size:
+        raise InputError(
+            f"{what.capitalize()}s and languages differ in number.",
+            evidence=f"{size} {what}s, {len(named)} languages",
+            remedy=f"Give one language, or one for each {what}.",
+        )
+    return named
+
+
 def window_frames(model: Any) -> int:
     """Frames that the encoder hears at a time."""
     encoder = model.get_encoder()
@@ -161,13 +177,7 @@ def language_ids(subject: Subject) -> dict[str, int]:
 def _codes(language: str | Sequence[str], known: dict[str, int], size: int) -> list[str]:
     from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
-    named = [language] * size if isinstance(language, str) else list(language)
-    if len(named) != size:
-        raise InputError(
-            "Sounds and languages differ in number.",
-            evidence=f"{size} sounds, {len(named)} languages",
-            remedy="Give one language, or one for each sound.",
-        )
+    named = language_of_each(language, size, "sound")
     codes = [TO_LANGUAGE_CODE.get(name.lower(), name.lower().strip("<|>")) for name in named]
     for name, code in zip(named, codes, strict=True):
         if code not in known:

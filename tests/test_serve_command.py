@@ -115,7 +115,7 @@ def test_the_server_of_transformers_is_patched_from_the_first_token(
 def test_the_cache_takes_a_few_gigabytes_of_a_cpu_and_what_the_user_says(
     options: list[str], limited: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    psutil = pytest.importorskip("psutil")
+    psutil = pytest.importorskip("psutil", reason="memory is measured with psutil")
     for gigabytes, share in ((4, 0.6), (8, 0.5), (32, 0.125), (512, 0.0078)):
         memory = SimpleNamespace(total=gigabytes * 2**30)
         monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
@@ -125,7 +125,7 @@ def test_the_cache_takes_a_few_gigabytes_of_a_cpu_and_what_the_user_says(
 @pytest.mark.slow
 def test_a_server_with_continuous_batching_says_what_it_takes_and_takes_no_more(tmp_path: Path) -> None:
     pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
-    psutil = pytest.importorskip("psutil")
+    psutil = pytest.importorskip("psutil", reason="memory is measured with psutil")
     with serving("--spec", str(spec(SCALE, tmp_path)), "--continuous-batching") as (process, address):
         assert completion(address) == reply(SCALE)
         assert psutil.Process(process.pid).memory_info().rss < 6 * 2**30

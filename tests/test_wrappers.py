@@ -41,7 +41,7 @@ def parallel(model: PreTrainedModel) -> Any:
 
 def adapted(model: PreTrainedModel) -> Any:
     """With LoRA whose second matrix is not zero, as it would be at the start."""
-    peft = pytest.importorskip("peft")
+    peft = pytest.importorskip("peft", reason="the adapters are those of peft")
     config = peft.LoraConfig(r=2, target_modules=["q_proj", "o_proj"], init_lora_weights=False)
     return peft.get_peft_model(model, config).eval()
 
@@ -115,7 +115,7 @@ def test_one_graph_is_refused_in_words(llama: PreTrainedModel) -> None:
 def test_bake_refuses_adapters_until_they_are_merged(
     llama: PreTrainedModel, targets: list[str], tmp_path: Path
 ) -> None:
-    peft = pytest.importorskip("peft")
+    peft = pytest.importorskip("peft", reason="the adapters are those of peft")
     config = peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False)
     wrapper = peft.get_peft_model(llama, config).eval()
     for model in (wrapper, llama):
@@ -163,7 +163,7 @@ def test_adapters_may_come_and_be_merged_while_attached(llama: PreTrainedModel) 
 
 
 def test_a_learned_prompt_is_refused(llama: PreTrainedModel) -> None:
-    peft = pytest.importorskip("peft")
+    peft = pytest.importorskip("peft", reason="the adapters are those of peft")
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
     with pytest.raises(hw.InputError, match="prompt is learned"):
         hw.wrap(peft.get_peft_model(llama, config))

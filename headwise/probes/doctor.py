@@ -19,7 +19,7 @@ from headwise.probes.records import STATISTICS
 from headwise.probes.reference import Reference
 from headwise.probes.sites import Site
 from headwise.probes.trace import Trace
-from headwise.probes.trials import Trial, first_output, relative
+from headwise.probes.trials import Trial, first_output, of_coarsest, relative
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,10 +115,7 @@ def doctor(
             evidence=type(model).__name__,
             remedy="Call doctor outside the `with` block, or remove the patch first.",
         )
-    types = {weight.dtype for weight in model.parameters()}
-    limit = (
-        max((_TOLERANCE.get(one, 1e-4) for one in types), default=1e-4) if tolerance is None else tolerance
-    )
+    limit = of_coarsest(model, _TOLERANCE, 1e-4) if tolerance is None else tolerance
     with torch.no_grad():
         given, plain = first_that_fits(model, inputs, lambda some: _forward(model, some))
         require_numbers(model, given, _real(plain, given))

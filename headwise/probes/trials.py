@@ -87,9 +87,14 @@ def relative(one: Tensor, other: Tensor) -> float:
 
 
 def tolerance(model: PreTrainedModel) -> float:
-    """The largest relative difference that is rounding, by the coarsest dtype of a weight."""
+    """The largest relative difference that is rounding."""
+    return of_coarsest(model, _TOLERANCE, 1e-3)
+
+
+def of_coarsest(model: PreTrainedModel, tolerances: Mapping[torch.dtype, float], otherwise: float) -> float:
+    """The tolerance of the coarsest dtype that a weight of the model has; dtypes that are not named have another."""
     types = {weight.dtype for weight in model.parameters()}
-    return max((_TOLERANCE.get(one, 1e-3) for one in types), default=1e-3)
+    return max((tolerances.get(one, otherwise) for one in types), default=otherwise)
 
 
 def first_output(output: Any) -> Tensor:
