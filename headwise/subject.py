@@ -124,7 +124,7 @@ class Subject:
             >>> subject.layout(subject.prepare(text=[5, 6])).axes["text"].tokens
             (('5', '6'),)
         """
-        given = with_decoder_ids(self.model, inputs)
+        given = with_decoder_ids(self.model, dict(inputs))
         return with_tokens(describe(self.model, self.processor, given), self.processor)
 
     def __repr__(self) -> str:

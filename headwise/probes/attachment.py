@@ -35,12 +35,15 @@ class Attachment:
         """The model's own attention function, by id of the module."""
         self.originals: dict[int, str] = {}
         """The implementation that the user wants of a module that asks the interface, by its id."""
+        self.eager: set[int] = set()
+        """Those of them that run eager attention."""
         self.unreached: dict[str, str] = {}
         """Modules that ran and of which nothing was seen, and why."""
         self._switches: list[Switch] = []
         self._tree = Tree(hub.model, [entry.module for entry in hub.modules.values()])
         self._hooks: list[tuple[nn.Module, str, Any]] = []
         self._block_hooks: list[Any] = []
+        self._module_hooks: dict[int, Any] = {}
 
     def install(self, *, eager: bool) -> None:
         """Puts everything in place; with `eager`, every mask comes in the form that eager functions expect.
@@ -55,7 +58,6 @@ class Attachment:
         for entry in hub.modules.values():
             if entry.interface:
                 entry.module.__dict__[interface.HUB] = hub
-                self._before(entry.module, EnterAttention(hub), with_kwargs=False)
         for intercept in self.intercepts:
             intercept.install()
         self._generate.install()
@@ -89,6 +91,7 @@ class Attachment:
             hook.remove()
         self._hooks.clear()
         self.watch_residual(wanted=False)
+        self.watch_modules(set())
         self._hub.model.__dict__.pop(interface.HUB, None)  # last: from here on another hub may take the model
 
     def follow(self) -> None:
@@ -102,7 +105,15 @@ class Attachment:
                 if switch.changed:
                     switch.resume()
             self._choose_kernels()
-        self._tree.follow()
+
+    def require_whole(self) -> None:
+        """Refuses a model of which an attention module was replaced; wrappers may be put around them.
+
+        Raises:
+            UnsupportedModel: one was.
+        """
+        with self._hub.lock:
+            self._tree.follow()
 
     @property
     def intact(self) -> bool:
@@ -110,6 +121,10 @@ class Attachment:
         modules = [entry.module for entry in self._hub.modules.values() if entry.interface]
         return (
             all(hook.id in getattr(module, kind) for module, kind, hook in self._hooks)
+            and all(
+                hook.id in self._hub.modules[name].module._forward_pre_hooks
+                for name, hook in self._module_hooks.items()
+            )
             and all(interface.HUB in module.__dict__ for module in modules)
             and all(switch.possible for switch in self._switches)
             and all(intercept.installed for intercept in self.intercepts)
@@ -118,6 +133,8 @@ class Attachment:
 
     def watch_residual(self, *, wanted: bool) -> None:
         """Puts hooks on the layers, or takes them off."""
+        if wanted == self.sees_residual:
+            return  # other threads may be amid their layers
         for hook in self._block_hooks:
             hook.remove()
         self._block_hooks = []
@@ -128,6 +145,21 @@ class Attachment:
         for name, entry in blocks.items():
             block, enter = self._hub.model.get_submodule(name), EnterBlock(self._hub, entry)
             self._block_hooks.append(block.register_forward_pre_hook(enter, with_kwargs=True))
+
+    @property
+    def sees_residual(self) -> bool:
+        """True while there are hooks on the layers."""
+        return bool(self._block_hooks)
+
+    def watch_modules(self, wanted: set[int]) -> None:
+        """Puts hooks on these attention modules, by id, and on no others: do they run without asking for attention?"""
+        for name in self._module_hooks.keys() - wanted:
+            self._module_hooks.pop(name).remove()
+        for name in wanted - self._module_hooks.keys():
+            entry = self._hub.modules[name]
+            if entry.interface:
+                hook = entry.module.register_forward_pre_hook(EnterAttention(self._hub))
+                self._module_hooks[name] = hook
 
     def out_of_sight(self, modules: Iterable[int]) -> list[tuple[AttentionModule, str]]:
         """Notes modules, by id, of which a forward has shown nothing; returns them, and why."""
@@ -146,6 +178,7 @@ class Attachment:
             if entry.interface:
                 name = self.originals[id(entry.module)] = original[id(entry.module.config)]
                 self.kernels[id(entry.module)] = interface.kernel(entry.module, name)
+        self.eager = {module for module, name in self.originals.items() if interface.is_eager(name)}
 
     def _before(self, module: nn.Module, hook: Any, **options: bool) -> None:
         self._hooks.append((module, "_forward_pre_hooks", module.register_forward_pre_hook(hook, **options)))

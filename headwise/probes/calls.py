@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
@@ -63,6 +64,15 @@ class Calls:
     def forget(self, session: Session) -> None:
         """A session acts no longer, not even on the forward under way."""
         self.activate(tuple(other for other in self.active if other is not session))
+
+    @property
+    def listening(self) -> tuple[Session, ...]:
+        """The sessions that act on what the thread is doing with the model."""
+        return self.active if self.aside is None else self.aside
+
+    def has_seen(self, modules: Iterable[int]) -> bool:
+        """True when all of some attention modules, by id, came to headwise in the forward at its end."""
+        return all(map(self._made.__contains__, modules))
 
     def skipped(self) -> list[int]:
         """Modules that ran in the forward at its end, and of which headwise saw nothing."""

@@ -76,13 +76,14 @@ def apply_row(
 
 def apply_mask(scores: Tensor, call: Call) -> Tensor:
     """Scores with hidden keys at the lowest finite value of their dtype."""
+    if call.mask is None and not call.causal:
+        return scores
     lowest = torch.finfo(scores.dtype).min
     if call.causal:
         rows = scores.shape[-2]
         future = torch.ones(rows, rows, dtype=torch.bool, device=scores.device).triu(1)
         return scores.masked_fill(future, lowest)
-    if call.mask is None:
-        return scores
+    assert call.mask is not None
     if call.mask.dtype == torch.bool:
         return scores.masked_fill(~call.mask, lowest)
     return scores + call.mask

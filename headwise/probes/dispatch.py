@@ -24,23 +24,22 @@ def attend(
     hub: Hub, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
 ) -> tuple[Tensor, Tensor | None]:
     """One attention call of one of the model's modules."""
-    local = hub.calls()
+    local, name = hub.calls(), id(module)
+    kernel = hub.attachment.kernels[name]
     if local.packed is not None and local.depth:
-        kernel = hub.attachment.kernels[id(module)]
         plan = _planned(hub, local, module)
         return local.packed.attend(plan, module, query, key, value, mask, kwargs, kernel), None
     if local.checkpointed or module.training or torch.is_grad_enabled():
         keep_moment(hub)
-    rows = local.windowed.get(id(module))
+    rows = local.windowed.get(name)
     window = None if rows is None else rows.window(query, key)
-    site, plan = _site_and_plan(hub, module, again=window is not None and window.start > 0)
-    if hub.reference is not None and hub.reference in hub.listening():
+    site, plan = _site_and_plan(hub, local, module, again=window is not None and window.start > 0)
+    if hub.reference is not None and hub.reference in local.listening:
         return hub.reference.attend(site, window, module, query, key, value, mask, **kwargs)
-    kernel = hub.attachment.kernels[id(module)]
     if plan is None:
         return kernel(module, query, key, value, mask, **kwargs)
-    original = hub.attachment.originals[id(module)]
-    eager, arguments = interface.is_eager(original), interface.call_arguments(kwargs, original)
+    eager = name in hub.attachment.eager
+    arguments = interface.call_arguments(kwargs, hub.attachment.originals[name])
     call = normalise(module, query, key, value, mask, masked=eager, **arguments)
     call = replace(call, window=window) if window else plan.leader.flow().fit(site.stack, site.kind, call)
     keep = eager and bool(kwargs.get("output_attentions"))
@@ -50,25 +49,28 @@ def attend(
             return kernel(module, used.query, used.key, used.value, used.mask, **kwargs)[0]
         return kernel(module, query, key, value, mask, **kwargs)[0]
 
-    _forecast(hub, plan, call)
+    if plan.watch:
+        _forecast(hub, plan, call)
     outcome = engine.attend(plan, call, native, training=module.training, keep=keep)
     return outcome.z, outcome.pattern
 
 
 def observe(hub: Hub, entry: AttentionModule, scores: Tensor, pattern: Tensor) -> Tensor:
     """One pattern of a module outside the interface; returns the pattern to use."""
-    if hub.calls().checkpointed or entry.module.training or torch.is_grad_enabled():
+    local = hub.calls()
+    if local.checkpointed or entry.module.training or torch.is_grad_enabled():
         keep_moment(hub)
-    _, plan = _site_and_plan(hub, entry.module)
+    _, plan = _site_and_plan(hub, local, entry.module)
     return pattern if plan is None else fallback.observe(plan, scores, pattern)
 
 
-def _site_and_plan(hub: Hub, module: nn.Module, *, again: bool = False) -> tuple[Site, Plan | None]:
+def _site_and_plan(
+    hub: Hub, local: Calls, module: nn.Module, *, again: bool = False
+) -> tuple[Site, Plan | None]:
     """The site of a module's call, and what is to be done there; None when nothing is.
 
     With `again` the call belongs to the site of the call before: one more window of it.
     """
-    local = hub.calls()
     if not local.depth and not hub.intact():
         raise missing_hooks(module)
     plan = _planned(hub, local, module, again=again)

@@ -50,7 +50,7 @@ def attend(plan: Plan, call: Call, native: Native, *, training: bool = False, ke
     )
     if plan.stats and not outcome.statistics:
         outcome.statistics = statistics(plan, call, places, outcome, drafts)
-    if edits and not plan.watch:
+    if plan.some_examples and edits and not plan.watch:
         outcome.z = unedited(plan, outcome.z, lambda: native(call))
     for session in plan.comparisons:
         session.compare(plan.site, native(call), outcome.z, places.query_valid)

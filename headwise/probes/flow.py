@@ -12,7 +12,7 @@ from torch import Tensor
 from headwise.layout import ROLES, Axis, TokenLayout, describe
 from headwise.probes.arguments import Call
 from headwise.probes.beams import BeamSearch
-from headwise.probes.caches import cache_among, cached_length, require_past, unseen_past
+from headwise.probes.caches import cached_length, require_past, unseen_past
 from headwise.probes.call_places import bare_places, full_places
 from headwise.probes.context import in_pieces
 from headwise.probes.descriptions import axes_given, completed, news
@@ -51,15 +51,18 @@ class Flow:
         self._recordings = 0
         """Long recordings that earlier calls of `generate` have read."""
 
-    def enter(self, primary: str, inputs: Mapping[str, Any], call: GenerateCall | None = None) -> bool:
+    def enter(
+        self, primary: str, inputs: Mapping[str, Any], call: GenerateCall | None, *, cache: Any, past: int
+    ) -> bool:
         """A forward begins, perhaps within a call of `generate`; `primary` is the stack that tells if its run is new.
+
+        It was given a key-value `cache` of `past` positions, or None of 0.
 
         Returns:
             True when it begins the prompt of the language stack.
         """
         self._memo.clear()
-        cache = cache_among(inputs.values())
-        past, ids = cached_length(cache), ids_of(inputs, primary)
+        ids = ids_of(inputs, primary)
         batch, new = words_of(inputs, primary)
         if primary == self.language:
             require_past(inputs, past)

@@ -36,19 +36,18 @@ def enter(hub: Hub, module: nn.Module, primary: str, args: tuple, kwargs: dict[s
     if _begin_packed(hub, local, inputs):
         return
     cache = cache_among(inputs.values())
-    sessions = _begin(hub, local, cache)
+    past = cached_length(cache)
+    sessions = _begin(hub, local, cache, past)
     if not sessions:
         return
     local.checkpointed = torch.is_grad_enabled() or under_checkpoint()
     require_one_model(module)
-    with hub.lock:
-        hub.attachment.follow()
     seen, local.embedded = local.embedded, None
     inputs = with_ids(with_decoder_ids(module, inputs), seen)
-    inputs = with_flat_masks(inputs, cached_length(cache))
-    opening = [session for session in sessions if session.flow().enter(primary, inputs, local.generate)]
+    inputs = with_flat_masks(inputs, past)
+    opening = [s for s in sessions if s.flow().enter(primary, inputs, local.generate, cache=cache, past=past)]
     hub.caches.add(cache)
-    local.streams = any(wanted_now(session) for session in sessions)
+    local.streams = hub.attachment.sees_residual and any(wanted_now(session) for session in sessions)
     for session in sessions:
         session.note_fixes(sessions)
     for session in opening:
@@ -66,7 +65,8 @@ def leave(hub: Hub, output: Any) -> None:
     cache = cache_of(output)
     if cache is not None:
         hub.caches.add(cache)
-    for session in hub.listening():
+    acting = local.listening
+    for session in acting:
         session.leave(output, cache)
     if cache is not None and local.generate is None and local.aside is None:
         with hub.lock:
@@ -74,8 +74,10 @@ def leave(hub: Hub, output: Any) -> None:
     if output is None:
         hub.settle_soon()
         return
-    acting, skipped = hub.listening(), local.skipped()
+    skipped = local.skipped()
     hub.settle()
+    if acting and not local.has_seen(hub.modules):
+        hub.attachment.require_whole()
     if acting and skipped:
         require_reached(hub, hub.attachment.out_of_sight(skipped), acting)
 
@@ -94,6 +96,7 @@ def _begin_packed(hub: Hub, local: Calls, inputs: dict[str, Any]) -> bool:
     local.begin()
     with hub.lock:
         hub.attachment.follow()
+        hub.attachment.require_whole()
         packed = local.packed = hub.prompts.requests.begin(packed, hub.sessions)
         local.activate(tuple(s for s in hub.sessions if any(s in own for own in packed.sessions)))
         local.depth, local.streams = 1, False
@@ -103,16 +106,18 @@ def _begin_packed(hub: Hub, local: Calls, inputs: dict[str, Any]) -> bool:
     return True
 
 
-def _begin(hub: Hub, local: Calls, cache: Any) -> tuple[Session, ...]:
+def _begin(hub: Hub, local: Calls, cache: Any, past: int) -> tuple[Session, ...]:
     """An outermost forward begins; returns the sessions that act on it."""
     local.begin()
     call = None if local.generate is None else local.generate.outermost
-    past = cached_length(cache)
     with hub.lock:
         if local.aside is None:
             local.activate(hub.prompts.sessions(hub.sessions, call, cache, past))
         local.depth = 1
-    for session in local.active:
+        acting = local.listening
+        if acting:
+            hub.attachment.follow()
+    for session in acting:
         if session.examples is not None:
             session.copies = copies_of(local.generate)
-    return hub.listening()
+    return acting

@@ -52,21 +52,23 @@ def with_ids(inputs: dict[str, Any], seen: tuple[Tensor, Tensor] | None) -> dict
     return {**inputs, "input_ids": ids}
 
 
-def with_decoder_ids(module: nn.Module, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def with_decoder_ids(module: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
     """Inputs with the decoder's ids where a model makes them itself, from labels, by its own rule."""
     labels = inputs.get("labels")
+    if labels is None:
+        return inputs
     config = getattr(module, "config", None)
     begun = any(inputs.get(name) is not None for name in ("decoder_input_ids", "decoder_inputs_embeds"))
     if begun or not isinstance(labels, Tensor) or not getattr(config, "is_encoder_decoder", False):
-        return dict(inputs)
+        return inputs
     if (
         "labels" not in inspect.signature(type(module).forward).parameters
     ):  # `generate` hands them to the encoder, too
-        return dict(inputs)
+        return inputs
     own = getattr(module, "prepare_decoder_input_ids_from_labels", None)
     rule = own or getattr(sys.modules[type(module).__module__], "shift_tokens_right", None)
     if rule is None:
-        return dict(inputs)
+        return inputs
     names = list(inspect.signature(rule).parameters)[1:]
     more = {
         name: getattr(config, name, None)
@@ -93,6 +95,8 @@ def with_flat_masks(inputs: dict[str, Any], past: int) -> dict[str, Any]:
     once for all that is to come. `past` positions are cached.
     """
     flat = {}
+    if inputs.get("attention_mask") is None and inputs.get("decoder_attention_mask") is None:
+        return inputs
     decodes = any(
         isinstance(inputs.get(key), Tensor) for key in ("decoder_input_ids", "decoder_inputs_embeds")
     )

@@ -126,7 +126,14 @@ class Hub:
     def _refresh(self) -> None:
         """What is on the model follows from who is attached."""
         self.reference = next((s for s in self.sessions if isinstance(s, Reference)), None)
-        self.attachment.watch_residual(wanted=any(ever_wanted(session) for session in self.sessions))
+        self.attachment.watch_residual(wanted=any(map(ever_wanted, self.sessions)))
+        self.attachment.watch_modules(
+            {
+                n
+                for n, entry in self.modules.items()
+                if any(s.concerns(entry, self.language) for s in self.sessions)
+            }
+        )
 
     def unreached(self) -> dict[str, str]:
         """Attention modules that ran and could not be seen, and why."""
@@ -157,8 +164,7 @@ class Hub:
 
     def listening(self) -> tuple[Session, ...]:
         """The sessions that act on what the current thread is doing with the model."""
-        local = self.calls()
-        return local.active if local.aside is None else local.aside
+        return self.calls().listening
 
     def attend(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]

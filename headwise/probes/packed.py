@@ -93,7 +93,7 @@ class Packed:
 
 def packed_of(inputs: Mapping[str, Any]) -> Packed | None:
     """The requests that a forward was given; None when it is an ordinary one."""
-    cache = next((value for value in inputs.values() if is_paged(value)), None)
+    cache = next(filter(is_paged, inputs.values()), None) if _batching() else None
     if cache is None:
         return None
     rows = tuple(inputs["cu_seq_lens_q"].tolist())
@@ -107,8 +107,13 @@ def packed_of(inputs: Mapping[str, Any]) -> Packed | None:
 
 def is_paged(value: Any) -> bool:
     """True for the cache of continuous batching."""
-    module = sys.modules.get("transformers.generation.continuous_batching.cache")
+    module = _batching()
     return module is not None and isinstance(value, module.PagedAttentionCache)
+
+
+def _batching() -> Any:
+    """The module of transformers that has the cache of continuous batching, once somebody has loaded it."""
+    return sys.modules.get("transformers.generation.continuous_batching.cache")
 
 
 def require_packable(sessions: Iterable[Session]) -> None:

@@ -67,6 +67,11 @@ class Plan:
         return acting[0].session
 
     @cached_property
+    def some_examples(self) -> bool:
+        """True when every edit is for some examples of a batch alone."""
+        return all(act.session.examples is not None for act in self.edit)
+
+    @cached_property
     def ranged(self) -> bool:
         """True when an edit names the only rows that it acts on."""
         return any(hasattr(act.fix, "rows") for act in self.edit)
@@ -241,8 +246,6 @@ def scale(plan: Plan, z: Tensor, places: Places) -> Tensor:
 
 
 def unedited(plan: Plan, z: Tensor, native: Callable[[], Tensor]) -> Tensor:
-    """Head outputs with those of the model's own kernel for every example that no edit is for."""
-    if any(act.session.examples is None for act in plan.edit):
-        return z
+    """Head outputs with those of the model's own kernel for every example that no edit of `some_examples` is for."""
     rows = [chosen(act.session, plan.site.stack, len(z), z.device) for act in plan.edit]
     return torch.where(torch.stack(rows).any(0).view(-1, 1, 1, 1), z, native())

@@ -26,7 +26,7 @@ class _Begun(NamedTuple):
     thread: int
     sessions: tuple[Session, ...]
     cache: weakref.ref | None = None
-    runs: Mapping[Session, Run] = MappingProxyType({})
+    runs: Mapping[Session, Run | None] = MappingProxyType({})
     """Of a loop: how its patches have followed it; it may go on in another thread."""
 
 
@@ -87,7 +87,8 @@ class Prompts:
             self._loops.pop(id(cache), None)  # a static cache is used again
             return tuple(session for session in attached if session.begins())
         for session, run in () if loop is None else loop.runs.items():
-            session.flow().take(run)
+            if run is not None:
+                session.flow().take(run)
         return tuple(
             session
             for session in attached
@@ -104,10 +105,11 @@ class Prompts:
                 told()
 
             self._loops[name] = _Begun(threading.get_ident(), sessions, weakref.ref(cache, ended))
-        if name in self._loops:
+        begun = self._loops.get(name)
+        if begun is not None:
             followed = {session: session.flow().run for session in sessions if not session.watches}
-            runs = {session: run for session, run in followed.items() if run is not None}
-            self._loops[name] = self._loops[name]._replace(runs=runs)
+            if followed != begun.runs:
+                self._loops[name] = begun._replace(runs=followed)
 
     def forget(self, session: Session) -> None:
         """The current thread's prompts go on without a session."""

@@ -15,7 +15,10 @@ _MODULE_CALL = nn.Module._call_impl.__code__
 
 def module_call() -> FrameType | None:
     """The innermost call of a module that the current thread is in."""
-    return next((frame for frame in frames(sys._getframe()) if frame.f_code is _MODULE_CALL), None)
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not _MODULE_CALL:
+        frame = frame.f_back
+    return frame
 
 
 def is_running(frame: FrameType) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from torch._C._functorch import is_batchedtensor
+from torch._C._functorch import is_batchedtensor, peek_interpreter_stack
 
 from headwise.errors import CaptureError, UnsupportedModel
 from headwise.probes.context import touches
@@ -89,6 +89,8 @@ def require_no_vmap(inputs: Mapping[str, Any]) -> None:
     Raises:
         CaptureError: an input is one of vmap's.
     """
+    if peek_interpreter_stack() is None:  # no transform of torch.func is under way
+        return
     if any(isinstance(value, Tensor) and is_batchedtensor(value) for value in inputs.values()):
         raise CaptureError(
             "A captured or patched model cannot run under torch.func.vmap.",

@@ -12,7 +12,7 @@ from headwise.probes import interface
 from headwise.probes.recording import Want
 from headwise.probes.run import Run
 from headwise.probes.session import Session
-from headwise.probes.sites import Site
+from headwise.probes.sites import AttentionModule, Site
 from headwise.probes.windows import Window, blocks
 
 
@@ -23,6 +23,10 @@ class Reference(Session):
         super().__init__(model, processor, language)
         self.thread = threading.get_ident()
         self.patterns: dict[Site, list[Tensor | None]] = {}
+
+    def concerns(self, entry: AttentionModule, language: str) -> bool:
+        """Every module is compared."""
+        return True
 
     def attend(
         self, site: Site, window: Window | None, module: nn.Module, *arguments: Any, **kwargs: Any

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from headwise.errors import CaptureError
+from headwise.probes.context import touches
 from headwise.probes.flow import Flow
 from headwise.probes.nonfinite import largest_logit
 from headwise.probes.recording import Buffer, Want
@@ -97,6 +98,13 @@ class Session:
     def belongs_here(self) -> bool:
         """False for a capture that another thread has opened."""
         return self.thread is None or self.thread == threading.get_ident()
+
+    def concerns(self, entry: AttentionModule, language: str) -> bool:
+        """True when this session keeps records of an attention module, or has a fix for it."""
+        fixes = [fix for fix in self.fixes if not getattr(fix, "neutral", False)]
+        return self.watches or any(
+            touches(fix, entry.site(call), language) for fix in fixes for call in range(len(entry.layers))
+        )
 
     def flow(self) -> Flow:
         """The current thread's runs."""
