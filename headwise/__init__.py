@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from headwise.evaluation.searching import search
     from headwise.fixes.baking import bake
     from headwise.fixes.patching import patch
-    from headwise.fixes.specs import Spec, load_spec, save_spec
+    from headwise.fixes.spec.specs import Spec, load_spec, save_spec
     from headwise.layout import TokenLayout
     from headwise.probes.capture import capture
     from headwise.probes.doctor import doctor
@@ -87,7 +87,7 @@ _HOMES = {
     "Comparison": "headwise.evaluation.comparison",
     "Evaluation": "headwise.evaluation.evaluation",
     "Site": "headwise.probes.sites",
-    "Spec": "headwise.fixes.specs",
+    "Spec": "headwise.fixes.spec.specs",
     "Subject": "headwise.subject",
     "TokenLayout": "headwise.layout",
     "Trace": "headwise.probes.trace",
@@ -101,11 +101,11 @@ _HOMES = {
     "load": "headwise.subject",
     "load_comparison": "headwise.evaluation.comparison",
     "load_evaluation": "headwise.evaluation.evaluation",
-    "load_spec": "headwise.fixes.specs",
+    "load_spec": "headwise.fixes.spec.specs",
     "load_trace": "headwise.probes.storage",
     "patch": "headwise.fixes.patching",
     "report": "headwise.reports",
-    "save_spec": "headwise.fixes.specs",
+    "save_spec": "headwise.fixes.spec.specs",
     "search": "headwise.evaluation.searching",
     "wrap": "headwise.subject",
 }

@@ -268,7 +268,7 @@ class TestFit:
         assert fix.neutral
 
     def test_a_gain_within_noise_is_not_significant(self) -> None:
-        from headwise.fixes._head_search import _better
+        from headwise.fixes.methods._head_search import _better
 
         gain = np.array([1.0] * 6 + [-1.0] * 5 + [0.0] * 89)
         assert _better(gain, "improves")

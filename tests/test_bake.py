@@ -15,7 +15,7 @@ import headwise as hw
 from headwise import fixes
 from headwise.fixes.baking import bake
 from headwise.fixes.patching import bound
-from headwise.fixes.specs import save_spec
+from headwise.fixes.spec.specs import save_spec
 from headwise.probes.sites import attention_modules
 from tests import subjects
 from tests.tiny import ARCHITECTURES

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel
 
 import headwise as hw
 from headwise import fixes
-from headwise.fixes.specs import save_spec
+from headwise.fixes.spec.specs import save_spec
 from tests.helpers_cli import TEXT, assert_one_line, process, run, save
 from tests.subjects import picture, word_tokenizer
 

@@ -16,7 +16,7 @@ from headwise.evaluation import evaluate, find_task
 from headwise.evaluation.arms import candidates, describe
 from headwise.evaluation.comparing import compare
 from headwise.fixes import MaskKeys, ScaleHeads, ZeroHeads
-from headwise.fixes.specs import save_spec
+from headwise.fixes.spec.specs import save_spec
 from headwise.reports.evaluated import evaluated
 from tests.helpers_compare import SILENT, Breaks, Learned, Next, recorded_questions, small_subject
 from tests.tiny.snapshot import snapshot

@@ -19,9 +19,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 import headwise as hw
 from headwise import fixes
 from headwise.fixes.patching import bound
-from headwise.fixes.spec_file import Entry
-from headwise.fixes.spec_parameters import from_entry, to_entry
-from headwise.fixes.specs import Spec, load_spec, save_spec
+from headwise.fixes.spec.file import Entry
+from headwise.fixes.spec.parameters import from_entry, to_entry
+from headwise.fixes.spec.specs import Spec, load_spec, save_spec
 from tests.tiny import ARCHITECTURES
 from tests.tiny.reference import first, forward
 from tests.tiny.snapshot import snapshot

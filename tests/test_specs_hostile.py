@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import headwise as hw
 from headwise import fixes
-from headwise.fixes.spec_file import parse
-from headwise.fixes.spec_parameters import from_entry
-from headwise.fixes.specs import Spec, load_spec, save_spec
+from headwise.fixes.spec.file import parse
+from headwise.fixes.spec.parameters import from_entry
+from headwise.fixes.spec.specs import Spec, load_spec, save_spec
 from headwise.text import visible
 from tests.tiny import ARCHITECTURES
 
@@ -197,7 +197,7 @@ def test_a_fix_that_cannot_cope_with_a_value_is_one_error(monkeypatch: pytest.Mo
         raise ZeroDivisionError("\x1b[31m" + "x" * 10_000)
 
     monkeypatch.setattr(fixes.ZeroHeads, "__post_init__", fails)
-    from headwise.fixes.spec_file import Entry
+    from headwise.fixes.spec.file import Entry
 
     with pytest.raises(hw.FixError, match="cannot be made from its parameters") as caught:
         from_entry(Entry(fix="zero_heads", parameters={"heads": []}))

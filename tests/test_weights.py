@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import headwise as hw
-from headwise.fixes.weights import difference, weights_of
+from headwise.fixes.spec.weights import difference, weights_of
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import random_ids
 

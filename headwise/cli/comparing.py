@@ -97,7 +97,7 @@ def compare(
             found.save(path)
         best = found.best
         if save_best is not None and best is not None:
-            from headwise.fixes.specs import save_spec
+            from headwise.fixes.spec.specs import save_spec
 
             save_spec(save_best, best.fixes, subject)
             paths = [*paths, save_best]

@@ -57,7 +57,7 @@ def fit(
         (given,) = candidates(fix)
         import headwise as hw
         from headwise.cli.session import quiet_transformers
-        from headwise.fixes.specs import save_spec
+        from headwise.fixes.spec.specs import save_spec
 
         with quiet_transformers():
             subject = hw.load(model)

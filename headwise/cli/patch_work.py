@@ -15,12 +15,12 @@ from headwise.cli.session import progress, quiet_transformers
 from headwise.cli.work import heard, load
 from headwise.errors import FixError
 from headwise.fixes.baking import bake
-from headwise.fixes.spec_parameters import to_entry
+from headwise.fixes.spec.parameters import to_entry
 from headwise.generation import Generation, prepare_generation
 from headwise.reports.look import check_generation
 
 if TYPE_CHECKING:
-    from headwise.fixes.specs import Spec
+    from headwise.fixes.spec.specs import Spec
     from headwise.subject import Subject
 
 

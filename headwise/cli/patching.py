@@ -74,7 +74,7 @@ def patch(
 
             check_new_folder(bake)
         from headwise.cli.patch_work import try_spec
-        from headwise.fixes.specs import load_spec
+        from headwise.fixes.spec.specs import load_spec
 
         runs = generate is not None or not request.empty
         answer = try_spec(

@@ -101,7 +101,7 @@ def search(
             found.save(path)
         better = _is_better(found)
         if save_best is not None and better:
-            from headwise.fixes.specs import save_spec
+            from headwise.fixes.spec.specs import save_spec
 
             save_spec(save_best, found.fix, subject)
             paths = [*paths, save_best]

@@ -14,7 +14,7 @@ import typer
 from headwise.errors import InputError
 from headwise.evaluation.extras import extra
 from headwise.fixes.patching import Handle, patch
-from headwise.fixes.specs import Spec
+from headwise.fixes.spec.specs import Spec
 from headwise.probes.continuous_batching import require_batchable
 from headwise.probes.hub import hub_of
 from headwise.text import visible

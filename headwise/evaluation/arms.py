@@ -73,7 +73,7 @@ def describe(fix: Any) -> dict[str, Any]:
         >>> describe(ZeroHeads(heads=((0, 1),)))["fix"]
         'zero_heads'
     """
-    from headwise.fixes.spec_parameters import to_entry
+    from headwise.fixes.spec.parameters import to_entry
 
     try:
         found = to_entry(fix).model_dump()

@@ -4,15 +4,36 @@ A fix is a frozen value with a pure `edit(pattern, site, context)`, `scale(z, si
 steps of `headwise.probes.context.Fix`. Installing and removing is done elsewhere, once.
 """
 
-from headwise.fixes.act import ACT
-from headwise.fixes.mask_keys import MaskKeys
-from headwise.fixes.registry import get, names
-from headwise.fixes.replace import Replace
-from headwise.fixes.scale_heads import ScaleHeads, ZeroHeads
-from headwise.fixes.set_rows import SetRows
-from headwise.fixes.var import VAR
-from headwise.fixes.vhr import VHR
-from headwise.probes.context import Context, Fix
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from headwise.fixes.edits.mask_keys import MaskKeys
+    from headwise.fixes.edits.replace import Replace
+    from headwise.fixes.edits.scale_heads import ScaleHeads, ZeroHeads
+    from headwise.fixes.edits.set_rows import SetRows
+    from headwise.fixes.methods.act import ACT
+    from headwise.fixes.methods.var import VAR
+    from headwise.fixes.methods.vhr import VHR
+    from headwise.fixes.registry import get, names
+    from headwise.probes.context import Context, Fix
+
+_HOMES = {
+    "ACT": "headwise.fixes.methods.act",
+    "VAR": "headwise.fixes.methods.var",
+    "VHR": "headwise.fixes.methods.vhr",
+    "Context": "headwise.probes.context",
+    "Fix": "headwise.probes.context",
+    "MaskKeys": "headwise.fixes.edits.mask_keys",
+    "Replace": "headwise.fixes.edits.replace",
+    "ScaleHeads": "headwise.fixes.edits.scale_heads",
+    "SetRows": "headwise.fixes.edits.set_rows",
+    "ZeroHeads": "headwise.fixes.edits.scale_heads",
+    "get": "headwise.fixes.registry",
+    "names": "headwise.fixes.registry",
+}
 
 __all__ = [
     "ACT",
@@ -28,3 +49,13 @@ __all__ = [
     "get",
     "names",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'headwise.fixes' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

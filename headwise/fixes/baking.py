@@ -15,7 +15,7 @@ from headwise.errors import FixError
 from headwise.files import filling
 from headwise.fixes._readings import Reading, readings
 from headwise.fixes.patching import bound, patch
-from headwise.fixes.specs import fixes_of
+from headwise.fixes.spec.specs import fixes_of
 from headwise.probes.capture import parts
 from headwise.probes.context import touches
 from headwise.probes.hub import hub_of

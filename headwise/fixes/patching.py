@@ -138,7 +138,7 @@ def patch(
     if scope not in get_args(Scope):
         raise InputError('scope must be "model" or "thread".', evidence=f"got {scope!r}")
     if isinstance(fixes, str | Path):
-        from headwise.fixes.specs import fixes_of
+        from headwise.fixes.spec.specs import fixes_of
 
         fixes = fixes_of(fixes, model, force=force)
     hub = hub_of(model)

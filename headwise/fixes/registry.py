@@ -20,14 +20,14 @@ FIXES = Plugins(
     "fix",
     "headwise.fixes",
     {
-        "act": "headwise.fixes.act:ACT",
-        "mask_keys": "headwise.fixes.mask_keys:MaskKeys",
-        "replace": "headwise.fixes.replace:Replace",
-        "scale_heads": "headwise.fixes.scale_heads:ScaleHeads",
-        "set_rows": "headwise.fixes.set_rows:SetRows",
-        "var": "headwise.fixes.var:VAR",
-        "vhr": "headwise.fixes.vhr:VHR",
-        "zero_heads": "headwise.fixes.scale_heads:ZeroHeads",
+        "act": "headwise.fixes.methods.act:ACT",
+        "mask_keys": "headwise.fixes.edits.mask_keys:MaskKeys",
+        "replace": "headwise.fixes.edits.replace:Replace",
+        "scale_heads": "headwise.fixes.edits.scale_heads:ScaleHeads",
+        "set_rows": "headwise.fixes.edits.set_rows:SetRows",
+        "var": "headwise.fixes.methods.var:VAR",
+        "vhr": "headwise.fixes.methods.vhr:VHR",
+        "zero_heads": "headwise.fixes.edits.scale_heads:ZeroHeads",
     },
 )
 
@@ -110,7 +110,7 @@ def parse_fix(text: str, subject: Subject | PreTrainedModel | None = None) -> An
         ['VAR', 'VHR']
     """
     if text.endswith(".json") or os.path.isfile(text):  # False where the text is too long for a path
-        from headwise.fixes.specs import fixes_of, load_spec
+        from headwise.fixes.spec.specs import fixes_of, load_spec
 
         found = load_spec(text).fixes if subject is None else fixes_of(text, subject)
         return found[0] if len(found) == 1 else found

@@ -12,7 +12,7 @@ from headwise.errors import CaptureError, FixError, InputError, NotFitted
 from headwise.evaluation.arms import candidates
 from headwise.evaluation.questions import with_own_processor
 from headwise.fixes.patching import patch
-from headwise.fixes.specs import spec_text
+from headwise.fixes.spec.specs import spec_text
 from headwise.generation import Generation, check_window, prepare_generation
 from headwise.languages import set_languages
 from headwise.layout import ROLES

@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from headwise.errors import InputError
-from headwise.fixes.mask_keys import MaskKeys
-from headwise.fixes.scale_heads import ScaleHeads
+from headwise.fixes.edits.mask_keys import MaskKeys
+from headwise.fixes.edits.scale_heads import ScaleHeads
 from headwise.zoo.faults.fault import Fault
 from headwise.zoo.faults.hiding import HideTokens
 from headwise.zoo.faults.learning import TextSink, VisualSink

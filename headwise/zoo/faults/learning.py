@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from headwise.fixes.mask_keys import MaskKeys
+from headwise.fixes.edits.mask_keys import MaskKeys
 from headwise.fixes.patching import patch
 from headwise.zoo.faults.hiding import HideTokens
 from headwise.zoo.faults.planting import text_sink, visual_sink

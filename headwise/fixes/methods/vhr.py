@@ -10,14 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.fixes._branches import Without, beside_itself
-from headwise.fixes._choices import between, one_of, whole_number, yes_or_no
-from headwise.fixes._heads import as_numbers
-from headwise.fixes._hide import hide_keys
-from headwise.fixes._images import require_images, require_sight
 from headwise.fixes.anatomy import Anatomy
-from headwise.fixes.published import REINFORCED_LAYERS
+from headwise.fixes.arguments import as_numbers, between, one_of, whole_number, yes_or_no
+from headwise.fixes.methods._branches import Without, beside_itself
+from headwise.fixes.methods._images import require_images, require_sight
+from headwise.fixes.methods.published import REINFORCED_LAYERS
 from headwise.functional.divergence import NOISE, Deviation, Distance, head_divergence, sensitive_heads
+from headwise.functional.masking import hide_keys
 from headwise.probes.context import Context, Opening
 from headwise.probes.sites import Site
 

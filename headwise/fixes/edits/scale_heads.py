@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.fixes._heads import Heads, as_heads, as_stack, finite, of_layer
+from headwise.fixes.arguments import Heads, as_heads, as_stack, finite, of_layer
 from headwise.probes.context import Context
 from headwise.probes.sites import Site
 

@@ -12,11 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
-from headwise.fixes._choices import between, one_of, whole_number
-from headwise.fixes._columns import Columns
-from headwise.fixes._heads import Heads, as_heads, as_numbers, finite
 from headwise.fixes.anatomy import Anatomy
+from headwise.fixes.arguments import Heads, as_heads, as_numbers, between, finite, one_of, whole_number
 from headwise.fixes.calibration import Calibration
+from headwise.fixes.methods._columns import Columns
 from headwise.functional.calibration import calibrate
 from headwise.probes.context import Context
 from headwise.probes.sites import Site
@@ -137,7 +136,7 @@ class ACT:
 
     def fit(self, subject: Subject, data: Calibration) -> ACT:
         """The same with the heads that raise the score on held-out examples when they are calibrated alone."""
-        from headwise.fixes._head_search import find_heads
+        from headwise.fixes.methods._head_search import find_heads
 
         heads, source = find_heads(subject, self, data)
         return replace(self, heads=heads, layers=None, source=source)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import FixError
-from headwise.fixes._heads import as_numbers, as_stack
+from headwise.fixes.arguments import as_numbers, as_stack
 from headwise.probes.context import Context
 from headwise.probes.sites import Site
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from headwise.errors import FixError, InputError
 from headwise.files import check_path
-from headwise.fixes.model_facts import ModelFacts
 from headwise.fixes.registry import in_place_of_a_file
+from headwise.fixes.spec.model_facts import ModelFacts
 from headwise.text import visible
 
 SCHEMA = 2

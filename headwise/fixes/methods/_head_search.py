@@ -12,7 +12,7 @@ from headwise.fixes.anatomy import anatomy_of
 from headwise.fixes.calibration import Calibration, as_calibration
 
 if TYPE_CHECKING:
-    from headwise.fixes.act import ACT
+    from headwise.fixes.methods.act import ACT
     from headwise.subject import Subject
 
 RESAMPLES = 2000

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from headwise.errors import FixError
-from headwise.fixes.weights import Weights, difference, weights_of
+from headwise.fixes.spec.weights import Weights, difference, weights_of
 from headwise.probes.capture import parts
 from headwise.probes.sites import AttentionModule, attention_modules, head_count, language_stack
 from headwise.text import visible

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headwise.errors import FixError, HeadwiseError
 from headwise.fixes.registry import FIXES, get, names
-from headwise.fixes.spec_file import Entry, complaint
+from headwise.fixes.spec.file import Entry, complaint
 from headwise.plugins import needed
 from headwise.text import visible
 

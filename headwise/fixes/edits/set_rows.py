@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import FixError
-from headwise.fixes._heads import Heads, as_heads, as_stack, finite, of_layer
+from headwise.fixes.arguments import Heads, as_heads, as_stack, finite, of_layer
 from headwise.probes.context import Context
 from headwise.probes.sites import Site
 

@@ -12,12 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
-from headwise.fixes._choices import between, one_of, yes_or_no
-from headwise.fixes._heads import as_numbers, finite
-from headwise.fixes._images import require_images, require_sight
 from headwise.fixes.anatomy import Anatomy
+from headwise.fixes.arguments import as_numbers, between, finite, one_of, yes_or_no
 from headwise.fixes.calibration import Calibration
-from headwise.fixes.published import SINK_DIMENSIONS
+from headwise.fixes.methods._images import require_images, require_sight
+from headwise.fixes.methods.published import SINK_DIMENSIONS
 from headwise.functional.redistribution import bias_of, change_of, grown, sink_score, weights_of
 from headwise.probes.context import Context, Opening, in_pieces
 from headwise.probes.sites import Site
@@ -144,7 +143,7 @@ class VAR:
 
     def fit(self, subject: Subject, data: Calibration) -> VAR:
         """The same with the sink dimensions of a model: those in which <bos> stands out."""
-        from headwise.fixes._sink_dimensions import find_sink_dimensions
+        from headwise.fixes.methods._sink_dimensions import find_sink_dimensions
 
         layers = None if self.layers is None else tuple(self.layers)
         dimensions, source = find_sink_dimensions(subject, data, layers=layers, tau=self.tau)

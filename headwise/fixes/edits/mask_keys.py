@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.fixes._heads import Heads, as_heads, as_numbers, as_stack, of_layer
-from headwise.fixes._hide import hide_keys
+from headwise.fixes.arguments import Heads, as_heads, as_numbers, as_stack, of_layer
+from headwise.functional.masking import hide_keys
 from headwise.probes.context import Context
 from headwise.probes.sites import Site
 

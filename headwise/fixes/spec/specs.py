@@ -15,10 +15,10 @@ import torch
 from headwise import __version__
 from headwise.errors import FixError
 from headwise.files import check_suffix, replacing
-from headwise.fixes.model_facts import ModelFacts, check_fits, model_facts
 from headwise.fixes.patching import bound
-from headwise.fixes.spec_file import SCHEMA, Envelope, parse, read
-from headwise.fixes.spec_parameters import from_entry, to_entry
+from headwise.fixes.spec.file import SCHEMA, Envelope, parse, read
+from headwise.fixes.spec.model_facts import ModelFacts, check_fits, model_facts
+from headwise.fixes.spec.parameters import from_entry, to_entry
 from headwise.probes.capture import parts
 from headwise.text import visible
 

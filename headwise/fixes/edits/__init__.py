@@ -1,0 +1,1 @@
+"""Edits that a user parameterises: masked keys, replaced activations, scaled heads, overwritten rows."""
