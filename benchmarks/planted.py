@@ -30,14 +30,14 @@ from headwise.evaluation.questions import Questions
 from headwise.fixes import ACT, VAR, VHR, ScaleHeads
 from headwise.fixes.anatomy import anatomy_of
 from headwise.functional.redistribution import redistribute, sink_score
-from headwise.zoo import faults
+from headwise.zoo_checks import faults
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from headwise.evaluation.task import Metric
     from headwise.subject import Subject
-    from headwise.zoo.faults import Fault
+    from headwise.zoo_checks.faults import Fault
 
 RESAMPLES = 2000
 DRAWS = 4

@@ -21,7 +21,7 @@ from headwise.errors import (
 )
 
 if TYPE_CHECKING:
-    from headwise import analyses, evaluation, fixes, reports, zoo
+    from headwise import analyses, evaluation, fixes, reports, zoo, zoo_checks
     from headwise.evaluation import Evaluation, evaluate, load_evaluation
     from headwise.evaluation.comparing import compare
     from headwise.evaluation.comparison import Comparison, load_comparison
@@ -81,6 +81,7 @@ __all__ = [
     "search",
     "wrap",
     "zoo",
+    "zoo_checks",
 ]
 
 _HOMES = {
@@ -112,7 +113,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name in ("analyses", "evaluation", "fixes", "reports", "zoo"):
+    if name in ("analyses", "evaluation", "fixes", "reports", "zoo", "zoo_checks"):
         return import_module(f"headwise.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'headwise' has no attribute {name!r}")

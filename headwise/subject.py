@@ -169,7 +169,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
 
 def _faulty(name: str, **options: Any) -> Subject:
     """A model of the zoo with a planted fault, by the name that `Fault.plant` gives it."""
-    from headwise.zoo import faults
+    from headwise.zoo_checks import faults
 
     base, _, fault = name.partition("+")
     found = faults.get(fault)

@@ -4,8 +4,8 @@ A fix that claims to repair attention can be tried on a model where it is known 
 what must not. `get(name).plant()` is a damaged copy of a model of the zoo; the healthy one stays as it is.
 """
 
-from headwise.zoo.faults.fault import Fault
-from headwise.zoo.faults.hiding import HideTokens
-from headwise.zoo.faults.known import get, names
+from headwise.zoo_checks.faults.fault import Fault
+from headwise.zoo_checks.faults.hiding import HideTokens
+from headwise.zoo_checks.faults.known import get, names
 
 __all__ = ["Fault", "HideTokens", "get", "names"]

@@ -20,8 +20,8 @@ from torch.nn.functional import cross_entropy
 
 from headwise.fixes.edits.mask_keys import MaskKeys
 from headwise.fixes.patching import patch
-from headwise.zoo.faults.hiding import HideTokens
-from headwise.zoo.faults.planting import text_sink, visual_sink
+from headwise.zoo_checks.faults.hiding import HideTokens
+from headwise.zoo_checks.faults.planting import text_sink, visual_sink
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

@@ -9,10 +9,10 @@ from typing import Any
 from headwise.errors import InputError
 from headwise.fixes.edits.mask_keys import MaskKeys
 from headwise.fixes.edits.scale_heads import ScaleHeads
-from headwise.zoo.faults.fault import Fault
-from headwise.zoo.faults.hiding import HideTokens
-from headwise.zoo.faults.learning import TextSink, VisualSink
-from headwise.zoo.faults.planting import learned, scale_written, text_sink, visual_sink
+from headwise.zoo_checks.faults.fault import Fault
+from headwise.zoo_checks.faults.hiding import HideTokens
+from headwise.zoo_checks.faults.learning import TextSink, VisualSink
+from headwise.zoo_checks.faults.planting import learned, scale_written, text_sink, visual_sink
 
 _LAYERS, _HEADS = 4, 8
 _FULL_STOP = 17
@@ -121,6 +121,6 @@ def get(name: str) -> Fault:
         raise InputError(
             f"There is no fault {name!r}.",
             evidence=f"close: {', '.join(get_close_matches(name, FAULTS) or FAULTS)}",
-            remedy="headwise.zoo.faults.names() lists them all.",
+            remedy="headwise.zoo_checks.faults.names() lists them all.",
         )
     return FAULTS[name]

@@ -20,7 +20,7 @@ class Fault:
 
     Example:
         >>> import headwise as hw
-        >>> from headwise.zoo import faults
+        >>> from headwise.zoo_checks import faults
         >>> fault = faults.get("muted-heads")
         >>> healthy, faulty = hw.load(fault.model), fault.plant()
         >>> before, after = (hw.evaluate(one, fault.question(), n=50).value for one in (healthy, faulty))

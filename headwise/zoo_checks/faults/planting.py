@@ -98,10 +98,10 @@ def scale_written(model: Any, heads: Sequence[tuple[int, int]], factor: float) -
 def _vectors() -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    with as_file(files("headwise.zoo.faults") / VECTORS) as path:
+    with as_file(files("headwise.zoo_checks.faults") / VECTORS) as path:
         return load_file(path)
 
 
 def learned(name: str) -> Float[Tensor, " width"]:
-    """A vector that was learned by `headwise.zoo.faults.learning`."""
+    """A vector that was learned by `headwise.zoo_checks.faults.learning`."""
     return cast("Tensor", _vectors()[name]).clone()
