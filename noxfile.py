@@ -13,7 +13,7 @@ from pathlib import Path
 
 import nox
 
-from headwise.probes.releases import VERIFIED
+from headwise.probes.check.releases import VERIFIED
 
 LAWS = (
     "tests/test_self_check.py",

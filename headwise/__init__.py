@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from headwise.fixes.patching import patch
     from headwise.fixes.spec.specs import Spec, load_spec, save_spec
     from headwise.layout import TokenLayout
+    from headwise.probes.attach.sites import Site
     from headwise.probes.capture import capture
     from headwise.probes.doctor import doctor
-    from headwise.probes.sites import Site
-    from headwise.probes.storage import load_trace
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.storage import load_trace
+    from headwise.probes.trace.trace import Trace
     from headwise.reports import report
     from headwise.subject import Subject, load, wrap
 
@@ -87,11 +87,11 @@ __all__ = [
 _HOMES = {
     "Comparison": "headwise.evaluation.comparison",
     "Evaluation": "headwise.evaluation.evaluation",
-    "Site": "headwise.probes.sites",
+    "Site": "headwise.probes.attach.sites",
     "Spec": "headwise.fixes.spec.specs",
     "Subject": "headwise.subject",
     "TokenLayout": "headwise.layout",
-    "Trace": "headwise.probes.trace",
+    "Trace": "headwise.probes.trace.trace",
     "bake": "headwise.fixes.baking",
     "capture": "headwise.probes.capture",
     "compare": "headwise.evaluation.comparing",
@@ -103,7 +103,7 @@ _HOMES = {
     "load_comparison": "headwise.evaluation.comparison",
     "load_evaluation": "headwise.evaluation.evaluation",
     "load_spec": "headwise.fixes.spec.specs",
-    "load_trace": "headwise.probes.storage",
+    "load_trace": "headwise.probes.trace.storage",
     "patch": "headwise.fixes.patching",
     "report": "headwise.reports",
     "save_spec": "headwise.fixes.spec.specs",

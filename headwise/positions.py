@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from headwise.layout import ROLES, Axis, TokenLayout
-from headwise.probes import interface
-from headwise.probes.check import first_output
-from headwise.probes.probe_inputs import probe_inputs
-from headwise.probes.session import Session
+from headwise.probes.attach import interface
+from headwise.probes.check.probe_inputs import probe_inputs
+from headwise.probes.check.self_check import first_output
+from headwise.probes.engine.session import Session
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

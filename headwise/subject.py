@@ -17,7 +17,7 @@ from headwise.loading import load_model, load_processor
 from headwise.placement import input_device, unwrapped
 from headwise.places import not_loaded
 from headwise.prepare import prepare
-from headwise.probes.given import with_decoder_ids
+from headwise.probes.generation.forward_inputs import with_decoder_ids
 from headwise.zoo.registry import PREFIX, zoo_folder
 
 if TYPE_CHECKING:

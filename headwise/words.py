@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from headwise.errors import InputError
 from headwise.positions import left_padding, positions_of
-from headwise.probes.given import lacks_positions
+from headwise.probes.generation.forward_inputs import lacks_positions
 from headwise.specials import doubled
 from headwise.speech_prompt import speech_prompt, window_frames
 

@@ -12,7 +12,7 @@ import torch
 
 import headwise as hw
 from headwise.layout import Axis, ImageSpan
-from headwise.probes.sites import Site
+from headwise.probes.attach.sites import Site
 from headwise.reports.content import Content
 from headwise.reports.data import gather
 from headwise.reports.look import look

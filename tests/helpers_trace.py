@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from headwise.layout import ROLES, Axis, TokenLayout
-from headwise.probes.sites import Site
-from headwise.probes.trace import Trace
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.trace import Trace
 
 TEXT = Site("text", "self", 0, "layers.0.attn")
 

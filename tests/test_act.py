@@ -31,10 +31,10 @@ class Fixed:
     @staticmethod
     def edit(fix: hw.fixes.ACT, pattern: torch.Tensor, blocks: int = 0) -> torch.Tensor:
         from headwise.layout import Axis, TokenLayout
+        from headwise.probes.attach.sites import Site
         from headwise.probes.context import Context
+        from headwise.probes.generation.generation import Run
         from headwise.probes.memory import Memory
-        from headwise.probes.run import Run
-        from headwise.probes.sites import Site
 
         count = len(pattern)
         run = Run("text", TokenLayout({"text": Axis("text", torch.full((1, count), 6, dtype=torch.uint8))}))

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from headwise import analyses
 from headwise.errors import CaptureError, InputError
 from headwise.layout import ROLES, TokenLayout
-from headwise.probes.sites import Site
-from headwise.probes.trace import Trace
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.trace import Trace
 from tests.helpers_trace import TEXT, axis, causal, make_trace, plain_axis, random_pattern
 
 T = 64

@@ -18,7 +18,7 @@ from headwise import analyses, plugins
 from headwise.analyses.registry import ANALYSES
 from headwise.analyses.result import Result
 from headwise.errors import HeadwiseError, InputError
-from headwise.probes.sites import Site
+from headwise.probes.attach.sites import Site
 from tests.helpers_trace import TEXT, axis, causal, make_trace, plain_axis, random_pattern
 
 EVIL = "<script>alert('x')</script>"

@@ -16,7 +16,7 @@ from headwise import fixes
 from headwise.fixes.baking import bake
 from headwise.fixes.patching import bound
 from headwise.fixes.spec.specs import save_spec
-from headwise.probes.sites import attention_modules
+from headwise.probes.attach.sites import attention_modules
 from tests import subjects
 from tests.tiny import ARCHITECTURES
 from tests.tiny.reference import first, forward, tensors

@@ -11,7 +11,7 @@ from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 import headwise as hw
 from headwise.layout import ROLES
-from headwise.probes.hub import hub_of
+from headwise.probes.engine.instrumentation import hub_of
 from tests.test_generate import DECODERS, complete, generate, prompt, skip_without_static_cache
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import with_cache

@@ -9,10 +9,10 @@ import torch
 import headwise as hw
 from headwise.analyses import distance, entropy, mass, sinks
 from headwise.errors import CaptureError, InputError
-from headwise.probes import engine
-from headwise.probes.records import FIELDS, HEAD_FIELDS, head_field, head_numbers
+from headwise.probes.attach.sites import Site
+from headwise.probes.engine import attention
 from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
-from headwise.probes.sites import Site
+from headwise.probes.trace.fields import FIELDS, HEAD_FIELDS, head_field, head_numbers
 from tests.tiny import ARCHITECTURES
 
 TELLING = ("llama", "whisper", "mllama")
@@ -102,9 +102,9 @@ class TestSites:
     @pytest.mark.parametrize("name", ["whisper", "llava", pytest.param("bart", marks=pytest.mark.slow)])
     def test_other_sites_run_the_models_own_kernel(self, name, monkeypatch):
         reached = []
-        original = engine.attend
+        original = attention.attend
         monkeypatch.setattr(
-            engine,
+            attention,
             "attend",
             lambda plan, *a, **k: (reached.append(plan.site), original(plan, *a, **k))[1],
         )

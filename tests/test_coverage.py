@@ -12,7 +12,7 @@ import torch
 
 import headwise as hw
 from headwise.families.verified import VERIFIED
-from headwise.probes.sites import key_stack
+from headwise.probes.attach.sites import key_stack
 from tests.tiny import ARCHITECTURES, Architecture
 from tests.tiny.architecture import Inputs
 from tests.tiny.reference import Patterns, eager_reference, forward, in_blocks, tensors

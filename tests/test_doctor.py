@@ -6,7 +6,7 @@ import pytest
 from transformers import cache_utils
 
 import headwise as hw
-from headwise.probes import dense
+from headwise.probes.kernels import dense
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import padded_tokens, plain_tokens
 

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 import headwise as hw
-from headwise.probes.hub import hub_of
+from headwise.probes.engine.instrumentation import hub_of
 from tests.edits import Identity
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import random_ids
@@ -26,7 +26,7 @@ from tests.tiny.snapshot import snapshot
 from tests.tiny.telling import telling
 
 if TYPE_CHECKING:
-    from headwise.probes.generate_calls import GenerateCall
+    from headwise.probes.generation.generate_calls import GenerateCall
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
 

@@ -15,7 +15,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 import headwise as hw
-from headwise.probes.hub import hub_of
+from headwise.probes.engine.instrumentation import hub_of
 from tests.invariance import FIXES, alone, models_of
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache

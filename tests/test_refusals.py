@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import headwise as hw
-from headwise.probes.sites import attention_modules
+from headwise.probes.attach.sites import attention_modules
 from tests.edits import FirstKey
 from tests.tiny import ARCHITECTURES
 from tests.tiny.architecture import Architecture

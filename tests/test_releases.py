@@ -9,7 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from headwise.probes.releases import VERIFIED, doubt_of_release
+from headwise.probes.check.releases import VERIFIED, doubt_of_release
 from tests.helpers_docs import ROOT
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import headwise as hw
 from headwise.analyses import Result, entropy, sinks
-from headwise.probes.sites import Site
+from headwise.probes.attach.sites import Site
 from headwise.reports import page
 from headwise.reports.data import gather
 from headwise.text import visible

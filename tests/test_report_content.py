@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from headwise.analyses import entropy
-from headwise.probes.sites import Site
+from headwise.probes.attach.sites import Site
 from headwise.reports.content import Content, Metric, Panel
 from headwise.reports.data import gather
 from headwise.reports.embed import page_data

@@ -8,7 +8,7 @@ import pytest
 
 import headwise as hw
 from headwise.analyses import Result, entropy
-from headwise.probes.sites import Site
+from headwise.probes.attach.sites import Site
 from headwise.reports.content import Flip
 from headwise.reports.data import gather
 from headwise.reports.page import write_page

@@ -15,8 +15,8 @@ from headwise.functional.entropy import entropy_without
 from headwise.generation import Generation
 from headwise.layout import TokenLayout
 from headwise.media import read_audio
-from headwise.probes.sites import Site
-from headwise.probes.trace import Trace
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.trace import Trace
 from headwise.reports import look as looking
 from headwise.reports.data import gather
 from headwise.reports.heads import sink_keys

@@ -13,8 +13,8 @@ from PIL import Image
 
 from headwise.analyses import distance, entropy
 from headwise.errors import InputError
-from headwise.probes.sites import Site
-from headwise.probes.trace import Trace
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.trace import Trace
 from headwise.reports.data import gather
 from headwise.reports.embed import UNKNOWN, page_blobs, page_data
 from headwise.reports.examples import trimmed

@@ -14,11 +14,11 @@ import torch
 import headwise as hw
 from headwise import fixes
 from headwise.layout import ROLES
-from headwise.probes.attachment import Attachment
-from headwise.probes.hub import attached, hub_of
-from headwise.probes.recording import Want
-from headwise.probes.reference import Reference
-from headwise.probes.session import Session
+from headwise.probes.check.reference import Reference
+from headwise.probes.engine.attachment import Attachment
+from headwise.probes.engine.instrumentation import attached, hub_of
+from headwise.probes.engine.session import Session
+from headwise.probes.trace.buffer import Want
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
 

@@ -13,9 +13,9 @@ from transformers.integrations import sdpa_attention
 from transformers.masking_utils import sdpa_mask
 
 import headwise as hw
-from headwise.probes import releases
-from headwise.probes.check import Check, self_check, trials_of
-from headwise.probes.hub import hub_of
+from headwise.probes.check import releases
+from headwise.probes.check.self_check import Check, self_check, trials_of
+from headwise.probes.engine.instrumentation import hub_of
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import plain_tokens
 

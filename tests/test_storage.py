@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 
 from headwise.errors import HeadwiseError, InputError, TraceError
 from headwise.layout import Axis, ImageSpan, TokenLayout
-from headwise.probes.sites import Site
-from headwise.probes.storage import load_trace
-from headwise.probes.trace import Trace
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.storage import load_trace
+from headwise.probes.trace.trace import Trace
 from tests.helpers_trace import TEXT, make_trace, plain_axis, random_pattern
 
 CROSS = Site("decoder", "cross", 3, "model.decoder.layers.3.encoder_attn", 1)
@@ -163,7 +163,7 @@ class TestRefusals:
         def full(*_):
             raise OSError("No space left on device")
 
-        monkeypatch.setattr("headwise.probes.storage.save_file", full)
+        monkeypatch.setattr("headwise.probes.trace.storage.save_file", full)
         with pytest.raises(TraceError, match=r"could not be written.*No space left"):
             small_trace().save(path)
         assert os.listdir(tmp_path) == ["run.safetensors"]

@@ -10,9 +10,9 @@ import torch
 
 from headwise.errors import FixError
 from headwise.layout import ROLES
-from headwise.probes import dense, streaming, tiles
-from headwise.probes.arguments import Call, visible_keys
-from headwise.probes.statistics import Places, RunningStatistics, counts, from_pattern
+from headwise.probes.kernels import dense, streaming, tiles
+from headwise.probes.kernels.call import Call, visible_keys
+from headwise.probes.kernels.statistics import Places, RunningStatistics, counts, from_pattern
 from tests.twin import statistics
 
 BATCH, HEADS, KV_HEADS, WIDTH, VALUE_WIDTH = 2, 6, 2, 8, 5

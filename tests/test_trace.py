@@ -8,8 +8,8 @@ import torch
 
 from headwise.errors import CaptureError, InputError
 from headwise.layout import ROLES, TokenLayout
-from headwise.probes.sites import Site
-from headwise.probes.trace import Trace
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.trace import Trace
 from tests.helpers_trace import TEXT, make_trace, plain_axis, random_pattern
 
 VISION = Site("vision", "self", 0, "vision.0")

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from headwise.layout import ROLES, ImageSpan, TokenLayout
-from headwise.probes.records import FIELDS
-from headwise.probes.sites import Site
-from headwise.probes.trace import Trace, merge_layouts, merge_records
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.fields import FIELDS
+from headwise.probes.trace.trace import Trace, merge_layouts, merge_records
 from tests.helpers_trace import TEXT, axis, make_trace, plain_axis, random_pattern
 
 VISION = Site("vision", "self", 0)

@@ -17,7 +17,7 @@ import headwise as hw
 from headwise import viewer
 from headwise.analyses import entropy, sink_rate, sinks
 from headwise.errors import InputError
-from headwise.probes.trace import Trace
+from headwise.probes.trace.trace import Trace
 from headwise.reports.embed import page_blobs
 from headwise.viewer import static
 from tests.helpers_report import HOSTILE, Page, sink_trace

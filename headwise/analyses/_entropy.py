@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
 from headwise.analyses.result import Result, percent, provenance_of
-from headwise.probes.nonfinite import caveat
+from headwise.probes.trace.nonfinite import caveat
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.trace import Trace
 
 
 def entropy(trace: Trace) -> Result:

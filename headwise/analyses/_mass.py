@@ -11,12 +11,12 @@ from headwise.analyses._received import check_known, received
 from headwise.analyses.result import Result, percent, provenance_of
 from headwise.errors import InputError
 from headwise.layout import MODALITIES, ROLES
-from headwise.probes.nonfinite import caveat
+from headwise.probes.trace.nonfinite import caveat
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.trace import Trace
 
 
 def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> Result:

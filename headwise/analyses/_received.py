@@ -11,11 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import CaptureError
-from headwise.probes.frames import statistics
-from headwise.probes.sites import Site
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.frames import statistics
 
 if TYPE_CHECKING:
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.trace import Trace
 
 
 @dataclass(frozen=True)

@@ -19,12 +19,12 @@ from torch import Tensor
 from headwise.analyses._received import Received, check_known, received
 from headwise.analyses.result import Result, one_sentence, percent, provenance_of
 from headwise.errors import CaptureError, InputError
-from headwise.probes.frames import key_axis, labels
-from headwise.probes.nonfinite import caveat
+from headwise.probes.trace.frames import key_axis, labels
+from headwise.probes.trace.nonfinite import caveat
 from headwise.text import quoted_token
 
 if TYPE_CHECKING:
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.trace import Trace
 
 MIN_ROWS = 4
 

@@ -15,8 +15,8 @@ from headwise.errors import InputError
 from headwise.evaluation.extras import extra
 from headwise.fixes.patching import Handle, patch
 from headwise.fixes.spec.specs import Spec
-from headwise.probes.continuous_batching import require_batchable
-from headwise.probes.hub import hub_of
+from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.serving.continuous_batching import require_batchable
 from headwise.text import visible
 from headwise.zoo.registry import PREFIX, zoo_folder
 

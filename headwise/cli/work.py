@@ -19,7 +19,7 @@ from headwise.reports.look import check_generation
 
 if TYPE_CHECKING:
     from headwise.probes.doctor import DoctorReport
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.trace import Trace
     from headwise.subject import Subject
 
 Result = TypeVar("Result")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headwise.errors import UnsupportedModel
-from headwise.probes.hub import Hub, hub_of
-from headwise.probes.sites import head_count
+from headwise.probes.attach.sites import head_count
+from headwise.probes.engine.instrumentation import Hub, hub_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -16,10 +16,10 @@ from headwise.files import filling
 from headwise.fixes._readings import Reading, readings
 from headwise.fixes.patching import bound, patch
 from headwise.fixes.spec.specs import fixes_of
+from headwise.probes.attach.sites import Site
 from headwise.probes.capture import parts
 from headwise.probes.context import touches
-from headwise.probes.hub import hub_of
-from headwise.probes.sites import Site
+from headwise.probes.engine.instrumentation import hub_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

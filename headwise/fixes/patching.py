@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from headwise.errors import FixError, InputError, UnsupportedModel
 from headwise.fixes.anatomy import anatomy_of
 from headwise.fixes.registry import in_place_of_a_file
+from headwise.probes.attach.sites import head_count
 from headwise.probes.capture import parts
-from headwise.probes.check import self_check
+from headwise.probes.check.self_check import self_check
 from headwise.probes.context import STEPS, head_pairs, touches
-from headwise.probes.hub import Hub, hub_of
-from headwise.probes.reach import remedy
-from headwise.probes.session import Session
-from headwise.probes.sites import head_count
+from headwise.probes.engine.instrumentation import Hub, hub_of
+from headwise.probes.engine.reach import remedy
+from headwise.probes.engine.session import Session
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

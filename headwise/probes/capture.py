@@ -17,16 +17,16 @@ from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout, with_tokens
 from headwise.placement import input_device, unwrapped
 from headwise.positions import prompt_warnings
-from headwise.probes import nonfinite
-from headwise.probes.check import check_of, self_check, unsupported
-from headwise.probes.hub import hub_of
-from headwise.probes.recording import Want
-from headwise.probes.records import Record, example_count, merge_layouts, merge_records
-from headwise.probes.runs import remarks_on
+from headwise.probes.attach.sites import Site
+from headwise.probes.check.self_check import check_of, self_check, unsupported
+from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.engine.session import Session
+from headwise.probes.generation.runs import remarks_on
 from headwise.probes.selection import EVERYTHING, Selection, SiteChoice
-from headwise.probes.session import Session
-from headwise.probes.sites import Site
-from headwise.probes.trace import Trace
+from headwise.probes.trace import nonfinite
+from headwise.probes.trace.buffer import Want
+from headwise.probes.trace.fields import Record, example_count, merge_layouts, merge_records
+from headwise.probes.trace.trace import Trace
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

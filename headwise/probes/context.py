@@ -12,11 +12,11 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.layout import ROLES, TokenLayout
+from headwise.probes.attach.sites import Site
 from headwise.probes.memory import Memory
-from headwise.probes.sites import Site
 
 if TYPE_CHECKING:
-    from headwise.probes.flow import Run
+    from headwise.probes.generation.tracker import Run
 
 Sight = Callable[[], Tensor | None]
 """Which keys the rows in hand may see, found when it is asked for."""

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from headwise.errors import InputError
+from headwise.probes.attach.sites import Site
 from headwise.probes.capture import capture, describe_model, parts
-from headwise.probes.check import require_numbers, trials_of
-from headwise.probes.hub import attached, hub_of
-from headwise.probes.probe_inputs import first_that_fits
-from headwise.probes.records import STATISTICS
-from headwise.probes.reference import Reference
-from headwise.probes.sites import Site
-from headwise.probes.trace import Trace
-from headwise.probes.trials import Trial, first_output, of_coarsest, relative
+from headwise.probes.check.probe_inputs import first_that_fits
+from headwise.probes.check.reference import Reference
+from headwise.probes.check.self_check import require_numbers, trials_of
+from headwise.probes.check.trials import Trial, first_output, of_coarsest, relative
+from headwise.probes.engine.instrumentation import attached, hub_of
+from headwise.probes.trace.fields import STATISTICS
+from headwise.probes.trace.trace import Trace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,7 +197,7 @@ def _reference(
 
 
 def _edit_effect(model: PreTrainedModel, inputs: Mapping[str, Tensor], plain: Tensor) -> float:
-    from headwise.probes.session import Session
+    from headwise.probes.engine.session import Session
 
     hub = hub_of(model)
     entry = next(entry for entry in hub.modules.values() if entry.stack == hub.language)

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from headwise.probes.attach.sites import Site
 from headwise.probes.capture import capture, parts
-from headwise.probes.probe_inputs import first_that_fits
-from headwise.probes.sites import Site
+from headwise.probes.check.probe_inputs import first_that_fits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

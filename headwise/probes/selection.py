@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from headwise.errors import CaptureError, InputError
-from headwise.probes.sites import AttentionModule, Site, head_count
+from headwise.probes.attach.sites import AttentionModule, Site, head_count
 
 SiteChoice = bool | str | Mapping[str, Any] | Site | Sequence[str | Mapping[str, Any] | Site]
 """What names sites: all or none; words as sites print them ("cross", "decoder cross 1-3", "L2H3"); a mapping with the

@@ -12,8 +12,8 @@ from jaxtyping import Bool
 from headwise.analyses import Result, distance, entropy, mass, sink_rate, sinks
 from headwise.errors import CaptureError, InputError
 from headwise.evaluation.comparison import Comparison
-from headwise.probes.sites import Site
-from headwise.probes.trace import Trace
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.trace import Trace
 from headwise.reports.content import Content, Metric
 from headwise.reports.evaluated import before_and_after, evaluated
 from headwise.reports.examples import MOST_EXAMPLES, examples_of, trimmed

@@ -12,14 +12,14 @@ import torch
 from jaxtyping import Bool, Float
 
 from headwise.layout import ROLES, Axis
-from headwise.probes.frames import labels, statistics
-from headwise.probes.sites import Site, key_stack
+from headwise.probes.attach.sites import Site, key_stack
+from headwise.probes.trace.frames import labels, statistics
 from headwise.reports.inputs import Example, Matrix, Strip, Token
 from headwise.reports.maps import mean_received
 from headwise.reports.wording import group_key
 
 if TYPE_CHECKING:
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.trace import Trace
     from headwise.reports.patterns import Reading
 
 MOST_EXAMPLES, MOST_TOKENS = 16, 1024

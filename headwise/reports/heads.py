@@ -13,16 +13,16 @@ from torch import Tensor
 from headwise.analyses import sinks
 from headwise.errors import CaptureError
 from headwise.functional.entropy import normalised_entropy
-from headwise.probes.frames import key_axis, labels, statistics
-from headwise.probes.records import Record, at_numbers
-from headwise.probes.sites import Site, key_stack
+from headwise.probes.attach.sites import Site, key_stack
+from headwise.probes.trace.fields import Record, at_numbers
+from headwise.probes.trace.frames import key_axis, labels, statistics
 from headwise.reports.content import Cells, Group, Metric, OwnPattern, TopKey
 from headwise.reports.maps import layer_label, mean_received
 from headwise.reports.wording import group_key
 
 if TYPE_CHECKING:
     from headwise.analyses import Result
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.trace import Trace
     from headwise.reports.patterns import Reading
 
 BINS, TOP = 10, 5

@@ -18,9 +18,9 @@ from headwise.languages import set_languages
 from headwise.layout import ROLES
 from headwise.prepare import Prepared, prepare
 from headwise.probes.capture import capture
-from headwise.probes.nonfinite import join
-from headwise.probes.records import merge_layouts, merge_records
-from headwise.probes.trace import Trace
+from headwise.probes.trace.fields import merge_layouts, merge_records
+from headwise.probes.trace.nonfinite import join
+from headwise.probes.trace.trace import Trace
 from headwise.reports.heads import sink_keys, sinks_of
 from headwise.reports.patterns import Reading, join_readings, read_patterns
 from headwise.reports.windows import windows_of

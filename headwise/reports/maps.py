@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from headwise.analyses._sinks import MIN_ROWS
-from headwise.probes.frames import statistics
-from headwise.probes.records import at_numbers
+from headwise.probes.trace.fields import at_numbers
+from headwise.probes.trace.frames import statistics
 from headwise.reports.content import Cells, Metric, Panel
 from headwise.reports.wording import group_key
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headwise.analyses import Result
-    from headwise.probes.records import Record
-    from headwise.probes.sites import Site
-    from headwise.probes.trace import Trace
+    from headwise.probes.attach.sites import Site
+    from headwise.probes.trace.fields import Record
+    from headwise.probes.trace.trace import Trace
 
 WIDEST = 32
 """Maps by position show this many positions."""

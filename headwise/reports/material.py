@@ -11,7 +11,7 @@ from headwise.analyses import Result
 from headwise.errors import InputError
 from headwise.evaluation.comparison import Comparison
 from headwise.places import is_trace, not_loaded
-from headwise.probes.trace import Trace
+from headwise.probes.trace.trace import Trace
 from headwise.reports.examples import prompts_of
 from headwise.reports.look import Look
 

@@ -13,7 +13,7 @@ import torch
 from headwise.figures import data_uri
 from headwise.layout import ImageSpan
 from headwise.media import read_audio, read_image
-from headwise.probes.frames import statistics
+from headwise.probes.trace.frames import statistics
 from headwise.reports.inputs import Picture, Sound
 from headwise.reports.maps import mean_received
 from headwise.reports.wording import group_key
@@ -21,7 +21,7 @@ from headwise.reports.wording import group_key
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.trace import Trace
     from headwise.subject import Subject
 
 LARGEST = 512

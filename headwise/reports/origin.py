@@ -12,7 +12,7 @@ from headwise.layout import ROLES
 from headwise.reports.wording import percent
 
 if TYPE_CHECKING:
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.trace import Trace
     from headwise.subject import Subject
 
 

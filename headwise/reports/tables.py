@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from headwise.probes.frames import key_axis, labels, statistics
+from headwise.probes.trace.frames import key_axis, labels, statistics
 from headwise.reports.content import Column, Metric, Table
 from headwise.reports.maps import layer_label
 from headwise.reports.wording import Value, group_key, head_address
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headwise.analyses import Result
-    from headwise.probes.sites import Site
-    from headwise.probes.trace import Trace
+    from headwise.probes.attach.sites import Site
+    from headwise.probes.trace.trace import Trace
 
 MOST_SINKS = 20
 SINK_NOTE = (

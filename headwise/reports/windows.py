@@ -9,7 +9,7 @@ from headwise.sounds import read_waves, window_samples
 
 if TYPE_CHECKING:
     from headwise.generation import Generation
-    from headwise.probes.trace import Trace
+    from headwise.probes.trace.trace import Trace
     from headwise.subject import Subject
 
 

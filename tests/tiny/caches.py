@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from headwise.probes.caches import cache_of
+from headwise.probes.generation.caches import cache_of
 
 __all__ = ["cache_of", "with_cache"]
 

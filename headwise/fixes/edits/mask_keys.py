@@ -11,8 +11,8 @@ from torch import Tensor
 
 from headwise.fixes.arguments import Heads, as_heads, as_numbers, as_stack, of_layer
 from headwise.functional.masking import hide_keys
+from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
-from headwise.probes.sites import Site
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.fixes.arguments import as_numbers, as_stack
+from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
-from headwise.probes.sites import Site
 
 Quantity = Literal["q", "k", "v", "pattern", "z", "residual"]
 _STEP = {

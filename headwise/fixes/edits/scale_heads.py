@@ -9,8 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.fixes.arguments import Heads, as_heads, as_stack, finite, of_layer
+from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
-from headwise.probes.sites import Site
 
 
 @dataclass(frozen=True, kw_only=True)

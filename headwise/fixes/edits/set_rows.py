@@ -11,8 +11,8 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.fixes.arguments import Heads, as_heads, as_stack, finite, of_layer
+from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
-from headwise.probes.sites import Site
 
 
 @dataclass(frozen=True, kw_only=True)

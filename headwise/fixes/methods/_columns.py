@@ -8,8 +8,8 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.layout import ROLES
+from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
-from headwise.probes.sites import Site
 
 _ROOM = 256
 """Keys that sums are made longer by when a generation outgrows them."""

@@ -17,8 +17,8 @@ from headwise.fixes.arguments import Heads, as_heads, as_numbers, between, finit
 from headwise.fixes.calibration import Calibration
 from headwise.fixes.methods._columns import Columns
 from headwise.functional.calibration import calibrate
+from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
-from headwise.probes.sites import Site
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

@@ -17,8 +17,8 @@ from headwise.fixes.methods._images import require_images, require_sight
 from headwise.fixes.methods.published import REINFORCED_LAYERS
 from headwise.functional.divergence import NOISE, Deviation, Distance, head_divergence, sensitive_heads
 from headwise.functional.masking import hide_keys
+from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context, Opening
-from headwise.probes.sites import Site
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from torch import nn
 
 from headwise.errors import FixError
 from headwise.fixes.spec.weights import Weights, difference, weights_of
+from headwise.probes.attach.sites import AttentionModule, attention_modules, head_count, language_stack
 from headwise.probes.capture import parts
-from headwise.probes.sites import AttentionModule, attention_modules, head_count, language_stack
 from headwise.text import visible
 
 if TYPE_CHECKING:

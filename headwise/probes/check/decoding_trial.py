@@ -1,0 +1,178 @@
+"""The trial of cached decoding: a prompt and one step of `generate`, against one forward on the same ids."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.errors import HeadwiseError
+from headwise.loading import quiet
+from headwise.probes.attach.sites import Site
+from headwise.probes.check.reference import Comparison
+from headwise.probes.check.trials import Inputs, Trial, first_line, first_output, relative, tolerance
+from headwise.probes.engine.instrumentation import Hub
+from headwise.probes.engine.session import Session
+from headwise.probes.trace.buffer import Want
+from headwise.probes.trace.fields import Record
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_ROW_STATISTICS = ("entropy", "maximum", "distance")
+
+
+def try_decoding(hub: Hub, inputs: Inputs, *, static: bool) -> Trial:
+    """Decodes two tokens that are fixed beforehand, so that one forward has the same ids.
+
+    Args:
+        hub: attached to a model whose forward trial has passed. The trial runs aside: nobody else records it.
+        inputs: those of the forward trial.
+        static: with a static cache.
+    """
+    name, model = "static cache" if static else "decode step", hub.model
+    if not (hasattr(model, "generate") and model.can_generate()):
+        return Trial(name, note="the model does not generate")
+    whole, session = (Comparison(model, None, hub.language, want=Want()) for _ in range(2))
+    decoding = _Decoding(model, inputs, static=static)
+    limit = tolerance(model)
+    try:
+        with hub.aside(whole):
+            expected = decoding.forward()
+        with hub.aside(session):
+            logits = decoding.run()
+    except HeadwiseError as error:
+        return Trial(name, problem=f"{error.fact} ({error.evidence})" if error.evidence else error.fact)
+    except Exception as error:
+        try:
+            _alone(hub, decoding)
+        except Exception as own:
+            return Trial(name, note=f"the model does not do it: {first_line(own)}")
+        return Trial(name, problem=f"the model runs alone, but not with headwise: {first_line(error)}")
+    apart = 0.0 if expected is None else relative(logits, expected)
+    problem = session.problem(limit) or _joined(session, whole, decoding.length)
+    if not problem and not apart <= limit:
+        own = relative(logits, _alone(hub, decoding))
+        if own <= limit:
+            what = f"the model's own step differs from one forward by {apart:.2g} of the largest logit"
+            return Trial(name, own, note=what)
+        problem = f"the logits of a step differ by {own:.2g} of the largest"
+    return Trial(name, apart, problem or _same_row(session, whole, decoding.length, limit))
+
+
+class _Decoding:
+    """One forward on some ids, and `generate` from a prompt that is led to the same ids."""
+
+    def __init__(self, model: PreTrainedModel, inputs: Inputs, *, static: bool) -> None:
+        self.model, self.static = model, static
+        self.name = "decoder_input_ids" if "decoder_input_ids" in inputs else "input_ids"
+        self.inputs, self.ids = inputs, inputs[self.name]
+        self.others: dict[str, Any] = {name: value for name, value in inputs.items() if name != self.name}
+        self.length = self.ids.shape[1] - 1
+        """Positions that `generate` feeds: it never reads the last token."""
+
+    def forward(self) -> Tensor | None:
+        """(2, vocabulary): the logits of the last row of the prompt and of the step; None where rows are no tokens."""
+        kept: list[Any] = []
+        encoder = self.model.get_encoder() if self.name == "decoder_input_ids" else None
+        hooks = [] if encoder is None else [encoder.register_forward_hook(lambda *call: kept.append(call[2]))]
+        try:
+            logits = first_output(self.model(**self.inputs))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if kept:  # an encoder runs once
+            self.others = {"encoder_outputs": kept[-1]}
+        end = logits.shape[1] - self.ids.shape[1] + self.length if logits.dim() == 3 else 0
+        return logits[0, end - 2 : end] if end >= 2 else None
+
+    def run(self) -> Tensor:
+        """(2, vocabulary): the logits of the same rows."""
+        from transformers import LogitsProcessorList
+
+        prompt = self.ids[:, : self.length - 1]
+        masks = {} if self.name == "decoder_input_ids" else {"attention_mask": torch.ones_like(prompt)}
+        caches = {"cache_implementation": "static"} if self.static else {}
+        before = dict(vars(self.model))
+        try:
+            with quiet():
+                output = _generate_of(self.model)(
+                    **{**self.others, **masks, **caches, self.name: prompt},
+                    logits_processor=LogitsProcessorList([self._lead]),
+                    max_new_tokens=2,
+                    num_beams=1,
+                    num_return_sequences=1,
+                    do_sample=False,
+                    use_cache=True,
+                    disable_compile=True,
+                    output_logits=True,
+                    return_dict_in_generate=True,
+                    pad_token_id=0,
+                )
+        finally:
+            for name, value in dict(vars(self.model)).items():  # generate leaves notes of a static cache
+                if name not in before:
+                    del self.model.__dict__[name]
+                elif before[name] is not value:
+                    self.model.__dict__[name] = before[name]
+        return torch.cat(output.logits)[-2:]
+
+    def _lead(self, ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores that leave one token: the next of the fixed ones."""
+        position = min(ids.shape[1], self.ids.shape[1] - 1)
+        return torch.full_like(scores, -math.inf).index_fill(1, self.ids[0, position : position + 1], 0.0)
+
+
+def _alone(hub: Hub, decoding: _Decoding) -> Tensor:
+    """The same decoding by the model's own kernel."""
+    with hub.aside(Session(hub.model, None, hub.language)):
+        return decoding.run()
+
+
+def _generate_of(model: PreTrainedModel) -> Callable[..., Any]:
+    """`generate` without what a class puts around it (Whisper), and without anyone who watches it."""
+    from transformers import GenerationMixin
+
+    return lambda **options: GenerationMixin.generate(model, **options)  # type: ignore[arg-type]
+
+
+def _rows_of(session: Comparison) -> dict[Site, Record]:
+    """The records of self-attention in the language stack."""
+    return {
+        site: buffer.compute()
+        for run in session.runs
+        for site, buffer in run.buffers.items()
+        if (site.stack, site.kind) == (session.language, "self")
+    }
+
+
+def _joined(session: Comparison, whole: Comparison, length: int) -> str:
+    """What is wrong with the rows of prompt and step: they belong to one example, each at its position."""
+    runs = [run for run in session.runs if any(site.stack == session.language for site in run.buffers)]
+    if len(runs) != 1:
+        return f"a step does not join its prompt: the capture holds {len(runs)} examples, not 1"
+    expected = _rows_of(whole)
+    for site, record in _rows_of(session).items():
+        at, last = record["positions"].tolist(), length - 1
+        if at[-length:] != list(range(at[0], at[0] + length)):
+            return f"a step does not join its prompt: {site} has rows {at} of {length} positions"
+        if "visible" in expected.get(site, {}):
+            here, there = (float(each["visible"][0, last]) for each in (record, expected[site]))
+            if here < min(there, length):  # a row of one forward may look ahead, where a model lets it
+                return f"a step sees {here:.0f} keys in {site}, where one forward sees {there:.0f}"
+    return ""
+
+
+def _same_row(session: Comparison, whole: Comparison, length: int, limit: float) -> str:
+    """What is wrong with the statistics of the step: they are those of the same row of one forward."""
+    expected, last = _rows_of(whole), length - 1
+    for site, record in _rows_of(session).items():
+        for name in _ROW_STATISTICS:
+            if name in expected.get(site, {}):
+                apart = relative(record[name][0, :, last], expected[site][name][0, :, last])
+                if not apart <= limit:
+                    return f"the {name} of a step's row differs by {apart:.2g} from one forward in {site}"
+    return ""

@@ -1,0 +1,73 @@
+"""Sessions that hold the engine against the model's own attention."""
+
+from __future__ import annotations
+
+import threading
+from math import isnan
+from typing import Any
+
+from torch import Tensor, nn
+
+from headwise.probes.attach import interface
+from headwise.probes.attach.sites import AttentionModule, Site
+from headwise.probes.engine.session import Session
+from headwise.probes.generation.generation import Run
+from headwise.probes.kernels.windows import Window, blocks
+from headwise.probes.trace.buffer import Want
+
+
+class Reference(Session):
+    """What headwise is measured against: the patterns of the model file's own eager function, call by call."""
+
+    def __init__(self, model: Any, processor: Any, language: str) -> None:
+        super().__init__(model, processor, language)
+        self.thread = threading.get_ident()
+        self.patterns: dict[Site, list[Tensor | None]] = {}
+
+    def concerns(self, entry: AttentionModule, language: str) -> bool:
+        """Every module is compared."""
+        return True
+
+    def attend(
+        self, site: Site, window: Window | None, module: nn.Module, *arguments: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor | None]:
+        """One attention call, the model's own way; windows are put together."""
+        z, pattern = interface.eager_function(module)(module, *arguments, **kwargs)
+        kept = self.patterns.setdefault(site, [])
+        if window is None or pattern is None:
+            kept.append(pattern)
+        else:
+            kept.append(blocks(kept.pop() if window.start else None, pattern, window))
+        return z, pattern
+
+
+class Comparison(Session):
+    """A capture that runs the model's own kernel beside the engine, and notes how far they are apart, call by call."""
+
+    compares = True
+
+    def __init__(self, model: Any, processor: Any, language: str, *, want: Want) -> None:
+        super().__init__(model, processor, language, want=want)
+        self.language = language
+        self.differences: dict[Site, float] = {}
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs that something was recorded of."""
+        return [run for flow in self.flows for run in flow.runs if run.buffers]
+
+    def compare(self, site: Site, own: Tensor, engine: Tensor, real: Tensor | None) -> None:
+        """Notes the largest difference of per-head outputs on real rows, relative to the largest output."""
+        own, engine = own.detach().float(), engine.detach().float()
+        if real is not None:
+            own, engine = own[real], engine[real]
+        apart = float((own - engine).abs().max() / own.abs().max().clamp_min(1e-6)) if own.numel() else 0.0
+        before = self.differences.get(site, 0.0)
+        self.differences[site] = before if isnan(before) else apart if isnan(apart) else max(apart, before)
+
+    def problem(self, limit: float) -> str:
+        """The first site, in the order of the calls, that differs by more than `limit`; empty when none does."""
+        for site, apart in self.differences.items():
+            if not apart <= limit:
+                return f"attention differs by {apart:.2g} of its largest output in {site} ({site.module})"
+        return ""

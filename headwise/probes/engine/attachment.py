@@ -1,0 +1,220 @@
+"""What headwise puts on a model while something is attached to it, and takes off again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from headwise.embeddings import input_embedding
+from headwise.probes.attach import interface
+from headwise.probes.attach.implementation import Switch, switches
+from headwise.probes.attach.sites import AttentionModule
+from headwise.probes.attach.tree import Tree
+from headwise.probes.engine.hooks import Embedded, Enter, EnterAttention, EnterBlock, EnterWindows, Leave
+from headwise.probes.engine.intercept import Intercept
+from headwise.probes.engine.reach import skipping
+from headwise.probes.generation.generate_calls import GenerateWatch
+from headwise.probes.kernels import windows
+from headwise.probes.serving.continuous_batching import ContinuousBatchingWatch
+from headwise.probes.serving.managers import complete_idle_managers, wait_for_managers
+
+if TYPE_CHECKING:
+    from headwise.probes.engine.instrumentation import Hub
+
+
+class Attachment:
+    """Implementation names, attributes, hooks and wrapped forwards of one model."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.intercepts = [Intercept(hub, entry) for entry in hub.modules.values() if not entry.interface]
+        self._generate = GenerateWatch(hub)
+        self._batching = ContinuousBatchingWatch(hub)
+        self.kernels: dict[int, interface.Kernel] = {}
+        """The model's own attention function, by id of the module."""
+        self.originals: dict[int, str] = {}
+        """The implementation that the user wants of a module that asks the interface, by its id."""
+        self.eager: set[int] = set()
+        """Those of them that run eager attention."""
+        self.unreached: dict[str, str] = {}
+        """Modules that ran and of which nothing was seen, and why."""
+        self._switches: list[Switch] = []
+        self._tree = Tree(hub.model, [entry.module for entry in hub.modules.values()])
+        self._hooks: list[tuple[nn.Module, str, Any]] = []
+        self._block_hooks: list[Any] = []
+        self._module_hooks: dict[int, Any] = {}
+
+    def install(self, *, eager: bool) -> None:
+        """Puts everything in place; with `eager`, every mask comes in the form that eager functions expect.
+
+        Names are switched last: from then on other threads, too, come here in the middle of their forwards.
+        """
+        hub = self._hub
+        wait_for_managers(hub.model)
+        interface.register()
+        self._switches = switches(hub.model, list(hub.modules.values()))
+        self._choose_kernels()
+        for entry in hub.modules.values():
+            if entry.interface:
+                entry.module.__dict__[interface.HUB] = hub
+        for intercept in self.intercepts:
+            intercept.install()
+        self._generate.install()
+        self._batching.install()
+        for module, primary in self._stacks():
+            self._before(module, Enter(hub, primary), with_kwargs=True)
+            self._after(module, Leave(hub), with_kwargs=True, always_call=True)
+        for entry in hub.modules.values():
+            if entry.interface and entry.kind == "self" and entry.stack in windows.STACKS:
+                self._before(entry.module, EnterWindows(hub), with_kwargs=True)
+        embedding = input_embedding(hub.model)
+        if isinstance(embedding, nn.Embedding):
+            self._after(embedding, Embedded(hub))
+        for switch in self._switches:
+            switch.install(eager=eager)
+
+    def remove(self) -> None:
+        """Takes everything off; the model is as it was, but for what somebody else has changed meanwhile."""
+        for switch in self._switches:
+            switch.restore()
+        if not self.flash:
+            complete_idle_managers(self._hub.model)
+        # `kernels` and `originals` stay: a forward of another thread may be under way.
+        for entry in self._hub.modules.values():
+            entry.module.__dict__.pop(interface.HUB, None)
+        for intercept in self.intercepts:
+            intercept.remove()
+        self._generate.remove()
+        self._batching.remove()
+        for *_, hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+        self.watch_residual(wanted=False)
+        self.watch_modules(set())
+        self._hub.model.__dict__.pop(interface.HUB, None)  # last: from here on another hub may take the model
+
+    def follow(self) -> None:
+        """Before a forward: goes on in the way that somebody else has chosen for the model meanwhile.
+
+        Raises:
+            UnsupportedModel: headwise cannot go on.
+        """
+        if any(switch.changed for switch in self._switches):
+            for switch in self._switches:
+                if switch.changed:
+                    switch.resume()
+            self._choose_kernels()
+
+    def require_whole(self) -> None:
+        """Refuses a model of which an attention module was replaced; wrappers may be put around them.
+
+        Raises:
+            UnsupportedModel: one was.
+        """
+        with self._hub.lock:
+            self._tree.follow()
+
+    @property
+    def intact(self) -> bool:
+        """True while everything is on the model that has to be there."""
+        modules = [entry.module for entry in self._hub.modules.values() if entry.interface]
+        return (
+            all(hook.id in getattr(module, kind) for module, kind, hook in self._hooks)
+            and all(
+                hook.id in self._hub.modules[name].module._forward_pre_hooks
+                for name, hook in self._module_hooks.items()
+            )
+            and all(interface.HUB in module.__dict__ for module in modules)
+            and all(switch.possible for switch in self._switches)
+            and all(intercept.installed for intercept in self.intercepts)
+            and self._tree.whole
+        )
+
+    def watch_residual(self, *, wanted: bool) -> None:
+        """Puts hooks on the layers, or takes them off."""
+        if wanted == self.sees_residual:
+            return  # other threads may be amid their layers
+        for hook in self._block_hooks:
+            hook.remove()
+        self._block_hooks = []
+        blocks: dict[str, AttentionModule] = {}
+        for entry in self._hub.modules.values() if wanted else ():
+            if entry.kind == "self" or entry.block not in blocks:
+                blocks[entry.block] = entry
+        for name, entry in blocks.items():
+            block, enter = self._hub.model.get_submodule(name), EnterBlock(self._hub, entry)
+            self._block_hooks.append(block.register_forward_pre_hook(enter, with_kwargs=True))
+
+    @property
+    def sees_residual(self) -> bool:
+        """True while there are hooks on the layers."""
+        return bool(self._block_hooks)
+
+    def watch_modules(self, wanted: set[int]) -> None:
+        """Puts hooks on these attention modules, by id, and on no others: do they run without asking for attention?"""
+        for name in self._module_hooks.keys() - wanted:
+            self._module_hooks.pop(name).remove()
+        for name in wanted - self._module_hooks.keys():
+            entry = self._hub.modules[name]
+            if entry.interface:
+                hook = entry.module.register_forward_pre_hook(EnterAttention(self._hub))
+                self._module_hooks[name] = hook
+
+    def out_of_sight(self, modules: Iterable[int]) -> list[tuple[AttentionModule, str]]:
+        """Notes modules, by id, of which a forward has shown nothing; returns them, and why."""
+        reasons = {id(intercept.entry.module): intercept.refusal for intercept in self.intercepts}
+        hidden = [
+            (entry, reasons.get(name) or skipping(entry))
+            for name, entry in ((name, self._hub.modules[name]) for name in modules)
+        ]
+        self.unreached |= {entry.name: reason for entry, reason in hidden}
+        return hidden
+
+    def _choose_kernels(self) -> None:
+        """Looks up each module's own attention function."""
+        original = {id(switch.config): switch.original for switch in self._switches}
+        for entry in self._hub.modules.values():
+            if entry.interface:
+                name = self.originals[id(entry.module)] = original[id(entry.module.config)]
+                self.kernels[id(entry.module)] = interface.kernel(entry.module, name)
+        self.eager = {module for module, name in self.originals.items() if interface.is_eager(name)}
+
+    def _before(self, module: nn.Module, hook: Any, **options: bool) -> None:
+        self._hooks.append((module, "_forward_pre_hooks", module.register_forward_pre_hook(hook, **options)))
+
+    def _after(self, module: nn.Module, hook: Any, **options: bool) -> None:
+        self._hooks.append((module, "_forward_hooks", module.register_forward_hook(hook, **options)))
+
+    def implementation(self, config: Any) -> str | None:
+        """The implementation that a configuration names when nothing is attached."""
+        attached = self._switches if self._hub.sessions else ()
+        switch = next((s for s in attached if s.config is config and not s.changed), None)
+        return getattr(config, "_attn_implementation", None) if switch is None else switch.original
+
+    def configurations(self) -> dict[int, str]:
+        """The implementation that every configuration named before, by its id."""
+        return {id(switch.config): switch.original for switch in self._switches}
+
+    @property
+    def flash(self) -> str | None:
+        """The flash attention that a configuration named before; None where none did."""
+        return next((name for name in self.configurations().values() if "flash" in name), None)
+
+    def leave_with(self, before: str | None, name: str) -> None:
+        """Has the configurations that named one implementation name another one when everything is taken off."""
+        for switch in self._switches:
+            if switch.original == before:
+                switch.original = name
+
+    def _stacks(self) -> Iterable[tuple[nn.Module, str]]:
+        """Every model and sub-model with attention, and the stack that tells whether a call of it begins a run."""
+        from transformers import PreTrainedModel
+
+        for name, module in self._hub.model.named_modules():
+            if isinstance(module, PreTrainedModel):
+                prefix = f"{name}." if name else ""
+                stacks = [e.stack for e in self._hub.modules.values() if e.name.startswith(prefix)]
+                if stacks:
+                    yield module, self._hub.language if self._hub.language in stacks else stacks[0]

@@ -1,0 +1,80 @@
+"""Layers that are run again for the backward pass (gradient checkpointing), as they were run the first time."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from functools import cache
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+from headwise.errors import CaptureError
+from headwise.probes.engine.moment import Moment
+
+if TYPE_CHECKING:
+    from headwise.probes.engine.instrumentation import Hub
+
+
+def keep_moment(hub: Hub) -> None:
+    """Lets every checkpoint that the caller is in run again what was in force at this moment.
+
+    Both kinds of `torch.utils.checkpoint` are found on the stack; what they will run again is put in a wrapper.
+
+    Raises:
+        CaptureError: a capture wants gradients of what a reentrant checkpoint computes without a graph.
+    """
+    if not hub.listening():
+        return
+    reentrant, other = _codes()
+    moment: Moment | None = None
+    frame = sys._getframe(1)
+    while frame is not None:
+        holder: Any = None
+        given: tuple = ()
+        if frame.f_code is reentrant:
+            _require_no_gradients(hub)
+            holder, name, given = frame.f_locals["ctx"], "run_function", frame.f_locals["args"]
+        elif frame.f_code is other and frame.f_locals.get("gen") is not None:
+            holder, name = frame.f_locals["gen"].gi_frame.f_locals["new_frame"], "recompute_fn"
+        if holder is not None and not isinstance(getattr(holder, name), _Again):
+            moment = moment or Moment(hub)
+            setattr(holder, name, _Again(moment, getattr(holder, name), given))
+        frame = frame.f_back
+
+
+def under_checkpoint() -> bool:
+    """True when the caller is run by a reentrant checkpoint, without a graph, to be run again with one."""
+    reentrant, _ = _codes()
+    frame = sys._getframe(1)
+    while frame is not None and frame.f_code is not reentrant:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _require_no_gradients(hub: Hub) -> None:
+    if any(session.want.gradients for session in hub.listening()):
+        raise CaptureError(
+            "capture(gradients=True) cannot follow reentrant gradient checkpointing.",
+            evidence="torch.utils.checkpoint runs this layer without a graph",
+            remedy="Enable checkpointing with use_reentrant=False.",
+        )
+
+
+@cache
+def _codes() -> tuple[CodeType, CodeType]:
+    from torch.utils import checkpoint
+
+    return checkpoint.CheckpointFunction.forward.__code__, inspect.unwrap(checkpoint.checkpoint).__code__
+
+
+class _Again:
+    """What a checkpoint runs again."""
+
+    def __init__(self, moment: Moment, function: Callable[..., Any], given: tuple) -> None:
+        self._moment, self._function = moment, function
+        self._places = moment.places(given)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._moment.again(self._places, args):
+            return self._function(*args, **kwargs)

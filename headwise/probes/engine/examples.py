@@ -1,0 +1,60 @@
+"""Patches of some examples of a batch: which rows of a tensor are theirs, and how the others stay as they were."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Bool, Shaped
+from torch import Tensor
+
+from headwise.errors import FixError
+
+if TYPE_CHECKING:
+    from headwise.probes.engine.session import Session
+    from headwise.probes.generation.generate_calls import GenerateCall
+
+
+def copies_of(call: GenerateCall | None) -> int:
+    """Rows of a decoder's batch that stand for one example: its hypotheses in a beam search, or its several replies."""
+    if call is None:
+        return 1
+    return max(int(call.option(name) or 1) for name in ("num_beams", "num_return_sequences"))
+
+
+def chosen(session: Session, stack: str, rows: int, device: torch.device) -> Bool[Tensor, " example"]:
+    """True on the rows of a batch that a session acts on.
+
+    Raises:
+        FixError: it names an example that the batch does not have.
+    """
+    flow = session.flow()
+    copies = session.copies if stack == flow.language and rows % session.copies == 0 else 1
+
+    def find() -> Tensor:
+        last, origin = max(session.examples or ()), None
+        if stack == flow.language and flow.run is not None:
+            origin = flow.run.origin  # where examples of the cache were reordered, left out or copied
+        if origin is not None and len(origin) != rows:
+            origin = None
+        if origin is None and last >= rows // copies:
+            raise FixError(
+                f"A patch is for example {last}, which this batch does not have.",
+                evidence=f"{rows // copies} examples",
+                remedy="Patch each request with examples of its own, scope='thread'.",
+            )
+        came = torch.arange(rows) if origin is None else origin
+        at = came.to(device) // copies
+        return torch.isin(at, torch.tensor(session.examples, device=device))
+
+    return flow.once(("examples", id(session), stack, rows), find)
+
+
+def keep_others(
+    session: Session, stack: str, new: Shaped[Tensor, "example ..."], old: Shaped[Tensor, "example ..."]
+) -> Shaped[Tensor, "example ..."]:
+    """What a step of a fix made, with every example that the session is not for as it was."""
+    if session.examples is None or new is old:
+        return new
+    mine = chosen(session, stack, len(old), old.device)
+    return torch.where(mine.view(-1, *(1 for _ in old.shape[1:])), new, old)

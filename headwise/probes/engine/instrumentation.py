@@ -1,0 +1,278 @@
+"""Attaches captures and patches to a model, and takes them off without a trace."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from headwise.errors import CaptureError
+from headwise.probes.attach import interface
+from headwise.probes.attach.sites import AttentionModule, attention_modules, language_stack
+from headwise.probes.check.reference import Reference
+from headwise.probes.engine import dispatch
+from headwise.probes.engine.attachment import Attachment
+from headwise.probes.engine.reach import no_attention
+from headwise.probes.engine.residuals import ever_wanted
+from headwise.probes.engine.session import Session
+from headwise.probes.engine.thread_state import Calls
+from headwise.probes.generation.cache_events import CacheWatch, Choice
+from headwise.probes.generation.generate_calls import GenerateCall
+from headwise.probes.serving.prompts import Prompts
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Hub:
+    """Everything attached to one model.
+
+    Made when the first session attaches; when the last one leaves, implementation names, hooks and attributes are
+    as they were, whatever happened in between.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        found = attention_modules(model)
+        if not found:
+            raise no_attention(model)
+        self.modules: dict[int, AttentionModule] = {id(entry.module): entry for entry in found}
+        self.language = language_stack([entry.stack for entry in found])
+        self.sessions: tuple[Session, ...] = ()
+        self.generations: tuple[GenerateCall, ...] = ()
+        """The outermost calls of `generate` that are under way, on all threads, in the order in which they began."""
+        self._local = threading.local()
+        self._threads: weakref.WeakSet[Calls] = weakref.WeakSet()
+        self.lock = threading.RLock()
+        self.prompts = Prompts(model, self.settle_soon)
+        self.reference: Reference | None = None
+        self.attachment = Attachment(self)
+        self.caches = CacheWatch(self._reordered, self._cropped)
+
+    def __reduce__(self) -> tuple[Any, tuple]:
+        """A copied or pickled model is not attached to anything."""
+        return (type(None), ())
+
+    # -- sessions ------------------------------------------------------------------------------------------------
+
+    def add(self, session: Session) -> Hub:
+        """Attaches a session, and returns the hub that took it; on failure the model is as before.
+
+        Where another thread has attached a hub of its own in the meantime, that one takes the session.
+        """
+        with self.lock:
+            owner = self.model.__dict__.setdefault(interface.HUB, self)
+            if owner is self:
+                self._add(session)
+                return self
+        return owner.add(session)
+
+    def _add(self, session: Session) -> None:
+        local = self.calls()
+        if not any(other.listens() for other in self.sessions):
+            local.depth = 0  # an interrupt may have left a forward unfinished
+        try:
+            if not self.sessions:
+                self.attachment.install(eager=isinstance(session, Reference))
+                self.prompts.survey()
+            self.sessions = (*self.sessions, session)
+            self._refresh()
+        except BaseException:
+            self._detach([session])
+            raise
+
+    def remove(self, session: Session) -> None:
+        """Detaches a session; the last one to leave restores the model.
+
+        Prompts of other threads that a patch acts on end as they began: until then the session stays, `finishing`.
+        """
+        with self.lock:
+            session.entering = None
+            session.finishing = True
+            if session.scope is not None:
+                session.scope.close()
+            self.calls().forget(session)
+            self.prompts.forget(session)
+            if session in self.sessions and (
+                session.watches or not self.prompts.need(session, self._threads)
+            ):
+                self._detach([session])
+
+    def settle(self) -> None:
+        """Detaches the sessions whose last prompt has ended."""
+        if any(session.finishing for session in self.sessions):
+            with self.lock:
+                threads = list(self._threads)
+                ended = [s for s in self.sessions if s.finishing and not self.prompts.need(s, threads)]
+                if ended:
+                    self._detach(ended)
+
+    def settle_soon(self) -> None:
+        """Settles from a place where hooks may not be taken off: amid torch's own, or the garbage collector."""
+        if any(session.finishing for session in self.sessions):
+            threading.Timer(0.01, self.settle).start()
+
+    def _detach(self, gone: list[Session]) -> None:
+        self.sessions = tuple(session for session in self.sessions if session not in gone)
+        if self.sessions:
+            self._refresh()
+        else:
+            self.caches.clear()
+            self.attachment.remove()
+
+    def _refresh(self) -> None:
+        """What is on the model follows from who is attached."""
+        self.reference = next((s for s in self.sessions if isinstance(s, Reference)), None)
+        self.attachment.watch_residual(wanted=any(map(ever_wanted, self.sessions)))
+        self.attachment.watch_modules(
+            {
+                n
+                for n, entry in self.modules.items()
+                if any(s.concerns(entry, self.language) for s in self.sessions)
+            }
+        )
+
+    def unreached(self) -> dict[str, str]:
+        """Attention modules that ran and could not be seen, and why."""
+        return dict(self.attachment.unreached)
+
+    @property
+    def implementation(self) -> str | None:
+        """The attention implementation of the model itself, whatever is attached."""
+        return self.attachment.implementation(self.model.config)
+
+    def fallback(self) -> list[str]:
+        """Modules that were seen through their softmax."""
+        return [i.entry.name for i in self.attachment.intercepts if i.seen]
+
+    def intact(self) -> bool:
+        """True while all of headwise is on the model; False when somebody has taken or replaced a part of it."""
+        with self.lock:  # not while another thread attaches or leaves
+            return not self.sessions or self.attachment.intact
+
+    def implementations(self) -> list[str]:
+        """The attention implementations that headwise stands in for, or that are there by themselves."""
+        known = self.attachment.originals
+        return sorted(
+            {known.get(name) or _implementation(entry.module) for name, entry in self.modules.items()}
+        )
+
+    # -- threads -------------------------------------------------------------------------------------------------
+
+    def listening(self) -> tuple[Session, ...]:
+        """The sessions that act on what the current thread is doing with the model."""
+        return self.calls().listening
+
+    def attend(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
+    ) -> tuple[Tensor, Tensor | None]:
+        """One attention call of one of the model's modules."""
+        return dispatch.attend(self, module, query, key, value, mask, kwargs)
+
+    def begin_generate(self, call: GenerateCall) -> None:
+        """A call of `generate` begins on the current thread."""
+        if call.outer is None:
+            with self.lock:
+                self.prompts.begin(call, self.sessions)
+                self.generations = (*self.generations, call)
+        self.calls().generate = call
+
+    def end_generate(self, call: GenerateCall, result: Any) -> None:
+        """A call of `generate` is over; `result` is what it returns, None when it failed."""
+        self.calls().generate = call.outer
+        if call.outer is None:
+            with self.lock:
+                self.generations = tuple(other for other in self.generations if other is not call)
+                self.prompts.end(call)
+            self.calls().depth = 0  # an interrupt may have left a forward unfinished
+        call.close(result)
+        for session in self.sessions:
+            if session.listens():
+                session.flow().close(call)
+        self.settle()
+
+    def configurations(self) -> dict[int, str]:
+        """The attention that the model's configurations named before, by id of the configuration."""
+        return self.attachment.configurations()
+
+    def leave_with(self, before: str | None, name: str) -> None:
+        """Has the configurations that named one attention before name another one when the last session leaves."""
+        with self.lock:
+            self.attachment.leave_with(before, name)
+
+    @contextmanager
+    def aside(self, session: Session) -> Iterator[None]:
+        """A forward of the current thread within another one, with fixes of its own; nobody records it."""
+        calls = Calls()
+        calls.aside = (session,)
+        with self.instead(calls):
+            yield
+
+    @contextmanager
+    def instead(self, calls: Calls) -> Iterator[None]:
+        """Takes the current thread for one that does something else."""
+        before = self.calls()
+        self._local.calls = calls
+        try:
+            yield
+        finally:
+            self._local.calls = before
+
+    def _reordered(self, cache: Any, choose: Choice) -> None:
+        for session in self.listening():
+            session.flow().reorder(cache, choose)
+
+    def _cropped(self, cache: Any) -> None:
+        for session in self.listening():
+            session.flow().crop(cache)
+
+    def calls(self) -> Calls:
+        """What the current thread is doing with the model."""
+        try:
+            return self._local.calls
+        except AttributeError:
+            self._local.calls = calls = Calls()
+            with self.lock:  # `need` looks through them
+                self._threads.add(calls)
+            return calls
+
+
+@contextmanager
+def attached(hub: Hub, session: Session) -> Iterator[Session]:
+    """Attaches a session for the length of a `with` block."""
+    owner = hub.add(session)
+    try:
+        yield session
+    finally:
+        owner.remove(session)
+
+
+def hub_of(model: PreTrainedModel) -> Hub:
+    """The hub of a model; a new one when nothing is attached to it."""
+    hub = model.__dict__.get(interface.HUB)
+    if hub is not None:
+        return hub
+    fresh = Hub(model)
+    held = next(
+        (
+            e.module.__dict__[interface.HUB]
+            for e in fresh.modules.values()
+            if interface.HUB in e.module.__dict__
+        ),
+        None,
+    )
+    if held is not None and held.model is not model:
+        raise CaptureError(
+            "A model around this one, or a part of it, is captured or patched already.",
+            evidence=f"{type(held.model).__name__} is attached, {type(model).__name__} was asked for",
+            remedy="Attach to the same model both times; stack and kind choose the part.",
+        )
+    return fresh
+
+
+def _implementation(module: nn.Module) -> str:
+    return getattr(getattr(module, "config", None), "_attn_implementation", None) or "eager"

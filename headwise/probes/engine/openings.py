@@ -1,0 +1,74 @@
+"""What a fix is told before a prompt is read, and how it has the model read it once more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from headwise.probes.context import Opening, in_pieces
+from headwise.probes.engine.session import Session
+from headwise.probes.generation.caches import is_cache
+from headwise.probes.generation.forward_inputs import batch_of
+
+if TYPE_CHECKING:
+    from headwise.probes.engine.instrumentation import Hub
+    from headwise.probes.generation.generation import Run
+
+_OF_ITS_OWN = ("use_cache", "cache_position", "labels")
+"""Arguments, beside its cache, that a forward within another one does not share with it."""
+
+
+def open_prompt(hub: Hub, session: Session, module: nn.Module, inputs: dict[str, Any]) -> None:
+    """Lets the fixes of a session begin with a prompt."""
+    run = session.flow().current
+    for number, fix in enumerate(session.fixes):
+        if getattr(fix, "neutral", False):
+            continue
+        if run.indivisible is None and not _takes_pieces(fix):
+            run.indivisible = type(fix).__name__
+            _require_whole(run)
+        if hasattr(fix, "begin"):
+            fix.begin(_opening(hub, session, number, module, inputs))
+
+
+def _require_whole(run: Run) -> None:
+    """Refuses the first piece of a prompt where `generate` has more of it.
+
+    Raises:
+        FixError: the fixes have to see it as a whole.
+    """
+    ids, whole = run.ids, 0 if run.loop is None else run.loop.reading
+    if run.indivisible is not None and ids is not None and not run.begins and ids.shape[1] < whole:
+        raise in_pieces(run.indivisible, f"{ids.shape[1]} of its {whole} positions come first")
+
+
+def _takes_pieces(fix: Any) -> bool:
+    """False for a fix that has to see a prompt as a whole."""
+    looks_ahead = hasattr(fix, "begin") or getattr(fix, "leaks_future", False)
+    return getattr(fix, "piecewise", not looks_ahead)
+
+
+def _opening(hub: Hub, session: Session, number: int, module: nn.Module, inputs: dict[str, Any]) -> Opening:
+    sessions = hub.listening()
+    earlier = [fix for other in sessions[: sessions.index(session)] for fix in other.fixes]
+    before = (*earlier, *session.fixes[:number])
+
+    def forward(altered: Mapping[str, Any], fix: Any) -> None:
+        alone = Session(hub.model, session.processor, hub.language, fixes=(*before, fix))
+        given = {n: value for n, value in altered.items() if n not in _OF_ITS_OWN and not is_cache(value)}
+        with hub.aside(alone), torch.no_grad():
+            module(**given, **({"use_cache": False} if "use_cache" in altered else {}))
+
+    run = session.flow().current
+    return Opening(
+        run=run,
+        stack=getattr(session.fixes[number], "stack", None) or hub.language,
+        memory=run.memory(number),
+        inputs=inputs,
+        batch=batch_of(inputs),
+        aside=hub.calls().aside is not None,
+        forward=forward,
+    )

@@ -1,0 +1,251 @@
+"""What is to be done at a site, and the steps of the fixes that do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from headwise.errors import FixError
+from headwise.probes.attach.sites import Site
+from headwise.probes.context import STEPS, Context, Sight, touches
+from headwise.probes.engine.examples import chosen, keep_others
+from headwise.probes.kernels.call import Call, visible_keys
+from headwise.probes.kernels.statistics import Places, Statistics
+from headwise.probes.kernels.streaming import check_edit
+from headwise.probes.kernels.untouched import untouched
+
+if TYPE_CHECKING:
+    from headwise.probes.engine.session import Session
+    from headwise.probes.trace.buffer import Keep
+
+
+class Act(NamedTuple):
+    """One fix of a session."""
+
+    fix: Any
+    session: Session
+    number: int
+    """Its place among the session's fixes."""
+
+
+class Watch(NamedTuple):
+    """One session that keeps records of a site."""
+
+    session: Session
+    keep: Keep
+
+
+Edits = Sequence[Act]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who acts on a site, and who watches it."""
+
+    site: Site
+    project: Edits = ()
+    edit: Edits = ()
+    scale: Edits = ()
+    watch: tuple[Watch, ...] = ()
+    silent: bool = False
+    """True when the call is computed as planned and not recorded: a layer run again for the backward pass."""
+
+    @cached_property
+    def idle(self) -> bool:
+        """True when there is nothing to do."""
+        return not (self.project or self.edit or self.scale or self.watch)
+
+    @cached_property
+    def leader(self) -> Session:
+        """A session whose flow tells where rows and keys are; all of them agree."""
+        acting = (*self.watch, *self.edit, *self.scale, *self.project)
+        return acting[0].session
+
+    @cached_property
+    def some_examples(self) -> bool:
+        """True when every edit is for some examples of a batch alone."""
+        return all(act.session.examples is not None for act in self.edit)
+
+    @cached_property
+    def ranged(self) -> bool:
+        """True when an edit names the only rows that it acts on."""
+        return any(hasattr(act.fix, "rows") for act in self.edit)
+
+    @cached_property
+    def stats(self) -> bool:
+        """True when someone wants statistics."""
+        return any(watch.keep.stats for watch in self.watch)
+
+    @cached_property
+    def maps(self) -> bool:
+        """True when someone wants whole patterns."""
+        return any(watch.keep.maps for watch in self.watch)
+
+    @cached_property
+    def rows(self) -> bool:
+        """True when someone wants some rows of the pattern."""
+        return any(watch.keep.rows for watch in self.watch)
+
+    @cached_property
+    def comparisons(self) -> tuple[Any, ...]:
+        """Sessions that hold the engine against the model's own kernel."""
+        return tuple(watch.session for watch in self.watch if watch.session.compares)
+
+    @cached_property
+    def gradients(self) -> bool:
+        """True when someone wants the autograd graph."""
+        return any(watch.keep.gradients for watch in self.watch)
+
+
+def plan_of(site: Site, sessions: Iterable[Session], language: str) -> Plan:
+    """What some sessions do at a site, in their order; `language` is the stack that a fix without one acts on."""
+    sessions = tuple(sessions)
+    steps: dict[str, list[Act]] = {step: [] for step in STEPS}
+    for session in sessions:
+        for number, fix in enumerate(session.fixes):
+            if not getattr(fix, "neutral", False) and touches(fix, site, language):
+                for step in getattr(fix, "steps", STEPS):
+                    if hasattr(fix, step):
+                        steps[step].append(Act(fix, session, number))
+    return Plan(
+        site,
+        project=tuple(steps["project"]),
+        edit=tuple(steps["edit"]),
+        scale=tuple(steps["scale"]),
+        watch=tuple(Watch(s, keep) for s in sessions if s.watches and (keep := s.want.at(site))),
+    )
+
+
+@dataclass
+class Outcome:
+    """What one call gave."""
+
+    z: Tensor
+    pattern: Tensor | None = None
+    lse: Tensor | None = None
+    statistics: tuple[Statistics, ...] = ()
+    rows: tuple[tuple[Tensor, Tensor], ...] | None = None
+    """Chosen rows of an edited pattern, each with its index within the call."""
+
+
+def context(
+    act: Act, stack: str, places: Places, block: slice = slice(None), sight: Sight | None = None
+) -> Context:
+    """What a fix is told about the rows in hand."""
+    valid, run = places.query_valid, act.session.flow().current
+    return Context(
+        positions=places.positions[block],
+        run=run,
+        stack=stack,
+        memory=run.memory(act.number),
+        query_valid=None if valid is None else valid[:, block],
+        residual=act.session.entering,
+        sight=sight,
+    )
+
+
+def active_edits(plan: Plan, batch: int, places: Places) -> list[Act]:
+    """Edits that have rows in this call."""
+    if not plan.ranged:
+        return list(plan.edit)
+    return [act for act in plan.edit if not hasattr(act.fix, "rows") or _acts(plan, act, batch, places)]
+
+
+def edited_rows(plan: Plan, edits: Edits, batch: int, places: Places) -> Tensor:
+    """The rows of a call that its edits ask for, counted within the call."""
+    asked = torch.stack([_asked(plan, act, batch, places) for act in edits])
+    return asked.any(0).nonzero()[:, 0]
+
+
+def _acts(plan: Plan, act: Act, batch: int, places: Places) -> bool:
+    """True when an edit asks for some row of a call; found once per forward."""
+    shape = (batch, len(places.positions), places.key_start)
+    name = ("acts", act.number, plan.site.stack, plan.site.kind, *shape)
+    return act.session.flow().once(name, lambda: bool(_asked(plan, act, batch, places).any()))
+
+
+def _asked(plan: Plan, act: Act, batch: int, places: Places) -> Tensor:
+    """True on the rows of a call that an edit asks for."""
+    rows = act.fix.rows(context(act, plan.site.stack, places), batch)
+    at = places.positions
+    if isinstance(rows, range):
+        return (at >= rows.start) & (at < rows.stop)
+    return torch.isin(at, rows)
+
+
+def apply_edits(
+    plan: Plan,
+    edits: Edits,
+    pattern: Tensor,
+    places: Places,
+    block: slice | None = None,
+    *,
+    sight: Sight | None = None,
+) -> Tensor:
+    """Every edit in order, on rows of a call; the very tensor that was given when nothing changed.
+
+    Keys are shown by absolute position. An edit that works in place acts like one that copies: outside tiles, whose
+    `block` is given and whose pattern is a working copy, it is shown a tensor of its own.
+    """
+    start, given = places.key_start, pattern
+    for act in edits:
+        shown = torch.nn.functional.pad(given, (start, 0)) if start else given
+        before, apart = shown, shown is pattern and block is None
+        shown = shown.clone() if apart or act.session.examples is not None else shown
+        same = untouched(shown)
+        here = context(act, plan.site.stack, places, block or slice(None), sight)
+        new = act.fix.edit(shown, plan.site, here)
+        if same(new):
+            continue
+        check_edit(new, shown, outside=None, positions=slice(0, 0))
+        new = keep_others(act.session, plan.site.stack, new, before)
+        given = new[..., start:].to(pattern.dtype)
+    return given
+
+
+def sight_of(call: Call, places: Places, block: slice = slice(None)) -> Sight:
+    """Which keys some rows of a call may see, by absolute position."""
+
+    def look() -> Tensor | None:
+        seen = visible_keys(call, block)
+        if seen is None or not places.key_start:
+            return seen
+        return torch.nn.functional.pad(seen, (places.key_start, 0))
+
+    return look
+
+
+def project(plan: Plan, call: Call, places: Places) -> Call:
+    """The call with queries, keys and values as the fixes want them."""
+    q, k, v = call.query, call.key, call.value
+    for act in plan.project:
+        new = act.fix.project(q, k, v, plan.site, context(act, plan.site.stack, places))
+        pairs = zip(new, (q, k, v), strict=True)
+        q, k, v = (keep_others(act.session, plan.site.stack, *pair) for pair in pairs)
+    return replace(call, query=q, key=k, value=v)
+
+
+def scale(plan: Plan, z: Tensor, places: Places) -> Tensor:
+    """Head outputs as the fixes want them."""
+    for act in plan.scale:
+        given = z if act.session.examples is None else z.clone()
+        new = act.fix.scale(given, plan.site, context(act, plan.site.stack, places))
+        if new.shape != z.shape:
+            raise FixError(
+                "A fix returned head outputs of the wrong shape.",
+                evidence=f"got {tuple(new.shape)}, expected {tuple(z.shape)}",
+                remedy="`scale` must return (batch, query, head, width) as it received it.",
+            )
+        z = keep_others(act.session, plan.site.stack, new, z)
+    return z
+
+
+def unedited(plan: Plan, z: Tensor, native: Callable[[], Tensor]) -> Tensor:
+    """Head outputs with those of the model's own kernel for every example that no edit of `some_examples` is for."""
+    rows = [chosen(act.session, plan.site.stack, len(z), z.device) for act in plan.edit]
+    return torch.where(torch.stack(rows).any(0).view(-1, 1, 1, 1), z, native())

@@ -1,0 +1,75 @@
+"""The residual stream on its way into the layers: shown to fixes, recorded for captures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.probes.attach.sites import AttentionModule
+from headwise.probes.context import STEPS, touches
+from headwise.probes.engine.checkpoints import keep_moment
+from headwise.probes.engine.examples import keep_others
+from headwise.probes.engine.plan import Act, context
+from headwise.probes.engine.session import Session
+
+if TYPE_CHECKING:
+    from headwise.probes.engine.instrumentation import Hub
+
+
+def enter_layer(hub: Hub, entry: AttentionModule, args: tuple, kwargs: dict[str, Any]) -> Any:
+    """The residual enters a layer; returns the arguments to use when a fix changes it."""
+    local = hub.calls()
+    if not local.streams:
+        return None
+    if local.checkpointed or entry.module.training or torch.is_grad_enabled():
+        keep_moment(hub)
+    given = args[0] if args else kwargs.get("hidden_states")
+    if not isinstance(given, Tensor) or given.dim() not in (2, 3):
+        return None
+    hidden = given if given.dim() == 3 else given[None]  # packed images have no batch axis
+    site = entry.site(local.count(("block", id(entry.module))))
+    sessions = [session for session in hub.listening() if session.flow().run is not None and local.depth]
+    new = hidden
+    for session in sessions:
+        for number, fix in enumerate(session.fixes):
+            if streams(fix) and touches(fix, site, hub.language):
+                rows = session.flow().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
+                session.entering = None
+                changed = fix.stream(new, site, context(Act(fix, session, number), site.stack, rows))
+                new = keep_others(session, site.stack, changed, new)
+    for session in sessions:
+        session.entering = new if session.needs_residual else None
+        if not local.repeats and session.want.keeps_residual(site.stack, site.layer):
+            rows = session.flow().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
+            session.buffer(site).add_rows("residual", new.detach().clone(), rows)
+    if new is hidden:
+        return None
+    new = new if given.dim() == 3 else new[0]
+    return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
+
+
+def streams(fix: Any) -> bool:
+    """True for a fix that is shown the residual."""
+    own = "stream" in getattr(fix, "steps", STEPS) and hasattr(fix, "stream")
+    return own and not getattr(fix, "neutral", False)
+
+
+def ever_wanted(session: Session) -> bool:
+    """True when a session has use for the residual in some forward."""
+    return bool(session.want.residual) or session.needs_residual or any(streams(fix) for fix in session.fixes)
+
+
+def wanted_now(session: Session) -> bool:
+    """True when a session has use for the residual of the forward under way."""
+    run = session.flow().current
+    decoded = run.past >= run.prompt
+    return (
+        bool(session.want.residual)
+        or session.needs_residual
+        or any(
+            streams(fix) and not (decoded and getattr(fix, "streams_prompt_only", False))
+            for fix in session.fixes
+        )
+    )

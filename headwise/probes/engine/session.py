@@ -1,0 +1,219 @@
+"""One capture or one patch while it is attached to a model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.errors import CaptureError
+from headwise.probes.attach.sites import AttentionModule, Site
+from headwise.probes.context import touches
+from headwise.probes.generation.tracker import Flow
+from headwise.probes.kernels.statistics import Places
+from headwise.probes.selection import NOTHING
+from headwise.probes.serving.scopes import Scope
+from headwise.probes.trace.buffer import Buffer, Want
+from headwise.probes.trace.nonfinite import largest_logit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Session:
+    """What is asked of a model: fixes to run, records to keep.
+
+    A capture belongs to the thread that opened it: what other threads do with the model is not recorded. A patch
+    changes the model for every thread, or for its own context alone; each thread's generations are followed on their
+    own.
+    """
+
+    compares = False
+    """True where the model's own kernel is to run beside the engine."""
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: Any,
+        language: str,
+        *,
+        fixes: tuple[Any, ...] = (),
+        want: Want | None = None,
+        examples: tuple[int, ...] | None = None,
+    ) -> None:
+        self.fixes = fixes
+        self.examples = examples
+        """The only examples of a batch that the fixes are for."""
+        self.needs_residual = any(getattr(fix, "needs_residual", False) for fix in fixes)
+        self.processor = processor
+        self.want = want or Want(stats=NOTHING)
+        self.watches = want is not None
+        self.opener = threading.get_ident()
+        self.thread = self.opener if self.watches else None
+        self.scope: Scope | None = None
+        """What a patch of one thread alone acts on; None for one that acts on every thread, and for a capture."""
+        self.finishing = False
+        """True once it is removed: it acts on prompts that it acted on before, and on no others."""
+        self.ran = False
+        """True once the model has run; known when the session has ended."""
+        self.acting_fixes: list[Any] = []
+        """Of a capture: the fixes of patches that acted on a forward that it has seen."""
+        self.largest_logits: list[Tensor] = []
+        """Of every example at the last position of each forward."""
+        self.unplaced = False
+        """True once a left-padded prompt came without positions."""
+        self.remarks: list[str] = []
+        """What a reader of the records has to know; known when the session has ended."""
+        self._kept_bytes = 0
+        self._local = threading.local()
+        self._make_flow = partial(Flow, model, processor, language, keep=self.watches)
+        self.flows: list[Flow] = []
+
+    def confine(self) -> None:
+        """Makes this a session of the current thread alone."""
+        self.scope = Scope()
+
+    def listens(self) -> bool:
+        """True when this session concerns the current thread, in its current context."""
+        if self.scope is not None:
+            return self.scope.holds()
+        return self.belongs_here()
+
+    def begins(self) -> bool:
+        """True when this session acts on a prompt that the current thread begins.
+
+        Raises:
+            FixError: that cannot be told.
+        """
+        if self.finishing or not self.listens():
+            return False
+        if self.scope is not None:
+            self.scope.require_clear()
+        return True
+
+    def belongs_here(self) -> bool:
+        """False for a capture that another thread has opened."""
+        return self.thread is None or self.thread == threading.get_ident()
+
+    def concerns(self, entry: AttentionModule, language: str) -> bool:
+        """True when this session keeps records of an attention module, or has a fix for it."""
+        fixes = [fix for fix in self.fixes if not getattr(fix, "neutral", False)]
+        return self.watches or any(
+            touches(fix, entry.site(call), language) for fix in fixes for call in range(len(entry.layers))
+        )
+
+    def flow(self) -> Flow:
+        """The current thread's runs."""
+        if not hasattr(self._local, "flow"):
+            self._local.flow = self._make_flow()
+            if self.watches:
+                self.flows.append(self._local.flow)
+        return self._local.flow
+
+    def note_fixes(self, acting: Iterable[Session]) -> None:
+        """A capture sees a forward on which these sessions act."""
+        for fix in (fix for other in acting for fix in other.fixes) if self.watches else ():
+            if not getattr(fix, "neutral", False) and not any(fix is known for known in self.acting_fixes):
+                self.acting_fixes.append(fix)
+
+    def leave(self, output: Any, cache: Any) -> None:
+        """The forward that began last has ended with `output`, and handed out `cache`."""
+        if cache is not None:
+            self.flow().leave(cache)
+        top = largest_logit(output) if self.watches else None
+        if top is not None:
+            self.largest_logits.append(top)
+
+    @property
+    def copies(self) -> int:
+        """Rows of a decoder's batch that stand for one example, in the forward under way on this thread."""
+        return getattr(self._local, "copies", 1)
+
+    @copies.setter
+    def copies(self, count: int) -> None:
+        self._local.copies = count
+
+    @property
+    def entering(self) -> Tensor | None:
+        """Residual that entered the layer under way, on this thread."""
+        return getattr(self._local, "entering", None)
+
+    @entering.setter
+    def entering(self, residual: Tensor | None) -> None:
+        self._local.entering = residual
+
+    def still(self) -> dict[str, Any]:
+        """How far this session has followed the current thread's forward, as it is now."""
+        return {"flow": self.flow().still(), "entering": self.entering, "copies": self.copies}
+
+    def replace_state(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Takes the current thread for one that is as far as `state` says; returns how far it was."""
+        before = dict(self._local.__dict__)
+        self._local.__dict__.clear()
+        self._local.__dict__.update(state)
+        return before
+
+    def buffer(self, site: Site) -> Buffer:
+        """The records of a site in the current run."""
+        run = self.flow().run
+        assert run is not None
+        if site.stack != run.language and run.readings and run.read.get(site) != run.readings:
+            run.buffers.pop(site, None)  # a picture that is read again with every word
+            run.read[site] = run.readings
+        return run.buffers.setdefault(site, Buffer())
+
+    def row_index(self, stack: str, places: Places) -> Tensor:
+        """Which rows of a call this session keeps, counted within the call."""
+        extent = self.flow().current.extent(stack)
+        wanted = [row if row >= 0 else extent + row for row in self.want.rows or ()]
+        at = torch.tensor(wanted, dtype=torch.long, device=places.positions.device)
+        return torch.isin(places.positions, at).nonzero()[:, 0]
+
+    def charge(self, site: Site, pattern: Tensor, keys: int | None = None) -> None:
+        """Counts the bytes of a pattern that is kept, perhaps filled up to `keys`, and refuses more than the limit."""
+        filled = 1 if keys is None else keys / pattern.shape[-1]
+        self._kept_bytes += int(pattern.numel() * pattern.element_size() * filled)
+        if self._kept_bytes > self.want.map_limit:
+            self._refuse(f"{site} brought them to {_size(self._kept_bytes)}")
+
+    def forecast(
+        self, site: Site, shape: tuple[int, int, int, int], size: int, modules: Iterable[AttentionModule]
+    ) -> None:
+        """Refuses before any pattern is made when those of all sites of a stack and kind would not fit.
+
+        Once per run, at the first such site; what is kept already counts.
+        """
+        place, run = (site.stack, site.kind), self.flow().current
+        if place in run.forecast:
+            return
+        run.forecast.add(place)
+        batch, heads, rows, keys = shape
+        alike = [entry for entry in modules if (entry.stack, entry.kind) == place]
+        sites = [entry.site(layer if entry.shared else 0) for entry in alike for layer in entry.layers]
+        kept = [own.count(heads) for own in (self.want.at(other).maps for other in sites) if own is not None]
+        total = batch * sum(kept) * rows * keys * size
+        if self._kept_bytes + total > self.want.map_limit:
+            of_each = f"{kept[0]} heads" if len(set(kept)) == 1 else f"{min(kept)} to {max(kept)} heads"
+            made = f"{len(kept)} sites x {batch} examples x {of_each} x {rows} x {keys} positions"
+            before = f", beside {_size(self._kept_bytes)} kept so far" if self._kept_bytes else ""
+            self._refuse(f"{made} = {_size(total)}{before}")
+
+    def _refuse(self, evidence: str) -> None:
+        raise CaptureError(
+            f"maps={self.want.maps!r} would keep more attention patterns than map_limit allows "
+            f"({_size(self.want.map_limit)}).",
+            evidence=evidence,
+            remedy="Use stats=True (no patterns are kept), rows=[...] for some rows, maps= or sites= for some sites "
+            "and heads, a shorter input, or a larger map_limit.",
+        )
+
+
+def _size(count: int) -> str:
+    size, unit = float(count), 0
+    while size >= 1024 and unit < 4:
+        size, unit = size / 1024, unit + 1
+    return f"{size:.3g} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[unit]}"

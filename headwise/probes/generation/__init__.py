@@ -1,0 +1,1 @@
+"""Generation under a capture or a fix: forward inputs, caches, beams, positions of every call."""

@@ -1,0 +1,180 @@
+"""What a forward was given, brought to one form: arguments by name, ids behind embeddings, masks by position."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from headwise.probes.generation.caches import cache_among
+from headwise.probes.kernels.call import lets_see
+
+if TYPE_CHECKING:
+    from headwise.probes.generation.generate_calls import GenerateCall
+
+_IDS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
+
+
+def bind(module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a forward by name."""
+    if not args:
+        return dict(kwargs)
+    names = list(inspect.signature(type(module).forward).parameters)[1:]
+    return {**dict(zip(names, args, strict=False)), **kwargs}
+
+
+def batch_of(inputs: Mapping[str, Any]) -> int:
+    """Examples of a forward: those of its ids or embeddings."""
+    named = [inputs[name] for name in _IDS if isinstance(inputs.get(name), Tensor)]
+    found = named or [value for value in inputs.values() if isinstance(value, Tensor)]
+    return len(found[0])
+
+
+def with_ids(inputs: dict[str, Any], seen: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+    """Inputs with the ids that their embeddings were made from, where those were seen.
+
+    Some models (BLIP-2, InstructBLIP) embed a prompt, put the image in place of one token, and hand embeddings
+    alone to their language model.
+    """
+    given = inputs.get("inputs_embeds")
+    if seen is None or given is None or inputs.get("input_ids") is not None:
+        return inputs
+    ids, made = seen
+    if given.shape[1:] != made.shape[1:] or len(given) % len(made):
+        return inputs
+    same = (given == made.repeat_interleave(len(given) // len(made), 0)).all(-1)
+    ids = ids.repeat_interleave(len(given) // len(made), 0)
+    if ids[~same].unique().numel() > 1 or not bool(same.any()):
+        return inputs
+    return {**inputs, "input_ids": ids}
+
+
+def with_decoder_ids(module: nn.Module, inputs: dict[str, Any]) -> dict[str, Any]:
+    """Inputs with the decoder's ids where a model makes them itself, from labels, by its own rule."""
+    labels = inputs.get("labels")
+    if labels is None:
+        return inputs
+    config = getattr(module, "config", None)
+    begun = any(inputs.get(name) is not None for name in ("decoder_input_ids", "decoder_inputs_embeds"))
+    if begun or not isinstance(labels, Tensor) or not getattr(config, "is_encoder_decoder", False):
+        return inputs
+    if (
+        "labels" not in inspect.signature(type(module).forward).parameters
+    ):  # `generate` hands them to the encoder, too
+        return inputs
+    own = getattr(module, "prepare_decoder_input_ids_from_labels", None)
+    rule = own or getattr(sys.modules[type(module).__module__], "shift_tokens_right", None)
+    if rule is None:
+        return inputs
+    names = list(inspect.signature(rule).parameters)[1:]
+    more = {
+        name: getattr(config, name, None)
+        for name in names
+        if name in ("pad_token_id", "decoder_start_token_id")
+    }
+    return {**inputs, "decoder_input_ids": rule(labels, **more)}
+
+
+def lacks_positions(inputs: Mapping[str, Any]) -> bool:
+    """True for a prompt with padding on the left of a row that comes without positions."""
+    mask = inputs.get("attention_mask")
+    words = any(inputs.get(name) is not None for name in ("input_ids", "inputs_embeds"))
+    if not words or inputs.get("position_ids") is not None or not isinstance(mask, Tensor) or mask.dim() != 2:
+        return False
+    return bool((mask[:, 0] == 0).any())
+
+
+def with_flat_masks(inputs: dict[str, Any], past: int) -> dict[str, Any]:
+    """Inputs whose masks say of every position so far whether it is real: (batch, position).
+
+    With a static cache `generate` hands over what it has made of the mask: (batch, 1, query, slot) or one such mask per
+    kind of layer. A position is real when some row sees it. A mask of two axes may be wider than the sequence, made
+    once for all that is to come. `past` positions are cached.
+    """
+    flat = {}
+    if inputs.get("attention_mask") is None and inputs.get("decoder_attention_mask") is None:
+        return inputs
+    decodes = any(
+        isinstance(inputs.get(key), Tensor) for key in ("decoder_input_ids", "decoder_inputs_embeds")
+    )
+    for name, of in (("attention_mask", "input"), ("decoder_attention_mask", "decoder_input")):
+        mask = inputs.get(name)
+        if isinstance(mask, Mapping):
+            mask = mask.get("full_attention", next(iter(mask.values()), None))
+            flat[name] = None
+        if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
+            continue
+        rows = next(
+            (v for v in map(inputs.get, (f"{of}_ids", f"{of}s_embeds")) if isinstance(v, Tensor)), None
+        )
+        behind = 0 if decodes and of == "input" else past  # the cache is the decoder's
+        if mask.dim() == 4:
+            mask = lets_see(mask).any(1).any(1).long()
+            mask = mask if rows is None else mask.expand(len(rows), -1)
+        flat[name] = mask if rows is None else mask[:, : behind + rows.shape[1]]
+    return {**inputs, **flat}
+
+
+def ids_of(inputs: Mapping[str, Any], primary: str) -> Tensor | None:
+    """Token ids of the words of a stack; None where embeddings were given."""
+    value = inputs.get("decoder_input_ids") if primary == "decoder" else None
+    return inputs.get("input_ids") if value is None else value
+
+
+def words_of(inputs: Mapping[str, Any], primary: str) -> tuple[int, int]:
+    """Examples and words of a stack, as ids or embeddings; (0, 0) where there are none."""
+    names = ("decoder_input_ids", "decoder_inputs_embeds") if primary == "decoder" else ()
+    for name in (*names, "input_ids", "inputs_embeds"):
+        value = inputs.get(name)
+        if isinstance(value, Tensor):
+            return value.shape[0], value.shape[1]
+    return 0, 0
+
+
+def drafts_of(
+    inputs: Mapping[str, Any],
+    ids: Tensor | None,
+    length: int,
+    new: int,
+    call: GenerateCall | None,
+    *,
+    opens: bool,
+) -> int:
+    """How many of the last positions, `length` in all, are drafts, which may be rolled back.
+
+    An assisted loop feeds the last token that it has accepted and its drafts behind it. A model that drafts for itself
+    is rolled back to the last but one token that was accepted. Outside of `generate`, a call that asks for the logits
+    of several last tokens of a cached sequence checks drafts.
+    """
+    loop = None if call is None else call.loop
+    if loop is not None and loop.accepted is not None:
+        if not opens:
+            return new - 1
+        return 0 if ids is None else max(0, ids.shape[1] - loop.accepted)
+    if call is not None and call.accepted is not None:
+        return max(0, length - (call.accepted - 1))
+    asked = inputs.get("logits_to_keep")
+    if cache_among(inputs.values()) is not None and isinstance(asked, int) and 1 < asked <= new:
+        return asked - 1
+    return 0
+
+
+def padding_of(inputs: Mapping[str, Any], primary: str, new: int) -> Tensor | None:
+    """True where the mask says that one of the last words is padding; None without such a mask."""
+    mask = inputs.get("decoder_attention_mask" if primary == "decoder" else "attention_mask")
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < new:
+        return None
+    return mask[:, -new:] == 0
+
+
+def extends(ids: Any, before: Any) -> bool:
+    """True when every row of ids begins with a row of what came before: beams may have changed places."""
+    if not isinstance(ids, Tensor) or not isinstance(before, Tensor) or ids.shape[0] != before.shape[0]:
+        return False
+    length = before.shape[1]
+    if ids.shape[1] <= length:
+        return False
+    return bool((ids[:, None, :length] == before).all(-1).any(-1).all())

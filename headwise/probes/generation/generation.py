@@ -1,0 +1,310 @@
+"""One run of a model: a prompt and everything that is decoded from it."""
+
+from __future__ import annotations
+
+import weakref
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.errors import FixError
+from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
+from headwise.layout.roles import mark_first
+from headwise.probes.generation.beams import RunResult, computed
+from headwise.probes.generation.descriptions import of_recordings
+from headwise.probes.memory import Memory
+
+if TYPE_CHECKING:
+    from headwise.probes.generation.beams import BeamSearch
+    from headwise.probes.generation.cache_events import Choice
+    from headwise.probes.generation.generate_calls import DecodingLoop, GenerateCall
+
+PADDING = ROLES.index("padding")
+GENERATED = ROLES.index("generated")
+
+
+class Run:
+    """One prompt and everything decoded from it: the tokens so far, and what was recorded about them."""
+
+    def __init__(self, language: str, layout: TokenLayout, call: GenerateCall | None = None) -> None:
+        self.language = language
+        self.call = call
+        """The call of `generate` that it began in; None outside of one."""
+        self.loop: DecodingLoop | None = None
+        """The loop that its prompt was read for; None outside of one."""
+        self.branch = False
+        """True for what runs beside the prompt: a contrastive branch, the drafts of an assistant."""
+        self.search: BeamSearch | None = None
+        """The beam search that decodes from its prompt; None for another way of decoding."""
+        self.windows: tuple[tuple[int, float], ...] = ()
+        """Which windows of sounds its examples are, where that is known: see `SoundWindows`."""
+        self.kept: Tensor | None = None
+        """Its only examples that were not read again later; None for all."""
+        self.axes: dict[str, Axis] = dict(layout.axes)
+        self.prompt = 0
+        """Positions of the first call, and of what was cached before it."""
+        self.length = 0
+        """Positions so far, those of the call under way included."""
+        self.begins = 0
+        """Positions that were cached before the first call."""
+        self.past = 0
+        """Position of the first row of the call under way."""
+        self.drafts = 0
+        """How many of the last positions are drafts, which may be rolled back."""
+        self.indivisible: str | None = None
+        """The fix that has to see its prompt as a whole; None where all can do with pieces."""
+        self.ids: Tensor | None = None
+        self.batch = 0
+        """Examples of the call under way, or of the last one."""
+        self.origin: Tensor | None = None
+        """Which example of its first call every example was; None while they stand as they came."""
+        self.complete = False
+        """True once a call of `generate` that decoded it is over."""
+        self.cropped = 0
+        """Positions of the prompt that were read and then cropped from the cache."""
+        self.stacks: set[str] = set()
+        self.buffers: dict[Any, Any] = {}
+        self.readings = 0
+        """How often the whole sequence was read again, for want of a cache."""
+        self.read: dict[Any, int] = {}
+        """In which of these readings a site of another stack was last reached."""
+        self.forecast: set[tuple[str, str]] = set()
+        """Stacks and kinds whose patterns were found to fit, before any was made."""
+        self._memories: dict[int, Memory] = {}
+        self._cache: weakref.ref | None = None
+        self._order: Tensor | None = None
+        self._pending: list[tuple[Tensor, Tensor | None]] = []
+        self._padded: bool | None = None
+
+    def still(self) -> Run:
+        """The same as it is now; what comes later does not change it."""
+        twin = copy(self)
+        twin.axes, twin.stacks, twin.buffers = dict(self.axes), set(self.stacks), dict(self.buffers)
+        twin._pending, twin.read = list(self._pending), dict(self.read)
+        twin._memories = {number: memory.still() for number, memory in self._memories.items()}
+        return twin
+
+    @property
+    def cached(self) -> bool:
+        """True once the run has a key-value cache."""
+        return self._cache is not None
+
+    @property
+    def alive(self) -> bool:
+        """True while its key-value cache exists."""
+        return self._cache is not None and self._cache() is not None
+
+    def memory(self, number: int) -> Memory:
+        """What the `number`-th fix of the session remembers of this run."""
+        return self._memories.setdefault(number, Memory())
+
+    def owns(self, cache: object) -> bool:
+        """True when `cache` is the key-value cache of this run."""
+        return self._cache is not None and self._cache() is cache
+
+    def adopt(self, cache: object) -> None:
+        """Makes `cache` the key-value cache of this run."""
+        self._cache = weakref.ref(cache)
+
+    def disown(self) -> None:
+        """Its key-value cache is used for something else."""
+        self._cache = None
+
+    def close(self, call: GenerateCall) -> None:
+        """Its call of `generate` is over: what ran beside the prompts is dropped, the returned beams are known."""
+        if self.search is not None:
+            self.search.close(call.sequences)
+        self.branch = not self.is_example
+        if self.branch:
+            self.buffers.clear()
+        self.call = self.loop = None
+        self.complete = True
+
+    @property
+    def is_example(self) -> bool:
+        """False for what a call of `generate` ran beside its prompts: to detect a language, to contrast, to draft."""
+        prelude = self.call is not None and self.loop is None and self.call.loop is not None
+        if self.kept is not None and not len(self.kept):
+            return False
+        return not self.branch and not (prelude and self.language in self.stacks)
+
+    def append(self, ids: Tensor | None, new: int, padding: Tensor | None) -> None:
+        """Adds the tokens of a continuing call; an example that this call of `generate` has ended is padding."""
+        if ids is None:
+            self.lengthen(None, new, padding)
+            return
+        ended = self._ended(len(ids)) if new == 1 and len(ids) > 1 else None
+        if ended is not None:
+            padding = ended[:, None] if padding is None else padding.to(ended.device) | ended[:, None]
+        self._padded = self.padded or (padding is not None and bool(padding.any()))
+        self._pending.append((ids.detach().clone(), padding))
+
+    def lengthen(self, chunk: Axis | None, new: int, padding: Tensor | None) -> None:
+        """Adds positions of which `chunk` tells the roles; generated ones when it is None."""
+        self._flush()
+        axis = self.axes.get(self.language)
+        if axis is None:
+            return
+        if chunk is not None and len(chunk.roles) != len(axis.roles):
+            chunk = None
+        if chunk is None:
+            chunk = Axis(axis.stack, torch.full((len(axis.roles), new), GENERATED, dtype=torch.uint8))
+            if padding is not None:
+                chunk.roles[padding.cpu()] = PADDING
+        known = axis.ids is not None and chunk.ids is not None
+        ids = torch.cat([axis.ids, chunk.ids], 1) if known else None  # type: ignore[list-item]
+        begun = axis.valid.any(-1, keepdim=True)  # what came before may be padding alone
+        roles = torch.where(begun, chunk.roles, mark_first(chunk.roles))
+        self.axes[self.language] = replace(
+            axis, roles=torch.cat([axis.roles, roles], 1), ids=ids, tokens=None
+        )
+        self._padded = None
+
+    @property
+    def padded(self) -> bool:
+        """True when a position of the language stack may be padding."""
+        if self._padded is None:
+            axis = self.axes.get(self.language)
+            self._padded = axis is not None and not bool(axis.valid.all())
+        return self._padded
+
+    def layout(self) -> TokenLayout:
+        """What every position so far is."""
+        self._flush()
+        return TokenLayout(of_recordings(self.axes, self.language))
+
+    def results(self, *, every: bool) -> RunResult:
+        """What was recorded; of a beam search the returned sequences, or, with `every`, as many of all its beams."""
+        if self.search is not None and self.search.known:
+            result = self.search.results(every=every)
+        else:
+            records, counts = computed(self.buffers)
+            result = RunResult(records, self.layout(), None, counts)
+        return result if self.kept is None else result.select(self.kept, len(self.axes["encoder"].roles))
+
+    def extent(self, stack: str) -> int:
+        """Positions of a stack that do not come from decoding."""
+        axis = self.axes.get(stack)
+        return self.prompt if stack == self.language or axis is None else axis.roles.shape[1]
+
+    def axis(self, stack: str, examples: int, positions: int) -> Axis:
+        """The axis of a stack; a generic one where the inputs did not tell, or tell another size."""
+        self._flush()
+        axis = self.axes.get(stack)
+        if axis is not None and axis.roles.shape[1] >= positions:
+            known = axis.roles.shape[0]
+            if known == examples:
+                return axis
+            if examples % known == 0:  # beams: the copies of an example stand side by side
+                return self._several(stack, axis, examples // known)
+        sound = axis is not None and bool((axis.roles == ROLES.index("audio")).any())
+        self.axes[stack] = generic_axis(stack, examples, positions, sound=sound)
+        return self.axes[stack]
+
+    def _several(self, stack: str, axis: Axis, times: int) -> Axis:
+        wide = axis.repeat(times)
+        if stack == self.language:
+            self.axes[stack] = wide
+        return wide
+
+    def reorder(self, choose: Choice) -> None:
+        """Follows the examples of its cache: example b continues what example `index[b]` was.
+
+        Takes effect with the next call: the order in which a search leaves its beams behind means nothing.
+        """
+        if self._order is None:
+            self._order = choose(self.batch)
+        else:
+            self._order = self._order[choose(len(self._order)).to(self._order.device)]
+
+    def settle(self) -> None:
+        """Puts examples in the order that the call under way has them."""
+        index, self._order = self._order, None
+        if index is None:
+            return
+        self._flush()
+        cpu = index.cpu()
+        self.origin = cpu if self.origin is None else self.origin[cpu]
+        stacks = {self.language}
+        for stack in {self.language, "encoder"} & set(self.axes):
+            axis = self.axes[stack]
+            if stack == self.language and len(cpu) != self.batch and not self.batch % len(axis.roles):
+                axis = axis.repeat(self.batch // len(axis.roles))
+            if len(axis.roles) == self.batch:  # else the encoder read each example once for all its copies
+                self.axes[stack] = axis.select(cpu)
+                stacks.add(stack)
+        for site, buffer in self.buffers.items():
+            if site.stack in stacks:
+                buffer.reorder(index)
+        for memory in self._memories.values():
+            memory.reorder(index, self.batch)
+
+    def mark_generated(self, length: int, fed: int) -> None:
+        """Tells what was generated from what was given, where a whole sequence of `fed` ids was read again."""
+        axis = self.axes.get(self.language)
+        if axis is None or axis.roles.shape[1] != length or self.prompt >= length:
+            return
+        roles = axis.roles.clone()
+        tail = roles[:, self.prompt :]
+        tail[tail != PADDING] = GENERATED
+        if len(roles) > 1 and axis.ids is not None and self._ended(len(roles)) is not None:
+            assert self.loop is not None
+            assert self.loop.ends_at is not None
+            places = torch.arange(self.prompt, length) - (length - fed)
+            tail[places >= self.loop.ends_at.cpu()[:, None]] = PADDING
+        self.axes[self.language] = replace(axis, roles=roles)
+        self._padded = None
+
+    def _ended(self, batch: int) -> Tensor | None:
+        return None if self.loop is None else self.loop.ended_examples(batch)
+
+    def roll_back(self, length: int) -> None:
+        """Goes on from `length`, which may lie in the prompt.
+
+        Raises:
+            FixError: it lies in a prompt that a fix remembers.
+        """
+        if length < self.prompt and any(self._memories.values()):
+            raise FixError(
+                "The cache was cropped into the prompt, and a fix remembers what it saw there.",
+                evidence=f"the prompt has {self.prompt} positions, and the cache was cropped to {length}",
+                remedy="Read the prompt again with an empty cache, or crop no more than what came behind it.",
+            )
+        self.truncate(length)
+        self.cropped += max(0, self.prompt - length)
+        self.prompt = min(self.prompt, length)
+
+    def truncate(self, length: int) -> None:
+        """Forgets positions from `length` on: a call begins there again.
+
+        Raises:
+            CaptureError: it lies amid the rows of a call of which sums were kept.
+        """
+        buffers = {site: buffer for site, buffer in self.buffers.items() if site.stack == self.language}
+        for buffer in buffers.values():
+            buffer.statistics.require_separable(length)
+        self._flush()
+        axis = self.axes.get(self.language)
+        if axis is not None and axis.roles.shape[1] > length:
+            ids = None if axis.ids is None else axis.ids[:, :length]
+            images = tuple(span for span in axis.images if span.start + span.length <= length)
+            self.axes[self.language] = replace(
+                axis, roles=axis.roles[:, :length], ids=ids, images=images, tokens=None
+            )
+        self.length = min(self.length, length)
+        for site, buffer in buffers.items():
+            buffer.truncate(length, keys=site.kind == "self")
+
+    def _flush(self) -> None:
+        for ids, padding in self._pending:
+            axis = self.axes.get(self.language)
+            if axis is None:
+                continue
+            if len(axis.roles) != len(ids) and len(ids) % len(axis.roles) == 0:
+                axis = axis.repeat(len(ids) // len(axis.roles))
+            if len(axis.roles) == len(ids):
+                self.axes[self.language] = extend(axis, ids, padding)
+        self._pending.clear()

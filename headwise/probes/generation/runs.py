@@ -1,0 +1,72 @@
+"""Which of the runs of a thread a cache belongs to, and which of them goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from headwise.probes.generation.beams import UNDECIDED
+from headwise.probes.generation.forward_inputs import extends
+
+if TYPE_CHECKING:
+    from headwise.probes.generation.generate_calls import DecodingLoop, GenerateCall
+    from headwise.probes.generation.generation import Run
+
+
+def owner_of(runs: Sequence[Run], cache: Any) -> Run | None:
+    """The run that a key-value cache belongs to; it belongs to one at a time."""
+    return next((run for run in reversed(runs) if run.owns(cache)), None)
+
+
+def hand_over(runs: Sequence[Run], cache: Any, run: Run) -> None:
+    """Makes a cache that of a run; the run that it was used for before is over."""
+    if not run.owns(cache):
+        before = owner_of(runs, cache)
+        if before is not None:
+            before.disown()
+        run.adopt(cache)
+
+
+def cached_run(runs: Sequence[Run], cache: Any, past: int) -> Run | None:
+    """The run that a forward behind `past` cached positions continues; None where it begins one.
+
+    A cache that was cropped to where its run began, or into the prompt of a call of `generate` that is over, is used
+    for another prompt.
+    """
+    owner = owner_of(runs, cache)
+    if owner is None or not owner.begins < past <= owner.length:
+        return None
+    return None if owner.complete and past < owner.prompt else owner
+
+
+def uncached_run(runs: Sequence[Run], run: Run, ids: Any, loop: DecodingLoop | None) -> Run | None:
+    """The run whose sequence a forward without a cache reads again, longer; None where it begins one.
+
+    Args:
+        runs: those of the thread.
+        run: the one of the forward before.
+        ids: what the forward was given.
+        loop: the loop of `generate` under way, which may decode several sequences in turn.
+    """
+    beside = [other for other in runs if loop is not None and other.loop is loop and other is not run]
+    before = sorted((run, *beside), key=lambda other: other.branch)
+    return next((other for other in before if extends(ids, other.ids)), None)
+
+
+def remarks_on(runs: Sequence[Run]) -> list[str]:
+    """What a reader of the records of some runs has to know."""
+    undecided = any(run.search is not None and not run.search.known for run in runs)
+    cropped = sum(run.cropped for run in runs)
+    return [UNDECIDED] * undecided + [
+        f"{cropped} positions of prompts were read and then cropped from the cache: they are not in the records. To "
+        "keep several prompts that begin alike, give each a copy of the cache (copy.deepcopy)."
+    ] * bool(cropped)
+
+
+def goes_on(run: Run, call: GenerateCall | None) -> bool:
+    """True while a run may be continued: its cache exists, or the loop that decodes it is under way."""
+    while call is not None and not run.alive:
+        if call.loop is not None and run.loop is call.loop:
+            return True
+        call = call.outer
+    return run.alive

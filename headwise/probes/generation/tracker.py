@@ -1,0 +1,312 @@
+"""Follows a model through its forwards: which run a call belongs to, and what its rows and keys are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.layout import ROLES, Axis, TokenLayout, describe
+from headwise.probes.context import in_pieces
+from headwise.probes.generation.beams import BeamSearch
+from headwise.probes.generation.cache_events import Choice
+from headwise.probes.generation.caches import cached_length, require_past, unseen_past
+from headwise.probes.generation.call_layout import bare_places, full_places
+from headwise.probes.generation.descriptions import axes_given, completed, news
+from headwise.probes.generation.forward_inputs import drafts_of, ids_of, padding_of, words_of
+from headwise.probes.generation.generate_calls import GenerateCall
+from headwise.probes.generation.generation import PADDING, Run
+from headwise.probes.generation.runs import cached_run, goes_on, hand_over, owner_of, uncached_run
+from headwise.probes.generation.sound_windows import drop_attempts
+from headwise.probes.kernels.call import Call
+from headwise.probes.kernels.statistics import Places, counts_of
+from headwise.probes.kernels.windows import Window
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_CACHED = ROLES.index("cached")
+
+
+class Flow:
+    """The runs of one model on one thread, as seen from a capture or a patch.
+
+    A forward at position 0 begins a run. It continues one when its cache belongs to that run; when it does without
+    a cache and its ids extend the previous ones; or when the run has not yet seen the stack at hand (an encoder
+    that `generate` calls before the decoder). Within one loop of `generate` the first run is the prompt's, any other
+    stands beside it.
+    """
+
+    def __init__(self, model: PreTrainedModel, processor: Any, language: str, *, keep: bool) -> None:
+        self.model, self.processor, self.language = model, processor, language
+        self.keep = keep
+        """Keep every run; else only those that may go on."""
+        self.runs: list[Run] = []
+        self.run: Run | None = None
+        self._memo: dict[Any, Any] = {}
+        self._prompt: tuple[GenerateCall, Mapping[str, Axis]] | None = None
+        self._recordings = 0
+        """Long recordings that earlier calls of `generate` have read."""
+
+    def enter(
+        self, primary: str, inputs: Mapping[str, Any], call: GenerateCall | None, *, cache: Any, past: int
+    ) -> bool:
+        """A forward begins, perhaps within a call of `generate`; `primary` is the stack that tells if its run is new.
+
+        It was given a key-value `cache` of `past` positions, or None of 0.
+
+        Returns:
+            True when it begins the prompt of the language stack.
+        """
+        self._memo.clear()
+        ids = ids_of(inputs, primary)
+        batch, new = words_of(inputs, primary)
+        if primary == self.language:
+            require_past(inputs, past)
+        loop = None if call is None else call.loop
+        run = self._find(primary, ids, inputs, cache, past, call)
+        described: Mapping[str, Axis] = {}
+        stacks = {primary}
+        opens = primary == self.language and (run is None or primary not in run.stacks)
+        drafts = drafts_of(inputs, ids, past + new, new, call, opens=opens) if primary == self.language else 0
+        if run is not None and primary in run.stacks and past:
+            run.settle()
+            if past < run.length:
+                run.roll_back(past)
+            piece = loop is not None and loop.reading > 0 and run.loop is loop
+            self._continue(
+                run, primary, inputs, past, new, generated=bool(drafts) or (new == 1 and not piece)
+            )
+        else:
+            described = describe(self.model, self.processor, inputs, past=past).axes
+            if not past and primary == self.language and primary in described:
+                new = described[primary].roles.shape[1]  # with what the model puts in front of the text
+            stacks |= set(described) if primary == self.language else set()
+            if call is not None and not past:
+                described = completed(described, self._given(call), self.language)
+            if call is not None and call.windows is not None:
+                described = call.windows.place(described, inputs, before=self._recordings)
+            if run is None:
+                run = self._begin(primary, inputs, past, new, described, call)
+            elif primary in run.stacks:
+                run.truncate(0)
+                run.readings += 1
+                run.axes.update(news(described, run.axes))
+                run.mark_generated(new, 0 if ids is None else ids.shape[1])
+            else:
+                run.axes.update(news(described, run.axes))
+            if call is not None and call.windows is not None:
+                run.windows = call.windows.read or run.windows
+        if opens:
+            run.prompt, run.begins = past + new - drafts, past
+        if primary == self.language and call is not None and (run.call is not call or run.loop is not loop):
+            self._join(run, call)
+        if primary == self.language:
+            run.drafts = drafts
+            run.past, run.length, run.ids, run.batch = past, past + new, ids, batch
+        run.stacks |= stacks
+        if cache is not None:
+            hand_over(self.runs, cache, run)
+        self.run = run
+        return opens
+
+    def _given(self, call: GenerateCall) -> Mapping[str, Axis]:
+        """The axes by the arguments of `generate`; found once per call."""
+        if self._prompt is None or self._prompt[0] is not call.outermost:
+            self._prompt = call.outermost, axes_given(self.model, self.processor, call)
+        return self._prompt[1]
+
+    def still(self) -> Flow:
+        """The same as it is now; later forwards do not change it."""
+        twin = copy(self)
+        twin._memo, twin.runs = {}, []
+        twin.run = None if self.run is None else self.run.still()
+        return twin
+
+    def leave(self, cache: Any) -> None:
+        """The forward that began last has ended and handed out `cache`."""
+        if cache is not None and self.run is not None:
+            hand_over(self.runs, cache, self.run)
+
+    def take(self, run: Run) -> None:
+        """Goes on with a run that may have been followed on another thread."""
+        if run not in self.runs:
+            self.runs.append(run)
+
+    def close(self, call: GenerateCall) -> None:
+        """A call of `generate` is over."""
+        if self.keep:
+            runs = [run for run in self.runs if run.call is call]
+            for run in runs:
+                run.close(call)
+            drop_attempts(run for run in runs if run.is_example)
+        if call.windows is not None and call.within is None:
+            self._recordings += call.windows.recordings
+
+    def reorder(self, cache: Any, choose: Choice) -> None:
+        """Examples of `cache` were reordered, left out or copied."""
+        run = owner_of(self.runs, cache)
+        if run is not None:
+            run.reorder(choose)
+
+    def crop(self, cache: Any) -> None:
+        """`cache` was rolled back; what a cut in a prompt means is told by the forward that goes on from there."""
+        run, length = owner_of(self.runs, cache), cached_length(cache)
+        if run is not None and run.prompt <= length < run.length:
+            run.truncate(length)
+
+    def fit(self, stack: str, kind: str, call: Call) -> Call:
+        """The call without the slots of a static cache that are not filled yet."""
+        keys = call.key.shape[2]
+        filled = self.filled(stack, kind, call.query.shape[2], keys)
+        return call.crop(filled) if filled < keys and not call.causal else call
+
+    def filled(self, stack: str, kind: str, rows: int, keys: int) -> int:
+        """How many of the keys of a call exist: a static cache hands over all its slots.
+
+        Raises:
+            CaptureError: there are keys of a past that came in no known cache.
+        """
+        run = self.run
+        if kind == "cross" or stack != self.language or run is None or keys <= run.past + rows:
+            return keys
+        if not run.cached:
+            raise unseen_past(stack, keys, rows, run.past)
+        return run.past + rows
+
+    def revocable(self, stack: str) -> int:
+        """How many of the last rows of a call may be rolled back: the drafts of assisted generation."""
+        run = self.run
+        return 0 if run is None or stack != self.language else min(run.drafts, run.length - run.past)
+
+    @property
+    def current(self) -> Run:
+        """The run of the forward under way."""
+        assert self.run is not None
+        return self.run
+
+    def places(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> Places:
+        """What the rows and keys of a call are; without `labels`, their roles are left out."""
+        batch, _, rows, keys = call.shape
+        device, window = call.query.device, call.window
+        return self.shaped(stack, kind, batch, rows, keys, device, labels=labels, window=window)
+
+    def shaped(
+        self,
+        stack: str,
+        kind: str,
+        batch: int,
+        rows: int,
+        keys: int,
+        device: Any,
+        *,
+        labels: bool = True,
+        window: Window | None = None,
+    ) -> Places:
+        """`places` for a call of this shape; computed once per forward."""
+        name = ("places", stack, kind, batch, rows, keys, labels, window)
+        run = self.current
+        bare = not labels and stack == self.language and not run.padded
+        make = bare_places if bare else full_places
+        return self.once(name, lambda: make(run, stack, kind, batch, rows, keys, device, window))
+
+    def once(self, name: Any, find: Callable[[], Any]) -> Any:
+        """What `find` gives, found once per forward."""
+        if name not in self._memo:
+            self._memo[name] = find()
+        return self._memo[name]
+
+    def rows(self, stack: str, batch: int, rows: int, device: Any) -> Places:
+        """`places` for rows alone."""
+        past = self.current.past if stack == self.language else 0
+        return self.shaped(stack, "self", batch, rows, past + rows, device, labels=self.keep)
+
+    def counts(self, call: Call, places: Places) -> tuple[Tensor, Tensor]:
+        """`counts` of a call; computed once per forward and mask."""
+        mask = call.mask
+        same = None if mask is None else (mask.data_ptr(), mask.shape, mask.stride())
+        name = ("counts", same, call.causal, call.shape[0], *call.shape[2:], places.cross, call.window)
+        if name not in self._memo:
+            self._memo[name] = (mask, counts_of(call, places))
+        return self._memo[name][1]
+
+    def _find(
+        self,
+        primary: str,
+        ids: Any,
+        inputs: Mapping[str, Any],
+        cache: Any,
+        past: int,
+        call: GenerateCall | None,
+    ) -> Run | None:
+        """The run that a forward continues; None when it begins one."""
+        if past:
+            return cached_run(self.runs, cache, past)
+        run = self.run
+        if run is None or primary not in run.stacks:
+            return run
+        cached = inputs.get("use_cache")
+        if cached is None:
+            cached = getattr(self.model.config, "use_cache", True)
+        if cached is not False:
+            return None
+        return uncached_run(self.runs, run, ids, None if call is None else call.loop)
+
+    def _join(self, run: Run, call: GenerateCall) -> None:
+        """A run is decoded by the loop of `generate` that is under way."""
+        run.call, run.loop = call, call.loop
+        if call.loop is None:
+            return
+        loops = [loop for loop in (call.loop, call.within and call.within.loop) if loop is not None]
+        beside = any(other.loop in loops and other is not run for other in self.runs)
+        run.branch = call.accepted is not None or beside
+        beams = getattr(call.loop.config, "num_beams", None) or 1
+        if self.keep and beams > 1 and not run.branch:
+            run.search = BeamSearch(run, beams)
+            call.loop.checks.append(run.search.decide)
+
+    def _continue(
+        self, run: Run, primary: str, inputs: Mapping[str, Any], past: int, new: int, *, generated: bool
+    ) -> None:
+        """A cached call goes on: a decode step, drafts, or more of the prompt.
+
+        Raises:
+            FixError: more of a prompt that a fix has to see as a whole.
+        """
+        ids, padding = ids_of(inputs, primary), padding_of(inputs, primary, new)
+        if not generated and run.indivisible is not None:
+            raise in_pieces(run.indivisible, f"{new} positions come behind {past} that were read before")
+        if generated or ids is None:
+            run.append(ids, new, padding)
+            return
+        chunk = {"input_ids": ids}
+        if padding is not None:
+            chunk["attention_mask"] = (~padding).long()
+        axes = describe(self.model, self.processor, chunk, past=past).axes
+        run.lengthen(axes.get(self.language), new, padding)
+        run.prompt = past + new
+
+    def _begin(
+        self,
+        primary: str,
+        inputs: Mapping[str, Any],
+        past: int,
+        new: int,
+        described: Mapping[str, Axis],
+        call: GenerateCall | None,
+    ) -> Run:
+        run = Run(self.language, TokenLayout(described), call)
+        axis = run.axes.get(self.language)
+        if past and axis is not None and primary == self.language:
+            before = torch.full((len(axis.roles), past), _CACHED, dtype=torch.uint8)
+            mask = inputs.get("attention_mask")
+            if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] >= past:
+                before[mask[:, :past].cpu() == 0] = PADDING
+            run.axes[self.language] = Axis(self.language, torch.cat([before, axis.roles[:, -new:]], dim=1))
+        if not self.keep:
+            self.runs = [other for other in self.runs if goes_on(other, call)]
+        self.runs.append(run)
+        return run

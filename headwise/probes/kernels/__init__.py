@@ -1,0 +1,1 @@
+"""Attention on tensors: dense, streamed and statistics of the pattern."""

@@ -1,0 +1,1 @@
+"""Prompts and requests of servers: scopes, packed batches, continuous batching."""

@@ -1,0 +1,145 @@
+"""Makes `init_continuous_batching` accept an attached model: the manager sees the model as it is without headwise."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from headwise.errors import FixError, UnsupportedModel
+from headwise.probes.attach.interface import HUB
+from headwise.probes.attach.sites import head_count
+from headwise.probes.context import touches
+from headwise.probes.engine.plan import Act, context
+from headwise.probes.engine.session import Session
+from headwise.probes.generation.generate_calls import Shadow
+from headwise.probes.serving.packed import Stand, require_packable
+
+if TYPE_CHECKING:
+    from headwise.probes.engine.instrumentation import Hub
+
+METHOD = "init_continuous_batching"
+
+
+class ContinuousBatchingWatch:
+    """Stands in for the method of a model that makes its manager, for as long as something is attached."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._before: Any = None
+
+    def install(self) -> None:
+        """Puts the watch on the model, where it has the method."""
+        model = self._hub.model
+        if callable(getattr(type(model), METHOD, None)):
+            self._before = model.__dict__.get(METHOD)
+            model.__dict__[METHOD] = _Manager(self._hub, model, METHOD, self._before)
+
+    def remove(self) -> None:
+        """Gives the model its own method back."""
+        held = self._hub.model.__dict__
+        if isinstance(held.get(METHOD), _Manager):
+            del held[METHOD]
+            if self._before is not None:
+                held[METHOD] = self._before
+
+
+class _Manager(Shadow):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        require_batchable(self.hub)
+        view = View(self.module, self.hub.configurations())
+        return getattr(type(self.module), METHOD)(view, *args, **kwargs)
+
+
+def require_batchable(hub: Hub) -> None:
+    """Refuses what is attached to a model and cannot act in continuous batching.
+
+    Raises:
+        CaptureError: a capture.
+        FixError: a fix that asks for more of a request than its pattern and head outputs.
+        UnsupportedModel: the model runs flash attention.
+    """
+    concerned = [session for session in hub.sessions if session.listens()]
+    require_packable(concerned)
+    for session in concerned:
+        _rehearse(hub, session)
+    flash = hub.attachment.flash
+    if flash is not None:
+        raise UnsupportedModel(
+            "headwise cannot see the keys of continuous batching on flash attention.",
+            evidence=f"the model was loaded with {flash!r}",
+            remedy='Load it with attn_implementation="sdpa".',
+        )
+
+
+class View:
+    """A model as its manager of continuous batching sees it: with the attention that it has without headwise.
+
+    The manager makes its masks by the name of that attention, so that it goes on rightly when headwise is gone.
+    """
+
+    def __init__(self, model: nn.Module, originals: dict[int, str]) -> None:
+        self._model = model
+        self._supports_flash_attn = False  # whose keys stay out of sight
+        self.config = _plain(model.config, originals)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """A forward of the model itself."""
+        return self._model(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def eval(self) -> View:
+        """The model in evaluation mode."""
+        self._model.eval()
+        return self
+
+    def set_attn_implementation(self, name: str) -> None:
+        """What the model is given at once, or when headwise leaves it."""
+        before, self.config._attn_implementation_internal = self.config._attn_implementation_internal, name
+        hub = self._model.__dict__.get(HUB)
+        if hub is None:
+            self._model.set_attn_implementation(name)  # type: ignore[operator]
+        else:
+            hub.leave_with(before, name)
+
+
+def _plain(config: Any, originals: dict[int, str]) -> Any:
+    """A copy of a configuration, and of those in it, that names the attention from before."""
+    plain = copy.copy(config)
+    if id(config) in originals:
+        plain.__dict__["_attn_implementation_internal"] = originals[id(config)]
+    for name in getattr(config, "sub_configs", {}):
+        if getattr(config, name, None) is not None:
+            plain.__dict__[name] = _plain(getattr(config, name), originals)
+    return plain
+
+
+def _rehearse(hub: Hub, session: Session) -> None:
+    """Shows the fixes of a session one row of a made-up request: what asks for more is refused before any comes.
+
+    Raises:
+        FixError: a fix asks for the prompt, or for a memory of it.
+    """
+    for number, fix in enumerate(session.fixes):
+        entry = next((e for e in hub.modules.values() if touches(fix, e.site(0), hub.language)), None)
+        if entry is None or getattr(fix, "neutral", False):
+            continue
+        heads, stand = head_count(entry.module) or 1, Stand(fix, 3)
+        act: Any = Act(fix, stand, number)  # type: ignore[arg-type]
+        places = stand.rows(1, 4, torch.device("cpu"))
+        here = context(act, entry.stack, places)
+        try:
+            if hasattr(fix, "rows"):
+                fix.rows(here, 1)
+            if hasattr(fix, "edit"):
+                fix.edit(torch.full((1, heads, 1, 4), 0.25), entry.site(0), here)
+            if hasattr(fix, "scale"):
+                fix.scale(torch.ones(1, 1, heads, 4), entry.site(0), here)
+        except FixError:
+            raise
+        except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError):
+            continue  # four keys are too few for it; the first request will show

@@ -1,0 +1,136 @@
+"""Which sessions act on a prompt: those that were attached when it began, until it ends."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType, MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from torch import nn
+
+from headwise.probes.attach.python_stack import is_running, runs_of
+from headwise.probes.serving.requests import Requests
+
+if TYPE_CHECKING:
+    from headwise.probes.engine.session import Session
+    from headwise.probes.engine.thread_state import Calls
+    from headwise.probes.generation.generate_calls import GenerateCall
+    from headwise.probes.generation.generation import Run
+
+
+class _Begun(NamedTuple):
+    """A prompt under way: the thread that began it, and the sessions it began with."""
+
+    thread: int
+    sessions: tuple[Session, ...]
+    cache: weakref.ref | None = None
+    runs: Mapping[Session, Run | None] = MappingProxyType({})
+    """Of a loop: how its patches have followed it; it may go on in another thread."""
+
+
+class Prompts:
+    """Prompts that are under way on all threads, and the sessions that each of them began with.
+
+    A prompt is a call of `generate`, or what a loop of the user's own decodes with one key-value cache; a forward
+    without either is a prompt of its own. What another thread attaches acts on prompts that begin afterwards, and what
+    another thread removes acts until those that it acted on have ended. A thread's own patches and captures come and
+    go at once. Every method is called with the hub's lock held.
+    """
+
+    def __init__(self, model: nn.Module, loop_ended: Callable[[], None]) -> None:
+        self._model = model
+        self._loop_ended = loop_ended
+        self._generations: dict[GenerateCall, _Begun] = {}
+        self._loops: dict[int, _Begun] = {}
+        """By id of the cache that a loop decodes with."""
+        self._earlier: dict[int, FrameType] = {}
+        """What a thread was in when the first session came, by thread: nobody had seen it begin."""
+        self.requests = Requests()
+        """Those of continuous batching."""
+
+    def survey(self) -> None:
+        """Takes down what the other threads are in the middle of."""
+        self._earlier = runs_of(self._model)
+
+    def begin(self, call: GenerateCall, sessions: Iterable[Session]) -> None:
+        """An outermost call of `generate` begins on the current thread."""
+        begun = tuple(session for session in sessions if session.begins())
+        self._generations[call] = _Begun(threading.get_ident(), begun)
+
+    def end(self, call: GenerateCall) -> None:
+        """An outermost call of `generate` is over."""
+        self._generations.pop(call, None)
+
+    def sessions(
+        self, attached: Iterable[Session], call: GenerateCall | None, cache: Any, past: int
+    ) -> tuple[Session, ...]:
+        """Those of the attached sessions that act on the forward which the current thread begins.
+
+        Args:
+            attached: all that are attached, in order.
+            call: the outermost call of `generate` that the thread is in.
+            cache: the key-value cache that the forward was given.
+            past: positions in it.
+        """
+        here = threading.get_ident()
+        loop = None
+        if call is not None:
+            begun = self._generations[call].sessions if call in self._generations else ()
+        elif past:
+            loop = self._loops.get(id(cache))
+            begun = () if loop is None else loop.sessions
+        elif self._is_earlier(here):
+            begun = ()
+        else:
+            self._loops.pop(id(cache), None)  # a static cache is used again
+            return tuple(session for session in attached if session.begins())
+        for session, run in () if loop is None else loop.runs.items():
+            if run is not None:
+                session.flow().take(run)
+        return tuple(
+            session
+            for session in attached
+            if (session.belongs_here() if session in begun else session.opener == here and session.begins())
+        )
+
+    def decode(self, cache: Any, sessions: tuple[Session, ...]) -> None:
+        """A forward outside of `generate` has handed out a cache, for a loop to go on with."""
+        name = id(cache)
+        if sessions and name not in self._loops:
+
+            def ended(_: Any, loops: Any = self._loops, told: Callable[[], None] = self._loop_ended) -> None:
+                loops.pop(name, None)
+                told()
+
+            self._loops[name] = _Begun(threading.get_ident(), sessions, weakref.ref(cache, ended))
+        begun = self._loops.get(name)
+        if begun is not None:
+            followed = {session: session.flow().run for session in sessions if not session.watches}
+            if followed != begun.runs:
+                self._loops[name] = begun._replace(runs=followed)
+
+    def forget(self, session: Session) -> None:
+        """The current thread's prompts go on without a session."""
+        here = threading.get_ident()
+        for prompts in (self._generations, self._loops):
+            for name, begun in list(prompts.items()):
+                if begun.thread == here and session in begun.sessions:
+                    rest = tuple(other for other in begun.sessions if other is not session)
+                    prompts[name] = begun._replace(sessions=rest)  # type: ignore[index]
+
+    def need(self, session: Session, threads: Iterable[Calls]) -> bool:
+        """True while a prompt is under way that a session acts on."""
+        begun = (*self._generations.values(), *list(self._loops.values()))
+        if any(session in prompt.sessions for prompt in begun):
+            return True
+        if self.requests.need(session):
+            return True
+        inside = [calls.frame for calls in threads if calls.depth and session in calls.active]
+        return any(frame is not None and is_running(frame) for frame in inside)
+
+    def _is_earlier(self, thread: int) -> bool:
+        """True while a thread is still in what it was in when the first session came."""
+        self._earlier = {other: frame for other, frame in self._earlier.items() if is_running(frame)}
+        return thread in self._earlier

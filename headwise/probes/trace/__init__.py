@@ -1,0 +1,1 @@
+"""Traces: what was recorded of every example, its views, tables and files."""

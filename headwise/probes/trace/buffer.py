@@ -1,0 +1,258 @@
+"""What a capture keeps of one site during one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from headwise.probes.attach.sites import Site
+from headwise.probes.kernels.statistics import Places, RunningStatistics, Statistics, orders, reordered
+from headwise.probes.kernels.windows import Window, gathered
+from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
+from headwise.probes.trace.fields import head_field
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What a capture keeps of one site: the heads of each kind of record, None for nothing."""
+
+    stats: Heads | None = None
+    maps: Heads | None = None
+    rows: Heads | None = None
+    qkv: Heads | None = None
+    z: Heads | None = None
+    gradients: bool = False
+
+    def __bool__(self) -> bool:
+        return self.gradients or any((self.stats, self.maps, self.rows, self.qkv, self.z))
+
+
+@dataclass(frozen=True)
+class Want:
+    """What a capture was asked to keep."""
+
+    stats: Selection = EVERYTHING
+    maps: Selection = NOTHING
+    rows: tuple[int, ...] | None = None
+    """Absolute positions of the rows whose pattern is kept; negative ones count from the end of the prompt."""
+    qkv: Selection = NOTHING
+    heads: Selection = NOTHING
+    residual: Selection = NOTHING
+    gradients: bool = False
+    map_limit: int = 4 * 2**30
+    """Largest number of bytes of patterns to keep."""
+    sites: Selection = EVERYTHING
+    """Nothing is kept of any other site."""
+
+    @property
+    def selections(self) -> dict[str, Selection]:
+        """The options that name sites."""
+        names = ("stats", "maps", "qkv", "heads", "residual", "sites")
+        return {name: getattr(self, name) for name in names}
+
+    def at(self, site: Site) -> Keep:
+        """What is kept of a site."""
+        among = self.sites.heads(site)
+        if among is None:
+            return Keep()
+        own = {name: selection.heads(site) for name, selection in self.selections.items()}
+        kept = {name: None if heads is None else heads.both(among) for name, heads in own.items()}
+        return Keep(
+            stats=kept["stats"],
+            maps=kept["maps"],
+            rows=among if self.rows is not None and kept["maps"] is None else None,
+            qkv=kept["qkv"],
+            z=kept["heads"],
+            gradients=self.gradients,
+        )
+
+    def keeps_residual(self, stack: str, layer: int) -> bool:
+        """True where the residual that enters a layer is kept; it belongs to a layer, whatever the kind."""
+        return self.residual.covers(stack, layer) and self.sites.covers(stack, layer)
+
+
+class Part(NamedTuple):
+    """Rows of one call."""
+
+    positions: Tensor
+    value: Tensor
+    valid: Tensor | None
+    """False on rows that are padding or see no key, (batch, row); None when all are real."""
+    since: int
+    """How often the examples had changed places before."""
+    start: int = 0
+    """Absolute position of the first key, for keys and values."""
+
+    def ordered(self, order: Sequence[Tensor | None]) -> Part:
+        """The same with the examples where they stand today."""
+        index = order[self.since]
+        valid = None if self.valid is None else reordered(self.valid, index)
+        return self._replace(value=reordered(self.value, index), valid=valid)
+
+
+class Buffer:
+    """Records of one site and run, call after call.
+
+    Beams change places at every step of a search. What was recorded stays as it came; `compute` puts it in the order of
+    the last step.
+    """
+
+    def __init__(self) -> None:
+        self.statistics = RunningStatistics()
+        self._rows: dict[str, list[Part]] = {}
+        self._last: dict[str, Part] = {}
+        self._heads: dict[str, Tensor] = {}
+        self._orders: list[Tensor] = []
+
+    def keep_heads(self, field: str, heads: Heads) -> None:
+        """Notes the numbers of the heads that are kept, where they are not all."""
+        name = head_field(field)
+        if heads.numbers is not None and name not in self._heads:
+            self._heads[name] = torch.tensor(heads.numbers)
+
+    def add_statistics(self, statistics: Statistics) -> None:
+        """Adds the statistics of a call."""
+        self.statistics.update(statistics)
+
+    def add_rows(
+        self,
+        field: str,
+        value: Tensor,
+        places: Places,
+        *,
+        index: Tensor | None = None,
+        sighted: Tensor | None = None,
+    ) -> None:
+        """Adds rows of a tensor whose query axis is third for `maps` and `q`, second for `z` and `residual`.
+
+        `sighted` is False on rows of the call that see no key.
+        """
+        axis = _QUERY_AXIS[field]
+        positions, valid = places.positions, places.query_valid
+        if index is not None:
+            positions = positions[index]
+            valid = None if valid is None else valid[:, index]
+            sighted = None if sighted is None else sighted[:, index]
+        if field == "maps":
+            if places.key_start:
+                value = torch.nn.functional.pad(value, (places.key_start, 0))
+            if valid is not None and not value.requires_grad:
+                value = value.masked_fill(~valid[:, None, :, None], torch.nan)
+        if value.shape[axis] != len(positions):
+            positions, valid, sighted = torch.arange(value.shape[axis]), None, None
+        if sighted is not None:
+            valid = sighted if valid is None else valid & sighted
+        self._rows.setdefault(field, []).append(Part(positions, value, valid, len(self._orders)))
+
+    def set(
+        self, field: str, value: Tensor, *, valid: Tensor | None = None, behind: bool = False, start: int = 0
+    ) -> None:
+        """Keeps the latest value of a field that already holds the whole past (keys and values with their cache).
+
+        Of one window after another each holds its own: `behind` adds it to those before. `start` is the absolute
+        position of the first key.
+        """
+        if behind:
+            _, before, ok, _, start = self._last[field]
+            if valid is not None or ok is not None:
+                valid = torch.cat([_or_true(ok, before), _or_true(valid, value)], 1)
+            value = torch.cat([before, value], 2)
+        self._last[field] = Part(torch.empty(0), value, valid, len(self._orders), start)
+
+    def set_graph(self, field: str, value: Tensor, axes: tuple[int, ...], window: Window | None) -> None:
+        """Keeps a tensor of the autograd graph; of windows, one that gathers their gradients."""
+        if window is not None:
+            before = self._last[field].value if window.start else None
+            value = gathered(before, value, window, axes)
+        self._last[field] = Part(torch.empty(0), value, None, len(self._orders))
+
+    def reorder(self, index: Tensor) -> None:
+        """Makes example b what example `index[b]` was; there may be fewer or more examples than before."""
+        self.statistics.reorder(index)
+        self._orders.append(index)
+
+    def fork(self) -> Buffer:
+        """A buffer with the same records, which goes its own way."""
+        twin = Buffer()
+        twin.statistics = self.statistics.fork()
+        twin._rows = {field: list(parts) for field, parts in self._rows.items()}
+        twin._last, twin._heads, twin._orders = dict(self._last), dict(self._heads), list(self._orders)
+        return twin
+
+    def truncate(self, length: int, *, keys: bool) -> None:
+        """Forgets rows at or after an absolute position and, with `keys`, the keys there."""
+        self.statistics.truncate(length, keys=keys)
+        for field, parts in self._rows.items():
+            axis = _QUERY_AXIS[field]
+            left = []
+            for at, value, valid, since, _ in parts:
+                count = int((at < length).sum())
+                if count:
+                    valid = None if valid is None else valid[:, :count]
+                    value = value.narrow(axis, 0, count)
+                    if field == "maps" and keys and value.shape[3] > length:
+                        value = value[..., :length]
+                    left.append(Part(at[at < length], value, valid, since))
+            self._rows[field] = left
+        for field in {"k", "v"} & set(self._last) if keys else ():
+            part = self._last[field]
+            count = max(0, length - part.start)
+            valid = None if part.valid is None else part.valid[:, :count]
+            self._last[field] = part._replace(value=part.value[:, :, :count], valid=valid)
+
+    def compute(self) -> dict[str, Tensor]:
+        """The record of this run: every field, all rows."""
+        record, order = self.statistics.compute(), orders(self._orders)
+        for field, came in self._rows.items():
+            if not came:
+                continue
+            parts = [part.ordered(order) for part in came]
+            keys = max(part.value.shape[-1] for part in parts)
+            values = [_wider(part.value, keys) if field == "maps" else part.value for part in parts]
+            record[field] = values[0] if len(values) == 1 else torch.cat(values, dim=_QUERY_AXIS[field])
+            positions = torch.cat([part.positions for part in parts])
+            record.setdefault("positions", positions)
+            if field == "maps" and len(positions) != len(record["positions"]):
+                record["row_positions"] = positions
+        if "maps" in self._last:
+            record.setdefault("positions", torch.arange(self._last["maps"].value.shape[2]))
+        return record | {field: part.ordered(order).value for field, part in self._last.items()} | self._heads
+
+    def valid(self) -> dict[str, Tensor]:
+        """False where rows of a field are padding or see no key, (example, row); fields of real rows are left out."""
+        order = orders(self._orders)
+        last = {field: part.ordered(order).valid for field, part in self._last.items()}
+        found = {field: valid for field, valid in last.items() if valid is not None}
+        for field, parts in self._rows.items():
+            if any(part.valid is not None for part in parts):
+                found[field] = torch.cat([_valid(part.ordered(order)) for part in parts], 1)
+        return found
+
+    def __bool__(self) -> bool:
+        return bool(self.statistics) or any(self._rows.values()) or bool(self._last)
+
+
+_QUERY_AXIS = {"maps": 2, "q": 2, "z": 1, "residual": 1, "z_graph": 1}
+
+
+def _valid(part: Part) -> Tensor:
+    if part.valid is not None:
+        return part.valid
+    return torch.ones(len(part.value), len(part.positions), dtype=torch.bool, device=part.value.device)
+
+
+def _or_true(valid: Tensor | None, value: Tensor) -> Tensor:
+    """Which keys of (batch, head, key, width) are real."""
+    return torch.ones_like(value[:, 0, :, 0], dtype=torch.bool) if valid is None else valid
+
+
+def _wider(value: Tensor, keys: int) -> Tensor:
+    """Patterns with zeros for keys that did not exist yet; padded rows stay NaN throughout."""
+    if value.shape[-1] == keys:
+        return value
+    padded = value[..., :1].isnan()
+    return torch.nn.functional.pad(value, (0, keys - value.shape[-1])).masked_fill(padded, torch.nan)

@@ -1,0 +1,170 @@
+"""A trace's statistics as tidy tables: one row per head, per query or per key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headwise.errors import CaptureError, InputError
+from headwise.functional.distance import relative_distance
+from headwise.functional.entropy import normalised_entropy
+from headwise.layout import ROLES, Axis
+from headwise.probes.attach.sites import Site, key_stack
+from headwise.probes.trace.fields import Record, head_numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.probes.trace.trace import Trace
+
+
+def frame_of(trace: Trace, level: Literal["head", "query", "key"]) -> pd.DataFrame:
+    """The table behind `Trace.to_frame`."""
+    import pandas as pd
+
+    if level not in ("head", "query", "key"):
+        raise InputError(f"There is no table of level {level!r}.", remedy='Use "head", "query" or "key".')
+    records = statistics(trace)
+    if level == "key":
+        parts = [_keys(site, record, trace) for site, record in records.items()]
+    else:
+        roles = roles_present(trace)
+        of_site = _queries if level == "query" else _heads
+        parts = [of_site(site, record, trace, roles) for site, record in records.items()]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return pd.DataFrame(columns)
+
+
+def statistics(trace: Trace) -> dict[Site, Record]:
+    """The records that hold streaming statistics.
+
+    Raises:
+        CaptureError: when there are none.
+    """
+    records = {site: record for site, record in trace.records.items() if "received" in record}
+    if not records:
+        raise CaptureError(
+            "This trace holds no statistics.",
+            evidence=f"{len(trace.records)} sites",
+            remedy="Capture again with stats=True, and run the model inside the with block.",
+        )
+    return records
+
+
+def roles_present(trace: Trace) -> tuple[str, ...]:
+    """Roles, in the order of `ROLES`, that a key of this trace has or that took weight; never padding."""
+    found = torch.zeros(len(ROLES), dtype=torch.bool)
+    for site, record in statistics(trace).items():
+        found |= (record["mass"].detach().nan_to_num(0) > 0).flatten(0, 2).any(0).cpu()
+        axis = key_axis(trace, site)
+        if axis is not None:
+            found[axis.roles.long().unique().cpu()] = True
+    return tuple(role for role, here in zip(ROLES, found.tolist(), strict=True) if here and role != "padding")
+
+
+def key_axis(trace: Trace, site: Site) -> Axis | None:
+    """What the keys of a site are; None where the layout does not know."""
+    axes = trace.layout.axes
+    return axes.get(key_stack(site.stack, site.kind, axes))
+
+
+def labels(axis: Axis | None, examples: int, positions: int) -> tuple[np.ndarray, np.ndarray]:
+    """Text and role of every position, (example, position), None where the layout does not know them."""
+    tokens = np.full((examples, positions), None, dtype=object)
+    roles = tokens.copy()
+    if axis is None or examples % len(axis.roles):
+        return tokens, roles
+    beams = examples // len(axis.roles)  # the beams of an example stand side by side
+    width = min(positions, axis.roles.shape[1])
+    roles[:, :width] = np.array(ROLES, dtype=object)[axis.roles[:, :width].cpu().numpy()].repeat(beams, 0)
+    if axis.tokens is not None:
+        tokens[:, :width] = np.array([row[:width] for row in axis.tokens], dtype=object).repeat(beams, 0)
+    elif axis.ids is not None:
+        tokens[:, :width] = axis.ids[:, :width].cpu().numpy().astype(str).repeat(beams, 0)
+    return tokens, roles
+
+
+def _queries(site: Site, record: Record, trace: Trace, roles: Iterable[str]) -> dict[str, np.ndarray]:
+    visible = _numpy(record["visible"])
+    positions = _numpy(record["positions"]).astype(np.int64)
+    real = ~np.isnan(visible)
+    example, head, row = _index(real, record["entropy"].shape[1])
+    last = int(positions.max(initial=-1)) + 1
+    tokens, names = labels(trace.layout.axes.get(site.stack), len(visible), last)
+    columns = _site_columns(site, example, _numbers(record)[head]) | {
+        "position": positions[row],
+        "token": tokens[example, positions[row]],
+        "role": names[example, positions[row]],
+    }
+    for field in ("entropy", "maximum", "distance", "lse"):
+        columns[field] = _numpy(record[field])[example, head, row]
+    columns["visible"] = visible[example, row]
+    mass = _numpy(record["mass"])
+    for role in roles:
+        columns[f"mass_{role}"] = mass[example, head, row, ROLES.index(role)]
+    return columns
+
+
+def _keys(site: Site, record: Record, trace: Trace) -> dict[str, np.ndarray]:
+    seen, received = _numpy(record["seen"]), _numpy(record["received"])
+    example, head, key = _index(~np.isnan(seen), received.shape[1])
+    tokens, names = labels(key_axis(trace, site), *seen.shape)
+    received, seen = received[example, head, key], seen[example, key]
+    return _site_columns(site, example, _numbers(record)[head]) | {
+        "position": key,
+        "token": tokens[example, key],
+        "role": names[example, key],
+        "received": received,
+        "mean_received": np.divide(received, seen, out=np.full_like(received, np.nan), where=seen > 0),
+        "seen": seen,
+    }
+
+
+def _heads(site: Site, record: Record, trace: Trace, roles: Iterable[str]) -> dict[str, np.ndarray]:
+    visible = record["visible"].detach().float()
+    choice = (visible >= 2)[:, None]
+    entropy, distance = record["entropy"].detach().float(), record["distance"].detach().float()
+    rows = {
+        "entropy": entropy.where(choice, torch.nan),
+        "normalised_entropy": normalised_entropy(entropy, visible=visible),
+        "maximum": record["maximum"],
+        "distance": distance,
+        "relative_distance": relative_distance(distance, visible=visible),
+        "lse": record["lse"],
+        "visible": visible[:, None].expand_as(entropy),
+    }
+    rows |= {f"mass_{role}": record["mass"][..., ROLES.index(role)] for role in roles}
+    real = ~np.isnan(_numpy(visible)).all(axis=1, keepdims=True)
+    example, head = np.nonzero(np.broadcast_to(real, entropy.shape[:2]))
+    means = {name: _numpy(value.detach().float().nanmean(-1))[example, head] for name, value in rows.items()}
+    return _site_columns(site, example, _numbers(record)[head]) | means
+
+
+def _index(real: np.ndarray, heads: int) -> tuple[np.ndarray, ...]:
+    """Example, head and position of every real position, for every head."""
+    return np.nonzero(np.broadcast_to(real[:, None], (real.shape[0], heads, real.shape[1])))
+
+
+def _numbers(record: Record) -> np.ndarray:
+    """The model's numbers of the heads that a record's statistics are of."""
+    return np.array(head_numbers(record, "received"))
+
+
+def _site_columns(site: Site, example: np.ndarray, head: np.ndarray) -> dict[str, Any]:
+    constant = {"stack": site.stack, "kind": site.kind, "layer": site.layer, "call": site.call}
+    return {
+        "example": example,
+        **{
+            name: np.full(len(example), value, dtype=object if isinstance(value, str) else int)
+            for name, value in constant.items()
+        },
+        "head": head,
+    }
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().float().numpy()
