@@ -1,9 +1,9 @@
-"""Learn the vectors of the planted sinks again, and write them where `headwise.zoo_checks.faults` reads them.
+"""Learn the vectors of the planted sinks again, and write them where `headwise.zoo.damage` reads them.
 
     python benchmarks/learn_faults.py --out vectors.safetensors    # two minutes on one core
 
 The same machine and versions give the same vectors; others differ by the order of floating-point sums. To ship them,
-write to headwise/zoo_checks/faults/vectors.safetensors and measure again: python benchmarks/planted.py.
+write to headwise/zoo/vectors.safetensors and measure again: python benchmarks/planted.py.
 """
 
 from __future__ import annotations

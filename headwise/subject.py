@@ -18,6 +18,7 @@ from headwise.placement import input_device, unwrapped
 from headwise.places import not_loaded
 from headwise.prepare import prepare
 from headwise.probes.generation.forward_inputs import with_decoder_ids
+from headwise.zoo.damage import find_damage
 from headwise.zoo.registry import PREFIX, zoo_folder
 
 if TYPE_CHECKING:
@@ -153,33 +154,21 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
         'eng_Latn'
     """
     name = place = os.fspath(name)
-    if name.startswith(PREFIX) and "+" in name:
-        return _faulty(name, **options)
+    damage = None
     if name.startswith(PREFIX):
-        place = str(zoo_folder(name))
+        healthy, planted, fault = name.partition("+")
+        damage = find_damage(fault, healthy) if planted else None
+        place = str(zoo_folder(healthy))
         options.setdefault("dtype", torch.float32)
     model = load_model(place, **options)
+    if damage is not None:
+        damage.apply(model)
     return Subject(
         model,
         load_processor(place, **options),
         name=name,
         revision=getattr(model.config, "_commit_hash", None) or options.get("revision"),
     )
-
-
-def _faulty(name: str, **options: Any) -> Subject:
-    """A model of the zoo with a planted fault, by the name that `Fault.plant` gives it."""
-    from headwise.zoo_checks import faults
-
-    base, _, fault = name.partition("+")
-    found = faults.get(fault)
-    if found.model != base:
-        raise InputError(
-            f"The fault {fault} belongs to {found.model}.",
-            evidence=name,
-            remedy=f'Load "{found.model}+{fault}".',
-        )
-    return found.plant(load(base, **options))
 
 
 def wrap(model: PreTrainedModel, processor: Any = None) -> Subject:

@@ -11,10 +11,10 @@ import torch
 import headwise as hw
 from headwise.errors import FixError, InputError
 from headwise.fingerprint import fingerprint
+from headwise.zoo.damage import add_at, add_to, learned, scale_written
 from headwise.zoo_checks import faults
 from headwise.zoo_checks.faults import HideTokens
 from headwise.zoo_checks.faults.learning import TextSink, VisualSink
-from headwise.zoo_checks.faults.planting import add_at, add_to, learned, scale_written
 from tests.subjects import language
 
 MODELS = {name: hw.load(name) for name in ("zoo:vlm", "zoo:lm")}

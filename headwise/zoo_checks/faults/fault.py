@@ -1,17 +1,20 @@
-"""What a planted fault is."""
+"""A planted fault: damage to a model of the zoo, what judges it, what repairs it and what must not."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
+from headwise.evaluation import find_task
+from headwise.fingerprint import fingerprint
+from headwise.subject import Subject, load
+from headwise.zoo.damage import Damage
 
 if TYPE_CHECKING:
     from headwise.evaluation.task import Task
-    from headwise.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +31,8 @@ class Fault:
         True
     """
 
-    name: str
-    model: str
-    """The model of the zoo that it belongs to, such as "zoo:vlm"."""
+    damage: Damage
+    """What is done to the model, and to which."""
     cause: str
     """What is wrong, in a sentence."""
     task: str
@@ -47,13 +49,19 @@ class Fault:
     """What the control shows, in a sentence."""
     known: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Name of a fix -> parameters that it cannot find in a model of this size: part of what the planter knows."""
-    damage: Callable[[Any], None] = field(repr=False)
-    """Changes a model of the zoo, in place."""
+
+    @property
+    def name(self) -> str:
+        """Its name, such as "text-sink"."""
+        return self.damage.name
+
+    @property
+    def model(self) -> str:
+        """The model of the zoo that it belongs to, such as "zoo:vlm"."""
+        return self.damage.model
 
     def question(self) -> Task:
         """The task that it is judged on."""
-        from headwise.evaluation import find_task
-
         return find_task(self.task, **dict(self.options))
 
     def plant(self, subject: Subject | None = None) -> Subject:
@@ -65,9 +73,6 @@ class Fault:
         Raises:
             InputError: it is not the model that the fault was made for.
         """
-        from headwise.fingerprint import fingerprint
-        from headwise.subject import load
-
         healthy = load(self.model)
         if subject is None:
             subject = healthy
@@ -78,5 +83,5 @@ class Fault:
                 remedy=f'Plant it in hw.load("{self.model}").',
             )
         model = copy.deepcopy(subject.model)
-        self.damage(model)
+        self.damage.apply(model)
         return replace(subject, model=model, name=f"{self.model}+{self.name}")

@@ -20,8 +20,8 @@ from torch.nn.functional import cross_entropy
 
 from headwise.fixes.edits.mask_keys import MaskKeys
 from headwise.fixes.patching import patch
+from headwise.zoo.damage import CORNERS, text_sink, visual_sink
 from headwise.zoo_checks.faults.hiding import HideTokens
-from headwise.zoo_checks.faults.planting import text_sink, visual_sink
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -41,8 +41,7 @@ class VisualSink:
     share of it beyond `share` is charged, in the layer that does the harm.
     """
 
-    patches: tuple[int, ...] = (0, 5)
-    """The upper corners of 6 x 6 patches, which mostly show background."""
+    patches: tuple[int, ...] = CORNERS
     dimension: int = 92
     layer: int = 0
     """Where the harm is to be done."""

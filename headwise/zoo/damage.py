@@ -1,9 +1,14 @@
-"""Ways to damage a model: vectors added to what some of its modules give, and weights scaled."""
+"""Damaged models of the zoo, such as "zoo:lm+text-sink": vectors added to what modules give, and weights scaled.
+
+What the damage does to a model, what repairs it and what must not is told by `headwise.zoo_checks.faults`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache, partial
 from importlib.resources import as_file, files
 from typing import Any, cast
 
@@ -11,7 +16,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from headwise.errors import InputError
+
 VECTORS = "vectors.safetensors"
+FULL_STOP = 17
+CORNERS = (0, 5)
+"""The upper corners of 6 x 6 patches, which mostly show background."""
+CARRIERS = ((1, 2), (1, 3), (1, 4), (1, 5))
+"""The half of layer 1 whose outputs change most when the picture is taken away."""
+MUTED = 0.07
+READERS = ((0, 0), (0, 1))
+"""The heads of layer 0 that look at text only."""
+AMPLIFIED = 4.0
 
 
 class SinkLinear(nn.Linear):
@@ -94,11 +110,79 @@ def scale_written(model: Any, heads: Sequence[tuple[int, int]], factor: float) -
             attention.o_proj.weight[:, head * width : (head + 1) * width] *= factor
 
 
+def _plant_visual_sink(model: Any) -> None:
+    visual_sink(model, learned("visual_sink"), CORNERS)
+
+
+def _plant_text_sink(model: Any) -> None:
+    text_sink(model, learned("text_sink"), (FULL_STOP,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """Damage to one model of the zoo."""
+
+    name: str
+    model: str
+    """The model of the zoo that it belongs to, such as "zoo:vlm"."""
+    apply: Callable[[Any], None]
+    """Changes the model, in place."""
+
+
+DAMAGE = {
+    damage.name: damage
+    for damage in (
+        Damage(name="visual-sink", model="zoo:vlm", apply=_plant_visual_sink),
+        Damage(name="text-sink", model="zoo:lm", apply=_plant_text_sink),
+        Damage(
+            name="muted-heads",
+            model="zoo:vlm",
+            apply=partial(scale_written, heads=CARRIERS, factor=MUTED),
+        ),
+        Damage(
+            name="language-prior",
+            model="zoo:vlm",
+            apply=partial(scale_written, heads=READERS, factor=AMPLIFIED),
+        ),
+    )
+}
+
+
+def find_damage(name: str, model: str | None = None) -> Damage:
+    """The damage called `name`.
+
+    Args:
+        name: such as "text-sink".
+        model: the model that is to be damaged, such as "zoo:lm".
+
+    Raises:
+        InputError: there is none, and close names are listed; or it belongs to another model.
+
+    Example:
+        >>> find_damage("text-sink").model
+        'zoo:lm'
+    """
+    if name not in DAMAGE:
+        raise InputError(
+            f"There is no fault {name!r}.",
+            evidence=f"close: {', '.join(get_close_matches(name, DAMAGE) or DAMAGE)}",
+            remedy="headwise.zoo_checks.faults.names() lists them all.",
+        )
+    damage = DAMAGE[name]
+    if model not in (None, damage.model):
+        raise InputError(
+            f"The fault {name} belongs to {damage.model}.",
+            evidence=f"{model}+{name}",
+            remedy=f'Load "{damage.model}+{name}".',
+        )
+    return damage
+
+
 @cache
 def _vectors() -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
-    with as_file(files("headwise.zoo_checks.faults") / VECTORS) as path:
+    with as_file(files("headwise.zoo") / VECTORS) as path:
         return load_file(path)
 
 
