@@ -24,8 +24,8 @@ import torch
 from common import markdown_table, versions
 
 import headwise as hw
-from headwise.evaluation.calibration import TaskCalibration, calibration
-from headwise.evaluation.fitting import fitted
+from headwise.evaluation.comparison._fit import fitted
+from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
 from headwise.evaluation.questions import Questions
 from headwise.fixes import ACT, VAR, VHR, ScaleHeads
 from headwise.fixes.anatomy import anatomy_of

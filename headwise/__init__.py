@@ -23,11 +23,11 @@ from headwise.errors import (
 if TYPE_CHECKING:
     from headwise import analyses, evaluation, fixes, reports, zoo, zoo_checks
     from headwise.evaluation import Evaluation, evaluate, load_evaluation
-    from headwise.evaluation.comparing import compare
-    from headwise.evaluation.comparison import Comparison, load_comparison
-    from headwise.evaluation.fitting import fit
+    from headwise.evaluation.comparison._compare import compare
+    from headwise.evaluation.comparison._fit import fit
+    from headwise.evaluation.comparison._search import search
     from headwise.evaluation.harness import harness
-    from headwise.evaluation.searching import search
+    from headwise.evaluation.results.comparison import Comparison, load_comparison
     from headwise.fixes.baking import bake
     from headwise.fixes.patching import patch
     from headwise.fixes.spec.specs import Spec, load_spec, save_spec
@@ -85,8 +85,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Comparison": "headwise.evaluation.comparison",
-    "Evaluation": "headwise.evaluation.evaluation",
+    "Comparison": "headwise.evaluation.results.comparison",
+    "Evaluation": "headwise.evaluation.results.evaluation",
     "Site": "headwise.probes.attach.sites",
     "Spec": "headwise.fixes.spec.specs",
     "Subject": "headwise.subject",
@@ -94,20 +94,20 @@ _HOMES = {
     "Trace": "headwise.probes.trace.trace",
     "bake": "headwise.fixes.baking",
     "capture": "headwise.probes.capture",
-    "compare": "headwise.evaluation.comparing",
+    "compare": "headwise.evaluation.comparison._compare",
     "doctor": "headwise.probes.doctor",
-    "evaluate": "headwise.evaluation.running",
-    "fit": "headwise.evaluation.fitting",
+    "evaluate": "headwise.evaluation._evaluate",
+    "fit": "headwise.evaluation.comparison._fit",
     "harness": "headwise.evaluation.harness",
     "load": "headwise.subject",
-    "load_comparison": "headwise.evaluation.comparison",
-    "load_evaluation": "headwise.evaluation.evaluation",
+    "load_comparison": "headwise.evaluation.results.comparison",
+    "load_evaluation": "headwise.evaluation.results.evaluation",
     "load_spec": "headwise.fixes.spec.specs",
     "load_trace": "headwise.probes.trace.storage",
     "patch": "headwise.fixes.patching",
     "report": "headwise.reports",
     "save_spec": "headwise.fixes.spec.specs",
-    "search": "headwise.evaluation.searching",
+    "search": "headwise.evaluation.comparison._search",
     "wrap": "headwise.subject",
 }
 

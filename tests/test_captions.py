@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwise.errors import InputError
-from headwise.evaluation.captions import UNITS, mentions, own_objects, read_objects, singular
+from headwise.evaluation.scoring.chair import UNITS, mentions, own_objects, read_objects, singular
 
 TABLE = own_objects()
 

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from headwise.errors import InputError
-from headwise.evaluation import cards
-from headwise.evaluation.cards import Check, Measurement, measurements, verify
 from headwise.zoo import NAMES
+from headwise.zoo_checks import cards
+from headwise.zoo_checks.cards import Check, Measurement, measurements, verify
 
 SMALL = Measurement("ioi", 5, ("accuracy", "preferred"), "names", {})
 

@@ -87,7 +87,7 @@ def test_an_unknown_model_is_one_line(command):
 
 @pytest.mark.slow
 def test_verify_finds_a_figure_that_is_off(monkeypatch, tmp_path):
-    from headwise.evaluation import cards
+    from headwise.zoo_checks import cards
 
     true = cards.read_card("vlm")
     first = true["figures"][0]
@@ -103,7 +103,7 @@ def test_verify_finds_a_figure_that_is_off(monkeypatch, tmp_path):
 
 
 def test_an_interval_without_width_allows_what_n_examples_cannot_exclude():
-    from headwise.evaluation.cards import Check
+    from headwise.zoo_checks.cards import Check
 
     assert Check("chrf", 100.0, 100.0, 100.0, 99.5, 300).holds
     assert not Check("chrf", 100.0, 100.0, 100.0, 98.0, 300).holds

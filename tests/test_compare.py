@@ -13,8 +13,8 @@ import pytest
 import headwise as hw
 from headwise.errors import FixError, InputError, NotFitted
 from headwise.evaluation import evaluate, find_task
-from headwise.evaluation.arms import candidates, describe
-from headwise.evaluation.comparing import compare
+from headwise.evaluation.comparison._compare import compare
+from headwise.evaluation.comparison.arms import candidates, describe
 from headwise.fixes import MaskKeys, ScaleHeads, ZeroHeads
 from headwise.fixes.spec.specs import save_spec
 from headwise.reports.evaluated import evaluated

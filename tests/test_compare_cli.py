@@ -8,7 +8,7 @@ import pytest
 
 import headwise as hw
 from headwise.evaluation import load_comparison
-from headwise.evaluation.comparing import compare
+from headwise.evaluation.comparison._compare import compare
 from headwise.fixes import ScaleHeads, ZeroHeads
 from headwise.fixes.spec.specs import load_spec, save_spec
 from tests.helpers_cli import assert_one_line, run, save

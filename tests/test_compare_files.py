@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headwise.errors import InputError
 from headwise.evaluation import evaluate, load_comparison
-from headwise.evaluation.comparing import compare
+from headwise.evaluation.comparison._compare import compare
 from headwise.fixes import ScaleHeads
 from tests.helpers_compare import SILENT, Learned, Next, small_subject
 

@@ -10,8 +10,8 @@ import pytest
 import headwise.zoo.data.scenes as scenes_module
 from headwise.errors import InputError
 from headwise.evaluation import Example, find_task, task_names
-from headwise.evaluation.splits import unseen
-from headwise.evaluation.tasks.recall import Copying
+from headwise.evaluation.data.splits import unseen
+from headwise.evaluation.tasks.language.recall import Copying
 from tests.helpers_compare import Next
 
 SCENES = ("chair", "pope-random", "scene-color", "scene-count", "scene-existence", "vqa", "yes-no")

@@ -29,7 +29,7 @@ from headwise.evaluation import (
     ratio,
     task_names,
 )
-from headwise.evaluation.estimate import estimate
+from headwise.evaluation.statistics.estimate import estimate
 from headwise.plugins import Plugins
 from tests.helpers_compare import small_subject
 from tests.subjects import WORDS, llava_processor

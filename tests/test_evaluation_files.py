@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from headwise.errors import InputError
 from headwise.evaluation import find_task
-from headwise.evaluation.files import read_json_lines, read_lines, read_parallel, read_table
-from headwise.evaluation.gold import Word, read_links, read_word_times
+from headwise.evaluation.data.annotations import Word, read_links, read_word_times
+from headwise.evaluation.data.files import read_json_lines, read_lines, read_parallel, read_table
 
 
 def test_json_lines_keep_their_line_numbers(tmp_path):

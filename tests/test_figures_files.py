@@ -11,8 +11,8 @@ import pytest
 
 from headwise.analyses.result import Result
 from headwise.errors import InputError
-from headwise.evaluation.estimate import Estimate
-from headwise.evaluation.evaluation import Evaluation
+from headwise.evaluation.results.evaluation import Evaluation
+from headwise.evaluation.statistics.estimate import Estimate
 from headwise.figures.cell import ROWS
 from headwise.figures.plotly_build import plotly_script
 from tests.test_figures import HOSTILE, heads, sinks

@@ -11,10 +11,10 @@ import torch
 import headwise as hw
 from headwise.errors import FixError, InputError
 from headwise.evaluation import find_task
-from headwise.evaluation.calibration import calibration
-from headwise.evaluation.fitting import fit
+from headwise.evaluation.comparison._fit import fit
+from headwise.evaluation.comparison.calibration import calibration
+from headwise.evaluation.data.splits import UNKNOWN
 from headwise.evaluation.questions import Questions
-from headwise.evaluation.splits import UNKNOWN
 from headwise.fixes.calibration import Calibration
 from tests.helpers_compare import Learned, Next, small_subject
 from tests.tiny.snapshot import snapshot

@@ -20,8 +20,8 @@ from transformers import BertConfig, BertModel
 import headwise as hw
 from headwise.errors import HeadwiseError, InputError
 from headwise.evaluation.harness import harness
-from headwise.evaluation.harness_guard import set_aside, told
-from headwise.evaluation.harness_tasks import load_tasks
+from headwise.evaluation.harness.guard import set_aside, told
+from headwise.evaluation.harness.tasks import load_tasks
 from tests.helpers_cli import assert_one_line, run
 from tests.subjects import language, llava, word_tokenizer
 

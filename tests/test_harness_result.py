@@ -12,7 +12,7 @@ import pytest
 
 import headwise as hw
 from headwise.evaluation.harness import harness
-from headwise.evaluation.harness_table import difference_rows, example_rows
+from headwise.evaluation.harness.table import difference_rows, example_rows
 
 TASKS = Path(__file__).parent / "harness"
 CHOICE, READ = TASKS / "choice.yaml", TASKS / "read.yaml"

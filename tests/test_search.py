@@ -13,8 +13,8 @@ import pytest
 import headwise as hw
 from headwise.errors import FixError, InputError
 from headwise.evaluation import find_task
-from headwise.evaluation.searching import search
-from headwise.evaluation.space import space_of
+from headwise.evaluation.comparison._search import search
+from headwise.evaluation.comparison.space import space_of
 from headwise.fixes import ScaleHeads, ZeroHeads
 from tests.helpers_compare import Learned, Next, recorded_questions, small_subject
 from tests.tiny.snapshot import snapshot

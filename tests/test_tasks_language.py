@@ -15,10 +15,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation import Choose, Example, Likelihood, find_task
-from headwise.evaluation.tasks.choice import MultipleChoice
-from headwise.evaluation.tasks.circuits import ColoredObjects, Ioi
-from headwise.evaluation.tasks.perplexity import Perplexity
-from headwise.evaluation.tasks.recall import Copying, Recall, repeated
+from headwise.evaluation.tasks.language.circuits import ColoredObjects, Ioi
+from headwise.evaluation.tasks.language.multiple_choice import MultipleChoice
+from headwise.evaluation.tasks.language.perplexity import Perplexity
+from headwise.evaluation.tasks.language.recall import Copying, Recall, repeated
 from headwise.zoo.data.multiple_choice import multiple_choice_prompt
 from tests.subjects import WORDS, language, word_tokenizer
 

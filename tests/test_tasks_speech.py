@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 import headwise as hw
 from headwise.errors import InputError
-from headwise.evaluation import Example, Reply, find_task, hearing
-from headwise.evaluation.hearing import word_starts
-from headwise.evaluation.tasks.speech import Transcription, normaliser
-from headwise.evaluation.tasks.word_times import WordTimes
+from headwise.evaluation import Example, Reply, find_task
+from headwise.evaluation.solvers import word_times as hearing
+from headwise.evaluation.solvers.word_times import word_starts
+from headwise.evaluation.tasks.speech.transcription import Transcription, normaliser
+from headwise.evaluation.tasks.speech.word_times import WordTimes
 from headwise.functional.time_warping import dtw_path, token_start_frames
 from headwise.media import read_audio
 from headwise.speech_prompt import heard_note
@@ -284,7 +285,7 @@ def test_recordings_longer_than_the_window_are_transcribed(tmp_path):
 
 def test_a_recording_that_the_model_cannot_go_through_is_named(tmp_path, monkeypatch):
     task = hw.evaluation.find_task("transcription", data=str(recordings(tmp_path, 2, 7)))
-    monkeypatch.setattr("headwise.evaluation.transcribing.writes_long", lambda model: False)
+    monkeypatch.setattr("headwise.evaluation.solvers.transcription.writes_long", lambda model: False)
     with pytest.raises(hw.InputError, match=r"r1 lasts 7.0 s and the model hears 3 s.*1\.wav"):
         hw.evaluate(hw.load("zoo:speech"), task)
 

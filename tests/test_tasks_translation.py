@@ -17,11 +17,11 @@ from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbToken
 
 import headwise as hw
 from headwise.errors import InputError
-from headwise.evaluation import aligning
-from headwise.evaluation.overlap import BLEU, CHRF, bleu, chrf, counts, tokenizer_for
+from headwise.evaluation.scoring.overlap import BLEU, CHRF, bleu, chrf, counts, tokenizer_for
+from headwise.evaluation.solvers import alignment as aligning
 from headwise.evaluation.task import Reply
-from headwise.evaluation.tasks.alignment import Alignment, error_rate
-from headwise.evaluation.tasks.translation import Translation
+from headwise.evaluation.tasks.translation.alignment import Alignment, error_rate
+from headwise.evaluation.tasks.translation.translation import Translation
 from headwise.generation import prepare_generation
 from headwise.languages import set_languages
 from headwise.reports.look import look

@@ -10,11 +10,11 @@ import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.task import Example, Reply
-from headwise.evaluation.tasks.chair import DETAILED, Chair
-from headwise.evaluation.tasks.pope import Pope
-from headwise.evaluation.tasks.scenes import Scenes
-from headwise.evaluation.tasks.vqa import Vqa
-from headwise.evaluation.tasks.yes_no import COGNITION, PERCEPTION, YesNo
+from headwise.evaluation.tasks.vision.chair import DETAILED, Chair
+from headwise.evaluation.tasks.vision.pope import Pope
+from headwise.evaluation.tasks.vision.scenes import Scenes
+from headwise.evaluation.tasks.vision.vqa import Vqa
+from headwise.evaluation.tasks.vision.yes_no import COGNITION, PERCEPTION, YesNo
 from tests.helpers_tasks import numbers
 from tests.subjects import language, llava, picture, word_tokenizer
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headwise.errors import InputError
-from headwise.evaluation.answers import normalized, vqa_accuracy
+from headwise.evaluation.scoring.vqa import normalized, vqa_accuracy
 from headwise.evaluation.task import Reply
-from headwise.evaluation.tasks.vqa import Vqa
+from headwise.evaluation.tasks.vision.vqa import Vqa
 from tests.subjects import picture
 
 

@@ -30,7 +30,7 @@ from headwise.cli.task_options import (
 from headwise.text import visible
 
 if TYPE_CHECKING:
-    from headwise.evaluation.comparison import Arm, Comparison
+    from headwise.evaluation.results.comparison import Arm, Comparison
 
 _WIDTH = 24
 """Characters of a label."""
@@ -71,7 +71,7 @@ def compare(
     with session(debug=debug):
         bounds = bounds_of(min_gain, "--min-gain")
         paths = check_outputs(out, save_best, what="a comparison")
-        from headwise.evaluation.arms import candidates
+        from headwise.evaluation.comparison.arms import candidates
         from headwise.evaluation.registry import find_task
 
         asked = find_task(task, **options_of(options))
@@ -121,7 +121,7 @@ def compare(
 
 def table_lines(comparison: Comparison) -> Iterator[str]:
     """The comparison as lines of at most 100 characters: a block per metric, then the cost, then the finding."""
-    from headwise.evaluation.comparison import cut
+    from headwise.evaluation.results.comparison import cut
 
     manifest, arms = comparison.manifest, list(comparison.arms)
     width = min(_WIDTH, max(len(arm.label) for arm in arms))
@@ -149,8 +149,8 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
 
 
 def _numbers(arm: Arm, metric: str) -> str:
-    from headwise.evaluation.comparison import NO_P, p_text
-    from headwise.evaluation.estimate import span
+    from headwise.evaluation.results.comparison import NO_P, p_text
+    from headwise.evaluation.statistics.estimate import span
 
     number, change = arm.estimates[metric], arm.differences.get(metric)
     text = f"{number.value:>9.4f} {span(number, '.4f')}"

@@ -7,7 +7,7 @@ from pathlib import Path
 from headwise.cli.report_work import Proof, write_report
 from headwise.cli.request import Request
 from headwise.errors import InputError
-from headwise.evaluation.extras import extra
+from headwise.optional import extra
 from headwise.reports.index import Entry, write_index
 
 MODELS = {

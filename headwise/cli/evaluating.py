@@ -56,8 +56,8 @@ def evaluate(
         paths = out or []
         for path in paths:
             check_out(path, what="an evaluation")
-        from headwise.evaluation.estimate import span
         from headwise.evaluation.registry import find_task
+        from headwise.evaluation.statistics.estimate import span
 
         asked = find_task(task, **options_of(options))
         check_bounds(bounds, asked)

@@ -51,13 +51,13 @@ def harness(
 ) -> None:
     """Score a language model on tasks of lm-evaluation-harness, and say what fixes change."""
     with session(debug=debug):
-        from headwise.evaluation.storing import SUFFIXES
+        from headwise.evaluation.results.io import SUFFIXES
 
         paths = out or []
         for path in paths:
             check_out(path, what="a harness result", suffixes=SUFFIXES)
-        from headwise.evaluation.arms import candidates
-        from headwise.evaluation.harness_tasks import check_tasks
+        from headwise.evaluation.comparison.arms import candidates
+        from headwise.evaluation.harness.tasks import check_tasks
 
         check_tasks(task)
         if fix:

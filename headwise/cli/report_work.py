@@ -19,7 +19,7 @@ from headwise.reports.look import look
 from headwise.reports.page import LIMIT, facts, write_page
 
 if TYPE_CHECKING:
-    from headwise.evaluation.comparison import Comparison
+    from headwise.evaluation.results.comparison import Comparison
     from headwise.subject import Subject
 
 USUAL = {"assets": "inline", "limit": LIMIT}

@@ -131,7 +131,7 @@ def _check(
     elif not fix:
         raise InputError("There is no fix to score on the task.", remedy="Add --fix, or use headwise eval.")
     if fix:
-        from headwise.evaluation.arms import candidates
+        from headwise.evaluation.comparison.arms import candidates
 
         candidates(fix)
     if task is not None:

@@ -28,7 +28,7 @@ from headwise.errors import InputError
 from headwise.text import visible
 
 if TYPE_CHECKING:
-    from headwise.evaluation.search_result import Search
+    from headwise.evaluation.results.search import Search
 
 
 def search(
@@ -71,9 +71,9 @@ def search(
     with session(debug=debug):
         bounds = _space(space)
         paths = check_outputs(out, save_best, what="a search")
-        from headwise.evaluation.arms import candidates
-        from headwise.evaluation.extras import extra
+        from headwise.evaluation.comparison.arms import candidates
         from headwise.evaluation.registry import find_task
+        from headwise.optional import extra
 
         asked = find_task(task, **options_of(options))
         candidates(fix)

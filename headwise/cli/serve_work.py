@@ -12,9 +12,9 @@ from typing import Any
 import typer
 
 from headwise.errors import InputError
-from headwise.evaluation.extras import extra
 from headwise.fixes.patching import Handle, patch
 from headwise.fixes.spec.specs import Spec
+from headwise.optional import extra
 from headwise.probes.engine.instrumentation import hub_of
 from headwise.probes.serving.continuous_batching import require_batchable
 from headwise.text import visible

@@ -125,7 +125,7 @@ def check_out(path: Path, *, what: str, suffixes: Sequence[str] = ()) -> None:
             pictures is not installed.
     """
     from headwise.cli.request import check_output
-    from headwise.evaluation.storing import DRAWN_SUFFIXES
+    from headwise.evaluation.results.io import DRAWN_SUFFIXES
     from headwise.figures.images import kaleido_for
     from headwise.files import check_suffix
 

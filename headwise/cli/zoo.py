@@ -22,8 +22,8 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 def list_models() -> None:
     """List the models with the first figures of their cards."""
     with session(debug=False):
-        from headwise.evaluation.cards import read_card
         from headwise.zoo.registry import NAMES
+        from headwise.zoo_checks.cards import read_card
 
         cards = {name: read_card(name) for name in NAMES}
     for name, card in cards.items():
@@ -95,8 +95,8 @@ def verify(
     """Measure every figure on the cards again; status 1 if one lies outside its stated interval."""
     with session(debug=debug):
         from headwise.cli.session import quiet_transformers
-        from headwise.evaluation.cards import verify as checks
         from headwise.zoo.registry import NAMES, zoo_folder
+        from headwise.zoo_checks.cards import verify as checks
 
         chosen = names or list(NAMES)
         for name in chosen:
@@ -121,8 +121,8 @@ def measure(name: Name, debug: Debug = False) -> None:
     """Measure every figure of a model and write its card; for those who retrain the zoo."""
     with session(debug=debug):
         from headwise.cli.session import quiet_transformers
-        from headwise.evaluation.cards import measure as run
         from headwise.zoo.registry import zoo_folder
+        from headwise.zoo_checks.cards import measure as run
 
         folder = zoo_folder(name)
         with quiet_transformers(), progress_count("Measuring") as show:

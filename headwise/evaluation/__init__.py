@@ -6,44 +6,45 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headwise.evaluation.asking import Choose, Generate
-    from headwise.evaluation.comparing import compare
-    from headwise.evaluation.comparison import Arm, Comparison, Cost, load_comparison
-    from headwise.evaluation.estimate import Estimate
-    from headwise.evaluation.evaluation import Evaluation, load_evaluation
-    from headwise.evaluation.fitting import fit
-    from headwise.evaluation.likelihood import Likelihood
-    from headwise.evaluation.paired import Difference
+    from headwise.evaluation._evaluate import evaluate
+    from headwise.evaluation.comparison._compare import compare
+    from headwise.evaluation.comparison._fit import fit
+    from headwise.evaluation.comparison._search import search
     from headwise.evaluation.registry import find_task, task_names
-    from headwise.evaluation.running import evaluate
-    from headwise.evaluation.search_result import Search
-    from headwise.evaluation.searching import search
+    from headwise.evaluation.results.comparison import Arm, Comparison, Cost, load_comparison
+    from headwise.evaluation.results.evaluation import Evaluation, load_evaluation
+    from headwise.evaluation.results.search import Search
+    from headwise.evaluation.solvers.generate import Generate
+    from headwise.evaluation.solvers.likelihood import Likelihood
+    from headwise.evaluation.solvers.multiple_choice import Choose
+    from headwise.evaluation.statistics.estimate import Estimate
+    from headwise.evaluation.statistics.paired import Difference
     from headwise.evaluation.task import Example, Metric, Reply, Task, mean, ratio
 
 _HOMES = {
-    "Arm": "comparison",
-    "Choose": "asking",
-    "Comparison": "comparison",
-    "Cost": "comparison",
-    "Difference": "paired",
-    "Estimate": "estimate",
-    "Evaluation": "evaluation",
+    "Arm": "results.comparison",
+    "Choose": "solvers.multiple_choice",
+    "Comparison": "results.comparison",
+    "Cost": "results.comparison",
+    "Difference": "statistics.paired",
+    "Estimate": "statistics.estimate",
+    "Evaluation": "results.evaluation",
     "Example": "task",
-    "Generate": "asking",
-    "Likelihood": "likelihood",
+    "Generate": "solvers.generate",
+    "Likelihood": "solvers.likelihood",
     "Metric": "task",
     "Reply": "task",
-    "Search": "search_result",
+    "Search": "results.search",
     "Task": "task",
-    "compare": "comparing",
-    "evaluate": "running",
+    "compare": "comparison._compare",
+    "evaluate": "_evaluate",
     "find_task": "registry",
-    "fit": "fitting",
-    "load_comparison": "comparison",
-    "load_evaluation": "evaluation",
+    "fit": "comparison._fit",
+    "load_comparison": "results.comparison",
+    "load_evaluation": "results.evaluation",
     "mean": "task",
     "ratio": "task",
-    "search": "searching",
+    "search": "comparison._search",
     "task_names": "registry",
 }
 

@@ -14,8 +14,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.evaluation.estimate import Estimate, estimate
 from headwise.evaluation.registry import find_task
+from headwise.evaluation.statistics.estimate import Estimate, estimate
 from headwise.evaluation.task import Example, Metric, Reply, Task
 from headwise.fingerprint import fingerprint
 from headwise.subject import Subject, wrap

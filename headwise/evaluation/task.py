@@ -170,13 +170,13 @@ class Task(ABC):
 
         Generators with splits draw from their validation split. Over a file it is `n` of the examples that share
         nothing with `besides`, those that are compared: neither their id nor their picture, sound or text. With
-        `headwise.evaluation.splits.UNKNOWN` in their place, a file is refused.
+        `headwise.evaluation.data.splits.UNKNOWN` in their place, a file is refused.
 
         Raises:
             InputError: fewer than `n` are left, the task is a generator without splits, or it is not known what of a
                 file is compared.
         """
-        from headwise.evaluation.splits import left_over
+        from headwise.evaluation.data.splits import left_over
 
         try:
             return left_over(self, n, seed, besides)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from headwise.analyses import Result
-    from headwise.evaluation.comparison import Comparison
+    from headwise.evaluation.results.comparison import Comparison
     from headwise.probes.trace.trace import Trace
     from headwise.reports.evaluated import changed_examples
     from headwise.reports.look import Look

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 
 from headwise.analyses import Result, distance, entropy, mass, sink_rate, sinks
 from headwise.errors import CaptureError, InputError
-from headwise.evaluation.comparison import Comparison
+from headwise.evaluation.results.comparison import Comparison
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
 from headwise.reports.content import Content, Metric

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwise.errors import InputError
-from headwise.evaluation.comparison import Arm, Comparison, p_text
+from headwise.evaluation.results.comparison import Arm, Comparison, p_text
 from headwise.reports.content import Column, Evaluated, Flip, Headline, Table
 from headwise.reports.figures import difference_chart
 from headwise.reports.wording import Value, show
@@ -16,8 +16,8 @@ from headwise.reports.wording import Value, show
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headwise.evaluation.estimate import Estimate
-    from headwise.evaluation.paired import Difference
+    from headwise.evaluation.statistics.estimate import Estimate
+    from headwise.evaluation.statistics.paired import Difference
     from headwise.evaluation.task import Task
 
 MOST_FLIPS, MOST_METRICS = 60, 8

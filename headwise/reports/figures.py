@@ -8,7 +8,7 @@ from headwise.figures.colours import CLEAR, UNCLEAR
 from headwise.figures.labels import label
 
 if TYPE_CHECKING:
-    from headwise.evaluation.comparison import Comparison
+    from headwise.evaluation.results.comparison import Comparison
 
 
 def difference_chart(comparison: Comparison, metric: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwise.errors import CaptureError, FixError, InputError, NotFitted
-from headwise.evaluation.arms import candidates
+from headwise.evaluation.comparison.arms import candidates
 from headwise.evaluation.questions import with_own_processor
 from headwise.fixes.patching import patch
 from headwise.fixes.spec.specs import spec_text

@@ -9,7 +9,7 @@ from typing import Any
 
 from headwise.analyses import Result
 from headwise.errors import InputError
-from headwise.evaluation.comparison import Comparison
+from headwise.evaluation.results.comparison import Comparison
 from headwise.places import is_trace, not_loaded
 from headwise.probes.trace.trace import Trace
 from headwise.reports.examples import prompts_of

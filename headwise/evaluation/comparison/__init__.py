@@ -1,0 +1,1 @@
+"""Fixes as arms: fitted, compared and searched on a task."""

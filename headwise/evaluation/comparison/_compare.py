@@ -1,0 +1,225 @@
+"""`compare`: the same examples without a fix and with each of several, and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwise.evaluation.comparison._fit import lacks, ready
+from headwise.evaluation.comparison.arms import Candidate, candidates, describe
+from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
+from headwise.evaluation.questions import BATCH, Answers, Progress, Questions, estimates
+from headwise.evaluation.results.comparison import NONE, Arm, Comparison, Cost
+from headwise.evaluation.statistics.estimate import LEVEL, RESAMPLES
+from headwise.evaluation.statistics.paired import SHUFFLES, Difference, difference, holm
+from headwise.evaluation.task import Metric, mean
+from headwise.fixes.patching import patch
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedModel
+
+    from headwise.evaluation.task import Task
+    from headwise.subject import Subject
+
+
+def compare(
+    subject: Subject | PreTrainedModel,
+    task: Task | str,
+    fixes: Any,
+    *,
+    n: int | None = None,
+    seed: int = 0,
+    batch_size: int = BATCH,
+    calibrate: int = 200,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Score a model on a task without a fix and with each of several, over the same examples.
+
+    A fix whose constants are not known for this model is fitted first, on examples of the task's validation split
+    that are not compared; several that act together are fitted one by one, each on the model without a fix. The
+    comparison says what was fitted on what. What a fix that comes fitted was fitted on is not checked: see `hw.fit`.
+
+    Args:
+        subject: the model with its processor. Patches that are on it count in every arm.
+        task: a task, or the name of one.
+        fixes: a list of arms: a fix, a name such as "VAR" or "VAR:p=0.4", the path of a spec, or a list of these
+            that act together. Or a mapping label -> arm. The model without a fix is always the first arm, "none".
+        n: how many examples; None takes all of a file, or the task's own number of a generator.
+        seed: chooses the examples, and the resamples and exchanges of the statistics.
+        batch_size: examples of like length that are run together.
+        calibrate: examples of the validation split to fit on, where a fix needs it.
+        progress: told after every batch how many replies are there, and of how many.
+
+    Returns:
+        Every arm's replies and scores, metrics with 95 % intervals, paired differences with intervals and p (Holm's
+        rule over the arms), costs, and the manifest.
+
+    Raises:
+        InputError: there is no such task or fix, no fix at all, two arms have one label, the model cannot be asked,
+            or there are too few examples to compare or to fit on.
+        FixError: a fix cannot be used on this model. Nothing has been asked by then, and the model is untouched.
+
+    Example:
+        >>> import headwise as hw
+        >>> silent = hw.fixes.ZeroHeads(heads=[(layer, head) for layer in range(4) for head in range(4)])
+        >>> found = hw.compare(hw.load("zoo:lm"), "recall", {"silent": silent}, n=20)
+        >>> found["silent"].main.value < 0
+        True
+    """
+    questions = Questions.of(subject, task, batch_size=batch_size)
+    arms = candidates(fixes, questions.subject)
+    needy = [lacks(fix, questions.subject) for arm in arms for fix in arm.fixes]
+    questions = questions.draw(n, seed)
+    data = calibration(questions, calibrate, seed, besides=questions.examples) if any(needy) else None
+    return contest(questions, arms, data, seed=seed, call={"n": n, "seed": seed}, progress=progress)
+
+
+def contest(
+    questions: Questions,
+    arms: Sequence[Candidate],
+    data: TaskCalibration | None,
+    *,
+    seed: int,
+    call: Mapping[str, Any],
+    progress: Progress | None = None,
+) -> Comparison:
+    """Put the questions to the model once per arm, after those without a fix.
+
+    Args:
+        questions: what is asked.
+        arms: the fixes.
+        data: what fixes are fitted on; None where all are complete.
+        seed: of resamples and exchanges.
+        call: what the manifest says of the call.
+        progress: told how many replies are there, and of how many.
+    """
+    import pandas as pd
+
+    subject = questions.subject
+    fits: dict[str, Any] = {}
+    complete = []
+    for arm in arms:
+        found, new = ready(arm.fixes, subject, data)
+        complete.append(Candidate(arm.label, found))
+        if new:
+            fits[arm.label] = [describe(fix) for fix in new]
+    runs = _run(questions, complete, progress)
+    metrics = _metrics(questions)
+    frames = [run.frame for run in runs]
+    found = _arms(metrics, complete, runs, seed)
+    manifest = questions.manifest(runs[0], **call)
+    manifest["fixes"] = {arm.label: [describe(fix) for fix in arm.fixes] for arm in complete}
+    manifest["fitted"] = {
+        "on": data.name if data and fits else None,
+        "ids": data.ids if data and fits else [],
+        "fixes": fits,
+    }
+    manifest["leaks_future"] = [arm.label for arm in found if arm.leaks_future]
+    manifest["statistics"] = {
+        "interval": f"{LEVEL:.0%} percentile bootstrap over examples, {RESAMPLES} resamples",
+        "p": f"paired permutation test, two-sided, at most {SHUFFLES} exchanges; Holm over {len(arms)} arms",
+    }
+    manifest["seconds"] = {arm.label: round(arm.cost.seconds, 3) for arm in found}
+    labels = [arm.label for arm in found]
+    rows = [frame.assign(arm=label) for label, frame in zip(labels, frames, strict=True)]
+    frame = pd.concat(rows, ignore_index=True)
+    columns = ["arm", *frames[0].columns]
+    return Comparison(questions.task.title, found, frame[columns], manifest)
+
+
+def _run(questions: Questions, arms: Sequence[Candidate], progress: Progress | None) -> list[Answers]:
+    """The answers without a fix, and of every arm."""
+    total = len(questions.examples) * (1 + len(arms))
+    # what only the first call has to do is done before the clock runs
+    questions.about(questions.examples[: questions.batch_size]).ask()
+    runs: list[Answers] = []
+    for fixes in ((), *(arm.fixes for arm in arms)):
+        before = len(runs) * len(questions.examples)
+
+        def told(done: int, _: int, before: int = before) -> None:
+            if progress is not None:
+                progress(before + done, total)
+
+        with patch(questions.subject, fixes) if fixes else nullcontext():
+            runs.append(questions.ask(told))
+    return runs
+
+
+def _metrics(questions: Questions) -> tuple[Metric, ...]:
+    """Those of the task; and the length of what is written, which no score should be read without."""
+    metrics = questions.task.metrics
+    written = questions.task.ask.manifest().get("asked") == "generate"
+    if not written or any(metric.name == "tokens" for metric in metrics):
+        return metrics
+    return (*metrics, mean("tokens", unit="tokens", higher_is_better=None))
+
+
+def _arms(
+    metrics: Sequence[Metric], arms: Sequence[Candidate], runs: Sequence[Answers], seed: int
+) -> tuple[Arm, ...]:
+    base, *others = runs
+    changes = [[_difference(metric, base.frame, run.frame, seed) for metric in metrics] for run in others]
+    for place in range(len(metrics)):
+        adjusted = holm([row[place].p for row in changes])
+        for row, p in zip(changes, adjusted, strict=True):
+            row[place] = replace(row[place], p_holm=p)
+    found = [Arm(NONE, estimates(metrics, base.frame, seed), {}, _cost(base, base))]
+    for arm, run, row in zip(arms, others, changes, strict=True):
+        repaired, broken = _flips(metrics[0], base.frame, run.frame)
+        found.append(
+            Arm(
+                arm.label,
+                estimates(metrics, run.frame, seed),
+                {item.metric: item for item in row},
+                _cost(run, base),
+                _changed(base.frame, run.frame),
+                repaired,
+                broken,
+                any(bool(getattr(fix, "leaks_future", False)) for fix in arm.fixes),
+                arm.fixes,
+            )
+        )
+    return tuple(found)
+
+
+def _difference(metric: Metric, before: pd.DataFrame, after: pd.DataFrame, seed: int) -> Difference:
+    kept = metric.applies(before) & metric.applies(after)
+    one, two = (metric.columns_of(frame[kept]) for frame in (before, after))
+    return difference(metric, one, two, seed=seed)
+
+
+def _changed(before: pd.DataFrame, after: pd.DataFrame) -> int:
+    """Rows that differ; numbers by more than rounding."""
+    differs = np.zeros(len(before), dtype=bool)
+    for name in before:
+        one, two = before[name].to_numpy(), after[name].to_numpy()
+        if one.dtype.kind == "f" and two.dtype.kind == "f":
+            differs |= ~np.isclose(one, two, rtol=0, atol=1e-4, equal_nan=True)
+        else:
+            differs |= one != two
+    return int(differs.sum())
+
+
+def _flips(metric: Metric, before: pd.DataFrame, after: pd.DataFrame) -> tuple[int | None, int | None]:
+    """Wrong that became right, and right that became wrong; None where the first metric is no share of right ones."""
+    if len(metric.columns) != 1 or metric.only is not None:
+        return None, None
+    one, two = (frame[metric.columns[0]].to_numpy(dtype=float) for frame in (before, after))
+    if not np.isin([one, two], (0, 1)).all():
+        return None, None
+    up, down = int((two > one).sum()), int((two < one).sum())
+    return (up, down) if metric.higher_is_better else (down, up)
+
+
+def _cost(run: Answers, base: Answers) -> Cost:
+    units = [answers.tokens or len(answers.frame) for answers in (run, base)]
+    wall, cpu = (
+        (taken / units[0]) / (usual / units[1]) if usual > 0 else float("nan")
+        for taken, usual in ((run.seconds, base.seconds), (run.cpu_seconds, base.cpu_seconds))
+    )
+    return Cost(run.seconds, run.cpu_seconds, run.tokens, wall, cpu)

@@ -1,0 +1,134 @@
+"""From what a user calls fixes to the arms of a comparison: labels, checks, fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from headwise.errors import FixError, InputError
+from headwise.evaluation.results.comparison import NONE
+from headwise.probes.context import STEPS
+
+if TYPE_CHECKING:
+    from headwise.subject import Subject
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Fixes that act together, under one name."""
+
+    label: str
+    fixes: tuple[Any, ...]
+
+
+def candidates(fixes: Any, subject: Subject | None = None) -> list[Candidate]:
+    """The arms that are asked for, each with its label.
+
+    Args:
+        fixes: a fix, its name ("VAR:p=0.4"), the path of a spec; or a list of these, where a list inside is one arm
+            whose fixes act together; or a mapping label -> one of these.
+        subject: the model, if it is there already. A spec that was written for another one is refused.
+
+    Raises:
+        InputError: there is none, a label occurs twice, or a name is unknown.
+        FixError: a parameter is out of range, or something is no fix.
+    """
+    if isinstance(fixes, Mapping):
+        pairs = [(str(label), item) for label, item in fixes.items()]
+    else:
+        several = fixes if isinstance(fixes, list | tuple) else [fixes]
+        pairs = [(None, item) for item in several]
+    if not pairs:
+        raise InputError(
+            "There is no fix to compare.", evidence="fixes is empty", remedy="For example fixes=[VAR()]."
+        )
+    found = []
+    for label, item in pairs:
+        members = list(item) if isinstance(item, list | tuple) else [item]
+        if not members:
+            raise InputError("An arm has no fix.", evidence=f"arm {len(found) + 1}", remedy="Leave it out.")
+        complete = tuple(fix for one in members for fix in _resolved(one, subject))
+        found.append(Candidate(label or " + ".join(map(_label, members)), complete))
+    labels = [NONE, *(arm.label for arm in found)]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise InputError(
+                f"Two arms are called {label!r}.",
+                evidence=f"{NONE!r} is the model without a fix" if label == NONE else ", ".join(labels[1:]),
+                remedy="Name them yourself: fixes={label: fix, ...}.",
+            )
+    return found
+
+
+def describe(fix: Any) -> dict[str, Any]:
+    """A fix as name and parameters, JSON-able; tensors as their shape and a digest.
+
+    Example:
+        >>> from headwise.fixes import ZeroHeads
+        >>> describe(ZeroHeads(heads=((0, 1),)))["fix"]
+        'zero_heads'
+    """
+    from headwise.fixes.spec.parameters import to_entry
+
+    try:
+        found = to_entry(fix).model_dump()
+    except FixError:  # it cannot be in a spec, and is told as well as can be
+        kind = type(fix)
+        own = {item.name: getattr(fix, item.name) for item in fields(fix)} if is_dataclass(fix) else vars(fix)
+        parameters = {name: _told(value) for name, value in own.items()}
+        found = {"fix": f"{kind.__module__}:{kind.__qualname__}", "parameters": parameters}
+    if getattr(fix, "leaks_future", False):
+        found["leaks_future"] = True
+    return found
+
+
+def _resolved(item: Any, subject: Subject | None) -> tuple[Any, ...]:
+    if isinstance(item, str | Path):
+        from headwise.fixes.registry import parse_fix
+
+        found = parse_fix(str(item), subject)
+        return tuple(found) if isinstance(found, list | tuple) else (found,)
+    if isinstance(item, type) or not any(callable(getattr(item, step, None)) for step in STEPS):
+        raise FixError(
+            "This is no fix.",
+            evidence=f"{type(item).__name__}: {str(item)[:80]}",
+            remedy='Give a fix such as hw.fixes.VAR(p=0.4), a name such as "VAR:p=0.4", or the path of a spec.',
+        )
+    return (item,)
+
+
+def _label(item: Any) -> str:
+    """The text that names it, or its class with the plain parameters that are not at their default."""
+    if isinstance(item, str | Path):
+        return str(item)
+    kind = type(item)
+    own = fields(item) if is_dataclass(item) else ()
+    chosen = {
+        field.name: getattr(item, field.name)
+        for field in own
+        if field.compare and (field.default is MISSING or getattr(item, field.name) != field.default)
+    }
+    shown = [
+        f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in chosen.items()
+        if isinstance(value, str | int | float)
+    ]
+    return f"{kind.__name__}:{','.join(shown)}" if shown else kind.__name__
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        content = value.detach().cpu().contiguous()
+        digest = sha256(content.float().numpy().tobytes()).hexdigest()[:16]
+        return {"tensor": list(content.shape), "sha256": digest}
+    if isinstance(value, Mapping):
+        return {str(key): _told(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_told(member) for member in value]
+    plain = value is None or isinstance(value, bool | int | float | str)
+    return value if plain else type(value).__qualname__

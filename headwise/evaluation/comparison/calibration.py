@@ -1,0 +1,109 @@
+"""A task as the data that a fix is fitted on: examples that it is never judged on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwise.errors import InputError
+from headwise.evaluation.data.splits import UNKNOWN
+from headwise.evaluation.questions import Questions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.evaluation.task import Example, Metric
+    from headwise.subject import Subject
+
+
+@dataclass(frozen=True)
+class TaskCalibration:
+    """Examples of a task that are not compared, see `headwise.fixes.calibration.Calibration`."""
+
+    questions: Questions
+    name: str
+    """Such as "multiple-choice, validation, n = 200, seed 0"."""
+
+    @property
+    def prompts(self) -> list[Mapping[str, Any]]:
+        """Keyword arguments of `Subject.prepare`, one mapping per example."""
+        return [example.inputs for example in self.questions.examples]
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the examples."""
+        return [example.id for example in self.questions.examples]
+
+    def scores(self, subject: Subject) -> list[float]:
+        """The task's first metric of every example by itself, higher is better; NaN where an example has none."""
+        questions = self.questions
+        if subject.model is not questions.subject.model:
+            own = Questions.of(subject, questions.task, batch_size=questions.batch_size)
+            questions = replace(questions, subject=own.subject)
+        return example_scores(questions.task.metrics[0], questions.ask().frame)
+
+
+def calibration(
+    questions: Questions, n: int, seed: int, *, besides: Sequence[Example] = UNKNOWN
+) -> TaskCalibration:
+    """`n` examples of the task's validation split, or of what it has beside those that are compared.
+
+    Args:
+        questions: the task, and the model it is put to.
+        n: how many.
+        seed: chooses them.
+        besides: examples that are compared, and must not be among them. A task without a split of its own must be
+            told.
+
+    Raises:
+        InputError: `n` is not positive, there are fewer, or a task without a split was not told what is compared.
+    """
+    if n < 1:
+        raise InputError("Fits need an example or more.", evidence=f"{n}", remedy="200 are usual.")
+    examples = questions.task.validation(n, seed, besides=besides)
+    name = f"{questions.task.title}, validation, n = {n}, seed {seed}"
+    return TaskCalibration(questions.about(examples), name)
+
+
+def apart(questions: Questions, n: int, seed: int, spare: int | None) -> TaskCalibration:
+    """`n` examples that are none of the `spare` ones that a comparison with the same seed draws.
+
+    Args:
+        questions: the task, and the model it is put to.
+        n: how many.
+        seed: chooses them, and what is spared.
+        spare: how many will be compared; None where a split of the task's own keeps them apart.
+
+    Raises:
+        InputError: `n` or `spare` is out of range, there are fewer, or the task has no split and `spare` is None.
+    """
+    if spare is None:
+        return calibration(questions, n, seed)
+    if spare < 0:
+        raise InputError(
+            "spare counts the examples that will be compared.",
+            evidence=f"{spare}",
+            remedy="0 if there are none.",
+        )
+    compared = questions.draw(spare, seed).examples if spare else ()
+    found = calibration(questions, n, seed, besides=compared)
+    return replace(found, name=f"{found.name}, spare {spare}")
+
+
+def example_scores(metric: Metric, frame: pd.DataFrame) -> list[float]:
+    """A metric of every row by itself, signed so that higher is better.
+
+    Example:
+        >>> import pandas as pd
+        >>> from headwise.evaluation.task import ratio
+        >>> frame = pd.DataFrame({"errors": [1, 0], "words": [4, 5]})
+        >>> example_scores(ratio("errors", "words", higher_is_better=False), frame)
+        [-0.25, 0.0]
+    """
+    columns = [frame[name].to_numpy(dtype=float)[:, None] for name in metric.columns]
+    found = np.asarray(metric.statistic(*columns, axis=-1), dtype=float)
+    found = np.where(metric.applies(frame), found, np.nan)
+    return (0.0 - found if metric.higher_is_better is False else found).tolist()

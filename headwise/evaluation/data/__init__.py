@@ -1,0 +1,1 @@
+"""Readers of files, and the validation split of what they hold."""

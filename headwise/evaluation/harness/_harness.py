@@ -1,0 +1,136 @@
+"""Run tasks of lm-evaluation-harness on a model, with and without fixes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwise.errors import InputError
+from headwise.evaluation.comparison.arms import Candidate, candidates, describe
+from headwise.evaluation.harness.guard import seed_everything, set_aside, told
+from headwise.evaluation.harness.model import as_harness_model, require_harness, require_texts
+from headwise.evaluation.harness.result import HarnessResult, tabulated
+from headwise.evaluation.harness.tasks import check_tasks, load_tasks
+from headwise.evaluation.questions import model_record, versions_of, without_dropout
+from headwise.evaluation.results.comparison import NONE
+from headwise.evaluation.statistics.estimate import RESAMPLES
+from headwise.fixes.patching import patch
+from headwise.subject import Subject, wrap
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_PACKAGES = ("headwise", "lm_eval", "datasets", "torch", "transformers", "numpy", "scipy")
+
+
+def harness(
+    subject: Subject | PreTrainedModel,
+    tasks: str | Path | Sequence[str | Path],
+    *,
+    fixes: Any | Sequence[Any] | Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    num_fewshot: int | None = None,
+    apply_chat_template: bool = False,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> HarnessResult:
+    """Score a language model on tasks of lm-evaluation-harness, as it is and with fixes on it.
+
+    The harness (Gao et al., "A framework for few-shot language model evaluation") has tasks with names, whose data
+    it downloads, and reads task files of one's own, which need no network: docs/harness.md has one. A task file may
+    name Python functions, which are run: use files you trust.
+
+    The model stays the object it is, and is afterwards as before; random states of Python, NumPy and torch too.
+
+    Args:
+        subject: a decoder of text with its tokenizer. A patch that is on the model counts, in every arm.
+        tasks: names of the harness's tasks, groups and tags, or paths: of a task file (`.yaml`), of a folder with
+            such files (every task below). A name of a folder needs a separator: `./tasks`.
+        fixes: None runs the model as it is. Otherwise that is the first arm, "none", before a list of others: a fix,
+            a name such as "ZERO_HEADS", the path of a spec, or a list of these that act together; or a mapping label
+            -> arm.
+        limit: only the first so many examples of every task.
+        num_fewshot: solved examples before every question, where the task leaves that open.
+        apply_chat_template: write prompts with the tokenizer's chat template.
+        batch_size: prompts that are run together.
+        seed: of the choice of solved examples, of sampling, of intervals.
+
+    Returns:
+        The harness's metrics with their standard errors, every example's reply, and what each fix changes.
+
+    Raises:
+        InputError: the harness is not installed, the model does not continue texts, a task is unknown or malformed,
+            its data is missing, or the harness stops at an error.
+        FixError: a fix does not fit the model.
+    """
+    if not isinstance(subject, Subject):
+        subject = wrap(subject)
+    for name, value in (("limit", limit), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} counts examples.", evidence=f"{name}={value}", remedy="Give 1 or more.")
+    wanted = check_tasks(tasks)
+    require_texts(subject)
+    arms = [] if fixes is None else candidates(fixes, subject)
+    lm_eval = require_harness()
+    for arm in arms:
+        patch(subject, arm.fixes).remove()  # what does not fit is refused before anything has run
+    call = {"limit": limit, "batch_size": batch_size, "seed": seed}
+    call |= {"num_fewshot": num_fewshot, "apply_chat_template": apply_chat_template}
+    runs: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    with set_aside() as warned, without_dropout(subject.model):
+        model = as_harness_model(subject, batch_size=batch_size)
+        del warned[:]  # HFLM warns of every model that is no name
+        loaded = load_tasks(wanted, logged=warned)
+        for arm in (Candidate(NONE, ()), *arms):
+            _set_up(loaded["tasks"].values(), num_fewshot, seed)
+            started = time.perf_counter()
+            with (
+                told(
+                    "The harness stopped at an error.", remedy="Check the task and its data.", logged=warned
+                ),
+                patch(subject, arm.fixes) if arm.fixes else nullcontext(),
+            ):
+                runs[arm.label] = lm_eval.evaluate(
+                    lm=model,
+                    task_dict=loaded,
+                    limit=limit,
+                    bootstrap_iters=RESAMPLES,
+                    apply_chat_template=apply_chat_template,
+                    fewshot_as_multiturn=apply_chat_template,
+                )
+            seconds[arm.label] = round(time.perf_counter() - started, 3)
+    manifest = _manifest(subject, runs[NONE], **call)
+    manifest["fixes"] = {arm.label: [describe(fix) for fix in arm.fixes] for arm in arms}
+    manifest["leaks_future"] = [
+        arm.label for arm in arms if any(getattr(fix, "leaks_future", False) for fix in arm.fixes)
+    ]
+    manifest |= {"warnings": warned, "seconds": seconds}
+    return tabulated(runs, manifest, seed=seed)
+
+
+def _set_up(tasks: Iterable[Any], num_fewshot: int | None, seed: int) -> None:
+    """Seeds and solved examples of a run: what `lm_eval.simple_evaluate` sets before it calls `evaluate`.
+
+    That function is not called itself: it starts git and other programs to describe the machine.
+    """
+    seed_everything(seed)
+    for task in tasks:
+        own = task.get_config("num_fewshot")
+        if own is None or (num_fewshot is not None and own != 0):
+            task.set_config(key="num_fewshot", value=num_fewshot or 0)
+        task.set_fewshot_seed(seed=seed)
+
+
+def _manifest(subject: Subject, results: Mapping[str, Any], **call: Any) -> dict[str, Any]:
+    return {
+        "tasks": json.loads(json.dumps(results["configs"], default=str)),
+        **call,
+        "statistics": f"standard errors: the harness's (bootstrap, {RESAMPLES} resamples, where it has no formula)",
+        "model": model_record(subject),
+        "versions": versions_of(_PACKAGES),
+    }

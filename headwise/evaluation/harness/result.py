@@ -1,0 +1,140 @@
+"""What lm-evaluation-harness found, with and without fixes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from html import escape
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwise.evaluation.harness.table import difference_rows, example_rows, metric_rows
+from headwise.evaluation.results.comparison import NONE
+from headwise.evaluation.results.io import store
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+_KEYS = ["arm", "task", "metric", "filter"]
+
+
+@dataclass(frozen=True)
+class HarnessResult:
+    """Tasks of lm-evaluation-harness, asked of one model in one or more arms: without a fix, and with each."""
+
+    metrics: pd.DataFrame = field(repr=False)
+    """One row per arm, task and metric: the harness's value and standard error, `n`, the task's version."""
+    differences: pd.DataFrame = field(repr=False)
+    """One row per fix, task and metric: fix less none over the same examples, with a 95 % interval, `p`, and
+    `p_holm` over the fixes. Empty without fixes."""
+    frame: pd.DataFrame = field(repr=False)
+    """One row per arm and example: prompt, answer, reply, log-probabilities (nats), and the scores."""
+    manifest: Mapping[str, Any] = field(repr=False)
+    """Tasks with their configs, fixes, model, seeds, versions, and what the harness warned of."""
+
+    @property
+    def summary(self) -> str:
+        """The finding, one sentence with numbers."""
+        first = self.metrics.iloc[0]
+        rows = self.metrics[
+            (self.metrics[["task", "metric", "filter"]] == first[["task", "metric", "filter"]]).all(axis=1)
+        ]
+        arms = ", ".join(f"{arm} {value:.3f}" for arm, value in zip(rows["arm"], rows["value"], strict=True))
+        arms = arms.removeprefix(f"{NONE} ") if len(rows) == 1 else arms
+        return f"{first['task']}: {first['metric']} {arms} (n = {first['n']})."
+
+    def to_frame(self) -> pd.DataFrame:
+        """The numbers: one row per arm, task and metric."""
+        return self.metrics.copy()
+
+    def plot(self) -> go.Figure:
+        """Every metric of every arm as a dot, with 1.96 standard errors to both sides."""
+        from plotly.graph_objects import Figure, Scatter
+
+        figure = Figure()
+        for arm, rows in self.metrics.groupby("arm", sort=False):
+            figure.add_trace(
+                Scatter(
+                    x=rows["value"],
+                    y=[rows["task"], [_name(row) for _, row in rows.iterrows()]],
+                    error_x={"type": "data", "array": 1.96 * rows["stderr"].fillna(0.0)},
+                    mode="markers",
+                    name=escape(str(arm)),
+                )
+            )
+        figure.update_yaxes(autorange="reversed")
+        return figure.update_layout(
+            title="lm-evaluation-harness, ± 1.96 standard errors",
+            template="plotly_white",
+            scattermode="group",
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write it; `.json` and `.parquet` hold everything, `.csv` the per-example table.
+
+        `pandas.read_parquet(path)` gives the per-example table, and `.attrs` of that the rest.
+
+        Raises:
+            InputError: on another suffix, or when the folder does not exist.
+        """
+        return store(path, self.frame, self.to_dict(), what="harness result")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the per-example table, JSON-able."""
+        return {
+            "metrics": _plain(self.metrics),
+            "differences": _plain(self.differences),
+            "manifest": dict(self.manifest),
+        }
+
+    def lines(self) -> list[str]:
+        """The numbers as text: what they are, then every metric of every arm, and what the fix changes."""
+        changes = {tuple(row[_KEYS]): row for _, row in self.differences.iterrows()}
+        wide = self.metrics["arm"].str.len().max()
+        more = "; difference to none [95 % interval], p by Holm's rule" if changes else ""
+        version = self.manifest["versions"]["lm_eval"]
+        lines = [
+            f"lm-evaluation-harness {version}, seed {self.manifest['seed']}: value ± standard error{more}"
+        ]
+        for _, row in self.metrics.iterrows():
+            line = f"{row['task']:<20} {_name(row):<18} n = {row['n']:<6} {row['arm']:<{wide}} {row['value']:>9.4f}"
+            line += "" if isnan(row["stderr"]) else f" ± {row['stderr']:.4f}"
+            if tuple(row[_KEYS]) in changes:
+                change = changes[tuple(row[_KEYS])]
+                span = f"[{change['low']:+.4f}, {change['high']:+.4f}]"
+                line += f"   {change['value']:+.4f} {span}, p {change['p_holm']:.2g}"
+            lines.append(line)
+        return lines
+
+    def __repr__(self) -> str:
+        return f"HarnessResult({self.summary})"
+
+    def _repr_html_(self) -> str:
+        tables = [self.metrics] + ([] if self.differences.empty else [self.differences])
+        shown = [
+            table.to_html(index=False, escape=True, border=0, float_format="{:.4g}".format)
+            for table in tables
+        ]
+        return f"<p>{escape(self.summary)}</p>{''.join(shown)}"
+
+
+def tabulated(runs: Mapping[str, Any], manifest: Mapping[str, Any], *, seed: int) -> HarnessResult:
+    """From what the harness gave back for every arm; `seed` is that of the intervals of differences."""
+    import pandas as pd
+
+    metrics = pd.DataFrame([row for arm, results in runs.items() for row in metric_rows(arm, results)])
+    frame = pd.DataFrame([row for arm, results in runs.items() for row in example_rows(arm, results)])
+    return HarnessResult(metrics, pd.DataFrame(difference_rows(metrics, frame, seed=seed)), frame, manifest)
+
+
+def _name(row: Any) -> str:
+    """The metric, with the filter that replies went through, if they did."""
+    return row["metric"] if row["filter"] == "none" else f"{row['metric']} ({row['filter']})"
+
+
+def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows, JSON-able; a number that is not defined is None."""
+    return json.loads(frame.to_json(orient="records", double_precision=15))

@@ -1,0 +1,179 @@
+"""From what lm-evaluation-harness gives back: tables of metrics, of examples, and of what a fix changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwise.evaluation.results.comparison import NONE
+from headwise.evaluation.statistics.paired import difference, holm
+from headwise.evaluation.task import Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARTS = ("_sum", "_weight")
+"""Behind the name of a metric that the harness computes from two numbers of every example."""
+
+
+def metric_rows(arm: str, results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per task or group and metric, with the harness's standard error (NaN where it gives none)."""
+    rows = []
+    for task, values in results["results"].items():
+        for key, value in values.items():
+            metric, comma, of = key.partition(",")
+            if not comma or metric.endswith("_stderr"):
+                continue
+            rows.append(
+                {
+                    "arm": arm,
+                    "task": task,
+                    "metric": metric,
+                    "filter": of,
+                    "value": _number(value),
+                    "stderr": _number(values.get(f"{metric}_stderr,{of}")),
+                    "n": values.get("sample_len"),
+                    "higher_is_better": results["higher_is_better"].get(task, {}).get(metric),
+                    "version": str(results["versions"].get(task, "")),
+                }
+            )
+    return rows
+
+
+def example_rows(arm: str, results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """One row per example and filter: what was asked, what came back, and what it scored."""
+    return [
+        {"arm": arm, "task": task, "filter": sample["filter"], "id": str(sample["doc_id"]), **_asked(sample)}
+        | _scores(sample)
+        for task, samples in results["samples"].items()
+        for sample in samples
+    ]
+
+
+def difference_rows(metrics: pd.DataFrame, examples: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
+    """Every metric of every arm less that of the arm without a fix, over the same examples.
+
+    Only metrics whose rule is known are there: means, perplexities and bits per byte. `p_holm` adjusts for the
+    number of arms.
+    """
+    found = []
+    for (task, name, of), rows in metrics.groupby(["task", "metric", "filter"], sort=False):
+        chosen = examples[(examples["task"] == task) & (examples["filter"] == of)]
+        tables = dict(list(chosen.groupby("arm", sort=False)))
+        values = dict(zip(rows["arm"], rows["value"], strict=True))
+        before = tables.get(NONE)
+        if before is None:
+            continue  # a group
+        metric = _metric(str(name), rows["higher_is_better"].iloc[0], before, values[NONE])
+        arms = [arm for arm in tables if arm != NONE]
+        if metric is None or any(tables[arm]["id"].to_list() != before["id"].to_list() for arm in arms):
+            continue
+        told = [
+            difference(metric, _columns(metric, before), _columns(metric, tables[arm]), seed=seed)
+            for arm in arms
+        ]
+        adjusted = holm([item.p for item in told])
+        found += [
+            {"arm": arm, "task": task, "filter": of, **item.to_dict(), "p_holm": p}
+            for arm, item, p in zip(arms, told, adjusted, strict=True)
+        ]
+    return found
+
+
+def _asked(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Prompt, answer and reply; of a choice the candidates and their log-probabilities."""
+    arguments, replies = sample["arguments"], sample["filtered_resps"]
+    prompt = arguments[0][0]
+    shown: dict[str, Any] = {"prompt": str(prompt), "answer": _text(sample["target"]), "reply": ""}
+    shown |= {"candidates": None, "log_probabilities": None}
+    first = replies[0]
+    if isinstance(first, tuple):  # the harness asked for the log-probability of continuations
+        pairs = [
+            (text, reply[0])
+            for (before, text), reply in zip(arguments, replies, strict=True)
+            if before == prompt  # others measure the continuation alone
+        ]
+        candidates, scores = [text for text, _ in pairs], [float(score) for _, score in pairs]
+        target = sample["target"]
+        if len(candidates) > 1 and isinstance(target, int) and 0 <= target < len(candidates):
+            shown["answer"] = candidates[target]
+        best = candidates[int(np.argmax(scores))] if len(candidates) > 1 else ""
+        shown |= {"reply": best, "candidates": candidates, "log_probabilities": scores}
+    elif isinstance(first, float):
+        shown |= {"log_probabilities": [first]}
+    else:
+        shown["reply"] = _text(first)
+    return shown
+
+
+def _scores(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """A column per metric; two where it is a sum with its weight; JSON where it is anything else."""
+    columns: dict[str, Any] = {}
+    for name in sample["metrics"]:
+        value = sample[name]
+        parts = value if isinstance(value, tuple | list) and len(value) == 2 else ()
+        if np.isscalar(value) and not isinstance(value, str):
+            columns[name] = _number(value)
+        elif parts and isinstance(parts[0], float) and isinstance(parts[1], int | float):
+            columns |= {name + part: float(number) for part, number in zip(PARTS, parts, strict=True)}
+        else:
+            columns[f"{name}_json"] = _text(value, quoted=True)
+    return columns
+
+
+def _metric(name: str, higher: bool | None, table: pd.DataFrame, value: float) -> Metric | None:
+    """The metric by the rule that gives the harness's own number; None when none of the known ones does."""
+    parts = tuple(name + part for part in PARTS)
+    whole = (name,) if name in table and table[name].notna().all() else ()
+    split = parts if set(parts) <= set(table) and table[parts[0]].notna().all() else ()
+    rules: list[tuple[tuple[str, ...], Callable[..., np.ndarray]]] = [
+        (whole, _mean),
+        (whole, _perplexity),
+        (split, _perplexity_per_weight),
+        (split, _bits_per_weight),
+    ]
+    for columns, rule in rules:
+        if columns and np.isclose(
+            rule(*(table[column].to_numpy(float) for column in columns), axis=-1), value
+        ):
+            unit = "share" if rule is _mean and table[name].isin([0, 1]).all() else ""
+            return Metric(name, columns, rule, unit, higher)
+    return None
+
+
+def _columns(metric: Metric, table: pd.DataFrame) -> dict[str, list[float]]:
+    return {column: table[column].to_list() for column in metric.columns}
+
+
+def _mean(values: np.ndarray, axis: int) -> np.ndarray:
+    return values.mean(axis=axis)
+
+
+def _perplexity(values: np.ndarray, axis: int) -> np.ndarray:
+    return np.exp(-values.mean(axis=axis))
+
+
+def _perplexity_per_weight(sums: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    return np.exp(-sums.sum(axis=axis) / weights.sum(axis=axis))
+
+
+def _bits_per_weight(sums: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    return -sums.sum(axis=axis) / weights.sum(axis=axis) / np.log(2)
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float | np.number | np.bool_) else float("nan")
+
+
+def _text(value: Any, *, quoted: bool = False) -> str:
+    """JSON, but for a text that need not be told from other things."""
+    if isinstance(value, str) and not quoted:
+        return value
+    return json.dumps(
+        value,
+        default=lambda item: item.tolist() if hasattr(item, "tolist") else str(item),
+        ensure_ascii=False,
+    )

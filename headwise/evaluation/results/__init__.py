@@ -1,0 +1,1 @@
+"""Results of evaluations, comparisons and searches: tables, figures, files."""

@@ -1,0 +1,308 @@
+"""What a comparison leaves: every arm's replies and scores, what differs from no fix, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwise.errors import InputError
+from headwise.evaluation.results.io import check_fields, store_or_draw, stored
+from headwise.evaluation.statistics.estimate import Estimate, from_fields, span, to_fields
+from headwise.evaluation.statistics.paired import Difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from headwise.analyses.result import Result
+
+NONE = "none"
+"""The arm without a fix, which the others are compared with."""
+FORMAT = 1
+NO_P = "too few examples for a p"
+"""In the place of a p that does not exist."""
+_BESIDE = ("recall", "tokens")
+"""Metrics that a gain may have cost: told with the finding where they clearly change."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an arm took: one run, so noisy."""
+
+    seconds: float
+    """Wall clock."""
+    cpu_seconds: float
+    """Of all threads of the process."""
+    tokens: int
+    """Generated or scored."""
+    wall: float
+    """Wall clock per token (per example where a task counts no tokens), as a ratio to the arm without a fix."""
+    cpu: float
+    """CPU time per token, as a ratio to the arm without a fix."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The task under one fix, or several together."""
+
+    label: str
+    estimates: Mapping[str, Estimate]
+    """Metric -> number with its 95 % interval."""
+    differences: Mapping[str, Difference]
+    """Metric -> this arm less the one without a fix; empty for that one."""
+    cost: Cost
+    changed: int = 0
+    """Examples that differ at all from those without a fix: in what is said, or in a score by more than 1e-4."""
+    repaired: int | None = None
+    """Examples wrong without a fix and right with it, where an example is right or wrong."""
+    broken: int | None = None
+    """Examples right without a fix and wrong with it."""
+    leaks_future: bool = False
+    """True when a fix lets rows use what comes after them: only answers after the whole prompt are to be trusted."""
+    fixes: tuple[Any, ...] = field(default=(), repr=False, compare=False)
+    """The fixes as they were installed; not kept in files, whose manifest has their names and parameters."""
+
+    @property
+    def main(self) -> Difference:
+        """The difference in the metric that the task is known by.
+
+        Raises:
+            InputError: for the arm without a fix, which differs from nothing.
+        """
+        if not self.differences:
+            raise InputError("This arm is what the others are compared with.", evidence=self.label)
+        return next(iter(self.differences.values()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields without the fixes, JSON-able; a number that is not defined is None."""
+        return {
+            "label": self.label,
+            "estimates": [item.to_dict() for item in self.estimates.values()],
+            "differences": [item.to_dict() for item in self.differences.values()],
+            "cost": to_fields(self.cost),
+            "changed": self.changed,
+            "repaired": self.repaired,
+            "broken": self.broken,
+            "leaks_future": self.leaks_future,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Arm:
+        """What `to_dict` gave."""
+        return cls(
+            values["label"],
+            _by_metric([Estimate.from_dict(item) for item in values["estimates"]]),
+            _by_metric([Difference.from_dict(item) for item in values["differences"]]),
+            from_fields(Cost, values["cost"]),
+            values["changed"],
+            values["repaired"],
+            values["broken"],
+            values["leaks_future"],
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One task, asked of one model without and with fixes, over the same examples."""
+
+    task: str
+    arms: tuple[Arm, ...]
+    """The first is the model without a fix."""
+    frame: pd.DataFrame = field(repr=False)
+    """One row per arm and example: arm, id, prompt, answer, reply, tokens, and the columns that the task scores."""
+    manifest: Mapping[str, Any] = field(repr=False)
+    """Prompt, decoding, ids, versions, model, fixes and what they were fitted on: the same call gives the same
+    numbers, but for the time it takes."""
+
+    def __getitem__(self, label: str) -> Arm:
+        """The arm with a label."""
+        return {arm.label: arm for arm in self.arms}[label]
+
+    @property
+    def n(self) -> int:
+        """Examples per arm."""
+        return len(self.frame) // len(self.arms)
+
+    @property
+    def best(self) -> Arm | None:
+        """The arm with the largest gain in the first metric among those that clearly gain; None if none does."""
+        clear = [arm for arm in self.arms[1:] if arm.main.gain > 0 and arm.main.clear]
+        return max(clear, key=lambda arm: arm.main.gain, default=None)
+
+    @property
+    def summary(self) -> str:
+        """The finding, one sentence with numbers."""
+        first, others = self.arms[0], self.arms[1:]
+        metric, start = next(iter(first.estimates.items()))
+        head = f"{self.task}, n = {self.n}: {metric} {start.value:.3f} without a fix"
+        differ = [arm for arm in others if arm.main.clear]
+        if not differ:
+            known = [arm.main.p_holm for arm in others if not isnan(arm.main.p_holm)]
+            spread = ", ".join(f"{cut(arm.label)} {arm.main.value:+.3f}" for arm in others)
+            least = f"smallest p {p_text(min(known))}" if known else NO_P
+            return f"{head}; no arm differs clearly from it ({spread}; {least}).{self._notes()}"
+        told = "; ".join(
+            f"{cut(arm.label)} {arm.estimates[metric].value:.3f} ({arm.main.value:+.3f}, "
+            f"{span(arm.main, '+.3f', words=True)}, p {p_text(arm.main.p_holm)})"
+            for arm in differ
+        )
+        rest = [cut(arm.label) for arm in others if arm not in differ]
+        same = f"; no clear difference: {', '.join(rest)}" if rest else ""
+        return f"{head}; {told}{same}.{self._notes()}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """The table: one row per arm and metric, with what concerns the whole arm repeated."""
+        import pandas as pd
+
+        rows = []
+        for arm in self.arms:
+            whole = {
+                "changed": arm.changed,
+                "repaired": arm.repaired,
+                "broken": arm.broken,
+                "time_ratio": arm.cost.wall,
+                "cpu_ratio": arm.cost.cpu,
+                "leaks_future": arm.leaks_future,
+            }
+            for name, number in arm.estimates.items():
+                change = arm.differences.get(name)
+                row = {"arm": arm.label, **asdict(number)}
+                for column in ("value", "low", "high", "p", "p_holm"):
+                    key = column if column.startswith("p") else f"difference_{column}".replace("_value", "")
+                    row[key] = getattr(change, column) if change else float("nan")
+                rows.append({**row, **whole})
+        return pd.DataFrame(rows).drop(columns="method")
+
+    def to_result(self) -> Result:
+        """The table as a `Result`, like that of an analysis: to draw, to save (JSON, Parquet, CSV, HTML), to report."""
+        from headwise.analyses.result import Result
+
+        return Result(
+            name=f"compare {self.task}",
+            frame=self.to_frame(),
+            unit="of each metric",
+            description="Metric of an arm less that of the model without a fix, over the same examples; 0 is no "
+            "difference. Beside it the 95 % interval and p, Holm's rule over the arms.",
+            provenance=dict(self.manifest),
+            summary=self.summary,
+            value="difference",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the per-example table, JSON-able."""
+        return {
+            "comparison": FORMAT,
+            "task": self.task,
+            "arms": [arm.to_dict() for arm in self.arms],
+            "manifest": dict(self.manifest),
+        }
+
+    def plot(self, *metrics: str) -> go.Figure:
+        """Differences to the model without a fix, with 95 % intervals: one panel per metric, all unless named."""
+        from headwise.evaluation.results.figures import comparison_figure
+
+        return comparison_figure(self, metrics)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the comparison; `.json` and `.parquet` hold everything, `.csv` the per-example table.
+
+        `.html` is a page with the figure and both tables, `.svg` and `.png` the figure.
+
+        Raises:
+            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
+                kaleido (`headwise[figures]`) or a browser to draw it.
+        """
+        tables = [("Numbers", self.to_frame()), ("Examples", self.frame)]
+        return store_or_draw(path, self, self.frame, self.to_dict(), what="comparison", tables=tables)
+
+    def __repr__(self) -> str:
+        return f"Comparison({self.summary})"
+
+    def _repr_html_(self) -> str:
+        from headwise.figures.cell import ROWS, cell
+
+        places = {metric: place for place, metric in enumerate(self.arms[0].estimates)}
+        numbers = self.to_frame().sort_values("metric", key=lambda names: names.map(places), kind="stable")
+        rows = self.frame.groupby("arm", sort=False).head(max(1, ROWS // len(self.arms)))
+        return cell(self.summary, tables=[("Numbers", numbers), ("Examples", rows)])
+
+    def _notes(self) -> str:
+        """What the finding must not be read without: less said, nothing done, the future read."""
+        others = self.arms[1:]
+        beside = [
+            f"{cut(arm.label)} {name} {arm.differences[name].value:+.3f}"
+            for arm in others
+            for name in _BESIDE
+            if name in arm.differences and name != arm.main.metric and arm.differences[name].clear
+        ]
+        idle = [cut(arm.label) for arm in others if arm.changed == 0]
+        ahead = [cut(arm.label) for arm in others if arm.leaks_future]
+        notes = {
+            "Beside it": beside,
+            "Without any effect on these examples": idle,
+            "Reads the future": ahead,
+        }
+        return "".join(f" {said}: {', '.join(found)}." for said, found in notes.items() if found)
+
+
+def load_comparison(path: str | Path) -> Comparison:
+    """Read what `Comparison.save` wrote as `.json` or `.parquet`.
+
+    Raises:
+        InputError: the file is missing, is damaged, or is no comparison.
+    """
+
+    def build(about: Mapping[str, Any], frame: pd.DataFrame) -> Comparison:
+        if about["comparison"] != FORMAT:
+            raise ValueError(f"format {about['comparison']}, and this version of headwise reads {FORMAT}")
+        arms = tuple(map(Arm.from_dict, about["arms"]))
+        for arm in arms:
+            _check(arm, arms[0])
+        labels = [arm.label for arm in arms]
+        if len(labels) < 2 or list(frame["arm"].drop_duplicates()) != labels or len(frame) % len(labels):
+            raise ValueError("rows and arms do not belong together")
+        return Comparison(about["task"], arms, frame, dict(about["manifest"]))
+
+    return stored(path, build, what="comparison")
+
+
+def _check(arm: Arm, first: Arm) -> None:
+    """Refuse an arm that was read from a damaged file.
+
+    Raises:
+        ValueError: a field holds another kind of value, or a metric of the first arm is missing.
+    """
+    for item in (arm, arm.cost, *arm.estimates.values(), *arm.differences.values()):
+        check_fields(item)
+    metrics = list(first.estimates)
+    if not metrics or list(arm.estimates) != metrics:
+        raise ValueError(f"arm {arm.label!r} lacks metrics")
+    if list(arm.differences) != ([] if arm is first else metrics):
+        raise ValueError(f"arm {arm.label!r} lacks differences")
+
+
+def _by_metric(items: Sequence[Any]) -> dict[str, Any]:
+    return {item.metric: item for item in items}
+
+
+def cut(label: str, width: int = 40) -> str:
+    """A label with its middle left out where it is long: fixes with many heads have such.
+
+    Example:
+        >>> cut("SCALE_HEADS:heads=[[0,0],[0,1]],factor=0.5", 24)
+        'SCALE_HEADS…],factor=0.5'
+    """
+    return label if len(label) <= width else f"{label[: (width - 1) // 2]}…{label[-(width // 2) :]}"
+
+
+def p_text(value: float) -> str:
+    """A p-value to three places.
+
+    Example:
+        >>> p_text(0.0421), p_text(0.0001)
+        ('0.042', '< 0.001')
+    """
+    return f"{value:.3f}" if not value < 0.001 else "< 0.001"

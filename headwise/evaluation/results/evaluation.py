@@ -1,0 +1,104 @@
+"""What an evaluation leaves: every example's reply and score, the numbers, and how to get them again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isnan
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwise.evaluation.results.io import store_or_draw, stored
+from headwise.evaluation.statistics.estimate import Estimate, span
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One task, asked of one model."""
+
+    task: str
+    estimates: Mapping[str, Estimate]
+    """Metric -> number with its 95 % interval; the first is the one the task is known by."""
+    frame: pd.DataFrame = field(repr=False)
+    """One row per example: id, prompt, answer, reply, and the columns that the task scores."""
+    manifest: Mapping[str, Any] = field(repr=False)
+    """Prompt, decoding parameters, ids, versions and model: what a second run needs for the same numbers."""
+
+    @property
+    def value(self) -> float:
+        """The number the task is known by."""
+        return next(iter(self.estimates.values())).value
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the numbers has to know, such as the language that a model heard."""
+        return tuple(self.manifest.get("notes", {}).get("warnings", ()))
+
+    @property
+    def summary(self) -> str:
+        """The finding, one sentence with numbers."""
+        first = next(iter(self.estimates.values()))
+        rest = [f"{item.metric} {item.value:.3f}" for item in list(self.estimates.values())[1:4]]
+        more = f"; {', '.join(rest)}" if rest else ""
+        counted = "" if isnan(first.low) else f", n = {first.n}"
+        return (
+            f"{self.task}: {first.metric} {first.value:.3f} "
+            f"({span(first, '.3f', words=True)}{counted}){more}."
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """The numbers: one row per metric."""
+        import pandas as pd
+
+        return pd.DataFrame([item.to_dict() for item in self.estimates.values()])
+
+    def plot(self) -> go.Figure:
+        """The metrics with their intervals; one panel per unit."""
+        from headwise.evaluation.results.figures import estimates_figure
+
+        return estimates_figure(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the evaluation; `.json` and `.parquet` hold everything, `.csv` the per-example table.
+
+        `.html` is a page with the figure and both tables, `.svg` and `.png` the figure.
+
+        Raises:
+            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
+                kaleido (`headwise[figures]`) or a browser to draw it.
+        """
+        about = {
+            "task": self.task,
+            "estimates": [item.to_dict() for item in self.estimates.values()],
+            "manifest": dict(self.manifest),
+        }
+        tables = [("Numbers", self.to_frame()), ("Examples", self.frame)]
+        return store_or_draw(path, self, self.frame, about, what="evaluation", tables=tables)
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.summary})"
+
+    def _repr_html_(self) -> str:
+        from headwise.figures.cell import cell
+
+        return cell(self.summary, tables=[("Numbers", self.to_frame()), ("Examples", self.frame)])
+
+
+def load_evaluation(path: str | Path) -> Evaluation:
+    """Read what `Evaluation.save` wrote as `.json` or `.parquet`.
+
+    Raises:
+        InputError: the file is missing, or is no evaluation.
+    """
+
+    def build(about: Mapping[str, Any], frame: pd.DataFrame) -> Evaluation:
+        numbers = [Estimate.from_dict(item) for item in about["estimates"]]
+        return Evaluation(
+            about["task"], {item.metric: item for item in numbers}, frame, dict(about["manifest"])
+        )
+
+    return stored(path, build, what="evaluation")

@@ -1,0 +1,104 @@
+"""What a search leaves: every setting it tried, the best of them, and the judgement of that one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwise.evaluation.results.io import store_or_draw
+from headwise.evaluation.statistics.estimate import span
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+    from headwise.evaluation.results.comparison import Comparison
+
+
+@dataclass(frozen=True)
+class Search:
+    """Settings of a fix, tried on validation examples; the best, judged on test examples that no setting saw."""
+
+    task: str
+    metric: str
+    """What the settings were chosen by."""
+    kind: str
+    """The class of the fix."""
+    frame: pd.DataFrame = field(repr=False)
+    """One row per trial: trial, the parameters, the metric on the validation examples; the first changes nothing."""
+    best: Mapping[str, Any] | None
+    """The parameters of the best setting; None when none was better than no change."""
+    fix: Any = field(repr=False, compare=False)
+    """The fix with these parameters, ready for `hw.patch`; None when none was better than no change."""
+    comparison: Comparison | None = field(repr=False)
+    """The best setting against no fix, on the test examples; None when none was better than no change."""
+    manifest: Mapping[str, Any] = field(repr=False)
+    """Task, ids, model, versions, sampler and space: the same call tries the same settings."""
+
+    @property
+    def summary(self) -> str:
+        """The finding on validation and on test examples, one sentence with numbers."""
+        values = self.frame[self.metric]
+        count, n = len(self.frame) - 1, len(self.manifest["validation_ids"])
+        if self.best is None or self.comparison is None:
+            return (
+                f"{self.task}: none of {count} settings of {self.kind} is better than no change on {n} validation "
+                f"examples ({self.metric} {values.iloc[0]:.3f}); nothing was judged on test examples."
+            )
+        chosen = ", ".join(f"{name} = {value:.4g}" for name, value in self.best.items())
+        top = values.iloc[int(self.manifest["best_trial"])]
+        change = self.comparison.arms[1].differences[self.metric]
+        before, after = (arm.estimates[self.metric].value for arm in self.comparison.arms)
+        return (
+            f"{self.task}: the best of {count} settings of {self.kind} on {n} validation examples is {chosen} "
+            f"({self.metric} {values.iloc[0]:.3f} → {top:.3f}); on {self.comparison.n} test examples "
+            f"{before:.3f} → {after:.3f} ({change.value:+.3f}, {span(change, '+.3f', words=True)}, "
+            f"p = {change.p:.2g})."
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """The trials."""
+        return self.frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the trials, JSON-able; the judgement without its examples."""
+        return {
+            "task": self.task,
+            "metric": self.metric,
+            "kind": self.kind,
+            "best": None if self.best is None else dict(self.best),
+            "summary": self.summary,
+            "test": None if self.comparison is None else self.comparison.to_dict(),
+            "manifest": dict(self.manifest),
+        }
+
+    def plot(self) -> go.Figure:
+        """The metric on the validation examples against every parameter that was searched."""
+        from headwise.evaluation.results.figures import search_figure
+
+        return search_figure(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the search: `.json` and `.parquet` hold everything, `.csv` the trials, `.html` the trials with their
+        figure, `.svg` and `.png` the figure.
+
+        The judgement is in it without its examples, which `search.comparison.save` keeps.
+
+        Raises:
+            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
+                kaleido (`headwise[figures]`) or a browser to draw it.
+        """
+        tables = [("Trials", self.frame)]
+        return store_or_draw(
+            path, self, self.frame, self.to_dict(), what="search", tables=tables, rows="trials"
+        )
+
+    def __repr__(self) -> str:
+        return f"Search({self.summary})"
+
+    def _repr_html_(self) -> str:
+        from headwise.figures.cell import cell
+
+        return cell(self.summary, tables=[("Trials", self.frame)])

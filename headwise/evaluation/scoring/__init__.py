@@ -1,0 +1,1 @@
+"""Scores of responses, by the rules of the papers that they come from."""

@@ -1,0 +1,1 @@
+"""Ways of putting examples to a model."""

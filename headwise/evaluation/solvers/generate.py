@@ -1,0 +1,86 @@
+"""Responses that a model writes, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.errors import InputError
+from headwise.evaluation.solvers.batching import Advance, batches, prepared
+from headwise.evaluation.task import Example, Reply
+from headwise.loading import quiet
+
+if TYPE_CHECKING:
+    from headwise.subject import Subject
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Let the model write, greedily unless `beams` says otherwise.
+
+    A task that needs more says so by a subclass: `options` adds arguments of `generate` (the language to
+    translate into), `group` keeps examples that need different ones out of one batch.
+    """
+
+    max_new_tokens: int
+    beams: int = 1
+
+    def __call__(
+        self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
+    ) -> list[Reply]:
+        """One reply per example, in their order."""
+        model: Any = subject.model
+        if not model.can_generate():
+            raise InputError("This model generates nothing.", evidence=type(model).__name__)
+        replies: dict[int, Reply] = {}
+        for indices in batches(subject, examples, batch_size, self.group):
+            chosen = [examples[index] for index in indices]
+            inputs = self.prepare(subject, chosen)
+            with torch.no_grad(), quiet():
+                written = model.generate(
+                    **inputs,
+                    max_new_tokens=self.max_new_tokens,
+                    num_beams=self.beams,
+                    do_sample=False,
+                    **self.options(subject, chosen),
+                )
+            for index, reply in zip(indices, self.replies(subject, inputs, written), strict=True):
+                replies[index] = reply
+            advance(len(indices))
+        return [replies[index] for index in range(len(examples))]
+
+    def prepare(self, subject: Subject, examples: Sequence[Example]) -> Any:
+        """The tensors of a batch."""
+        inputs = prepared(subject, examples)
+        if subject.config.is_encoder_decoder:
+            inputs.pop("decoder_input_ids", None)  # generate begins by itself
+        return inputs
+
+    def options(self, subject: Subject, examples: Sequence[Example]) -> dict[str, Any]:
+        """Further arguments of `generate` for this batch."""
+        return {}
+
+    def group(self, example: Example) -> Any:
+        """Examples of different groups never share a batch; the value must sort."""
+        return ""
+
+    def replies(self, subject: Subject, inputs: Any, written: Tensor) -> list[Reply]:
+        """What was written after the prompt, without special tokens."""
+        start = 0 if subject.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+        tokenizer = subject.tokenizer
+        special = set(tokenizer.all_special_ids)
+        return [
+            Reply(
+                tokenizer.decode(row, skip_special_tokens=True).strip(),
+                sum(token not in special for token in row.tolist()),
+            )
+            for row in written[:, start:]
+        ]
+
+    def manifest(self) -> dict[str, Any]:
+        """The decoding parameters, JSON-able."""
+        return {"asked": "generate", "do_sample": False, **asdict(self)}

@@ -1,0 +1,208 @@
+"""Two runs over the same examples: what differs, how sure that is, and whether it may be chance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headwise.evaluation.statistics.estimate import (
+    BOOTSTRAP,
+    CELLS,
+    from_fields,
+    percentile_interval,
+    span,
+    to_fields,
+    wilson,
+)
+
+if TYPE_CHECKING:
+    from headwise.evaluation.task import Metric
+
+SHUFFLES = 9999
+"""Random exchanges of the permutation test."""
+LIKELY = 0.05
+"""Adjusted p from which a difference counts as possible chance."""
+_SAME = "no example differs"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of an arm less the same metric without a fix, over the same examples."""
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    """95 % interval."""
+    p: float
+    """Two-sided, of the permutation test: how often exchanging the two replies of examples by lot makes a
+    difference as large."""
+    p_holm: float
+    """`p` adjusted by Holm's rule for the number of arms that were tried."""
+    n: int
+    """Pairs: examples that have a value in both runs."""
+    unit: str
+    higher_is_better: bool | None
+    """None where neither is better."""
+    method: str
+    """How interval and p were found."""
+
+    def __str__(self) -> str:
+        return f"{self.value:+.3f} {span(self, '+.3f')}"
+
+    @property
+    def gain(self) -> float:
+        """The difference, positive where it is for the better; NaN where neither is better."""
+        if self.higher_is_better is None:
+            return float("nan")
+        return self.value if self.higher_is_better else -self.value
+
+    @property
+    def clear(self) -> bool:
+        """True when the adjusted p is below 0.05."""
+        return self.p_holm < LIKELY
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields; a number that is not defined is None."""
+        return to_fields(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Difference:
+        """What `to_dict` gave."""
+        return from_fields(cls, values)
+
+
+def difference(
+    metric: Metric, before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], *, seed: int
+) -> Difference:
+    """A metric over two tables whose rows are the same examples: after less before.
+
+    The interval is the percentile bootstrap over examples, whose two replies stay together; pooled ratios are
+    pooled anew in every resample. Where all pairs of a 0/1 column differ alike (mostly: not at all), resampling
+    cannot see that the next might not, and Wilson's interval is taken. Examples without a value (NaN) on either
+    side are left out of both.
+
+    Args:
+        metric: the number, and the columns it is computed from.
+        before: column -> values, one per example.
+        after: the same of the other run, in the same order.
+        seed: of the resamples and exchanges.
+
+    Returns:
+        The difference; its `p_holm` is `p` as yet.
+
+    Example:
+        >>> from headwise.evaluation.task import mean
+        >>> found = difference(mean("x"), {"x": [0, 0, 0, 1]}, {"x": [1, 1, 1, 1]}, seed=0)
+        >>> found.value, found.p
+        (0.75, 0.25)
+    """
+    one, two = (
+        np.stack([np.asarray(table[column], dtype=float) for column in metric.columns])
+        for table in (before, after)
+    )
+    known = ~(np.isnan(one).any(0) | np.isnan(two).any(0))
+    one, two = one[:, known], two[:, known]
+    n, count = one.shape[1], len(one)
+    nan = float("nan")
+
+    def change(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
+        return metric.statistic(*columns[count:], axis=axis) - metric.statistic(*columns[:count], axis=axis)
+
+    value = float(change(*one, *two)) if n else nan
+    facts = (metric.unit, metric.higher_is_better)
+    if n < 2 or not np.isfinite(value):
+        return Difference(metric.name, value, nan, nan, nan, nan, n, *facts, "none: too few examples")
+    p, test = permutation_p(metric.statistic, one, two, seed=seed)
+    moved = two[0] - one[0]
+    binary = count == 1 and metric.unit == "share" and np.isin([one, two], (0, 1)).all()
+    if binary and np.all(moved == moved[0]):
+        (low, high), method = _of_equal_pairs(int(moved[0]), n), "Wilson"
+    elif np.array_equal(one, two):
+        low, high, method = 0.0, 0.0, _SAME
+    else:
+        (low, high), method = percentile_interval([*one, *two], change, seed=seed), BOOTSTRAP
+    return Difference(metric.name, value, low, high, p, p, n, *facts, f"{method}; {test}")
+
+
+def permutation_p(
+    statistic: Callable[..., np.ndarray],
+    before: np.ndarray,
+    after: np.ndarray,
+    *,
+    seed: int,
+    shuffles: int = SHUFFLES,
+) -> tuple[float, str]:
+    """Two-sided p of the paired permutation test, and how it was found.
+
+    If the fix did nothing, the two rows of an example could as well be exchanged. Every example that differs is
+    exchanged or not; p is the share of exchanges that leave a difference at least as far from 0 as the one seen.
+    Where there are few such examples all exchanges are tried, and p is exact; else `shuffles` random ones, and the
+    one seen is counted with them (Phipson and Smyth 2010, "Permutation P-values Should Never Be Zero").
+
+    Args:
+        statistic: the metric: columns, reduced over `axis`.
+        before: (column, example), without NaN.
+        after: the same of the other run.
+        seed: of the exchanges.
+        shuffles: how many are drawn.
+
+    Example:
+        >>> from headwise.evaluation.task import mean
+        >>> one, two = np.zeros((1, 5)), np.ones((1, 5))
+        >>> permutation_p(mean("x").statistic, one, two, seed=0)
+        (0.0625, 'exact permutation test, 32 exchanges')
+    """
+    seen = float(statistic(*after, axis=-1) - statistic(*before, axis=-1))
+    differs = (before != after).any(0)
+    pairs = int(differs.sum())
+    if pairs == 0:
+        return 1.0, _SAME
+    whole = 2**pairs <= shuffles + 1
+    total = 2**pairs if whole else shuffles
+    rng = np.random.default_rng(seed)
+    least = abs(seen) - 1e-9 * max(abs(seen), 1e-3)  # sums in another order differ in their last digits
+    step = max(1, CELLS // (2 * before.size))
+    extreme = 0
+    for start in range(0, total, step):
+        size = min(step, total - start)
+        if whole:
+            exchanged = (np.arange(start, start + size)[:, None] >> np.arange(pairs)) & 1 == 1
+        else:
+            exchanged = rng.integers(0, 2, (size, pairs), dtype=np.int8) == 1
+        sides = []
+        for own, other in ((before, after), (after, before)):
+            mixed = np.repeat(own[:, None], size, axis=1)
+            mixed[:, :, differs] = np.where(exchanged, other[:, None, differs], own[:, None, differs])
+            sides.append(statistic(*mixed, axis=-1))
+        extreme += int((~(np.abs(sides[1] - sides[0]) < least)).sum())  # undefined counts as extreme
+    if whole:
+        return extreme / total, f"exact permutation test, {total} exchanges"
+    return (extreme + 1) / (total + 1), f"permutation test, {total} random exchanges"
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values adjusted by Holm's rule (1979); below 0.05 for any one is at most a 5 % chance of a false finding.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on, never below the one before, at most 1. Tests
+    that could not be made (NaN) are not counted.
+
+    Example:
+        >>> holm([0.04, 0.01, 0.03])
+        [0.06, 0.03, 0.06]
+    """
+    values = np.asarray(p, dtype=float)
+    adjusted = np.full(len(values), np.nan)
+    order = np.argsort(values)[: int((~np.isnan(values)).sum())]  # NaN is sorted to the end
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.maximum.accumulate(factors * values[order]).clip(max=1.0)
+    return adjusted.tolist()
+
+
+def _of_equal_pairs(moved: int, n: int) -> tuple[float, float]:
+    """The interval of a difference when all pairs of a 0/1 column differ by `moved`."""
+    low, high = wilson(n if moved else 0, n)
+    return (-high, high) if moved == 0 else (low, high) if moved > 0 else (-high, -low)

@@ -1,0 +1,1 @@
+"""Tasks for models of text."""

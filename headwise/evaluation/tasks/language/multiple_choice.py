@@ -1,0 +1,155 @@
+"""Multiple choice: which letter follows a question and its options."""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from headwise.errors import InputError
+from headwise.evaluation.data.files import Row, read_json_lines
+from headwise.evaluation.data.splits import of_validation_split
+from headwise.evaluation.solvers.multiple_choice import Choose
+from headwise.evaluation.task import Example, Metric, Reply, Task, mean, subset
+from headwise.zoo.data.multiple_choice import multiple_choice_prompt
+from headwise.zoo.data.prompts import Split, check_split
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_DRAWN = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultipleChoice(Task):
+    """Questions with lettered options; the model's next token is read, nothing is written.
+
+    `accuracy` asks which of the letters is the most probable (chance is one over the options),
+    `full_accuracy` whether the right letter is the most probable word of all, and `probability` is what the
+    right letter gets. A model that always says "A" has an `accuracy` at chance and a high `full_accuracy`
+    where the answer is A: the per-example table has both.
+
+    Without `data` the questions are the zoo's: which of four words belongs to a category. `data` is a file in
+    JSON lines, one question each: `{"question": "...", "options": ["...", "..."], "answer": 1}` where the
+    answer is an index from 0 or a letter; `id` may be given. `template` says how a question is written, with
+    `{question}` and `{options}`, and `option` how each option is, with `{letter}` and `{text}`.
+
+    The form of the prompt follows "Does Circuit Analysis Interpretability Scale? Evidence from Multiple Choice
+    Capabilities in Chinchilla" (Lieberum et al. 2023).
+
+    Example:
+        >>> task = MultipleChoice(option="({letter}) {text}")
+        >>> print(task.draw(1, seed=0)[0].inputs["text"])
+        Which one is an animal?
+        (A) boat
+        (B) steel
+        (C) lemon
+        (D) lion
+        Answer:
+    """
+
+    name: ClassVar[str] = "multiple-choice"
+
+    data: Path | None = None
+    split: Split = "test"
+    """Of the zoo's questions."""
+    template: str = "{question}\n{options}\nAnswer:"
+    option: str = "{letter}. {text}"
+
+    def __post_init__(self) -> None:
+        check_split(self.split)
+        for name, needed in (("template", ("question", "options")), ("option", ("letter", "text"))):
+            text = getattr(self, name)
+            missing = [place for place in needed if f"{{{place}}}" not in text]
+            if missing:
+                raise InputError(f"The {name} leaves out {{{missing[0]}}}.", evidence=repr(text))
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy among the letters, accuracy in the whole vocabulary, probability of the right letter."""
+        return (mean("accuracy"), mean("full_accuracy"), mean("probability"))
+
+    @property
+    def ask(self) -> Choose:
+        """The letters, each after a space, are scored."""
+        return Choose()
+
+    def examples(self) -> Sequence[Example]:
+        """The questions of the file; 1,000 of the zoo's with seed 0 where there is none."""
+        if self.data is None:
+            return self.draw(None, 0)
+        rows = read_json_lines(
+            self.data, {"question": "Which one flies?", "options": ["pig", "bird"], "answer": "B"}
+        )
+        return [self._read(row) for row in rows]
+
+    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        """Questions of the validation split; of a file, those that were not drawn."""
+        return of_validation_split(self, n, seed, besides)
+
+    def draw(self, n: int | None, seed: int) -> list[Example]:
+        """Questions of the file, or of the zoo's generator (1,000 of them unless `n` says otherwise)."""
+        if self.data is not None:
+            return subset(self.examples(), n, seed, what=str(self.data))
+        rng = random.Random(f"{self.name}/{self.split}/{seed}")
+        prompts = [multiple_choice_prompt(rng, self.split) for _ in range(_DRAWN if n is None else n)]
+        return [
+            Example(
+                f"{self.split}/{seed}/{number}",
+                {"text": self._written(item.prompt.partition("\n")[0], item.meta["options"])},
+                item.answer,
+                {"candidates": item.candidates},
+            )
+            for number, item in enumerate(prompts)
+        ]
+
+    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+        """What was chosen among the letters, and the three numbers."""
+        chosen = max(reply.scores, key=lambda letter: reply.scores[letter])
+        return {
+            "chosen": chosen.strip(),
+            "accuracy": chosen == example.answer,
+            "full_accuracy": reply.about["said"] == example.answer,
+            "probability": math.exp(reply.scores[example.answer]),
+        }
+
+    def _read(self, row: Row) -> Example:
+        options = row.fields["options"]
+        if not isinstance(options, list) or not 2 <= len(options) <= len(LETTERS):
+            row.wrong("The options are not a list of two or more.", 'Write "options": ["...", "..."].')
+        if not all(isinstance(option, str) and option.strip() for option in options):
+            row.wrong("An option is not a text.", "Give every option as a string.")
+        right = _place(row, options)
+        prompt = self._written(row.text("question"), options)
+        candidates = tuple(f" {letter}" for letter in LETTERS[: len(options)])
+        return Example(
+            row.name(f"line {row.line}"), {"text": prompt}, candidates[right], {"candidates": candidates}
+        )
+
+    def _written(self, question: str, options: Sequence[str]) -> str:
+        lines = [
+            _filled(self.option, letter=letter, text=text)
+            for letter, text in zip(LETTERS, options, strict=False)
+        ]
+        return _filled(self.template, question=question, options="\n".join(lines))
+
+
+def _filled(template: str, **values: str) -> str:
+    """The template with its places filled; braces in the values stay what they are."""
+    return re.sub("{(" + "|".join(values) + ")}", lambda found: values[found[1]], template)
+
+
+def _place(row: Row, options: Sequence[str]) -> int:
+    """Index of the right option: a number counts from 0, a letter from A."""
+    answer = row.fields["answer"]
+    letters = LETTERS[: len(options)]
+    if isinstance(answer, str) and len(answer.strip()) == 1 and answer.strip().upper() in letters:
+        return letters.index(answer.strip().upper())
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(options):
+        return answer
+    row.wrong(
+        f"The answer {answer!r} names none of the {len(options)} options.",
+        f"Give an index from 0 to {len(options) - 1}, or a letter from A to {letters[-1]}.",
+    )

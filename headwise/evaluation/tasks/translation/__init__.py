@@ -1,0 +1,1 @@
+"""Tasks about sentences in two languages."""

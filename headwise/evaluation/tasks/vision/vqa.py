@@ -1,0 +1,150 @@
+"""VQA accuracy: short answers against those of ten people (Antol et al. 2015, arXiv 1505.00468)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from headwise.errors import InputError
+from headwise.evaluation.data.coco import read_json, records
+from headwise.evaluation.scoring.vqa import PEOPLE, normalized, vqa_accuracy
+from headwise.evaluation.solvers.generate import Generate
+from headwise.evaluation.task import Example, Metric, Reply, mean
+from headwise.evaluation.tasks.vision.pictures import PictureTask, seen
+from headwise.zoo.data.scenes import TRAINING_NOISE
+
+TYPES = ("yes/no", "number", "other")
+_QUESTIONS = 1000
+_PEOPLE = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vqa(PictureTask):
+    """Open questions, scored by how many people gave the same answer.
+
+    An answer that four or more of ten people gave scores 1; one that 3, 2, 1 gave scores 0.9, 0.6, 0.3.
+    Accuracy is the mean over questions, beside it that of each type of answer; a type that does not occur has
+    no number. Answers are compared without marks, articles and capitals, see `answers.normalized`.
+
+    `data` is the questions file (`questions` with `question_id`, `image_id`, `question`), `annotations` the
+    annotations file (`annotations` with `question_id` and `answers`, each with `answer`; `question_type` and
+    `answer_type` are used if they are there). Pictures are called after `file_name`, unless a question names
+    its own as `image`. `compat=True` compares the bare texts where all people said the same, as the published
+    script does. Without `data` the questions are about drawn scenes and ten equal answers are known.
+
+    Source of the measure: GT-Vision-Lab/VQA. TextVQA uses the same.
+
+    Example:
+        >>> Vqa().draw(1, seed=0)[0].answer[:2]
+        ['yes', 'yes']
+    """
+
+    name: ClassVar[str] = "vqa"
+
+    annotations: Path | None = None
+    file_name: str = "COCO_val2014_{image_id:012d}.jpg"
+    compat: bool = False
+    noise: float = TRAINING_NOISE
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.data is None) != (self.annotations is None):
+            raise InputError(
+                "VQA needs two files.",
+                evidence=f"data={self.data}, annotations={self.annotations}",
+                remedy="Give the questions as data= and the answers as annotations=.",
+            )
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy over all questions, and over those with an answer of one type."""
+        whole = mean("accuracy")
+        parts = (replace(whole, name=f"accuracy {kind}", only=("answer_type", kind)) for kind in TYPES)
+        return (whole, *parts)
+
+    @property
+    def ask(self) -> Generate:
+        """The model writes its answer."""
+        return Generate(self.max_new_tokens)
+
+    def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
+        """One question per scene: existence, color and count in turn."""
+        from headwise.zoo.data.questions import ask
+
+        types = {"yes": "yes/no", "color": "other", "count": "number", "random": "yes/no"}
+        kinds = ("yes", "color", "count", "random", "color", "count")
+        examples = []
+        for number, (scene, image) in enumerate(seen(n or _QUESTIONS, seed, noise=self.noise, split=scenes)):
+            kind = kinds[number % len(kinds)]
+            question = ask(scene, kind, random.Random(f"vqa/{seed}/{number}"))
+            inputs = {"text": self.asked(question.text), "image": image}
+            about = {"answer_type": types[kind], "question_type": kind}
+            examples.append(Example(f"vqa/{seed}/{number:06d}", inputs, [question.answer] * _PEOPLE, about))
+        return examples
+
+    def listed(self, data: Path) -> Sequence[Example]:
+        """The questions of the file; those without answers are refused, answers without question are not."""
+        annotations = Path(self.annotations or "")  # data and annotations are given together
+        kinds = {"question_id": (int, str), "answers": list}
+        answered = {
+            record["question_id"]: (place, record)
+            for place, record in enumerate(records(read_json(annotations), "annotations", kinds, annotations))
+        }
+        kinds = {"question_id": (int, str), "image_id": (int, str), "question": str}
+        examples = []
+        for place, question in enumerate(records(read_json(data), "questions", kinds, data)):
+            name, where = question["question_id"], f"{data}, questions[{place}]"
+            if name not in answered:
+                raise InputError(
+                    f"The question {name} has no answers.",
+                    evidence=f"{where}; looked in {annotations}",
+                    remedy="Give the annotations that belong to these questions.",
+                )
+            spot, record = answered[name]
+            answers = _answers(record["answers"], f"{annotations}, annotations[{spot}]")
+            inputs = {"text": self.asked(question["question"]), "image": self._picture(question, where)}
+            about = {
+                "where": where,
+                "answer_type": record.get("answer_type", ""),
+                "question_type": record.get("question_type", ""),
+            }
+            examples.append(Example(str(name), inputs, answers, about))
+        return examples
+
+    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+        """The answer as it is compared, its accuracy, and of which type it is."""
+        return {
+            "parsed": normalized(reply.text, compat=self.compat),
+            "accuracy": vqa_accuracy(reply.text, example.answer, compat=self.compat),
+            "answer_type": example.about["answer_type"],
+            "question_type": example.about["question_type"],
+        }
+
+    def _picture(self, question: dict[str, Any], where: str) -> Path:
+        if "image" in question:
+            return self.picture(str(question["image"]))
+        try:
+            return self.picture(self.file_name.format(image_id=question["image_id"]))
+        except (ValueError, KeyError, IndexError) as error:
+            raise InputError(
+                "The name of a picture cannot be made.",
+                evidence=f"file_name={self.file_name!r}, {where}: image_id {question['image_id']!r}; {error}",
+                remedy="Write the place of the id as {image_id}, or {image_id:012d} for numbers.",
+            ) from error
+
+
+def _answers(answers: list[Any], where: str) -> list[str]:
+    said = [answer.get("answer") if isinstance(answer, dict) else None for answer in answers]
+    texts = [answer for answer in said if isinstance(answer, str)]
+    if len(texts) < len(said):
+        raise InputError('An answer has no text "answer".', evidence=where)
+    if len(texts) < PEOPLE:
+        raise InputError(
+            f"{len(texts)} answers are too few: VQA accuracy counts how many of the others agree.",
+            evidence=where,
+            remedy=f"Give {PEOPLE} answers or more; ten are usual.",
+        )
+    return texts

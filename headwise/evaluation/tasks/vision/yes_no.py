@@ -1,0 +1,257 @@
+"""Yes/no questions in groups, as in MME (Fu et al. 2023, arXiv 2306.13394)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from headwise.errors import InputError
+from headwise.evaluation.data.files import Row, read_json_lines, read_lines, refuse
+from headwise.evaluation.scoring.yes_no import mme_yes_no
+from headwise.evaluation.solvers.generate import Generate
+from headwise.evaluation.task import Asker, Example, Metric, Reply, mean, ratio
+from headwise.evaluation.tasks.vision.pictures import PictureTask, seen
+from headwise.zoo.data.scenes import PATIENT_NOISE
+
+if TYPE_CHECKING:
+    from headwise.subject import Subject
+
+PERCEPTION = (
+    *("existence", "count", "position", "color", "posters"),
+    *("celebrity", "scene", "landmark", "artwork", "OCR"),
+)
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
+_SCENES = 500
+_SUFFIXES = (".jsonl", ".json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class YesNo(PictureTask):
+    """Yes/no questions, several about one picture; a group counts when all its answers are right.
+
+    An example is a group, so `n` counts groups, and the intervals are over groups. `accuracy` is the share of
+    right answers, `accuracy_plus` that of groups without a wrong one, which guessing brings to 1/4 for pairs;
+    `score` is MME's, 100 times the one plus 100 times the other, added up over categories (200 at most for
+    each). `other` is the share of replies whose first four characters hold neither yes nor no.
+
+    `data` is one of:
+
+    - a text file as MME has them, `picture<tab>question<tab>Yes or No` (what stands behind another tab is not
+      read); two lines that follow one another belong to one picture;
+    - JSON lines (`.jsonl`, `.json`) with `image`, `question`, `answer`; lines with the same value in the
+      column `group` belong together, however many; a `category` is used if it is there;
+    - a folder of text files, one per category, whose scores are told one by one, too; with all of MME's ten
+      perception or four cognition categories also their sum (2000 and 800 at most).
+
+    Without `data` two questions are asked about each drawn scene, one about a shape that is there and one
+    about a shape that likes to be seen with it.
+
+    Example:
+        >>> YesNo().draw(1, seed=0)[0].answer
+        ['yes', 'no']
+    """
+
+    name: ClassVar[str] = "yes-no"
+
+    group: str = "image"
+    """Column of a JSON-lines file that tells which questions belong together."""
+    noise: float = PATIENT_NOISE
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """Accuracy by question and by group, MME's score, and the share of replies that are neither."""
+        columns = ("right", "questions", "all_right", "category_number")
+        score = Metric("score", columns, _points, "points")
+        found = [
+            ratio("right", "questions", name="accuracy"),
+            mean("all_right", name="accuracy_plus"),
+            ratio("others", "questions", name="other", higher_is_better=False),
+            score,
+        ]
+        if self.data is not None and Path(self.data).is_dir():
+            names = [path.stem for path in _files(Path(self.data))]
+            for kind, known in (("perception", PERCEPTION), ("cognition", COGNITION)):
+                if set(names) >= set(known):
+                    numbers = tuple(map(_number, known))
+                    found.append(replace(score, name=kind, statistic=partial(_points, numbers=numbers)))
+            found += [replace(score, name=f"score {name}", only=("category", name)) for name in names]
+        return tuple(found)
+
+    @property
+    def ask(self) -> Asker:
+        """The model answers every question of a group by itself."""
+        return AskGroup(Generate(self.max_new_tokens))
+
+    def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
+        """Two questions per scene."""
+        from headwise.zoo.data.questions import pope_pair
+
+        examples = []
+        for number, (scene, image) in enumerate(seen(n or _SCENES, seed, noise=self.noise, split=scenes)):
+            pair = pope_pair(scene, split="adversarial", seed=f"{seed}/{number}")
+            inputs = {"text": [self.asked(one.text) for one in pair], "image": [image] * len(pair)}
+            examples.append(
+                Example(f"yes-no/{seed}/{number:06d}", inputs, [one.answer for one in pair], _about("", 0))
+            )
+        return examples
+
+    def listed(self, data: Path) -> Sequence[Example]:
+        """The groups of the file or folder, in the order of their first lines."""
+        if data.is_dir():
+            others = sorted({item.stem for item in _files(data)} - {*PERCEPTION, *COGNITION})
+            return [
+                self._example(f"{item.stem}/{name}", item.stem, rows, others)
+                for item in _files(data)
+                for name, rows in _pairs(item)
+            ]
+        if data.suffix not in _SUFFIXES:
+            return [self._example(name, "", rows, [""]) for name, rows in _pairs(data)]
+        groups: dict[tuple[str, str], list[Row]] = {}
+        line = {"image": "1.jpg", "question": "Is this a dog?", "answer": "Yes"}
+        for row in read_json_lines(data, {self.group: "1", **line}):
+            key = (str(row.fields.get("category", "")), str(row.fields[self.group]))
+            groups.setdefault(key, []).append(row)
+        others = sorted({category for category, _ in groups} - {*PERCEPTION, *COGNITION})
+        return [
+            self._example(f"{category}/{name}" if category else name, category, rows, others)
+            for (category, name), rows in groups.items()
+        ]
+
+    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+        """How many questions of the group were answered rightly, and how they were read."""
+        parsed = [mme_yes_no(text) for text in reply.about["replies"]]
+        right = sum(said == answer for said, answer in zip(parsed, example.answer, strict=True))
+        return {
+            "parsed": ", ".join(parsed),
+            "questions": len(parsed),
+            "right": right,
+            "all_right": int(right == len(parsed)),
+            "others": parsed.count("other"),
+            "category": example.about["category"],
+            "category_number": example.about["category_number"],
+        }
+
+    def _example(self, name: str, category: str, rows: list[Row], others: list[str]) -> Example:
+        answers = []
+        for row in rows:
+            answer = row.text("answer").strip().lower()
+            if answer not in ("yes", "no"):
+                row.wrong(f"The answer is {row.fields['answer']!r}.", "Write Yes or No.")
+            answers.append(answer)
+        inputs = {
+            "text": [self.asked(row.text("question")) for row in rows],
+            "image": [self.picture(row.text("image")) for row in rows],
+        }
+        where = f"{rows[0].path}, line {rows[0].line}"
+        return Example(name, inputs, answers, _about(category, _number(category, others)) | {"where": where})
+
+
+@dataclass(frozen=True)
+class AskGroup:
+    """Ask the questions of every example one by one; `reply.about["replies"]` holds what was said to each."""
+
+    one: Generate
+
+    def __call__(
+        self,
+        subject: Subject,
+        examples: Sequence[Example],
+        *,
+        batch_size: int,
+        advance: Callable[[int], None],
+    ) -> list[Reply]:
+        """One reply per group."""
+        singles = [
+            Example(f"{example.id}/{place}", {"text": text, "image": image}, None)
+            for example in examples
+            for place, (text, image) in enumerate(
+                zip(example.inputs["text"], example.inputs["image"], strict=True)
+            )
+        ]
+        asked = told = 0
+
+        def count(more: int) -> None:
+            nonlocal asked, told
+            asked += more
+            groups = asked * len(examples) // len(singles)
+            advance(groups - told)
+            told = groups
+
+        replies = iter(self.one(subject, singles, batch_size=batch_size, advance=count))
+        joined = []
+        for example in examples:
+            parts = [next(replies) for _ in example.inputs["text"]]
+            texts = [part.text for part in parts]
+            joined.append(
+                Reply(" | ".join(texts), sum(part.tokens for part in parts), about={"replies": texts})
+            )
+        return joined
+
+    def manifest(self) -> dict[str, Any]:
+        """That of the single question."""
+        return self.one.manifest()
+
+
+def _about(category: str, number: int) -> dict[str, Any]:
+    return {"category": category, "category_number": number}
+
+
+def _number(category: str, others: Sequence[str] = ()) -> int:
+    """MME's categories by their place in its list, others behind them."""
+    known = (*PERCEPTION, *COGNITION, *others)
+    return known.index(category)
+
+
+def _files(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.txt"))
+    if not found:
+        raise InputError("The folder holds no text file.", evidence=str(folder))
+    return found
+
+
+def _pairs(path: Path) -> Iterator[tuple[str, list[Row]]]:
+    rows: list[Row] = []
+    for number, line in enumerate(read_lines(path), start=1):
+        if not line.strip():
+            continue
+        parts = line.split("\t")
+        if len(parts) < 3:
+            refuse(path, number, f"The line has {len(parts)} of 3 columns.", "Separate them by tabs.")
+        rows.append(Row(path, number, dict(zip(("image", "question", "answer"), parts[:3], strict=True))))
+    names: set[str] = set()
+    for first, second in zip(rows[::2], [*rows[1::2], None], strict=False):
+        name = first.fields["image"]
+        if second is None or second.fields["image"] != name:
+            first.wrong(
+                f"The question about {name!r} has no second one below it.", "Two lines belong together."
+            )
+        if name in names:
+            first.wrong(f"{name!r} has more than two questions.", "Take JSON lines for larger groups.")
+        names.add(name)
+        yield name, [first, second]
+
+
+def _points(
+    right: np.ndarray,
+    questions: np.ndarray,
+    whole: np.ndarray,
+    category: np.ndarray,
+    axis: int = -1,
+    *,
+    numbers: tuple[int, ...] = (),
+) -> np.ndarray:
+    """MME's score, added up over categories; one that a resample does not hold adds nothing."""
+    total: Any = 0.0
+    for number in numbers or np.unique(category):
+        held = category == number
+        groups = held.sum(axis=axis)
+        asked = np.where(held, questions, 0).sum(axis=axis)
+        share = np.where(held, right, 0).sum(axis=axis) / np.maximum(asked, 1)
+        plus = np.where(held, whole, 0).sum(axis=axis) / np.maximum(groups, 1)
+        total = total + 100 * (share + plus)
+    return total
