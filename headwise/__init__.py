@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from headwise import errors
+from headwise.display import DRAWERS
 from headwise.errors import (
     CaptureError,
     FixError,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace
     from headwise.reports import report
     from headwise.subject import Subject, load, wrap
+    from headwise.viewer import view
 
 __version__ = "0.1.0"
 
@@ -79,6 +81,7 @@ __all__ = [
     "reports",
     "save_spec",
     "search",
+    "view",
     "wrap",
     "zoo",
     "zoo_checks",
@@ -108,8 +111,12 @@ _HOMES = {
     "report": "headwise.reports",
     "save_spec": "headwise.fixes.spec.specs",
     "search": "headwise.evaluation.comparison._search",
+    "view": "headwise.viewer",
     "wrap": "headwise.subject",
 }
+
+DRAWERS["trace"] = lambda trace: import_module("headwise.viewer.static").trace_cell(trace)
+DRAWERS["result"] = lambda result: import_module("headwise.viewer").live_view(result)
 
 
 def __getattr__(name: str) -> object:

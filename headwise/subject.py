@@ -203,6 +203,23 @@ def wrap(model: PreTrainedModel, processor: Any = None) -> Subject:
     return Subject(model, processor, name=name, revision=getattr(model.config, "_commit_hash", None))
 
 
+def unwrap(subject: Subject | PreTrainedModel) -> tuple[PreTrainedModel, Any]:
+    """The model and the processor behind a subject or a bare model."""
+    from transformers import PreTrainedModel
+
+    held = unwrapped(subject)
+    if isinstance(held, PreTrainedModel):
+        return held, None
+    model = None if isinstance(held, nn.Module) else getattr(subject, "model", None)
+    if isinstance(model, PreTrainedModel):
+        return model, getattr(subject, "processor", None)
+    raise InputError(
+        "This is neither a Subject nor a transformers model.",
+        evidence=type(subject).__name__,
+        remedy="Wrap it with hw.wrap(model, processor), or load it with hw.load(name).",
+    )
+
+
 def _check_processor(processor: Any) -> None:
     """Refuse what reads nothing: a name, a class, another model, or anything else that cannot be called."""
     if processor is None or (callable(processor) and not isinstance(processor, nn.Module | type)):

@@ -60,7 +60,7 @@ def stored(widget):
 
 
 def test_texts_are_those_of_the_page_and_unknown_names_have_none(trace):
-    widget = trace.view()
+    widget = hw.view(trace)
     assert {name: widget.text(name) for name in page_blobs(widget._content)} == page_blobs(widget._content)
     assert json.loads(opened(widget.text("about"))) == widget.about
     assert b'data-stack="text"' in opened(widget.text("example-0"))
@@ -68,7 +68,7 @@ def test_texts_are_those_of_the_page_and_unknown_names_have_none(trace):
 
 
 def test_messages_are_answered_by_name_and_others_are_left_alone(trace):
-    widget, sent = trace.view(), []
+    widget, sent = hw.view(trace), []
     widget.send = lambda content, buffers=None: sent.append(content)
     for message in ({"kind": "headwise", "name": "about"}, {"kind": "headwise", "name": "no such"}):
         widget._handle_custom_msg(message, [])
@@ -78,9 +78,9 @@ def test_messages_are_answered_by_name_and_others_are_left_alone(trace):
 
 
 def test_what_is_too_large_for_the_state_is_sent(trace, monkeypatch):
-    small = trace.view()
+    small = hw.view(trace)
     monkeypatch.setattr(viewer.widget, "MOST_STATE", len(json.dumps(small.about)) - 1)
-    large = trace.view()
+    large = hw.view(trace)
     assert large.about is None
     assert json.loads(opened(large.text("about"))) == small.about
     assert stored(large) < stored(small)
@@ -88,14 +88,14 @@ def test_what_is_too_large_for_the_state_is_sent(trace, monkeypatch):
 
 @pytest.mark.slow
 def test_cells_of_a_thousand_heads_are_small(large, kernel):
-    widget = large.view()
+    widget = hw.view(large)
     assert stored(widget) <= MOST
     assert len(widget._repr_html_().encode()) <= MOST
     assert len(large._repr_html_().encode()) <= MOST
     for analysis in (entropy, sinks, sink_rate, hw.analyses.mass, hw.analyses.distance):
         result = analysis(large)
         assert len(json.dumps(result._repr_mimebundle_()).encode()) <= MOST
-    assert stored(entropy(large).view()) <= MOST
+    assert stored(hw.view(entropy(large))) <= MOST
 
 
 @pytest.mark.slow
@@ -105,7 +105,7 @@ def test_cells_of_every_modality_are_small(name, kernel):
     example = dict(hw.zoo.sample(f"zoo:{name}").inputs)
     with hw.capture(subject, maps=True) as trace:
         subject.model(**subject.prepare(**example))
-    widget = trace.view(subject=subject, examples=[example])
+    widget = hw.view(trace, subject=subject, examples=[example])
     assert stored(widget) <= MOST
     for html in (widget._repr_html_(), trace._repr_html_()):
         assert len(html.encode()) <= MOST
@@ -132,12 +132,12 @@ def test_view_without_anywidget_says_what_to_install(trace, monkeypatch):
     monkeypatch.setattr(viewer, "find_spec", lambda name: None)
     for source in (trace, entropy(trace)):
         with pytest.raises(InputError, match=r'pip install "headwise\[notebook\]"'):
-            source.view()
+            hw.view(source)
 
 
 def test_a_result_without_a_map_cannot_be_viewed(trace):
     with pytest.raises(InputError, match=r"no map of heads.*\.plot\(\)"):
-        sinks(trace).view()
+        hw.view(sinks(trace))
 
 
 @pytest.mark.slow
@@ -157,7 +157,7 @@ def test_static_cells_run_nothing_and_show_hostile_text_as_text():
     trace = sink_trace(
         [*HOSTILE, *(f"w{i}" for i in range(8))], meta={"model": HOSTILE[1], "warnings": HOSTILE[:1]}
     )
-    for html in (trace._repr_html_(), trace.view()._repr_html_()):
+    for html in (trace._repr_html_(), hw.view(trace)._repr_html_()):
         page = Page(html)
         assert {tag for tag, _ in page.tags} <= {"div", "p", "strong", "figure", "figcaption", "img"}
         names = {name for _, attributes in page.tags for name in attributes}
@@ -181,7 +181,7 @@ def test_a_trace_without_maps_says_how_to_get_patterns(trace):
     assert "capture(maps=True)" in html
     assert "Strongest key of each head".lower() in html.lower()
     assert "capture(maps=True)" not in trace._repr_html_()
-    assert plain.view().about["groups"][0]["shape"] is None
+    assert hw.view(plain).about["groups"][0]["shape"] is None
 
 
 def test_an_open_trace_and_one_without_statistics_have_a_cell():

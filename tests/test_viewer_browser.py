@@ -21,9 +21,8 @@ pytestmark = MARKS
 
 @pytest.fixture(scope="module")
 def hostile():
-    return sink_trace(
-        [*HOSTILE, "x" * 10_000, *(f"w{i}" for i in range(7))], meta={"model": HOSTILE[0]}
-    ).view()
+    tokens = [*HOSTILE, "x" * 10_000, *(f"w{i}" for i in range(7))]
+    return hw.view(sink_trace(tokens, meta={"model": HOSTILE[0]}))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +33,7 @@ def seeing():
     with hw.capture(subject, maps=True) as trace:
         for example in examples:
             subject.model(**subject.prepare(**example))
-    return trace.view(subject=subject, examples=examples)
+    return hw.view(trace, subject=subject, examples=examples)
 
 
 def title(page):
@@ -89,7 +88,7 @@ def test_hostile_tokens_are_text(browser, hostile):
 
 def test_a_row_of_the_pattern_shades_the_tokens(browser):
     trace = sink_trace(layers=1)
-    with in_browser(browser, trace.view(), viewport={"width": 1000, "height": 900}) as (page, complaints):
+    with in_browser(browser, hw.view(trace), viewport={"width": 1000, "height": 900}) as (page, complaints):
         page.locator(PATTERN).wait_for()
         whole = shares(page)
         page.locator(PATTERN).focus()
@@ -172,7 +171,7 @@ def test_colours_are_those_of_the_host(browser, hostile, scheme, body, dark):
 
 def test_maps_of_a_result_and_its_table(browser):
     result = hw.analyses.mass(sink_trace())
-    with in_browser(browser, result.view(), viewport={"width": 1000, "height": 900}) as (page, complaints):
+    with in_browser(browser, hw.view(result), viewport={"width": 1000, "height": 900}) as (page, complaints):
         page.locator(MAP).hover(position={"x": 60, "y": 10})
         assert page.locator(".map .said").text_content().startswith("layer 0, head 0: ")
         assert page.evaluate("asked") == []
@@ -183,7 +182,7 @@ def test_maps_of_a_result_and_its_table(browser):
 
 
 def test_without_the_kernel_the_maps_are_there_and_the_reader_is_told(browser, monkeypatch):
-    widget = sink_trace().view()
+    widget = hw.view(sink_trace())
     monkeypatch.setattr(type(widget), "text", lambda self, name: None)
     with in_browser(browser, widget) as (page, _):
         page.locator(MAP).wait_for()
@@ -194,7 +193,7 @@ def test_without_the_kernel_the_maps_are_there_and_the_reader_is_told(browser, m
 
 
 def test_a_silent_kernel_is_waited_for_aloud(browser):
-    with in_browser(browser, sink_trace().view(), silent=True) as (page, complaints):
+    with in_browser(browser, hw.view(sink_trace()), silent=True) as (page, complaints):
         assert page.locator(".status").text_content() == ""
         page.wait_for_function(
             "document.querySelector('.status').textContent.startsWith('Waiting for the kernel')"

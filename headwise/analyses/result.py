@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headwise.display import DRAWERS
 from headwise.errors import InputError
 from headwise.figures.labels import said
 from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
@@ -16,8 +17,6 @@ from headwise.files import check_suffix, replacing
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
-
-    from headwise.viewer.widget import Viewer
 
 _SUFFIXES = (".json", ".parquet", ".csv", *FIGURE_SUFFIXES)
 
@@ -115,21 +114,9 @@ class Result:
     def __repr__(self) -> str:
         return f"Result({self.name}: {self.summary})"
 
-    def view(self) -> Viewer:
-        """The interactive viewer, as the last value of a notebook cell: the maps, with the value under the cursor.
-
-        Raises:
-            InputError: anywidget is not installed, or the result has no layer × head map.
-        """
-        from headwise.viewer import view
-
-        return view(self)
-
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """Text and static HTML, and in a live notebook with anywidget the viewer, which hosts prefer if they can."""
-        from headwise.viewer import live_view
-
-        return {"text/plain": repr(self), "text/html": self._repr_html_(), **live_view(self)}
+        return {"text/plain": repr(self), "text/html": self._repr_html_(), **DRAWERS["result"](self)}
 
     def _repr_html_(self) -> str:
         from headwise.figures.cell import cell

@@ -17,9 +17,9 @@ from headwise.fixes._readings import Reading, readings
 from headwise.fixes.patching import bound, patch
 from headwise.fixes.spec.specs import fixes_of
 from headwise.probes.attach.sites import Site
-from headwise.probes.capture import parts
 from headwise.probes.context import touches
 from headwise.probes.engine.instrumentation import hub_of
+from headwise.subject import unwrap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -77,7 +77,7 @@ def bake(
     """
     from headwise.subject import Subject, wrap
 
-    given = subject if isinstance(subject, Subject) else wrap(parts(subject)[0])
+    given = subject if isinstance(subject, Subject) else wrap(unwrap(subject)[0])
     if isinstance(fixes, str | Path):
         fixes = fixes_of(fixes, given)
     several = tuple(fix for fix in bound(fixes, given.model) if not getattr(fix, "neutral", False))

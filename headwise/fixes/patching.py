@@ -11,12 +11,12 @@ from headwise.errors import FixError, InputError, UnsupportedModel
 from headwise.fixes.anatomy import anatomy_of
 from headwise.fixes.registry import in_place_of_a_file
 from headwise.probes.attach.sites import head_count
-from headwise.probes.capture import parts
 from headwise.probes.check.self_check import self_check
 from headwise.probes.context import STEPS, head_pairs, touches
 from headwise.probes.engine.instrumentation import Hub, hub_of
 from headwise.probes.engine.reach import remedy
 from headwise.probes.engine.session import Session
+from headwise.subject import unwrap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -134,7 +134,7 @@ def patch(
         >>> handle
         Handle(removed, ZeroHeads)
     """
-    model, processor = parts(subject)
+    model, processor = unwrap(subject)
     if scope not in get_args(Scope):
         raise InputError('scope must be "model" or "thread".', evidence=f"got {scope!r}")
     if isinstance(fixes, str | Path):

@@ -10,12 +10,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import nn
 
 from headwise import __version__
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout, with_tokens
-from headwise.placement import input_device, unwrapped
+from headwise.placement import input_device
 from headwise.positions import prompt_warnings
 from headwise.probes.attach.sites import Site
 from headwise.probes.check.self_check import check_of, self_check, unsupported
@@ -27,6 +26,7 @@ from headwise.probes.trace import nonfinite
 from headwise.probes.trace.buffer import Want
 from headwise.probes.trace.fields import Record, example_count, merge_layouts, merge_records
 from headwise.probes.trace.trace import Trace
+from headwise.subject import unwrap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -104,7 +104,7 @@ def capture(
         >>> trace.maps[trace.site(0)].shape
         torch.Size([1, 2, 3, 3])
     """
-    model, processor = parts(subject)
+    model, processor = unwrap(subject)
     if beams not in ("returned", "all"):
         raise InputError(
             "beams says which beams of a search are kept.",
@@ -180,28 +180,11 @@ def capture(
     trace._fill(records, layout, meta)
 
 
-def parts(subject: Subject | PreTrainedModel) -> tuple[PreTrainedModel, Any]:
-    """The model and the processor behind a subject or a bare model."""
-    from transformers import PreTrainedModel
-
-    held = unwrapped(subject)
-    if isinstance(held, PreTrainedModel):
-        return held, None
-    model = None if isinstance(held, nn.Module) else getattr(subject, "model", None)
-    if isinstance(model, PreTrainedModel):
-        return model, getattr(subject, "processor", None)
-    raise InputError(
-        "This is neither a Subject nor a transformers model.",
-        evidence=type(subject).__name__,
-        remedy="Wrap it with hw.wrap(model, processor), or load it with hw.load(name).",
-    )
-
-
 def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence[str]) -> dict[str, Any]:
     """Provenance of a result: model, numbers format, versions, seed, time."""
     import transformers
 
-    model, _ = parts(subject)
+    model, _ = unwrap(subject)
     own = getattr(subject, "name", None) if model is not subject else None
     return {
         "model": own or getattr(model.config, "_name_or_path", "") or type(model).__name__,

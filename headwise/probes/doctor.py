@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headwise.errors import InputError
 from headwise.probes.attach.sites import Site
-from headwise.probes.capture import capture, describe_model, parts
+from headwise.probes.capture import capture, describe_model
 from headwise.probes.check.probe_inputs import first_that_fits
 from headwise.probes.check.reference import Reference
 from headwise.probes.check.self_check import require_numbers, trials_of
@@ -20,6 +20,7 @@ from headwise.probes.check.trials import Trial, first_output, of_coarsest, relat
 from headwise.probes.engine.instrumentation import attached, hub_of
 from headwise.probes.trace.fields import STATISTICS
 from headwise.probes.trace.trace import Trace
+from headwise.subject import unwrap
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -108,7 +109,7 @@ def doctor(
         >>> hw.doctor(model)
         DoctorReport(ok, 1 sites, 0 unreached)
     """
-    model, _ = parts(subject)
+    model, _ = unwrap(subject)
     if hub_of(model).sessions:
         raise InputError(
             "The model is captured or patched at the moment.",

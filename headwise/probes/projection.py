@@ -11,8 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from headwise.probes.attach.sites import Site
-from headwise.probes.capture import capture, parts
+from headwise.probes.capture import capture
 from headwise.probes.check.probe_inputs import first_that_fits
+from headwise.subject import unwrap
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -63,7 +64,7 @@ def output_projections(
         >>> [(str(site), p.name, tuple(p.weight.shape)) for site, p in found.items()], missing
         ([('text self 0', 'transformer.h.0.attn.c_proj', (2, 4, 8))], [])
     """
-    model, _ = parts(subject)
+    model, _ = unwrap(subject)
     fed: list[tuple[str, nn.Module, Tensor]] = []
     hooks = [
         module.register_forward_pre_hook(_Fed(name, fed))

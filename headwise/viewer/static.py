@@ -37,7 +37,7 @@ def trace_cell(trace: Trace) -> str:
         return sketch("", [f"{trace!r}."], (), ())
     said = [f"{trace!r}.", *trace.warnings[:1]]
     reading = read_patterns(trace, {})
-    said.append(".view() shows one head and one example at a time, hw.report() everything.")
+    said.append("hw.view(trace) shows one head and one example at a time, hw.report() everything.")
     if reading is None:
         said.append("Patterns are shown after capture(maps=True).")
     groups = groups_of(trace, reading, ()) if reading is not None else ()

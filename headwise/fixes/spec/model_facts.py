@@ -11,7 +11,7 @@ from torch import nn
 from headwise.errors import FixError
 from headwise.fixes.spec.weights import Weights, difference, weights_of
 from headwise.probes.attach.sites import AttentionModule, attention_modules, head_count, language_stack
-from headwise.probes.capture import parts
+from headwise.subject import unwrap
 from headwise.text import visible
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def model_facts(subject: Subject | PreTrainedModel, places: Sequence[tuple[str |
         >>> facts.architecture, str(facts.stacks[0])
         ('GPT2LMHeadModel (gpt2)', 'layers 0 to 1 of 2 heads, width 8')
     """
-    model, _ = parts(subject)
+    model, _ = unwrap(subject)
     entries = attention_modules(model)
     language = language_stack([entry.stack for entry in entries]) if entries else ""
     wanted = dict.fromkeys((stack or language, kind) for stack, kind in places)

@@ -19,7 +19,7 @@ from headwise.fixes.patching import bound
 from headwise.fixes.spec.file import SCHEMA, Envelope, parse, read
 from headwise.fixes.spec.model_facts import ModelFacts, check_fits, model_facts
 from headwise.fixes.spec.parameters import from_entry, to_entry
-from headwise.probes.capture import parts
+from headwise.subject import unwrap
 from headwise.text import visible
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def spec_text(fixes: Any | Iterable[Any], subject: Subject | PreTrainedModel) ->
         FixError: a fix does not fit the model, or cannot be written.
         NotFitted: constants of a fix are missing.
     """
-    model, _ = parts(subject)
+    model, _ = unwrap(subject)
     ready = bound(fixes, model)
     active = [fix for fix in ready if not getattr(fix, "neutral", False)]
     places = _places(active or ready)

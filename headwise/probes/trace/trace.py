@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from headwise.display import DRAWERS
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout
 from headwise.probes.attach.sites import Site
@@ -27,8 +28,6 @@ from headwise.probes.trace.views import FieldView, GradientView, attribution_of,
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headwise.subject import Subject
-    from headwise.viewer.widget import Viewer
 
 __all__ = ["Trace", "merge_layouts", "merge_records"]
 
@@ -277,32 +276,9 @@ class Trace:
 
         return save_trace(self, path)
 
-    def view(
-        self,
-        *,
-        subject: Subject | None = None,
-        examples: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-    ) -> Viewer:
-        """The interactive viewer, as the last value of a notebook cell: maps, patterns of all heads, one example.
-
-        Args:
-            subject: the model: shows images as the model saw them.
-            examples: keywords of `Subject.prepare` that the trace was made of, one mapping per example: brings their
-                pictures and sound.
-
-        Raises:
-            InputError: anywidget is not installed.
-            CaptureError: the trace holds no statistics.
-        """
-        from headwise.viewer import view
-
-        return view(self, subject=subject, examples=examples)
-
     def _repr_html_(self) -> str:
         """Without scripts: the patterns of all heads in one picture, or the strongest key of every head."""
-        from headwise.viewer.static import trace_cell
-
-        return trace_cell(self)
+        return DRAWERS["trace"](self)
 
     def __repr__(self) -> str:
         if self._records is None:
