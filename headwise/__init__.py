@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from headwise import errors
+from headwise._version import __version__ as __version__
 from headwise.display import DRAWERS
 from headwise.errors import (
     CaptureError,
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from headwise.reports import report
     from headwise.subject import Subject, load, wrap
     from headwise.viewer import view
-
-__version__ = "0.1.0"
 
 __all__ = [
     "CaptureError",

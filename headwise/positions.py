@@ -14,7 +14,7 @@ from torch import Tensor
 from headwise.layout import ROLES, Axis, TokenLayout
 from headwise.probes.attach import interface
 from headwise.probes.check.probe_inputs import probe_inputs
-from headwise.probes.check.self_check import first_output
+from headwise.probes.check.trial import first_output
 from headwise.probes.engine.session import Session
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from tests.tiny.snapshot import snapshot
 from tests.tiny.telling import telling
 
 if TYPE_CHECKING:
-    from headwise.probes.generation.generate_calls import GenerateCall
+    from headwise.probes.generation.generate_call import GenerateCall
 
 GREEDY: dict[str, Any] = {"max_new_tokens": 3, "do_sample": False, "pad_token_id": 0}
 

@@ -14,7 +14,8 @@ from transformers.masking_utils import sdpa_mask
 
 import headwise as hw
 from headwise.probes.check import releases
-from headwise.probes.check.self_check import Check, self_check, trials_of
+from headwise.probes.check.results import Check
+from headwise.probes.check.self_check import self_check, trials_of
 from headwise.probes.engine.instrumentation import hub_of
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import plain_tokens

@@ -45,7 +45,7 @@ app = typer.Typer(
 def print_version(wanted: bool) -> None:
     """Print the version and stop."""
     if wanted:
-        from headwise import __version__
+        from headwise._version import __version__
 
         typer.echo(f"headwise {__version__}")
         raise typer.Exit

@@ -16,7 +16,6 @@ from headwise.fixes.patching import Handle, patch
 from headwise.fixes.spec.specs import Spec
 from headwise.optional import extra
 from headwise.probes.engine.instrumentation import hub_of
-from headwise.probes.serving.continuous_batching import require_batchable
 from headwise.text import visible
 from headwise.zoo.registry import PREFIX, zoo_folder
 
@@ -140,7 +139,7 @@ def loading_patched(
                 spec.check(model, force=force)
                 handles.append(patch(model, spec.fixes))
                 if batched:
-                    require_batchable(hub_of(model))
+                    hub_of(model).require_batchable()
                 if patched is not None:
                     patched(handles[-1])
             return loaded

@@ -13,7 +13,7 @@ from headwise.errors import FixError, HeadwiseError, InputError
 from headwise.placement import input_device
 from headwise.probes.attach.sites import Site
 from headwise.probes.check.probe_inputs import probe_inputs
-from headwise.probes.check.trials import first_output
+from headwise.probes.check.trial import first_output
 from headwise.probes.context import touches
 from headwise.probes.engine.instrumentation import hub_of
 from headwise.probes.projection import Projection, output_projections

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from headwise import __version__
+from headwise._version import __version__
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout, with_tokens
 from headwise.placement import input_device
 from headwise.positions import prompt_warnings
 from headwise.probes.attach.sites import Site
-from headwise.probes.check.self_check import check_of, self_check, unsupported
+from headwise.probes.check.results import Check, known_check
+from headwise.probes.check.self_check import self_check, unsupported
 from headwise.probes.engine.instrumentation import hub_of
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.runs import remarks_on
@@ -152,7 +153,7 @@ def capture(
             evidence=type(model).__name__,
             remedy="Run the captured model itself (forward, generate or a pipeline) inside the block.",
         )
-    warnings = [*check_of(hub).warnings] if check else []
+    warnings = [*(known_check(model, hub.implementation) or Check()).warnings] if check else []
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
     warnings += prompt_warnings(model, layout, unplaced=session.unplaced)
     warnings += session.remarks

@@ -10,13 +10,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from headwise.errors import FixError
 from headwise.layout import ROLES, TokenLayout
 from headwise.probes.attach.sites import Site
 from headwise.probes.memory import Memory
 
 if TYPE_CHECKING:
-    from headwise.probes.generation.tracker import Run
+    from headwise.probes.generation.generation import Run
 
 Sight = Callable[[], Tensor | None]
 """Which keys the rows in hand may see, found when it is asked for."""
@@ -133,16 +132,6 @@ class Fix(Protocol):
     ) -> Float[Tensor, "batch head query key"]:
         """The pattern to use for these rows. Keys are addressed by absolute position."""
         ...
-
-
-def in_pieces(fix: str, evidence: str) -> FixError:
-    """The error for a part of a prompt that a fix has to see as a whole."""
-    return FixError(
-        f"{fix} has to see a prompt as a whole, and this one comes in pieces.",
-        evidence=evidence,
-        remedy="Read the prompt in one forward: generate without prefill_chunk_size, and every turn of a chat from "
-        "its beginning, with a new cache.",
-    )
 
 
 STEPS = ("edit", "scale", "project", "stream")

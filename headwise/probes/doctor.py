@@ -16,7 +16,7 @@ from headwise.probes.capture import capture, describe_model
 from headwise.probes.check.probe_inputs import first_that_fits
 from headwise.probes.check.reference import Reference
 from headwise.probes.check.self_check import require_numbers, trials_of
-from headwise.probes.check.trials import Trial, first_output, of_coarsest, relative
+from headwise.probes.check.trial import Trial, first_output, of_coarsest, relative
 from headwise.probes.engine.instrumentation import attached, hub_of
 from headwise.probes.trace.fields import STATISTICS
 from headwise.probes.trace.trace import Trace

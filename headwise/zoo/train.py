@@ -233,7 +233,7 @@ def _moved(model: Any, place: torch.device | torch.dtype) -> PreTrainedModel:
 def _about(recipe: Recipe, log: dict[str, Any], device: torch.device) -> dict[str, Any]:
     import transformers
 
-    from headwise import __version__
+    from headwise._version import __version__
 
     return {
         "recipe": recipe.name,

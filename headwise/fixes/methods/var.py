@@ -19,7 +19,8 @@ from headwise.fixes.methods._images import require_images, require_sight
 from headwise.fixes.methods.published import SINK_DIMENSIONS
 from headwise.functional.redistribution import bias_of, change_of, grown, sink_score, weights_of
 from headwise.probes.attach.sites import Site
-from headwise.probes.context import Context, Opening, in_pieces
+from headwise.probes.context import Context, Opening
+from headwise.probes.generation.pieces import in_pieces
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headwise import __version__
+from headwise._version import __version__
 from headwise.errors import FixError
 from headwise.files import check_suffix, replacing
 from headwise.fixes.patching import bound

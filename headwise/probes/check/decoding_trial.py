@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,9 +13,9 @@ from torch import Tensor
 from headwise.errors import HeadwiseError
 from headwise.loading import quiet
 from headwise.probes.attach.sites import Site
+from headwise.probes.check.probe_inputs import first_that_runs
 from headwise.probes.check.reference import Comparison
-from headwise.probes.check.trials import Inputs, Trial, first_line, first_output, relative, tolerance
-from headwise.probes.engine.instrumentation import Hub
+from headwise.probes.check.trial import Inputs, Trial, first_line, first_output, relative, tolerance
 from headwise.probes.engine.session import Session
 from headwise.probes.trace.buffer import Want
 from headwise.probes.trace.fields import Record
@@ -22,40 +23,51 @@ from headwise.probes.trace.fields import Record
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+Aside = Callable[[Session], AbstractContextManager[None]]
+"""Runs the model within the block for one session alone: nobody else records it."""
+
 _ROW_STATISTICS = ("entropy", "maximum", "distance")
 
 
-def try_decoding(hub: Hub, inputs: Inputs, *, static: bool) -> Trial:
+def try_decoding(model: PreTrainedModel, language: str, aside: Aside, *, static: bool) -> Trial:
     """Decodes two tokens that are fixed beforehand, so that one forward has the same ids.
 
     Args:
-        hub: attached to a model whose forward trial has passed. The trial runs aside: nobody else records it.
-        inputs: those of the forward trial.
+        model: one that something is attached to, and whose forward trial has passed.
+        language: its language stack.
+        aside: in which the trial runs.
         static: with a static cache.
     """
-    name, model = "static cache" if static else "decode step", hub.model
+    name = "static cache" if static else "decode step"
+    with aside(Session(model, None, language)):
+        tried = first_that_runs(model)
+    if isinstance(tried, str):
+        return Trial(name, note=tried)
     if not (hasattr(model, "generate") and model.can_generate()):
         return Trial(name, note="the model does not generate")
-    whole, session = (Comparison(model, None, hub.language, want=Want()) for _ in range(2))
-    decoding = _Decoding(model, inputs, static=static)
+    whole, session = (Comparison(model, None, language, want=Want()) for _ in range(2))
+    decoding = _Decoding(model, tried[0], static=static)
+    plain = Session(model, None, language)
     limit = tolerance(model)
     try:
-        with hub.aside(whole):
+        with aside(whole):
             expected = decoding.forward()
-        with hub.aside(session):
+        with aside(session):
             logits = decoding.run()
     except HeadwiseError as error:
         return Trial(name, problem=f"{error.fact} ({error.evidence})" if error.evidence else error.fact)
     except Exception as error:
         try:
-            _alone(hub, decoding)
+            with aside(plain):
+                decoding.run()
         except Exception as own:
             return Trial(name, note=f"the model does not do it: {first_line(own)}")
         return Trial(name, problem=f"the model runs alone, but not with headwise: {first_line(error)}")
     apart = 0.0 if expected is None else relative(logits, expected)
     problem = session.problem(limit) or _joined(session, whole, decoding.length)
     if not problem and not apart <= limit:
-        own = relative(logits, _alone(hub, decoding))
+        with aside(plain):
+            own = relative(logits, decoding.run())
         if own <= limit:
             what = f"the model's own step differs from one forward by {apart:.2g} of the largest logit"
             return Trial(name, own, note=what)
@@ -124,12 +136,6 @@ class _Decoding:
         """Scores that leave one token: the next of the fixed ones."""
         position = min(ids.shape[1], self.ids.shape[1] - 1)
         return torch.full_like(scores, -math.inf).index_fill(1, self.ids[0, position : position + 1], 0.0)
-
-
-def _alone(hub: Hub, decoding: _Decoding) -> Tensor:
-    """The same decoding by the model's own kernel."""
-    with hub.aside(Session(hub.model, None, hub.language)):
-        return decoding.run()
 
 
 def _generate_of(model: PreTrainedModel) -> Callable[..., Any]:

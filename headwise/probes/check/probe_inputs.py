@@ -11,6 +11,7 @@ from torch import Tensor
 
 from headwise.errors import InputError
 from headwise.placement import input_device
+from headwise.probes.check.trial import first_line, first_output
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -133,3 +134,19 @@ def _sound(config: Any, main: str) -> tuple[int, ...]:
     if getattr(config, "input_feat_per_channel", None):
         return 64, config.input_feat_per_channel
     return bins or 80, 2 * (positions or 1500)
+
+
+def first_that_runs(model: PreTrainedModel) -> tuple[dict[str, Tensor], Tensor] | str:
+    """Made-up inputs and what the model gives on them; the model's own complaint when none runs."""
+    complaint = ""
+    try:
+        tries = probe_inputs(model)
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:  # an unusual configuration
+        return first_line(error)
+    for inputs in tries:
+        torch.manual_seed(0)
+        try:
+            return inputs, first_output(model(**inputs))
+        except Exception as error:
+            complaint = complaint or first_line(error)
+    return complaint

@@ -15,7 +15,7 @@ from headwise.probes.attach.tree import Tree
 from headwise.probes.engine.hooks import Embedded, Enter, EnterAttention, EnterBlock, EnterWindows, Leave
 from headwise.probes.engine.intercept import Intercept
 from headwise.probes.engine.reach import skipping
-from headwise.probes.generation.generate_calls import GenerateWatch
+from headwise.probes.generation.generate_hooks import GenerateWatch
 from headwise.probes.kernels import windows
 from headwise.probes.serving.continuous_batching import ContinuousBatchingWatch
 from headwise.probes.serving.managers import complete_idle_managers, wait_for_managers
@@ -30,8 +30,13 @@ class Attachment:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self.intercepts = [Intercept(hub, entry) for entry in hub.modules.values() if not entry.interface]
-        self._generate = GenerateWatch(hub)
-        self._batching = ContinuousBatchingWatch(hub)
+        self._generate = GenerateWatch(
+            hub.model,
+            current=lambda: hub.calls().generate,
+            begin=hub.begin_generate,
+            end=hub.end_generate,
+        )
+        self._batching = ContinuousBatchingWatch(hub.model, hub.require_batchable, self.configurations)
         self.kernels: dict[int, interface.Kernel] = {}
         """The model's own attention function, by id of the module."""
         self.originals: dict[int, str] = {}

@@ -12,7 +12,7 @@ from headwise.errors import FixError
 
 if TYPE_CHECKING:
     from headwise.probes.engine.session import Session
-    from headwise.probes.generation.generate_calls import GenerateCall
+    from headwise.probes.generation.generate_call import GenerateCall
 
 
 def copies_of(call: GenerateCall | None) -> int:

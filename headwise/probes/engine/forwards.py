@@ -85,7 +85,12 @@ def leave(hub: Hub, output: Any) -> None:
     if acting and not local.has_seen(hub.modules):
         hub.attachment.require_whole()
     if acting and skipped:
-        require_reached(hub, hub.attachment.out_of_sight(skipped), acting)
+        require_reached(
+            hub.attachment.out_of_sight(skipped),
+            acting,
+            language=hub.language,
+            implementation=hub.implementation,
+        )
 
 
 def embedded(hub: Hub, ids: Any, embeddings: Any) -> None:

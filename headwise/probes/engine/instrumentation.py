@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from headwise.errors import CaptureError
 from headwise.probes.attach import interface
 from headwise.probes.attach.sites import AttentionModule, attention_modules, language_stack
+from headwise.probes.check.generate_check import require_generate
 from headwise.probes.check.reference import Reference
 from headwise.probes.engine import dispatch
 from headwise.probes.engine.attachment import Attachment
@@ -21,7 +22,8 @@ from headwise.probes.engine.residuals import ever_wanted
 from headwise.probes.engine.session import Session
 from headwise.probes.engine.thread_state import Calls
 from headwise.probes.generation.cache_events import CacheWatch, Choice
-from headwise.probes.generation.generate_calls import GenerateCall
+from headwise.probes.generation.generate_call import GenerateCall
+from headwise.probes.serving.continuous_batching import require_batchable
 from headwise.probes.serving.prompts import Prompts
 
 if TYPE_CHECKING:
@@ -174,8 +176,14 @@ class Hub:
         return dispatch.attend(self, module, query, key, value, mask, kwargs)
 
     def begin_generate(self, call: GenerateCall) -> None:
-        """A call of `generate` begins on the current thread."""
+        """A call of `generate` begins on the current thread.
+
+        Raises:
+            UnsupportedModel: the model cannot be followed when it decodes.
+        """
         if call.outer is None:
+            if self.calls().aside is None and any(session.listens() for session in self.sessions):
+                require_generate(self.model, self.implementation, self.language, self.aside, call)
             with self.lock:
                 self.prompts.begin(call, self.sessions)
                 self.generations = (*self.generations, call)
@@ -195,9 +203,9 @@ class Hub:
                 session.flow().close(call)
         self.settle()
 
-    def configurations(self) -> dict[int, str]:
-        """The attention that the model's configurations named before, by id of the configuration."""
-        return self.attachment.configurations()
+    def require_batchable(self) -> None:
+        """Refuses what is attached and cannot act in continuous batching."""
+        require_batchable(self.sessions, self.modules.values(), self.language, self.attachment.flash)
 
     def leave_with(self, before: str | None, name: str) -> None:
         """Has the configurations that named one attention before name another one when the last session leaves."""

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from headwise.probes.context import Opening, in_pieces
+from headwise.probes.context import Opening
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.caches import is_cache
 from headwise.probes.generation.forward_inputs import batch_of
+from headwise.probes.generation.pieces import in_pieces
 
 if TYPE_CHECKING:
     from headwise.probes.engine.instrumentation import Hub

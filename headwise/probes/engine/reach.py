@@ -15,7 +15,6 @@ from headwise.probes.context import touches
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from headwise.probes.engine.instrumentation import Hub
     from headwise.probes.engine.session import Session
 
 _FUSED = "scaled_dot_product_attention"
@@ -28,7 +27,11 @@ def skipping(entry: AttentionModule) -> str:
 
 
 def require_reached(
-    hub: Hub, hidden: Iterable[tuple[AttentionModule, str]], sessions: Iterable[Session]
+    hidden: Iterable[tuple[AttentionModule, str]],
+    sessions: Iterable[Session],
+    *,
+    language: str,
+    implementation: str | None,
 ) -> None:
     """Refuses a forward in which a fix did not reach a module that it was to act on.
 
@@ -38,12 +41,12 @@ def require_reached(
     acting = [f for session in sessions for f in session.fixes if not getattr(f, "neutral", False)]
     for entry, reason in hidden:
         for fix in acting:
-            if touches(fix, entry.site(0), hub.language):
+            if touches(fix, entry.site(0), language):
                 raise UnsupportedModel(
                     f"{type(fix).__name__} did not reach {entry.name}.",
                     evidence=reason,
                     remedy="What this forward gave is not patched there. "
-                    + remedy([entry.module], hub.implementation, otherwise="Name other layers."),
+                    + remedy([entry.module], implementation, otherwise="Name other layers."),
                 )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from headwise.probes.attach.python_stack import module_call
 from headwise.probes.engine.plan import Plan
 from headwise.probes.engine.session import Session
-from headwise.probes.generation.generate_calls import GenerateCall
+from headwise.probes.generation.generate_call import GenerateCall
 from headwise.probes.kernels.windows import WindowedForward
 from headwise.probes.serving.packed import Packed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,61 +10,18 @@ import torch
 from torch import Tensor
 
 from headwise.layout import Axis, TokenLayout
+from headwise.probes.generation.results import RunResult, computed
 from headwise.probes.trace import nonfinite
 from headwise.probes.trace.fields import FIELDS, Record, merge_layouts, merge_records
 
 if TYPE_CHECKING:
     from headwise.probes.attach.sites import Site
-    from headwise.probes.generation.generation import Run
     from headwise.probes.trace.buffer import Buffer
 
 UNDECIDED = (
     "It cannot be told which beams of a search were returned (so it is with a prompt of embeddings): every beam is "
     "kept as an example, in the order in which the search left them."
 )
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What was recorded in one run."""
-
-    records: dict[Site, Record]
-    layout: TokenLayout
-    returned: list[int] | None
-    """Which of its examples are the sequences that were returned; None for all."""
-    counts: nonfinite.Counts
-    """Numbers that are not there."""
-
-    def select(self, index: Tensor, examples: int) -> RunResult:
-        """What was recorded of some of the examples that went in; beams are copies of one side by side."""
-
-        def chosen(count: int) -> Tensor:
-            copies = max(1, count // examples)
-            return (index[:, None] * copies + torch.arange(copies)).flatten()
-
-        records: dict[Site, Record] = {
-            site: {
-                name: value[chosen(len(value)).to(value.device)] if FIELDS[name][0] == "example" else value
-                for name, value in record.items()
-            }
-            for site, record in self.records.items()
-        }
-        axes = {stack: axis.select(chosen(len(axis.roles))) for stack, axis in self.layout.axes.items()}
-        returned = self.returned
-        if returned is not None:
-            number = max(len(axis.roles) for axis in self.layout.axes.values())
-            places = {old: new for new, old in enumerate(chosen(number).tolist())}
-            returned = [places[old] for old in returned if old in places]
-        return RunResult(records, TokenLayout(axes), returned, self.counts)
-
-
-def computed(buffers: Mapping[Site, Buffer]) -> tuple[dict[Site, Record], nonfinite.Counts]:
-    """The records of buffers, and how many of their numbers are not finite."""
-    records: dict[Site, Record] = {site: buffer.compute() for site, buffer in buffers.items() if buffer}
-    counts: nonfinite.Counts = {}
-    for site, record in records.items():
-        nonfinite.add(counts, site, nonfinite.count(record, buffers[site].valid()))
-    return records, counts
 
 
 @dataclass(frozen=True)
@@ -98,18 +55,36 @@ class Hypothesis:
 
 
 class BeamSearch:
-    """The beam search of one run: what it completed, and which of it `generate` returned."""
+    """The beam search of one run: what it completed, and which of it `generate` returned.
 
-    def __init__(self, run: Run, beams: int) -> None:
-        self._run, self._beams = run, beams
-        self._once_read = frozenset(run.stacks)
-        """Stacks that were read before `generate` copied the examples: their rows are no copies."""
+    Args:
+        beams: running beams of every example.
+        language: the stack that is searched.
+        once_read: stacks that were read before `generate` copied the examples: their rows are no copies.
+        layout: what every position of the run is by now.
+        buffers: the records of the run, which go on being filled.
+    """
+
+    def __init__(
+        self,
+        beams: int,
+        *,
+        language: str,
+        once_read: frozenset[str],
+        layout: Callable[[], TokenLayout],
+        buffers: Mapping[Site, Buffer],
+    ) -> None:
+        self._beams, self._language, self._once_read = beams, language, once_read
+        self._layout, self._held = layout, buffers
         self._complete: list[list[Hypothesis]] = []
         self._returned: list[list[Hypothesis]] | None = None
 
-    def decide(self, ids: Tensor, done: Tensor) -> None:
-        """The stopping criteria have decided which candidates, the best of every example first, are complete."""
-        axis = self._run.layout().axes.get(self._run.language)
+    def decide(self, ids: Tensor, done: Tensor, prompt: int) -> None:
+        """The stopping criteria have decided which candidates, the best of every example first, are complete.
+
+        `prompt` is the length of the prompt in positions.
+        """
+        axis = self._layout().axes.get(self._language)
         if axis is None or axis.ids is None or not bool(done.any()):
             return
         examples = len(axis.ids) // self._beams
@@ -126,8 +101,8 @@ class BeamSearch:
                 rows = range(example * self._beams, (example + 1) * self._beams)
                 row = next((b for b in rows if bool((axis.ids[b, hidden:] == sequence[:-1]).all())), None)
                 if row is not None:
-                    prompt = max(0, self._run.prompt - hidden)
-                    hypothesis = Hypothesis(tuple(sequence.tolist()), prompt, row, axis, buffers)
+                    own = max(0, prompt - hidden)
+                    hypothesis = Hypothesis(tuple(sequence.tolist()), own, row, axis, buffers)
                     self._complete[example].append(hypothesis)
 
     def close(self, sequences: Tensor | None) -> None:
@@ -155,15 +130,15 @@ class BeamSearch:
         example, as many as there are beams.
         """
         assert self._returned is not None
-        run, groups, returned = self._run, [], []
-        layout = run.layout()
+        groups, returned = [], []
+        layout = self._layout()
         for example, group in enumerate(self._returned):
             returned += [len(groups) + place for place in range(len(group))]
             groups += group
             if every:
                 groups += self._running(example, layout)[: self._beams - len(group)]
         parts = [hypothesis.result() for hypothesis in groups]
-        others = {site: buffer for site, buffer in run.buffers.items() if site.stack != run.language}
+        others = {site: buffer for site, buffer in self._held.items() if site.stack != self._language}
         records, counts = computed(others)
         records = {
             site: record if site.stack in self._once_read else self._record_once(record)
@@ -173,14 +148,14 @@ class BeamSearch:
         for part in parts:
             for (site, what), count in part.counts.items():
                 nonfinite.add(counts, site, {what: count})
-        axes = {stack: self._once(axis) for stack, axis in layout.axes.items() if stack != run.language}
+        axes = {stack: self._once(axis) for stack, axis in layout.axes.items() if stack != self._language}
         axes |= merge_layouts([part.layout for part in parts]).axes
-        records = {site: records[site] for site in run.buffers if site in records}
+        records = {site: records[site] for site in self._held if site in records}
         return RunResult(records, TokenLayout(axes), returned, counts)
 
     def _running(self, example: int, layout: TokenLayout) -> list[Hypothesis]:
         assert self._returned is not None
-        axis, buffers = layout.axes[self._run.language], self._buffers()
+        axis, buffers = layout.axes[self._language], self._buffers()
         beams = [
             Hypothesis((), 0, row, axis, buffers)
             for row in range(example * self._beams, (example + 1) * self._beams)
@@ -189,8 +164,7 @@ class BeamSearch:
         return [beam for beam in beams if beam.fed not in returned]
 
     def _buffers(self) -> dict[Site, Buffer]:
-        language = self._run.language
-        return {site: buffer.fork() for site, buffer in self._run.buffers.items() if site.stack == language}
+        return {s: buffer.fork() for s, buffer in self._held.items() if s.stack == self._language}
 
     def _once(self, axis: Axis) -> Axis:
         """An axis of another stack without the copies that a search makes of its examples."""

@@ -18,7 +18,7 @@ from headwise.layout import Axis, describe
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from headwise.probes.generation.generate_calls import GenerateCall
+    from headwise.probes.generation.generate_call import GenerateCall
 
 
 def axes_given(model: PreTrainedModel, processor: Any, call: GenerateCall) -> Mapping[str, Axis]:

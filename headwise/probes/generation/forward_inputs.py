@@ -13,7 +13,7 @@ from headwise.probes.generation.caches import cache_among
 from headwise.probes.kernels.call import lets_see
 
 if TYPE_CHECKING:
-    from headwise.probes.generation.generate_calls import GenerateCall
+    from headwise.probes.generation.generate_call import GenerateCall
 
 _IDS = ("input_ids", "inputs_embeds", "decoder_input_ids", "decoder_inputs_embeds")
 

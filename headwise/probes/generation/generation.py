@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,14 +14,12 @@ from torch import Tensor
 from headwise.errors import FixError
 from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
 from headwise.layout.roles import mark_first
-from headwise.probes.generation.beams import RunResult, computed
+from headwise.probes.generation.beams import BeamSearch
+from headwise.probes.generation.cache_events import Choice
 from headwise.probes.generation.descriptions import of_recordings
+from headwise.probes.generation.generate_call import DecodingLoop, GenerateCall
+from headwise.probes.generation.results import RunResult, computed
 from headwise.probes.memory import Memory
-
-if TYPE_CHECKING:
-    from headwise.probes.generation.beams import BeamSearch
-    from headwise.probes.generation.cache_events import Choice
-    from headwise.probes.generation.generate_calls import DecodingLoop, GenerateCall
 
 PADDING = ROLES.index("padding")
 GENERATED = ROLES.index("generated")
@@ -112,6 +111,17 @@ class Run:
     def disown(self) -> None:
         """Its key-value cache is used for something else."""
         self._cache = None
+
+    def search_beams(self, beams: int) -> Callable[[Tensor, Tensor], None]:
+        """Its prompt is decoded by a beam search; returns what hears of every decision of the stopping criteria."""
+        search = self.search = BeamSearch(
+            beams,
+            language=self.language,
+            once_read=frozenset(self.stacks),
+            layout=self.layout,
+            buffers=self.buffers,
+        )
+        return lambda ids, done: search.decide(ids, done, self.prompt)
 
     def close(self, call: GenerateCall) -> None:
         """Its call of `generate` is over: what ran beside the prompts is dropped, the returned beams are known."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
 
 from headwise.probes.generation.beams import UNDECIDED
 from headwise.probes.generation.forward_inputs import extends
-
-if TYPE_CHECKING:
-    from headwise.probes.generation.generate_calls import DecodingLoop, GenerateCall
-    from headwise.probes.generation.generation import Run
+from headwise.probes.generation.generate_call import DecodingLoop, GenerateCall
+from headwise.probes.generation.generation import Run
 
 
 def owner_of(runs: Sequence[Run], cache: Any) -> Run | None:
@@ -70,3 +70,12 @@ def goes_on(run: Run, call: GenerateCall | None) -> bool:
             return True
         call = call.outer
     return run.alive
+
+
+def drop_attempts(runs: Iterable[Run]) -> None:
+    """Notes which windows were read again, at a higher temperature: what was written first was thrown away."""
+    later: set[tuple[int, float]] = set()
+    for run in reversed(list(runs)):
+        if later & set(run.windows):
+            run.kept = torch.tensor([row for row, window in enumerate(run.windows) if window not in later])
+        later |= set(run.windows)

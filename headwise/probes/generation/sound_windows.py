@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from headwise.layout import Axis
-
-if TYPE_CHECKING:
-    from headwise.probes.generation.generation import Run
 
 PROGRESS = "monitor_progress"
 """Argument of a `generate` that reads long sounds window by window: it is called before every window with the frame
@@ -80,12 +77,3 @@ class SoundWindows:
             found.append(int(row.int().argmax()))
             left[:, found[-1]] = False
         return self._active[found]
-
-
-def drop_attempts(runs: Iterable[Run]) -> None:
-    """Notes which windows were read again, at a higher temperature: what was written first was thrown away."""
-    later: set[tuple[int, float]] = set()
-    for run in reversed(list(runs)):
-        if later & set(run.windows):
-            run.kept = torch.tensor([row for row, window in enumerate(run.windows) if window not in later])
-        later |= set(run.windows)

@@ -10,17 +10,22 @@ import torch
 from torch import Tensor
 
 from headwise.layout import ROLES, Axis, TokenLayout, describe
-from headwise.probes.context import in_pieces
-from headwise.probes.generation.beams import BeamSearch
 from headwise.probes.generation.cache_events import Choice
 from headwise.probes.generation.caches import cached_length, require_past, unseen_past
 from headwise.probes.generation.call_layout import bare_places, full_places
 from headwise.probes.generation.descriptions import axes_given, completed, news
 from headwise.probes.generation.forward_inputs import drafts_of, ids_of, padding_of, words_of
-from headwise.probes.generation.generate_calls import GenerateCall
+from headwise.probes.generation.generate_call import GenerateCall
 from headwise.probes.generation.generation import PADDING, Run
-from headwise.probes.generation.runs import cached_run, goes_on, hand_over, owner_of, uncached_run
-from headwise.probes.generation.sound_windows import drop_attempts
+from headwise.probes.generation.pieces import in_pieces
+from headwise.probes.generation.runs import (
+    cached_run,
+    drop_attempts,
+    goes_on,
+    hand_over,
+    owner_of,
+    uncached_run,
+)
 from headwise.probes.kernels.call import Call
 from headwise.probes.kernels.statistics import Places, counts_of
 from headwise.probes.kernels.windows import Window
@@ -265,8 +270,7 @@ class Flow:
         run.branch = call.accepted is not None or beside
         beams = getattr(call.loop.config, "num_beams", None) or 1
         if self.keep and beams > 1 and not run.branch:
-            run.search = BeamSearch(run, beams)
-            call.loop.checks.append(run.search.decide)
+            call.loop.checks.append(run.search_beams(beams))
 
     def _continue(
         self, run: Run, primary: str, inputs: Mapping[str, Any], past: int, new: int, *, generated: bool

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 from headwise.errors import FixError, UnsupportedModel
 from headwise.probes.attach.interface import HUB
-from headwise.probes.attach.sites import head_count
+from headwise.probes.attach.sites import AttentionModule, head_count
 from headwise.probes.context import touches
 from headwise.probes.engine.plan import Act, context
 from headwise.probes.engine.session import Session
-from headwise.probes.generation.generate_calls import Shadow
+from headwise.probes.generation.generate_hooks import Shadow
 from headwise.probes.serving.packed import Stand, require_packable
-
-if TYPE_CHECKING:
-    from headwise.probes.engine.instrumentation import Hub
 
 METHOD = "init_continuous_batching"
 
@@ -26,20 +24,23 @@ METHOD = "init_continuous_batching"
 class ContinuousBatchingWatch:
     """Stands in for the method of a model that makes its manager, for as long as something is attached."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
+    def __init__(
+        self, model: nn.Module, require: Callable[[], None], configurations: Callable[[], dict[int, str]]
+    ) -> None:
+        self._model = model
+        self.require, self.configurations = require, configurations
         self._before: Any = None
 
     def install(self) -> None:
         """Puts the watch on the model, where it has the method."""
-        model = self._hub.model
+        model = self._model
         if callable(getattr(type(model), METHOD, None)):
             self._before = model.__dict__.get(METHOD)
-            model.__dict__[METHOD] = _Manager(self._hub, model, METHOD, self._before)
+            model.__dict__[METHOD] = _Manager(self, model, METHOD, self._before)
 
     def remove(self) -> None:
         """Gives the model its own method back."""
-        held = self._hub.model.__dict__
+        held = self._model.__dict__
         if isinstance(held.get(METHOD), _Manager):
             del held[METHOD]
             if self._before is not None:
@@ -48,24 +49,25 @@ class ContinuousBatchingWatch:
 
 class _Manager(Shadow):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        require_batchable(self.hub)
-        view = View(self.module, self.hub.configurations())
+        self.watch.require()
+        view = View(self.module, self.watch.configurations())
         return getattr(type(self.module), METHOD)(view, *args, **kwargs)
 
 
-def require_batchable(hub: Hub) -> None:
-    """Refuses what is attached to a model and cannot act in continuous batching.
+def require_batchable(
+    sessions: Iterable[Session], modules: Collection[AttentionModule], language: str, flash: str | None
+) -> None:
+    """Refuses sessions that cannot act in continuous batching, and flash attention, which hides its keys.
 
     Raises:
         CaptureError: a capture.
         FixError: a fix that asks for more of a request than its pattern and head outputs.
         UnsupportedModel: the model runs flash attention.
     """
-    concerned = [session for session in hub.sessions if session.listens()]
+    concerned = [session for session in sessions if session.listens()]
     require_packable(concerned)
     for session in concerned:
-        _rehearse(hub, session)
-    flash = hub.attachment.flash
+        _rehearse(modules, language, session)
     if flash is not None:
         raise UnsupportedModel(
             "headwise cannot see the keys of continuous batching on flash attention.",
@@ -118,14 +120,14 @@ def _plain(config: Any, originals: dict[int, str]) -> Any:
     return plain
 
 
-def _rehearse(hub: Hub, session: Session) -> None:
+def _rehearse(modules: Iterable[AttentionModule], language: str, session: Session) -> None:
     """Shows the fixes of a session one row of a made-up request: what asks for more is refused before any comes.
 
     Raises:
         FixError: a fix asks for the prompt, or for a memory of it.
     """
     for number, fix in enumerate(session.fixes):
-        entry = next((e for e in hub.modules.values() if touches(fix, e.site(0), hub.language)), None)
+        entry = next((e for e in modules if touches(fix, e.site(0), language)), None)
         if entry is None or getattr(fix, "neutral", False):
             continue
         heads, stand = head_count(entry.module) or 1, Stand(fix, 3)

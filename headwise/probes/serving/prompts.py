@@ -16,7 +16,7 @@ from headwise.probes.serving.requests import Requests
 if TYPE_CHECKING:
     from headwise.probes.engine.session import Session
     from headwise.probes.engine.thread_state import Calls
-    from headwise.probes.generation.generate_calls import GenerateCall
+    from headwise.probes.generation.generate_call import GenerateCall
     from headwise.probes.generation.generation import Run
 
 
