@@ -116,7 +116,7 @@ def playwright_page():
 
 
 def test_the_browser_of_a_picture_asks_nothing_that_is_answered(kaleido):
-    """What the page of the drawing browser loads: the shipped script and kaleido's own, no MathJax, nothing remote."""
+    """What the drawing page loads: the script of plotly and kaleido's own, no MathJax, nothing remote."""
     seen = []
 
     class Spy(kaleido.PageGenerator):
@@ -132,4 +132,4 @@ def test_the_browser_of_a_picture_asks_nothing_that_is_answered(kaleido):
     (index,) = seen
     assert "http" not in index
     assert index.count("<script") == 2
-    assert "plotly-cartesian.min.js" in json.dumps(index)
+    assert "plotly.min.js" in json.dumps(index)

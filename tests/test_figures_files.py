@@ -8,13 +8,13 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
+from plotly.offline import get_plotlyjs
 
 from headwise.analyses.result import Result
 from headwise.errors import InputError
 from headwise.evaluation.results.evaluation import Evaluation
 from headwise.evaluation.statistics.estimate import Estimate
 from headwise.figures.cell import ROWS
-from headwise.figures.plotly_build import plotly_script
 from tests.test_figures import HOSTILE, heads, sinks
 
 
@@ -48,12 +48,12 @@ def test_a_page_holds_the_figure_the_finding_the_table_and_the_provenance(tmp_pa
     assert "a model" in read.text
     assert [tag for tag, _ in read.tags].count("tr") >= len(result.frame)
     assert '"type":"heatmap"' in page
-    assert page.count(plotly_script()) == 1
+    assert page.count(get_plotlyjs()) == 1
 
 
 def test_a_page_may_run_its_own_scripts_only_and_load_nothing(tmp_path):
     page = evaluation(HOSTILE).save(tmp_path / "x.html").read_text(encoding="utf-8")
-    read = Tags(page.replace(plotly_script(), ""))
+    read = Tags(page.replace(get_plotlyjs(), ""))
     policy = next(a["content"] for tag, a in read.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
     assert "unsafe-inline" not in policy.split("style-src")[0]

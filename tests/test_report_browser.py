@@ -260,10 +260,10 @@ def test_a_change_to_dark_repaints(opened):
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     light, chart = (
         painted(page, f"{grid} canvas"),
-        page.locator("#chart-0 .xtick text").first.evaluate("one => getComputedStyle(one).fill"),
+        page.locator("#chart-0 text.mark").first.evaluate("one => getComputedStyle(one).fill"),
     )
     page.emulate_media(color_scheme="dark")
     page.wait_for_function("([grid, before]) => document.querySelector(grid).toDataURL() !== before",
                            arg=[f"{grid} canvas", light])  # fmt: skip
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != ground
-    assert page.locator("#chart-0 .xtick text").first.evaluate("one => getComputedStyle(one).fill") != chart
+    assert page.locator("#chart-0 text.mark").first.evaluate("one => getComputedStyle(one).fill") != chart

@@ -1,4 +1,4 @@
-"""The report without scripts, on paper, with other assets, as a folder, and with hostile text, in a real browser."""
+"""The report without scripts, on paper, as a folder, and with hostile text, in a real browser."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from headwise.probes.attach.sites import Site
 from headwise.reports.content import Flip
 from headwise.reports.data import gather
 from headwise.reports.page import write_page
-from tests.helpers_browser import DESK, MARKS, open_head, visit, wait_for_hash, width_of
+from tests.helpers_browser import DESK, MARKS, open_head, wait_for_hash, width_of
 from tests.helpers_report import HOSTILE, META, sink_trace, zoo_content
 from tests.helpers_trace import axis, causal, make_trace, random_pattern
 
 pytestmark = MARKS
+PLACES = "all => all.map((one) => one.getBoundingClientRect()).map((box) => [box.left, box.right])"
 EVIL = f"{' '.join(HOSTILE)} {'w' * 10_000}"
 
 
@@ -28,6 +29,7 @@ def test_without_scripts_there_are_verdict_tables_and_pictures_and_no_dead_contr
         "#layers table",
         "#roles table",
         "#evaluation table",
+        "#chart-0 svg",
         "#map-0-0 img",
         ".sheet img",
         "#example-0 .layers img",
@@ -37,7 +39,7 @@ def test_without_scripts_there_are_verdict_tables_and_pictures_and_no_dead_contr
         part.scroll_into_view_if_needed()
         assert part.is_visible(), shown
         assert part.bounding_box()["height"] > 10, shown
-    dead = page.locator("button, input, select, canvas, .control, .cells, .chart")
+    dead = page.locator("button, input, select, canvas, .control, .cells")
     assert dead.count() > 0
     assert not [part for part in dead.all() if part.is_visible()]
     for broken in page.locator("img").all():
@@ -74,26 +76,25 @@ def test_reduced_motion(seen, tmp_path):
     assert seen(path, reduced_motion="no-preference").evaluate(behaviour) == "smooth"
 
 
-def test_without_plotly_the_chart_is_a_table(seen, tmp_path):
-    path = write_page(zoo_content("vlm"), tmp_path / "r.html", assets="none").path
-    assert "plotly.js" not in path.read_text(encoding="utf-8").lower()
-    page = seen(path, "#head-text-01-02")
-    open_head(page, "text · self, layer 1, head 2")
-    assert page.locator(".chart").count() == 0
-    assert page.locator("#evaluation table").first.is_visible()
-
-
-def test_with_plotly_from_elsewhere_and_no_network_the_rest_works(browser, tmp_path):
-    path = write_page(zoo_content("vlm"), tmp_path / "r.html", assets="cdn").path
-    page, complaints = visit(browser, path, "#head-text-01-02")
-    open_head(page, "text · self, layer 1, head 2")
-    assert page.locator("#evaluation table").first.is_visible()
-    assert page.locator(".chart").count() == 0  # no empty frame
-    assert "its numbers are in the table" in page.locator("#evaluation").inner_text()
-    page.context.close()
-    asked = [said for said in complaints if said.startswith("http")]
-    assert len(asked) == 1
-    assert all("ERR_INTERNET_DISCONNECTED" in said for said in complaints if said not in asked)
+@pytest.mark.parametrize("width", [400, 1280])
+def test_every_mark_of_a_chart_stands_where_its_number_says(seen, tmp_path, width):
+    content = zoo_content("vlm")
+    path = write_page(content, tmp_path / "r.html").path
+    assert "plotly" not in path.read_text(encoding="utf-8").lower()
+    page = seen(path, viewport={"width": width, "height": 900})
+    chart = page.locator("#chart-0")
+    marks = chart.locator("line.mark").evaluate_all(PLACES)
+    numbers = [float(text) for text in chart.locator("text.mark").all_text_contents()]
+    scale = (marks[-1][0] - marks[0][0]) / (numbers[-1] - numbers[0])
+    rows = content.evaluated[0].chart.intervals
+    dots = chart.locator("circle").evaluate_all(PLACES)
+    spans = chart.locator("g line").evaluate_all(PLACES)
+    assert len(dots) == len(spans) == len(rows)
+    for row, dot, span in zip(rows, dots, spans, strict=True):
+        for number, place in ((row.value, sum(dot) / 2), (row.low, span[0]), (row.high, span[1])):
+            assert place == pytest.approx(marks[0][0] + scale * (number - numbers[0]), abs=1)
+    for text in chart.locator("text").all():
+        assert text.bounding_box()["x"] + text.bounding_box()["width"] <= width
 
 
 def test_a_folder_opens_its_data_when_they_are_needed(seen, tmp_path):
@@ -169,7 +170,7 @@ def hostile_chart():
     """The chart of a comparison whose arms and metric have hostile names."""
     from types import SimpleNamespace
 
-    from headwise.reports.figures import difference_chart
+    from headwise.reports.charts import difference_chart
 
     change = SimpleNamespace(value=0.1, low=0.0, high=0.2, unit="share", higher_is_better=True, clear=True)
     arms = [SimpleNamespace(label=text, differences={EVIL: change}) for text in ("none", EVIL, "<b>bold</b>")]
@@ -201,7 +202,7 @@ def test_hostile_text_is_shown_as_text(seen, tmp_path, width, limit):
     assert "\\u202e" in shown
     assert not {"\u202e", "\x00", "\x1b"} & set(page.content())
     assert page.locator("img[src=x], i:not(.scale i), b").count() == 0
-    ticks = page.locator("#chart-0 .ytick text").all_text_contents()
+    ticks = page.locator("#chart-0 g text").all_text_contents()
     assert any(text.startswith("</script><script>") for text in ticks)
     assert any(text == "<b>bold</b>" for text in ticks)
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((part) => part.id)")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from headwise.evaluation.results.comparison import Comparison
     from headwise.subject import Subject
 
-USUAL = {"assets": "inline", "limit": LIMIT}
+USUAL = {"limit": LIMIT}
 SAMPLES = 3
 """Examples of a task that are shown where no input is given."""
 
@@ -66,7 +66,6 @@ def write_report(
     *,
     generate: int = 0,
     proof: Proof | None = None,
-    assets: Any = "inline",
     limit: int = LIMIT,
     judge_sinks: bool = False,
 ) -> dict[str, Any]:
@@ -79,7 +78,7 @@ def write_report(
         InputError: with `judge_sinks`, when the input is too short to say whether heads have sinks.
     """
     proof = proof or Proof()
-    form = {"assets": assets, "limit": limit}
+    form = {"limit": limit}
     call = _python(request, out, generate, proof, form)
     command = _shell(request, out, generate, proof, form)
     with quiet_transformers():
@@ -99,7 +98,7 @@ def write_report(
                 raise InputError(
                     "No key was seen by four rows, so no sink can be judged.", remedy="Give more text."
                 )
-            written = write_page(content, out, assets=assets, limit=limit)
+            written = write_page(content, out, limit=limit)
     return {"path": str(written.path), "bytes": written.bytes, "files": written.files, **facts(content)}
 
 
@@ -143,6 +142,5 @@ def _python(request: Request, out: Path, generate: int, proof: Proof, form: Mapp
 
 def _shell(request: Request, out: Path, generate: int, proof: Proof, form: Mapping[str, Any]) -> str:
     more = ["--generate", str(generate)] if generate else []
-    more += ["--assets", form["assets"]] if form["assets"] != USUAL["assets"] else []
     more += ["--max-size", f"{form['limit'] / 1e6:g}"] if form["limit"] != USUAL["limit"] else []
     return request.shell("report", *proof.flags(), *more, "--out", str(out))

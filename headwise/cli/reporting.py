@@ -65,10 +65,6 @@ def report(
     options: TaskOptions = None,
     number: Number = None,
     seed: Seed = 0,
-    assets: Annotated[
-        str,
-        typer.Option(metavar="WHERE", help="The script of the charts: inline, cdn, or none (tables alone)."),
-    ] = "inline",
     max_size: Annotated[
         float,
         typer.Option(metavar="MB", min=0, help="Above this size, write a folder instead of one file."),
@@ -88,7 +84,7 @@ def report(
             model, text, text_file, image, audio, target, samples=samples, language=language, task=speech_task
         )
         request.check(out, task=task is not None)
-        _check(fix, task, options, number, assets)
+        _check(fix, task, options, number)
         from headwise.cli.report_work import Proof, write_report
 
         proof = Proof(tuple(fix or ()), task, options_of(options), number, seed)
@@ -97,7 +93,6 @@ def report(
             out,
             generate=generate,
             proof=proof,
-            assets=assets,
             limit=round(max_size * 1e6),
             judge_sinks=max_sink_share is not None,
         )
@@ -112,12 +107,8 @@ def report(
     raise typer.Exit(FAILED if failed else 0)
 
 
-def _check(
-    fix: list[str] | None, task: str | None, options: list[str] | None, number: int | None, assets: str
-) -> None:
+def _check(fix: list[str] | None, task: str | None, options: list[str] | None, number: int | None) -> None:
     """Refuse what does not belong together, before the model is loaded."""
-    if assets not in ("inline", "cdn", "none"):
-        raise InputError(f"--assets is not {assets!r}.", remedy="Use inline, cdn or none.")
     if task is None:
         given = "--set" if options else "-n" if number is not None else ""
         if given:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
-from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.figures.plotly_build import FILE
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -25,7 +23,7 @@ _NOWHERE = "http://127.0.0.1:9"
 def image(figure: go.Figure, kind: str) -> bytes:
     """The figure as the bytes of a file.
 
-    The browser loads the script that headwise ships, no MathJax, and nothing from the network, and is closed again.
+    The browser loads the script of the plotly package, no MathJax, and nothing from the network, and is closed again.
 
     Args:
         figure: what is drawn, in the size its layout states.
@@ -35,27 +33,26 @@ def image(figure: go.Figure, kind: str) -> bytes:
         InputError: kaleido or a browser is missing, or the browser failed.
     """
     kaleido = kaleido_for(kind)
-    with as_file(files("headwise.reports").joinpath("assets", FILE)) as script:
-        page = kaleido.PageGenerator(plotly=script.as_uri(), mathjax=False)
-        browser = {"page_generator": page, "proxy_server": _NOWHERE, "timeout": SECONDS}
-        options = {"format": kind, "scale": SCALE if kind == "png" else 1}
-        try:
-            with ThreadPoolExecutor(1) as pool:  # a notebook has a running event loop of its own
-                return pool.submit(
-                    lambda: asyncio.run(kaleido.calc_fig(figure.to_dict(), opts=options, kopts=browser))
-                ).result()
-        except kaleido.errors.ChromeNotFoundError as error:
-            raise InputError(
-                f"A figure is written as .{kind} by a browser, and none was found.",
-                evidence="Chrome, Chromium, Edge and Brave were looked for",
-                remedy="Install Chrome or Chromium (BROWSER_PATH may name it), or save as .html.",
-            ) from error
-        except (OSError, RuntimeError, TimeoutError, kaleido.errors.KaleidoError) as error:
-            raise InputError(
-                f"The browser could not draw the figure as .{kind}.",
-                evidence=" ".join(f"{type(error).__name__}: {error}".split())[:200],
-                remedy="Save as .html, or check that Chrome or Chromium starts.",
-            ) from error
+    page = kaleido.PageGenerator(mathjax=False)
+    browser = {"page_generator": page, "proxy_server": _NOWHERE, "timeout": SECONDS}
+    options = {"format": kind, "scale": SCALE if kind == "png" else 1}
+    try:
+        with ThreadPoolExecutor(1) as pool:  # a notebook has a running event loop of its own
+            return pool.submit(
+                lambda: asyncio.run(kaleido.calc_fig(figure.to_dict(), opts=options, kopts=browser))
+            ).result()
+    except kaleido.errors.ChromeNotFoundError as error:
+        raise InputError(
+            f"A figure is written as .{kind} by a browser, and none was found.",
+            evidence="Chrome, Chromium, Edge and Brave were looked for",
+            remedy="Install Chrome or Chromium (BROWSER_PATH may name it), or save as .html.",
+        ) from error
+    except (OSError, RuntimeError, TimeoutError, kaleido.errors.KaleidoError) as error:
+        raise InputError(
+            f"The browser could not draw the figure as .{kind}.",
+            evidence=" ".join(f"{type(error).__name__}: {error}".split())[:200],
+            remedy="Save as .html, or check that Chrome or Chromium starts.",
+        ) from error
 
 
 def kaleido_for(kind: str) -> Any:

@@ -26,10 +26,17 @@ def label(text: object, *, limit: int = LONGEST) -> str:
         >>> label("SCALE_HEADS:heads=[[0,0],[0,1]],factor=0.5", limit=24)
         'SCALE_HEADS…],factor=0.5'
     """
-    text = str(text)
-    if len(text) > limit:
-        text = f"{text[: (limit - 1) // 2]}…{text[-(limit // 2) :]}"
-    return _escaped(visible(text))
+    return _escaped(visible(without_middle(str(text), limit=limit)))
+
+
+def without_middle(text: str, *, limit: int = LONGEST) -> str:
+    """`text` in at most `limit` characters, of which both ends stay.
+
+    Example:
+        >>> without_middle("SCALE_HEADS:heads=[[0,0],[0,1]],factor=0.5", limit=24)
+        'SCALE_HEADS…],factor=0.5'
+    """
+    return text if len(text) <= limit else f"{text[: (limit - 1) // 2]}…{text[-(limit // 2) :]}"
 
 
 def lines(text: str, *, width: int, most: int = 3) -> list[str]:

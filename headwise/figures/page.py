@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headwise.figures.plotly_build import plotly_script
 from headwise.figures.tables import table
 from headwise.text import visible
 
@@ -48,8 +47,9 @@ def figure_page(
         static: HTML without scripts that stands in for the figure where none run.
     """
     from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
 
-    scripts = (plotly_script(), _DRAW)
+    scripts = (get_plotlyjs(), _DRAW)
     return (
         templates("headwise.figures")
         .get_template("figure.html.j2")

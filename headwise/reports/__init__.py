@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headwise.analyses import Result
@@ -36,7 +36,6 @@ def report(
     title: str | None = None,
     call: str | None = None,
     command: str | None = None,
-    assets: Literal["inline", "cdn", "none"] = "inline",
     limit: int = 10_000_000,
 ) -> Path:
     """Write one self-contained HTML page that says what the heads did, where, and on which example.
@@ -59,8 +58,6 @@ def report(
         title: the heading; without it, the name of the model.
         call: Python that makes this report; without it, the call that the trace recorded.
         command: the command line that makes this report.
-        assets: where plotly, which draws the charts of comparisons, comes from: "inline" writes it into the page,
-            "cdn" loads it from plotly's server, "none" shows tables alone.
         limit: bytes above which a folder is written instead, `index.html` and its data.
 
     Returns:
@@ -112,7 +109,7 @@ def report(
         call=call,
         command=command,
     )
-    return write_page(content, path, assets=assets, limit=limit).path
+    return write_page(content, path, limit=limit).path
 
 
 def _call(name: str, path: str | Path, examples: Any, generate: int, fixes: Any) -> str:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headwise.reports.inputs import Example, Strip
 from headwise.reports.wording import Form, Value, round_up
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from headwise.figures import intervals
 
 Cells = tuple[tuple[float | None, ...], ...]
 """Layers down, heads (or positions) across; None where there is no value."""
@@ -178,8 +180,8 @@ class Evaluated:
     table: Table
     flips: tuple[Flip, ...]
     flips_left_out: int
-    chart: dict[str, Any]
-    """Figure for plotly; its numbers are those of the table."""
+    chart: intervals.Panel
+    """Differences in the first metric; the table has them too."""
 
 
 @dataclass(frozen=True, eq=False)

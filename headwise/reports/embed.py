@@ -31,7 +31,6 @@ def page_data(content: Content) -> dict[str, Any]:
             "rest": content.largest_rest,
             "patch": content.largest_patch,
         },
-        "charts": [item.chart for item in content.evaluated],
     }
 
 

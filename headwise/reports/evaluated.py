@@ -9,8 +9,8 @@ import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.results.comparison import Arm, Comparison, p_text
+from headwise.reports.charts import difference_chart
 from headwise.reports.content import Column, Evaluated, Flip, Headline, Table
-from headwise.reports.figures import difference_chart
 from headwise.reports.wording import Value, show
 
 if TYPE_CHECKING:

@@ -8,16 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headwise.errors import InputError
 from headwise.figures import CIVIDIS, DIVERGING, data_uri, map_png
 from headwise.figures.colours import stops_of
+from headwise.figures.labels import without_middle
 from headwise.figures.page import json_for_script, policy, templates
-from headwise.figures.plotly_build import CDN, INTEGRITY, plotly_script
 from headwise.files import check_new_folder, filling, replacing
+from headwise.reports.charts import round_ticks
 from headwise.reports.content import Content
 from headwise.reports.embed import page_blobs, page_data
 from headwise.reports.graphs import places, thickness
@@ -29,7 +30,6 @@ from headwise.text import token_text, visible
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-Assets = Literal["inline", "cdn", "none"]
 LIMIT = 10_000_000
 SCRIPTS = ("data.js", "grid.js", "maps.js", "head.js", "examples.js", "page.js")
 STYLES = ("parts.css", "report.css")
@@ -46,32 +46,25 @@ class Written:
     files: int = 1
 
 
-def write_page(
-    content: Content, path: str | Path, *, assets: Assets = "inline", limit: int = LIMIT
-) -> Written:
+def write_page(content: Content, path: str | Path, *, limit: int = LIMIT) -> Written:
     """Write the page whole or not at all; above `limit` bytes as a folder, `index.html` and its data.
 
     Raises:
-        InputError: the folder of `path` does not exist; `assets` is something else; the page has to be a folder and
-            there is one of its name with something in it.
+        InputError: the folder of `path` does not exist; the page has to be a folder and there is one of its name with
+            something in it.
     """
-    if assets not in ("inline", "cdn", "none"):
-        raise InputError(
-            f"Assets are not {assets!r}.",
-            remedy='Use "inline", "cdn" or "none" for the script of the charts.',
-        )
     path = Path(path)
     blobs = page_blobs(content)
-    text = render(content, blobs=blobs, assets=assets)
+    text = render(content, blobs=blobs)
     size = len(text.encode("utf-8"))
     if size <= limit:
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8")
         return Written(path, size)
-    return _write_folder(content, blobs, path.with_suffix(""), assets)
+    return _write_folder(content, blobs, path.with_suffix(""))
 
 
-def _write_folder(content: Content, blobs: Mapping[str, str], folder: Path, assets: Assets) -> Written:
+def _write_folder(content: Content, blobs: Mapping[str, str], folder: Path) -> Written:
     """A folder that is a report already is replaced; one that is anything else is left alone."""
     if not (folder / INDEX).is_file() or not (folder / DATA).is_dir():
         try:
@@ -86,7 +79,7 @@ def _write_folder(content: Content, blobs: Mapping[str, str], folder: Path, asse
         for name, text in blobs.items()
     }
     files = {name: f"{DATA}/{name}.js" for name in scripts}
-    text = render(content, blobs={}, assets=assets, files=files)
+    text = render(content, blobs={}, files=files)
     size = len(text.encode("utf-8"))
     with filling(folder, replace=True) as part:
         assert part is not None
@@ -102,7 +95,6 @@ def render(
     content: Content,
     *,
     blobs: Mapping[str, str] | None = None,
-    assets: Assets = "inline",
     files: Mapping[str, str] | None = None,
 ) -> str:
     """The content as one HTML document.
@@ -113,20 +105,16 @@ def render(
     Args:
         content: what it says.
         blobs: numbers that the scripts open when they are needed; None packs them.
-        assets: where the script of the charts comes from; without it charts are tables alone.
         files: of a page in a folder: where its numbers lie, instead of `blobs`.
     """
     from markupsafe import Markup
 
-    charts = bool(content.evaluated) and assets != "none"
     scripts: list[str] = []
-    if content.metrics or charts:
-        scripts += [plotly_script()] if charts and assets == "inline" else []
+    if content.metrics or content.evaluated:
         scripts += [f"window.headwiseFiles = {json_for_script(files)};"] if files else []
         scripts += [page_script()]
-    cdn = (CDN, INTEGRITY) if charts and assets == "cdn" else None
     # browsers check no hash of a file beside a page that lies on a disk, so a folder is named whole
-    also = [*(("'self'", "file:") if files else ()), *((f"'{INTEGRITY}'",) if cdn else ())]
+    also = ("'self'", "file:") if files else ()
     return (
         environment()
         .get_template("report.html.j2")
@@ -142,6 +130,7 @@ def render(
             ],
             graphs=[(graph, *places(graph)) for graph in content.graphs],
             thickness=thickness,
+            ticks=round_ticks,
             **_drawn(content),
             addressed=lambda value: bool(content.groups),
             policy=f"{policy(scripts, also=also)}; media-src data:",
@@ -155,8 +144,6 @@ def render(
             if not files
             else [],
             scripts=[Markup(script) for script in scripts],
-            charts=charts,
-            cdn=cdn,
             files=files,
         )
     )
@@ -209,6 +196,8 @@ def environment() -> Environment:
         visible=visible,
         token=token_text,
         place=place_name,
+        shortened=without_middle,
+        along=lambda value, marks: f"{100 * (value - marks[0]) / (marks[-1] - marks[0]):.2f}%",
         percent=lambda share: f"{100 * min(max(share, 0.0), 1.0):.1f}%",
         lines=lambda text: "\n".join(visible(line) for line in text.split("\n")),
     )

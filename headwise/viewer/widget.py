@@ -51,7 +51,6 @@ class Viewer(anywidget.AnyWidget):
         """
         about = {
             **page_data(content),
-            "charts": [],
             "title": shortened(visible(content.title, limit=240)),
             "finding": visible(content.verdict[0], limit=900) if content.verdict else "",
             "table": table,

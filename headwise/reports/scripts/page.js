@@ -207,31 +207,6 @@ function makeExamples() {
   }
 }
 
-// charts -----------------------------------------------------------------------------------------------------------
-
-function drawCharts() {
-  if (typeof Plotly === "undefined") {
-    const words = "The chart was not loaded; its numbers are in the table.";
-    document.querySelectorAll(".chart").forEach((part) => part.replaceWith(element("p", { class: "note" }, words)));
-    return;
-  }
-  const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
-  const axis = { color: colour("--soft"), gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--soft") };
-  about.charts.forEach((chart, number) => {
-    const layout = {
-      ...chart.layout,
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
-      font: { family: colour("--text"), size: 13, color: colour("--ink") },
-      hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--line"), font: { color: colour("--ink") } },
-      xaxis: { ...chart.layout.xaxis, ...axis },
-      yaxis: { ...chart.layout.yaxis, ...axis },
-    };
-    Plotly.react(`chart-${number}`, chart.data, layout, { displayModeBar: false, responsive: true });
-  });
-}
-
 // start ------------------------------------------------------------------------------------------------------------
 
 document.documentElement.classList.add("scripted");
@@ -261,6 +236,4 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !panel.hidden) leavePanel();
 });
 addEventListener("hashchange", () => route());
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawCharts);
-drawCharts();
 route(false);
