@@ -24,7 +24,7 @@ import torch
 from common import markdown_table, versions
 
 import headwise as hw
-from headwise.evaluation.comparison._fit import fitted
+from headwise.evaluation.comparison._fit import fit_constants
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
 from headwise.evaluation.questions import Questions
 from headwise.fixes import ACT, VAR, VHR, ScaleHeads
@@ -115,7 +115,7 @@ def var(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Ite
     """VAR as in the paper, for any share of sinks, with p and rho chosen, and the latter at random tokens."""
     known = fault.known.get("VAR", {})
     told = f"told {_listed(known)}" if known else ""
-    plain = replace(VAR(), **known) if known else fitted(VAR(), subject, data)
+    plain = replace(VAR(), **known) if known else fit_constants(VAR(), subject, data)
     yield Arm("VAR", [plain], told or plain.source)
     if not known:
         return
@@ -132,7 +132,7 @@ def var(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Ite
 
 def act(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Iterator[Arm]:
     """ACT with fitted heads, and with as many of the other heads of these layers."""
-    found = fitted(ACT(), subject, data)
+    found = fit_constants(ACT(), subject, data)
     heads = tuple(found.heads or ())
     yield Arm("ACT", [found], f"heads {_heads(heads)}; {found.source}")
     rest = [(2, head) for head in range(8) if (2, head) not in heads]

@@ -128,12 +128,12 @@ def test_fixes_in_one_arm_act_together(subject):
 
 def test_what_must_be_fitted_is_fitted_on_other_examples(subject, asked):
     fix = Learned(beta=0.0)
-    found = compare(subject, Next(), {"both": [HALF, fix], "alone": fix}, n=20, calibrate=8)
+    found = compare(subject, Next(), {"both": [HALF, fix], "alone": fix}, n=20, calibrate=6)
     fitted = found.manifest["fitted"]
-    assert fitted["on"] == "next, validation, n = 8, seed 0"
+    assert fitted["on"] == "next, validation, n = 6, seed 0"
     assert list(fitted["fixes"]) == ["both", "alone"]
     assert fitted["fixes"]["alone"][0]["parameters"]["heads"] == [[0, 0]]
-    assert len(fitted["ids"]) == 8
+    assert len(fitted["ids"]) == 6
     assert set(fitted["ids"]).isdisjoint(found.manifest["ids"])
     test_texts = set(found.frame["prompt"])
     for seen in fix.seen:

@@ -165,22 +165,27 @@ def test_one_example_is_said_to_be_too_few():
     assert "-1.0000 no interval (n = 1)  too few examples for a p" in result.stdout
 
 
-def test_fit_spares_what_will_be_compared(tmp_path):
+def test_fit_leaves_out_what_will_be_compared(tmp_path):
     spec, texts = tmp_path / "act.json", tmp_path / "texts.txt"
-    texts.write_text("\n\n".join(f"A text that is number {count}." for count in range(8)), encoding="utf-8")
-    arguments = ("fit", "zoo:lm", "--fix", "ACT:layers=[2]", "--task", "perplexity", "--set", f"data={texts}")
-    arguments = (*arguments, "-n", 3, "--out", spec)
-    result = run(*arguments)
+    texts.write_text("\n\n".join(f"A text that is number {count}." for count in range(20)), encoding="utf-8")
+    arguments = ("fit", "zoo:lm", "--fix", "ACT:layers=[2]", "--task", "perplexity", "--out", spec)
+    result = run(*arguments, "-n", 3)
+    assert result.exit_code == 2
+    assert_one_line(result.stdout, result.stderr, "Give exclude=task.draw(N, seed) (--exclude N)")
+    result = run(*arguments, "-n", 3, "--exclude", 545)
+    assert result.exit_code == 2
+    assert_one_line(result.stdout, result.stderr, "1 beside the 545 that are compared, and 3 are wanted")
+    over_file = (*arguments, "--set", f"data={texts}")
+    result = run(*over_file, "-n", 20)
     assert result.exit_code == 2
     assert_one_line(
-        result.stdout, result.stderr, "any of its 8 may be compared later) Give spare=N (--spare N)"
+        result.stdout,
+        result.stderr,
+        "and 20 are wanted; the validation split, a fifth",
     )
-    result = run(*arguments, "--spare", 6)
-    assert result.exit_code == 2
-    assert_one_line(result.stdout, result.stderr, "2 beside the 6 that are compared, and 3 are wanted")
     assert not spec.exists()
-    assert "perplexity, validation, n = 3, seed 0, spare 5" in run(*arguments, "--spare", 5).stdout
-    assert load_spec(spec).fixes[0].source.endswith("spare 5")
+    assert "perplexity, validation, n = 3, seed 0" in run(*over_file, "-n", 3).stdout
+    assert load_spec(spec).fixes[0].source.endswith("n = 3, seed 0")
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from headwise.errors import FixError, InputError
 from headwise.evaluation import find_task
 from headwise.evaluation.comparison._fit import fit
 from headwise.evaluation.comparison.calibration import calibration
-from headwise.evaluation.data.splits import UNKNOWN
+from headwise.evaluation.data.splits import in_validation
 from headwise.evaluation.questions import Questions
 from headwise.fixes.calibration import Calibration
 from tests.helpers_compare import Learned, Next, small_subject
@@ -25,13 +25,13 @@ def subject():
     return small_subject()
 
 
-def test_a_fix_is_fitted_on_what_is_not_spared(subject):
+def test_a_fix_is_fitted_on_the_validation_split(subject):
     fix = Learned()
-    found = fit(subject, fix, Next(), n=10, seed=3, spare=20)
+    found = fit(subject, fix, Next(), n=6, seed=3)
     assert found.heads == ((0, 0),)
     (seen,) = fix.seen
-    assert seen["name"] == "next, validation, n = 10, seed 3, spare 20"
-    assert len(seen["prompts"]) == len(seen["scores"]) == 10
+    assert seen["name"] == "next, validation, n = 6, seed 3"
+    assert len(seen["prompts"]) == len(seen["scores"]) == 6
     assert set(seen["scores"]) <= {0.0, 1.0}
     hw.patch(subject, found).remove()
 
@@ -50,18 +50,26 @@ def fitted_ids(monkeypatch):
 
 
 @pytest.mark.parametrize(("n", "seed"), [(30, 0), (7, 5), (1, 2)])
-def test_what_is_spared_is_what_a_comparison_asks(subject, fitted_ids, n, seed):
-    found = fit(subject, Learned(), Next(), n=5, seed=seed, spare=n)
+def test_what_a_fit_sees_of_a_file_is_nothing_that_a_comparison_asks(subject, fitted_ids, n, seed):
+    found = fit(subject, Learned(), Next(), n=5, seed=seed + 1)
     compared = hw.compare(subject, Next(), found, n=n, seed=seed).manifest["ids"]
     assert len(compared) == n
     assert len(fitted_ids[0]) == 5
     assert fitted_ids[0].isdisjoint(compared)
     texts = {example.id: example.inputs["text"] for example in Next().examples()}
     assert {texts[id] for id in fitted_ids[0]}.isdisjoint(texts[id] for id in compared)
+    fit(
+        subject,
+        Learned(),
+        Next(),
+        n=4,
+        exclude=[example for example in Next().examples() if example.id == "e9"],
+    )
+    assert "e9" not in fitted_ids[1]
 
 
 def _no_split(tmp_path):
-    """Tasks without a split of their own: a list, shipped texts, whatever is over those, files, a validation split."""
+    """Tasks without a split of their own: shipped texts, whatever is over those, a validation split; and over files."""
     lines = "".join(f"Line number {count} of many.\n\n" for count in range(9))
     (tmp_path / "texts.txt").write_text(lines, encoding="utf-8")
     phrases = [f"{name}{count}" for name in ("dog", "chien") for count in range(9)]
@@ -84,37 +92,36 @@ def _no_split(tmp_path):
 @pytest.mark.slow
 def test_a_task_without_a_split_must_be_told_what_is_compared(tmp_path):
     for task in _no_split(tmp_path):
-        with pytest.raises(InputError, match=r"sets no examples apart to fit on") as error:
-            task.validation(3, 0, besides=UNKNOWN)
-        assert "any of its" in error.value.evidence
-        for remedy in ("spare=N", "fit on other data", "let hw.compare fit"):
-            assert remedy in error.value.remedy
+        assert task.has_validation == task.over_file
         compared = {example.id for example in task.draw(4, 1)}
-        found = {example.id for example in task.validation(3, 1, besides=task.draw(4, 1))}
-        assert len(found) == 3
-        assert found.isdisjoint(compared)
+        found = task.validation(1 if task.over_file else 3, 1, exclude=task.draw(4, 1))
+        assert {example.id for example in found}.isdisjoint(compared)
+        assert not task.over_file or all(map(in_validation, found))
 
 
-def test_a_fit_without_spare_on_such_a_task_leaves_the_model_alone(subject, fitted_ids):
+def test_a_fit_on_such_a_task_alone_leaves_the_model_alone(subject, fitted_ids):
     before = snapshot(subject.model)
-    with pytest.raises(InputError, match=r"next sets no examples apart.*any of its 40 may be compared"):
-        fit(subject, Learned(), Next(), n=5)
-    with pytest.raises(InputError, match="perplexity sets no examples apart"):
-        fit(hw.load("zoo:lm"), Learned(), "sinks", n=5)
+    for task in ("perplexity", "sinks"):
+        with pytest.raises(
+            InputError, match=rf"{task} sets no examples apart.*any of them may be compared"
+        ) as error:
+            fit(hw.load("zoo:lm"), Learned(), task, n=5)
+        for remedy in ("exclude=task.draw", "fit on other data", "let hw.compare fit"):
+            assert remedy in error.value.remedy
     assert fitted_ids == []
     assert snapshot(subject.model) == before
 
 
-def test_a_task_with_a_split_needs_no_spare(fitted_ids):
+def test_a_task_with_a_split_needs_no_exclude(fitted_ids):
     lm = hw.load("zoo:lm")
-    for spare in (None, 20):
-        fit(lm, Learned(), "recall", n=10, spare=spare)
+    for exclude in (None, find_task("recall").draw(20, 0)):
+        fit(lm, Learned(), "recall", n=10, exclude=exclude)
     assert fitted_ids[0] == fitted_ids[1]
     assert all(id.startswith("validation/") for id in fitted_ids[0])
 
 
 def test_scores_are_of_the_model_as_it_is_then(subject):
-    data = calibration(Questions.of(subject, Next()), 20, 0, besides=())
+    data = calibration(Questions.of(subject, Next(count=160)), 20, 0)
     assert isinstance(data, Calibration)
     plain = data.scores(subject)
     with hw.patch(subject, hw.fixes.ZeroHeads(heads=((0, 0), (0, 1)))):
@@ -130,7 +137,7 @@ def test_scores_are_of_the_model_as_it_is_then(subject):
 
 def test_a_score_is_higher_where_the_example_is_better():
     lm = hw.load("zoo:lm")
-    data = calibration(Questions.of(lm, find_task("perplexity")), 3, 0, besides=())
+    data = calibration(Questions.of(lm, find_task("perplexity")), 3, 0)
     answers = data.questions.ask().frame
     expected = [
         -math.exp(nll / tokens) for nll, tokens in zip(answers["nll"], answers["tokens"], strict=True)
@@ -168,21 +175,15 @@ def test_bad_fits_are_refused_and_leave_the_model_as_it_was(subject):
     with pytest.raises(FixError, match="A list has nothing to fit"):
         fit(subject, [Learned()], Next())
     with pytest.raises(FixError, match="No head helps"):
-        fit(subject, Fails(), Next(), n=4, spare=0)
+        fit(subject, Fails(), Next(), n=4)
     with pytest.raises(FixError, match="has no heads for this model"):
-        fit(subject, Forgets(), Next(), n=4, spare=0)
+        fit(subject, Forgets(), Next(), n=4)
     with pytest.raises(InputError, match="nothing to fit on"):
         fit(subject, Learned(), [])
     with pytest.raises(InputError, match="example or more"):
         fit(subject, Learned(), Next(), n=0)
     with pytest.raises(InputError, match="too few examples left"):
-        fit(subject, Learned(), Next(), n=41, spare=0)
-    with pytest.raises(InputError, match="has 40 examples, fewer than 41"):
-        fit(subject, Learned(), Next(), n=4, spare=41)
-    with pytest.raises(InputError, match="spare counts"):
-        fit(subject, Learned(), Next(), n=4, spare=-1)
-    with pytest.raises(InputError, match="none is spared"):
-        fit(subject, Learned(), ["a cat"], spare=3)
+        fit(subject, Learned(), Next(), n=41)
     with pytest.raises(InputError, match="no task 'nex'"):
         fit(subject, Learned(), "nex")
     assert snapshot(subject.model) == before

@@ -76,7 +76,7 @@ def test_validation_and_test_are_kept_apart(repaired):
 
 
 def test_the_search_never_sees_a_test_example_and_judges_once(subject, asked):
-    found = search(subject, Next(), Learned(), trials=6, n=15, calibrate=10)
+    found = search(subject, Next(), Learned(), trials=6, n=15, calibrate=6)
     test, validation = found.manifest["ids"], found.manifest["validation_ids"]
     texts = [
         {example.inputs["text"] for example in Next().examples() if example.id in ids}
@@ -90,15 +90,15 @@ def test_the_search_never_sees_a_test_example_and_judges_once(subject, asked):
     assert len(judged) == (
         0 if found.comparison is None else 3
     )  # the first batch for the clock, and two arms
-    assert found.manifest["fitted_on"] == "next, validation, n = 10, seed 0"
+    assert found.manifest["fitted_on"] == "next, validation, n = 6, seed 0"
 
 
 @pytest.mark.slow
 def test_the_same_call_tries_the_same_settings(subject):
-    one, two = (search(subject, Next(), Learned(), trials=14, n=10, calibrate=10, seed=3) for _ in range(2))
+    one, two = (search(subject, Next(), Learned(), trials=14, n=10, calibrate=6, seed=3) for _ in range(2))
     pd.testing.assert_frame_equal(one.frame, two.frame)
     assert one.summary == two.summary
-    other = search(subject, Next(), Learned(), trials=14, n=10, calibrate=10, seed=4)
+    other = search(subject, Next(), Learned(), trials=14, n=10, calibrate=6, seed=4)
     assert other.frame["beta"].to_list() != one.frame["beta"].to_list()
 
 
@@ -138,7 +138,7 @@ def test_no_change_can_win_and_then_nothing_is_judged(asked):
 
 
 def test_a_metric_may_be_chosen_and_less_may_be_better(subject):
-    found = search(subject, Next(), Learned(), trials=3, n=10, calibrate=10, metric="wrong_long/long")
+    found = search(subject, Next(), Learned(), trials=3, n=10, calibrate=6, metric="wrong_long/long")
     values = found.frame["wrong_long/long"]
     assert values.iloc[found.manifest["best_trial"]] == values.min()
     with pytest.raises(InputError, match=r"cannot be searched by 'tokens'.*accuracy"):
@@ -180,7 +180,7 @@ def test_spaces_and_what_is_neutral_in_them():
 def test_bad_searches_are_refused_before_anything_is_asked(subject, asked, fix, space, error, said):
     before = snapshot(subject.model)
     with pytest.raises(error, match=said):
-        search(subject, Next(), fix, space=space, n=10, calibrate=10)
+        search(subject, Next(), fix, space=space, n=10, calibrate=6)
     assert asked == []
     assert snapshot(subject.model) == before
 

@@ -30,17 +30,15 @@ def fit(
     task: TaskName,
     out: Annotated[Path, typer.Option(metavar="SPEC", help="JSON file to write; `headwise patch` reads it.")],
     options: TaskOptions = None,
-    number: Annotated[
-        int, typer.Option("-n", min=1, help="Examples of the validation split, or of those not spared.")
-    ] = 200,
+    number: Annotated[int, typer.Option("-n", min=1, help="Examples of the validation split.")] = 200,
     seed: Seed = 0,
-    spare: Annotated[
+    exclude: Annotated[
         int | None,
         typer.Option(
             min=0,
             metavar="N",
-            help="Examples that will be compared with this seed, which are left out; needed where a task has no "
-            "validation split, as over files.",
+            help="Examples that will be compared with this seed, which are left out; needed for the shipped texts and "
+            "clips, which have no validation split.",
         ),
     ] = None,
     batch_size: BatchSize = 32,
@@ -61,7 +59,8 @@ def fit(
 
         with quiet_transformers():
             subject = hw.load(model)
-            found = hw.fit(subject, fix, asked, n=number, seed=seed, spare=spare, batch_size=batch_size)
+            compared = None if exclude is None else asked.draw(exclude, seed) if exclude else []
+            found = hw.fit(subject, fix, asked, n=number, seed=seed, exclude=compared, batch_size=batch_size)
         save_spec(out, found, subject)
         idle = _is_neutral(found)
         answer = {

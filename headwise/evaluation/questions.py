@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
+from headwise.evaluation.data.splits import split_record
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.statistics.estimate import Estimate, estimate
 from headwise.evaluation.task import Example, Metric, Reply, Task
@@ -142,6 +143,7 @@ class Questions:
             **call,
             "batch_size": self.batch_size,
             "ids": [example.id for example in self.examples],
+            **split_record(self.task, self.examples),
             "model": model_record(self.subject) | {"generation_config": _generation(self.subject.model)},
             "versions": versions_of(_PACKAGES),
             "notes": {**self.task.notes(self.examples), **remarks},

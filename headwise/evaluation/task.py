@@ -163,29 +163,49 @@ class Task(ABC):
         Raises:
             InputError: fewer than `n` exist.
         """
-        return subset(self.examples(), n, seed, what=self.title)
+        from headwise.evaluation.data.splits import draw_of_file
 
-    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+        pick = draw_of_file if self.over_file else subset
+        return pick(self.examples(), n, seed, what=self.title)
+
+    def validation(self, n: int, seed: int, *, exclude: Sequence[Example] = ()) -> list[Example]:
         """`n` examples to fit fixes and to choose their strength on: none of them is what the task tests with.
 
-        Generators with splits draw from their validation split. Over a file it is `n` of the examples that share
-        nothing with `besides`, those that are compared: neither their id nor their picture, sound or text. With
-        `headwise.evaluation.data.splits.UNKNOWN` in their place, a file is refused.
+        Generators with splits draw from their validation split. Of a file it is the fifth that the hash of an example's
+        content chooses (`headwise.evaluation.data.splits`), which `draw` touches last; of the texts and clips that come
+        with headwise, any that share nothing with `exclude`.
+
+        Args:
+            n: how many.
+            seed: chooses them.
+            exclude: examples that are compared: none with their id, picture, sound or text is chosen from data.
 
         Raises:
-            InputError: fewer than `n` are left, the task is a generator without splits, or it is not known what of a
-                file is compared.
+            InputError: fewer than `n` are left, or the task is a generator without splits.
         """
-        from headwise.evaluation.data.splits import left_over
+        from headwise.evaluation.data.splits import validation_of_data
 
         try:
-            return left_over(self, n, seed, besides)
+            return validation_of_data(self, n, seed, exclude)
         except NotImplementedError as error:
             raise InputError(
                 f"{self.title} has no validation split to fit or choose on.",
                 evidence=f"{type(self).__name__} defines neither examples() nor validation()",
                 remedy="Define one of them, or fit on prompts: hw.fit(subject, fix, prompts).",
             ) from error
+
+    @property
+    def over_file(self) -> bool:
+        """True where the examples are a file's (option `data`) or a list of the task's own, not the zoo's."""
+        return getattr(self, "data", None) is not None or (
+            not hasattr(self, "data") and type(self).draw is Task.draw
+        )
+
+    @property
+    def has_validation(self) -> bool:
+        """True where `validation` keeps to examples that `draw` leaves alone, without being told what is compared."""
+        own = type(self).validation is not Task.validation and getattr(self, "split", None) != "validation"
+        return self.over_file or own
 
     @property
     def title(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwise.evaluation.comparison._fit import lacks, ready
+from headwise.evaluation.comparison._fit import bind_fixes, lacks_constants
 from headwise.evaluation.comparison.arms import Candidate, candidates, describe
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
 from headwise.evaluation.questions import BATCH, Answers, Progress, Questions, estimates
@@ -73,9 +73,9 @@ def compare(
     """
     questions = Questions.of(subject, task, batch_size=batch_size)
     arms = candidates(fixes, questions.subject)
-    needy = [lacks(fix, questions.subject) for arm in arms for fix in arm.fixes]
+    to_fit = [lacks_constants(fix, questions.subject) for arm in arms for fix in arm.fixes]
     questions = questions.draw(n, seed)
-    data = calibration(questions, calibrate, seed, besides=questions.examples) if any(needy) else None
+    data = calibration(questions, calibrate, seed, exclude=questions.examples) if any(to_fit) else None
     return contest(questions, arms, data, seed=seed, call={"n": n, "seed": seed}, progress=progress)
 
 
@@ -104,10 +104,10 @@ def contest(
     fits: dict[str, Any] = {}
     complete = []
     for arm in arms:
-        found, new = ready(arm.fixes, subject, data)
-        complete.append(Candidate(arm.label, found))
-        if new:
-            fits[arm.label] = [describe(fix) for fix in new]
+        bound, fitted = bind_fixes(subject, arm.fixes, data)
+        complete.append(Candidate(arm.label, bound))
+        if fitted:
+            fits[arm.label] = [describe(fix) for fix in fitted]
     runs = _run(questions, complete, progress)
     metrics = _metrics(questions)
     frames = [run.frame for run in runs]

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, InputError, NotFitted
-from headwise.evaluation.comparison.calibration import apart
+from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.questions import BATCH, Questions, with_own_processor, without_dropout
-from headwise.evaluation.task import Task
+from headwise.evaluation.task import Example, Task
 from headwise.fixes.patching import bound, patch
 
 if TYPE_CHECKING:
@@ -25,25 +25,25 @@ def fit(
     *,
     n: int = 200,
     seed: int = 0,
-    spare: int | None = None,
+    exclude: Sequence[Example] | None = None,
     batch_size: int = BATCH,
 ) -> Any:
     """The fix with its constants found for this model; the model stays as it is.
 
-    A score on the examples that a fix was fitted on is too good. A task of the zoo's own data has a validation split
-    for fits, and its test split is what `hw.compare` asks. One over a file, a text or clips has not: there `spare`
-    says what must be left out.
+    A score on the examples that a fix was fitted on is too good, so a fit sees the task's validation split
+    alone. Of the zoo's data and of a file `hw.compare` asks others, as long as they suffice; of the texts and clips
+    that come with headwise it asks any of them, and `exclude` must say which.
 
     Args:
         subject: the model with its processor.
         fix: a fix that can be fitted (ACT, VAR), or its name with options, such as "ACT:beta=0.3".
         data: a task or the name of one; or prompts: texts, or keyword arguments of `Subject.prepare`, which are all
             used. Fixes that are judged by answers need a task.
-        n: examples of the task's validation split, or of those that are not spared.
+        n: examples of the task's validation split.
         seed: chooses the examples.
-        spare: how many examples of this task will be compared with the same seed, as the `n` of `hw.compare`: none
-            of them is fitted on, nor another one with the same picture, sound or text. 0 if none will be. Tasks with
-            a validation split need none.
+        exclude: examples of the task that will be compared, such as `task.draw(100, 0)`: none of them is fitted on, nor
+            another one with the same picture, sound or text. Tasks with a validation split need none; [] if nothing
+            will be compared.
         batch_size: examples that are run together.
 
     Returns:
@@ -52,7 +52,7 @@ def fit(
 
     Raises:
         InputError: the name or the task is unknown, the task has too few examples, or no validation split while
-            `spare` is None, or there are too few prompts.
+            `exclude` is None, or there are too few prompts.
         FixError: the fix has nothing to fit, cannot be fitted on this model, or what was found cannot be installed.
 
     Example:
@@ -76,51 +76,57 @@ def fit(
         )
     if isinstance(data, Task | str):
         questions = Questions.of(subject, data, batch_size=batch_size)
-        return fitted(fix, questions.subject, apart(questions, n, seed, spare))
-    if spare is not None:
-        raise InputError(
-            "Prompts are all used, and none is spared.",
-            evidence=f"spare={spare}",
-            remedy="Leave spare out, or give a task.",
-        )
-    return fitted(fix, with_own_processor(subject), as_calibration(data))
-
-
-def fitted(fix: Any, subject: Subject, data: Calibration) -> Any:
-    """The fitted fix, which has been seen to fit the model; one that changes nothing where nothing was found.
-
-    Raises:
-        InputError: the data are too few, or lack the answers that the fix is judged by.
-        FixError: the fix cannot be fitted on this model, or what it found cannot be installed.
-    """
-    with without_dropout(subject.model):
-        found = fix.fit(subject, data)
-    patch(subject, found).remove()
+        if exclude is None and not questions.task.has_validation:
+            raise InputError(
+                f"{questions.task.title} sets no examples apart to fit on.",
+                evidence="any of them may be compared later",
+                remedy="Give exclude=task.draw(N, seed) (--exclude N), what will be compared ([] if nothing), fit on "
+                "other data, or let hw.compare fit.",
+            )
+        own, calibrated = questions.subject, calibration(questions, n, seed, exclude=exclude or ())
+    else:
+        own, calibrated = with_own_processor(subject), as_calibration(data)
+    found = fit_constants(fix, own, calibrated)
+    patch(own, found).remove()
     return found
 
 
-def ready(
-    fixes: Sequence[Any], subject: Subject, data: Calibration | None
+def fit_constants(fix: Any, subject: Subject, data: Calibration) -> Any:
+    """The fitted fix; one that changes nothing where nothing was found. It has not been installed.
+
+    Raises:
+        InputError: the data are too few, or lack the answers that the fix is judged by.
+        FixError: the fix cannot be fitted on this model.
+    """
+    with without_dropout(subject.model):
+        return fix.fit(subject, data)
+
+
+def bind_fixes(
+    subject: Subject, fixes: Sequence[Any], data: Calibration | None
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The fixes, those that need it fitted one by one on the model without a fix; and those that were fitted.
+    """Fixes that act together as they are installed on the model, and those of them that were fitted first.
+
+    Every one is fitted on the model without a fix.
 
     Args:
-        fixes: what is to act together.
         subject: the model.
-        data: what to fit on; None where all are known to be complete.
+        fixes: what is to act together.
+        data: what fixes with missing constants are fitted on; None where all are known to be complete.
 
     Raises:
         FixError: a fix cannot be used on this model, or cannot be fitted.
     """
     complete = tuple(
-        fitted(fix, subject, data) if data is not None and lacks(fix, subject) else fix for fix in fixes
+        fit_constants(fix, subject, data) if data is not None and lacks_constants(fix, subject) else fix
+        for fix in fixes
     )
-    new = tuple(fix for fix, given in zip(complete, fixes, strict=True) if fix is not given)
+    fitted = tuple(fix for fix, given in zip(complete, fixes, strict=True) if fix is not given)
     with patch(subject, complete) as handle:
-        return handle.fixes, new
+        return handle.fixes, fitted
 
 
-def lacks(fix: Any, subject: Subject) -> bool:
+def lacks_constants(fix: Any, subject: Subject) -> bool:
     """True for a fix that must be fitted before it can be installed.
 
     Raises:

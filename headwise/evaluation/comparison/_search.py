@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
 from headwise.evaluation.comparison._compare import contest
-from headwise.evaluation.comparison._fit import fitted, lacks
+from headwise.evaluation.comparison._fit import fit_constants, lacks_constants
 from headwise.evaluation.comparison.arms import candidates, describe
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
 from headwise.evaluation.comparison.space import Bounds, Space, space_of
@@ -46,8 +46,8 @@ def search(
     With `metric` left out, CHAIR's share of invented objects is made best by saying little: choose by another one, or
     read the length in the judgement.
 
-    Of a task without a validation split of its own, such as one over a file, settings are tried on examples that share
-    nothing with the test examples: those of `n` and `seed`, the only ones on which to compare what was found.
+    Of a file, settings are tried on its validation split, a fifth by hashed content, and on nothing that shares a
+    picture, sound or text with the test examples.
 
     Args:
         subject: the model with its processor; patches that are on it count throughout.
@@ -82,11 +82,11 @@ def search(
     if len(arm.fixes) != 1:
         raise InputError("One fix is searched at a time.", evidence=arm.label, remedy="Give one.")
     plan = space_of(arm.fixes[0], space)
-    needy = lacks(plan.fix, questions.subject)
+    to_fit = lacks_constants(plan.fix, questions.subject)
     questions = questions.draw(n, seed)
-    data = calibration(questions, calibrate, seed, besides=questions.examples)
-    if needy:
-        plan = Space(fitted(plan.fix, questions.subject, data), plan.bounds)
+    data = calibration(questions, calibrate, seed, exclude=questions.examples)
+    if to_fit:
+        plan = Space(fit_constants(plan.fix, questions.subject, data), plan.bounds)
     with _quiet(optuna):
         rows = list(_trials(optuna, plan, data, chosen, trials=trials, seed=seed, progress=progress))
     sign = -1 if chosen.higher_is_better is False else 1
@@ -96,7 +96,7 @@ def search(
     manifest: dict[str, Any] = {
         **questions.manifest(n=n, seed=seed),
         "fix": describe(plan.fix),
-        "fitted_on": data.name if needy else None,
+        "fitted_on": data.name if to_fit else None,
         "space": {name: list(span) for name, span in plan.bounds.items()},
         "sampler": f"optuna {optuna.__version__}, TPESampler, seed {seed}",
         "validation": data.name,

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwise.errors import InputError
-from headwise.evaluation.data.splits import UNKNOWN
 from headwise.evaluation.questions import Questions
 
 if TYPE_CHECKING:
@@ -47,50 +46,24 @@ class TaskCalibration:
 
 
 def calibration(
-    questions: Questions, n: int, seed: int, *, besides: Sequence[Example] = UNKNOWN
+    questions: Questions, n: int, seed: int, *, exclude: Sequence[Example] = ()
 ) -> TaskCalibration:
-    """`n` examples of the task's validation split, or of what it has beside those that are compared.
+    """`n` examples of the task's validation split.
 
     Args:
         questions: the task, and the model it is put to.
         n: how many.
         seed: chooses them.
-        besides: examples that are compared, and must not be among them. A task without a split of its own must be
-            told.
+        exclude: examples that are compared, see `Task.validation`.
 
     Raises:
-        InputError: `n` is not positive, there are fewer, or a task without a split was not told what is compared.
+        InputError: `n` is not positive, or there are fewer.
     """
     if n < 1:
         raise InputError("Fits need an example or more.", evidence=f"{n}", remedy="200 are usual.")
-    examples = questions.task.validation(n, seed, besides=besides)
+    examples = questions.task.validation(n, seed, exclude=exclude)
     name = f"{questions.task.title}, validation, n = {n}, seed {seed}"
     return TaskCalibration(questions.about(examples), name)
-
-
-def apart(questions: Questions, n: int, seed: int, spare: int | None) -> TaskCalibration:
-    """`n` examples that are none of the `spare` ones that a comparison with the same seed draws.
-
-    Args:
-        questions: the task, and the model it is put to.
-        n: how many.
-        seed: chooses them, and what is spared.
-        spare: how many will be compared; None where a split of the task's own keeps them apart.
-
-    Raises:
-        InputError: `n` or `spare` is out of range, there are fewer, or the task has no split and `spare` is None.
-    """
-    if spare is None:
-        return calibration(questions, n, seed)
-    if spare < 0:
-        raise InputError(
-            "spare counts the examples that will be compared.",
-            evidence=f"{spare}",
-            remedy="0 if there are none.",
-        )
-    compared = questions.draw(spare, seed).examples if spare else ()
-    found = calibration(questions, n, seed, besides=compared)
-    return replace(found, name=f"{found.name}, spare {spare}")
 
 
 def example_scores(metric: Metric, frame: pd.DataFrame) -> list[float]:

@@ -1,69 +1,93 @@
-"""Examples to fit and to choose on, kept apart from those that a fix is judged on."""
+"""Validation split of a file: examples to fit and to choose on, by hashed content."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
 from headwise.evaluation.task import Example, Task, subset
 
-
-class _Unknown(tuple[Example, ...]):
-    """No examples, told apart from an empty list of them."""
-
-    __slots__ = ()
-
-
-UNKNOWN: Sequence[Example] = _Unknown()
-"""In the place of the examples that are compared, where nobody said which: data without a split of its own is then
-refused rather than fitted on."""
+RULE = (
+    "validation: examples whose content (names of picture and sound files, else the text) has a SHA-256 in the last "
+    "fifth; drawn for a test only where the others are too few"
+)
+"""The split of a file, as manifests state it."""
+_FIRST = 0.8 * 2**64
 
 
-def unseen(examples: Iterable[Example], besides: Sequence[Example]) -> list[Example]:
-    """The examples that share neither id nor content with any of `besides`.
+def in_validation(example: Example) -> bool:
+    """True in the validation split: the hash of the content falls into the last fifth.
 
-    Content is the file of a picture or a sound where there is one, whatever is asked about it, and otherwise
-    the text.
+    Content is the files of pictures and sounds where there are any, by name and whatever is asked about them, and
+    otherwise the text. So the split is the same on every machine, and when a file grows.
+
+    Example:
+        >>> [in_validation(Example(str(n), {"text": f"line {n}"}, "")) for n in range(8)].count(True)
+        1
+    """
+    parts = sorted({Path(item).name if kind == "file" else item for kind, item in _content(example)})
+    digest = sha256("\n".join(parts or [example.id]).encode()).digest()
+    return int.from_bytes(digest[:8]) >= _FIRST
+
+
+def draw_of_file(examples: Sequence[Example], n: int | None, seed: int, *, what: str) -> list[Example]:
+    """`n` of a file's examples in its order, of the validation split only where the others are too few.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    if n is None or n >= len(examples):
+        return subset(examples, n, seed, what=what)
+    held = [in_validation(example) for example in examples]
+    test = [index for index, validation in enumerate(held) if not validation]
+    rest = [index for index, validation in enumerate(held) if validation]
+    rng = random.Random(seed)
+    chosen = rng.sample(test, n) if n <= len(test) else test + rng.sample(rest, n - len(test))
+    return [examples[index] for index in sorted(chosen)]
+
+
+def without_shared(examples: Iterable[Example], exclude: Sequence[Example]) -> list[Example]:
+    """The examples that share neither id nor content with any of `exclude`.
 
     Example:
         >>> cat, same, dog = (
         ...     Example(name, {"text": text}, "") for name, text in (("1", "A cat"), ("2", "A cat"), ("3", "A dog"))
         ... )
-        >>> [example.id for example in unseen([cat, same, dog], [cat])]
+        >>> [example.id for example in without_shared([cat, same, dog], [cat])]
         ['3']
     """
-    known = {part for example in besides for part in _content(example)}
-    return [example for example in examples if known.isdisjoint(_content(example))]
+    known = {part for example in exclude for part in (("id", example.id), *_content(example))}
+    return [example for example in examples if known.isdisjoint((("id", example.id), *_content(example)))]
 
 
-def left_over(task: Task, n: int, seed: int, besides: Sequence[Example]) -> list[Example]:
-    """`n` of a file's examples that were not drawn, see `Task.validation`.
+def validation_of_data(task: Task, n: int, seed: int, exclude: Sequence[Example]) -> list[Example]:
+    """`n` examples that share nothing with `exclude`: of a file's validation split, or of the zoo's texts and clips.
 
     Raises:
-        InputError: there are fewer, or `besides` is `UNKNOWN`.
+        InputError: there are fewer.
     """
-    every = task.examples()
-    if besides is UNKNOWN:
-        raise InputError(
-            f"{task.title} sets no examples apart to fit on.",
-            evidence=f"any of its {len(every)} may be compared later",
-            remedy="Give spare=N (--spare N), how many will be compared with this seed (0 if none), fit on other "
-            "data, or let hw.compare fit.",
-        )
-    left = unseen(every, besides)
+    pool = task.examples()
+    if task.over_file:
+        pool = [example for example in pool if in_validation(example)]
+    left = without_shared(pool, exclude)
     if len(left) < n:
+        split = (
+            f"; the validation split, a fifth by hashed content, holds {len(pool)}" if task.over_file else ""
+        )
         raise InputError(
             f"{task.title} has too few examples left to fit or choose on.",
-            evidence=f"{len(left)} beside the {len(besides)} that are compared, and {n} are wanted",
+            evidence=f"{len(left)} beside the {len(exclude)} that are compared, and {n} are wanted{split}",
             remedy="Compare fewer, or fit on fewer.",
         )
     return subset(left, n, seed, what=task.title)
 
 
-def of_validation_split(task: Any, n: int, seed: int, besides: Sequence[Example]) -> list[Example]:
+def validation_of_zoo(task: Any, n: int, seed: int, exclude: Sequence[Example]) -> list[Example]:
     """`Task.validation` of a task whose option `split` names a split of the zoo's data, unless it has files.
 
     A task that is itself set to the validation split gives of it what is not compared.
@@ -71,19 +95,33 @@ def of_validation_split(task: Any, n: int, seed: int, besides: Sequence[Example]
     Raises:
         InputError: there are fewer than `n`.
     """
-    if getattr(task, "data", None) is not None:
-        return left_over(task, n, seed, besides)
+    if task.over_file:
+        return validation_of_data(task, n, seed, exclude)
     own: Task = replace(task, split="validation")
-    found = left_over(own, n, seed, besides) if task.split == "validation" else own.draw(n, seed)
+    found = validation_of_data(own, n, seed, exclude) if task.split == "validation" else own.draw(n, seed)
     return [replace(example, id=f"validation/{example.id.removeprefix('validation/')}") for example in found]
 
 
+def split_record(task: Task, examples: Sequence[Example]) -> dict[str, Any]:
+    """Rule of a file's split, and how many of the examples belong to validation; empty for the zoo's data."""
+    return (
+        {"split": {"rule": RULE, "of_validation": sum(map(in_validation, examples))}}
+        if task.over_file
+        else {}
+    )
+
+
 def _content(example: Example) -> set[tuple[str, str]]:
-    found = {item for name, value in example.inputs.items() if name != "text" for item in _files(value)}
+    files = {
+        str(item)
+        for name, value in example.inputs.items()
+        if name not in ("text", "target")
+        for item in _files(value)
+    }
     text = example.inputs.get("text")
-    if not found and isinstance(text, str):
-        found = {text}
-    return {("id", example.id)} | {("content", str(item)) for item in found}
+    if not files and isinstance(text, str):
+        return {("text", text)}
+    return {("file", item) for item in files}
 
 
 def _files(value: Any) -> list[Path]:

@@ -52,7 +52,7 @@ class Induction(Repeated):
             for number in range(n or 100)
         ]
 
-    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+    def validation(self, n: int, seed: int, *, exclude: Sequence[Example] = ()) -> list[Example]:
         """Sequences from seeds that `draw` never uses."""
         ids = [f"induction/validation/{seed}/{number}" for number in range(n)]
         return [Example(id, {}, "", {"seed": id}) for id in ids]

@@ -71,9 +71,14 @@ class Sinks(Task):
         """The examples of the other task."""
         return find_task(self.of).draw(n or 100, seed)
 
-    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+    @property
+    def has_validation(self) -> bool:
+        """That of the other task."""
+        return find_task(self.of).has_validation
+
+    def validation(self, n: int, seed: int, *, exclude: Sequence[Example] = ()) -> list[Example]:
         """Those that the other task is fitted on."""
-        return find_task(self.of).validation(n, seed, besides=besides)
+        return find_task(self.of).validation(n, seed, exclude=exclude)
 
     def score(self, example: Example, reply: Reply) -> dict[str, Any]:
         """The two numbers, and which head and key are the largest."""

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_json_lines
-from headwise.evaluation.data.splits import of_validation_split
+from headwise.evaluation.data.splits import draw_of_file, validation_of_zoo
 from headwise.evaluation.solvers.multiple_choice import Choose
-from headwise.evaluation.task import Example, Metric, Reply, Task, mean, subset
+from headwise.evaluation.task import Example, Metric, Reply, Task, mean
 from headwise.zoo.data.colored_objects import colored_objects_prompt
 from headwise.zoo.data.ioi import ioi_prompt
 from headwise.zoo.data.prompts import Prompt, Split, check_split
@@ -61,14 +61,14 @@ class Contrast(Task):
             return self.draw(None, 0)
         return [_read(row) for row in read_json_lines(self.data, _LINE)]
 
-    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
-        """Prompts of the validation split; of a file, those that were not drawn."""
-        return of_validation_split(self, n, seed, besides)
+    def validation(self, n: int, seed: int, *, exclude: Sequence[Example] = ()) -> list[Example]:
+        """Prompts of the validation split; of a file, its own."""
+        return validation_of_zoo(self, n, seed, exclude)
 
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """Prompts of the file, or of the zoo's generator (1,000 of them unless `n` says otherwise)."""
         if self.data is not None:
-            return subset(self.examples(), n, seed, what=str(self.data))
+            return draw_of_file(self.examples(), n, seed, what=str(self.data))
         rng = random.Random(f"{self.name}/{self.split}/{seed}")
         return prompt_examples(lambda: self.prompt(rng), _DRAWN if n is None else n, f"{self.split}/{seed}")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from headwise.errors import InputError
-from headwise.evaluation.data.splits import of_validation_split
+from headwise.evaluation.data.splits import validation_of_zoo
 from headwise.evaluation.solvers.batching import Advance, continues
 from headwise.evaluation.solvers.multiple_choice import Choose
 from headwise.evaluation.task import Asker, Example, Metric, Reply, Task, mean, ratio
@@ -76,9 +76,9 @@ class Recall(Task):
         """1,000 prompts, with seed 0."""
         return self.draw(None, 0)
 
-    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+    def validation(self, n: int, seed: int, *, exclude: Sequence[Example] = ()) -> list[Example]:
         """Prompts of the validation split: other bindings of words."""
-        return of_validation_split(self, n, seed, besides)
+        return validation_of_zoo(self, n, seed, exclude)
 
     def score(self, example: Example, reply: Reply) -> dict[str, Any]:
         """Right in the whole vocabulary, and right among the second words."""
@@ -137,7 +137,7 @@ class Copying(Repeated):
         ids = [f"{self.name}/{self.period}/{seed}/{number}" for number in range(200 if n is None else n)]
         return [Example(id, {}, "", {"seed": id}) for id in ids]
 
-    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
+    def validation(self, n: int, seed: int, *, exclude: Sequence[Example] = ()) -> list[Example]:
         """Sequences from seeds that `draw` never uses."""
         ids = [f"{self.name}/validation/{self.period}/{seed}/{number}" for number in range(n)]
         return [Example(id, {}, "", {"seed": id}) for id in ids]

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from headwise.errors import InputError
 from headwise.evaluation.data.files import read_parallel, read_table
-from headwise.evaluation.data.splits import of_validation_split
+from headwise.evaluation.data.splits import draw_of_file, validation_of_zoo
 from headwise.evaluation.task import Example, Task, subset
 from headwise.languages import SHORT, TAGS
 from headwise.zoo.data.languages import OTHERS
@@ -68,8 +68,9 @@ class Parallel(Task):
             [item for item in found if (item.about["source"], item.about["target"]) == way]
             for way in dict.fromkeys((item.about["source"], item.about["target"]) for item in found)
         ]
+        pick = draw_of_file if self.over_file else subset
         if n is None or len(groups) == 1 or n > len(found):
-            return subset(found, n, seed, what=self.title)
+            return pick(found, n, seed, what=self.title)
         sizes, left = [0] * len(groups), n
         while left:  # small groups are used up, and the others share the rest
             for place, group in enumerate(groups):
@@ -79,12 +80,12 @@ class Parallel(Task):
         return [
             item
             for size, group in zip(sizes, groups, strict=True)
-            for item in subset(group, size, seed, what=self.title)
+            for item in pick(group, size, seed, what=self.title)
         ]
 
-    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
-        """Phrases of the validation split; of files, the sentences that were not drawn."""
-        return of_validation_split(self, n, seed, besides)
+    def validation(self, n: int, seed: int, *, exclude: Sequence[Example] = ()) -> list[Example]:
+        """Phrases of the validation split; of files, their own."""
+        return validation_of_zoo(self, n, seed, exclude)
 
     def notes(self, examples: Sequence[Example]) -> dict[str, Any]:
         """How many pairs were left out because a side is empty."""

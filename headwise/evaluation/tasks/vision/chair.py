@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 from headwise.errors import InputError
 from headwise.evaluation.data.coco import read_json, records
+from headwise.evaluation.data.splits import draw_of_file
 from headwise.evaluation.scoring.chair import ObjectTable, mentions, named_objects, own_objects, read_objects
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Reply, mean, ratio, subset
+from headwise.evaluation.task import Example, Metric, Reply, mean, ratio
 from headwise.evaluation.tasks.vision.pictures import QUESTION, PictureTask, check_images, seen
 from headwise.zoo.data.scenes import CAPTION_NOISE
 
@@ -173,7 +174,7 @@ class Chair(PictureTask):
                     f"category_id {record['category_id']}",
                 )
             there[record["image_id"]].add(table.nodes[known[record["category_id"]]])
-        chosen = subset([_example(self, image, path) for image in images], n, seed, what=self.title)
+        chosen = draw_of_file([_example(self, image, path) for image in images], n, seed, what=self.title)
         told = self._told()
         finished = []
         for example in chosen:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from headwise.errors import InputError
-from headwise.evaluation.task import Example, Task, subset
+from headwise.evaluation.data.splits import draw_of_file
+from headwise.evaluation.task import Example, Task
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -92,13 +93,13 @@ class PictureTask(Task):
         """
         if self.data is None:
             return self.drawn(n, seed)
-        chosen = subset(self.listed(Path(self.data)), n, seed, what=self.title)
+        chosen = draw_of_file(self.listed(Path(self.data)), n, seed, what=self.title)
         for example in chosen:
             check_images(example)
         return chosen
 
-    def validation(self, n: int, seed: int, *, besides: Sequence[Example] = ()) -> list[Example]:
-        """Examples about scenes of the validation split; of a file, about pictures that were not drawn.
+    def validation(self, n: int, seed: int, *, exclude: Sequence[Example] = ()) -> list[Example]:
+        """Examples about scenes of the validation split; of a file, about pictures of its own.
 
         Raises:
             InputError: a file or a picture is missing or malformed, or fewer than `n` are left.
@@ -106,7 +107,7 @@ class PictureTask(Task):
         if self.data is None:
             found = self.drawn(n, seed, scenes="validation")
             return [replace(example, id=f"validation/{example.id}") for example in found]
-        chosen = super().validation(n, seed, besides=besides)
+        chosen = super().validation(n, seed, exclude=exclude)
         for example in chosen:
             check_images(example)
         return chosen
