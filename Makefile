@@ -59,6 +59,7 @@ real: real-models
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: $(VENV)/.dev
 	$(BIN)/pyright --pythonpath $(BIN)/python

@@ -11,7 +11,7 @@ from headwise.speech_prompt import language_of_each
 from headwise.words import start_id
 
 if TYPE_CHECKING:
-    from headwise.subject import Subject
+    from headwise.loaded import LoadedModel
 
 _TABLE: str = """
 af afr_Latn am amh_Ethi ar arb_Arab az azj_Latn be bel_Cyrl bg bul_Cyrl bn ben_Beng bs bos_Latn ca cat_Latn
@@ -59,12 +59,12 @@ def set_languages(tokenizer: Any, source: str, target: str) -> int | None:
     return token
 
 
-def writes_languages(subject: Subject) -> bool:
+def writes_languages(subject: LoadedModel) -> bool:
     """True for a model that is told by a token which language to write: NLLB, M2M100, mBART and their kind."""
     return bool(subject.config.is_encoder_decoder) and hasattr(subject.tokenizer, "src_lang")
 
 
-def language_prompts(subject: Subject, language: str | Sequence[str], size: int) -> list[list[int]]:
+def language_prompts(subject: LoadedModel, language: str | Sequence[str], size: int) -> list[list[int]]:
     """What the decoder begins with to write a language: its start token and the language's.
 
     One token where the language itself is the start token, as of the first mBART.
@@ -83,7 +83,7 @@ def language_prompts(subject: Subject, language: str | Sequence[str], size: int)
     return [[*front, _known(subject.tokenizer, name)[1]] for name in named]
 
 
-def untold(subject: Subject) -> str:
+def untold(subject: LoadedModel) -> str:
     """What to say where nobody says which language such a model is to write; "" where its generation config does."""
     settings = getattr(subject.model, "generation_config", None)
     if not writes_languages(subject) or _is_language(subject.tokenizer, start_id(subject)):

@@ -34,7 +34,7 @@ from headwise.words import (
 if TYPE_CHECKING:
     from transformers import BatchFeature
 
-    from headwise.subject import Subject
+    from headwise.loaded import LoadedModel
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Prepared:
 
 
 def prepare(
-    subject: Subject,
+    subject: LoadedModel,
     *,
     text: Any = None,
     image: Any = None,
@@ -101,7 +101,7 @@ def prepare(
 
 
 def _in_language(
-    subject: Subject, targets: list[Any] | None, language: str | Sequence[str], size: int
+    subject: LoadedModel, targets: list[Any] | None, language: str | Sequence[str], size: int
 ) -> list[list[int]]:
     """Decoder ids that begin with the language: it alone, or with the words of the targets behind it."""
     fronts = language_prompts(subject, language, size)
@@ -113,7 +113,7 @@ def _in_language(
     return [front + row for front, row in zip(fronts, words, strict=True)]
 
 
-def _not_told(subject: Subject, writes: bool) -> InputError:
+def _not_told(subject: LoadedModel, writes: bool) -> InputError:
     evidence = type(subject.model).__name__
     if writes:
         return InputError("This model is told no task.", evidence=evidence, remedy="Leave task out.")
@@ -136,7 +136,7 @@ def _needs(model: nn.Module, kind: str, *names: str) -> None:
         )
 
 
-def _with_images(subject: Subject, texts: list[Any] | None, images: list[list[Any]]) -> dict[str, Any]:
+def _with_images(subject: LoadedModel, texts: list[Any] | None, images: list[list[Any]]) -> dict[str, Any]:
     _needs(subject.model, "image", "pixel_values")
     processor = subject.processor
     if processor is None or not (hasattr(processor, "image_processor") or _looks(processor)):
@@ -169,7 +169,7 @@ def _with_images(subject: Subject, texts: list[Any] | None, images: list[list[An
     return without_doubled(subject.tokenizer, texts, batch, pad_id(subject))
 
 
-def _with_sounds(subject: Subject, texts: list[Any] | None, sounds: list[Any]) -> dict[str, Any]:
+def _with_sounds(subject: LoadedModel, texts: list[Any] | None, sounds: list[Any]) -> dict[str, Any]:
     _needs(subject.model, "audio", "input_values", "input_features")
     processor = subject.processor
     waves, rate = read_waves(subject, sounds)
@@ -186,7 +186,7 @@ def _with_sounds(subject: Subject, texts: list[Any] | None, sounds: list[Any]) -
     return features(subject, waves, rate)
 
 
-def _placed(subject: Subject, kind: str, placeholder: str, text: str, count: int) -> str:
+def _placed(subject: LoadedModel, kind: str, placeholder: str, text: str, count: int) -> str:
     """The prompt with one placeholder per image or sound: as written, by the chat template, or in front."""
     if placeholder in text:
         return text

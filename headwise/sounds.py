@@ -10,7 +10,7 @@ from headwise.errors import InputError
 from headwise.media import read_audio
 
 if TYPE_CHECKING:
-    from headwise.subject import Subject
+    from headwise.loaded import LoadedModel
 
 
 def writes_long(model: Any) -> bool:
@@ -18,13 +18,13 @@ def writes_long(model: Any) -> bool:
     return bool(model.can_generate()) and "return_segments" in inspect.signature(model.generate).parameters
 
 
-def window_samples(subject: Subject) -> int | None:
+def window_samples(subject: LoadedModel) -> int | None:
     """Samples that the model hears at a time; None without a limit that its processor knows of."""
     extractor = getattr(subject.processor, "feature_extractor", subject.processor)
     return getattr(extractor, "n_samples", None)
 
 
-def read_waves(subject: Subject, sounds: list[Any]) -> tuple[list[Any], int]:
+def read_waves(subject: LoadedModel, sounds: list[Any]) -> tuple[list[Any], int]:
     """Samples of the sounds, and their rate.
 
     Raises:
@@ -51,7 +51,7 @@ def read_waves(subject: Subject, sounds: list[Any]) -> tuple[list[Any], int]:
     return waves, rate
 
 
-def features(subject: Subject, waves: list[Any], rate: int) -> dict[str, Any]:
+def features(subject: LoadedModel, waves: list[Any], rate: int) -> dict[str, Any]:
     """What the feature extractor makes of the waves: one window, or the whole of recordings longer than that.
 
     A recording that is longer comes with the mask that says where each sound ends.
@@ -64,7 +64,7 @@ def features(subject: Subject, waves: list[Any], rate: int) -> dict[str, Any]:
     return dict(extractor(waves, sampling_rate=rate, return_tensors="pt", **options))
 
 
-def _positions_as_samples(subject: Subject, rate: int) -> int | None:
+def _positions_as_samples(subject: LoadedModel, rate: int) -> int | None:
     """The limit of a model with a place for each frame of a spectrogram, as Speech2Text has."""
     frames = getattr(subject.config, "max_source_positions", None)
     if subject.model.main_input_name != "input_features" or not isinstance(frames, int):

@@ -13,7 +13,7 @@ from headwise.embeddings import input_embedding
 from headwise.errors import InputError
 
 if TYPE_CHECKING:
-    from headwise.subject import Subject
+    from headwise.loaded import LoadedModel
 
 _UNKNOWN = 0.8
 """Share of unknown tokens from which on a tokenizer is said not to know the text."""
@@ -76,7 +76,7 @@ def without_doubled(
     return {**batch, **new}
 
 
-def check_vocabulary(subject: Subject, *batches: Tensor | None) -> None:
+def check_vocabulary(subject: LoadedModel, *batches: Tensor | None) -> None:
     """Refuse token ids that the model has no embedding for; warn of a tokenizer that seems to be another model's.
 
     Raises:
@@ -89,7 +89,7 @@ def check_vocabulary(subject: Subject, *batches: Tensor | None) -> None:
     _check_sizes(subject)
 
 
-def _check_range(subject: Subject, ids: Tensor) -> None:
+def _check_range(subject: LoadedModel, ids: Tensor) -> None:
     size = _embeddings(subject)
     if size is None or not ids.numel():
         return
@@ -109,7 +109,7 @@ def _check_range(subject: Subject, ids: Tensor) -> None:
     )
 
 
-def _check_known(subject: Subject, ids: Tensor) -> None:
+def _check_known(subject: LoadedModel, ids: Tensor) -> None:
     tokenizer = subject.tokenizer
     unknown = getattr(tokenizer, "unk_token_id", None)
     if unknown is None:
@@ -128,7 +128,7 @@ def _check_known(subject: Subject, ids: Tensor) -> None:
         )
 
 
-def _check_sizes(subject: Subject) -> None:
+def _check_sizes(subject: LoadedModel) -> None:
     tokenizer, size = subject.tokenizer, _embeddings(subject)
     if tokenizer is None or size is None:
         return
@@ -148,7 +148,7 @@ def _check_sizes(subject: Subject) -> None:
         )
 
 
-def _embeddings(subject: Subject) -> int | None:
+def _embeddings(subject: LoadedModel) -> int | None:
     """Rows of the matrix that token ids choose from; None where the model has none."""
     return getattr(input_embedding(subject.model), "num_embeddings", None)
 

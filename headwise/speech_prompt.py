@@ -13,7 +13,7 @@ from headwise.errors import InputError
 from headwise.positions import unrecorded
 
 if TYPE_CHECKING:
-    from headwise.subject import Subject
+    from headwise.loaded import LoadedModel
 
 TASKS = ("transcribe", "translate")
 
@@ -68,13 +68,13 @@ def names_languages(model: Any) -> bool:
     return hasattr(model, "detect_language")
 
 
-def named_language(subject: Subject) -> str | None:
+def named_language(subject: LoadedModel) -> str | None:
     """The language that the generation config or the tokenizer names; None where it is left to the model."""
     settings = subject.model.generation_config
     return getattr(settings, "language", None) or getattr(subject.tokenizer, "language", None)
 
 
-def languages_of(subject: Subject, ids: Tensor) -> list[str]:
+def languages_of(subject: LoadedModel, ids: Tensor) -> list[str]:
     """The language of each row of decoder ids, as a code; empty for a model of one language."""
     codes = {token: code for code, token in language_ids(subject).items()}
     found = [codes.get(int(token)) for token in ids[:, 1]] if ids.shape[1] > 1 else []
@@ -82,7 +82,7 @@ def languages_of(subject: Subject, ids: Tensor) -> list[str]:
 
 
 def speech_prompt(
-    subject: Subject,
+    subject: LoadedModel,
     features: Tensor,
     *,
     start: int,
@@ -128,7 +128,7 @@ def speech_prompt(
     return SpeechPrompt(ids, tuple(codes), detected=asked is None)
 
 
-def detect_languages(subject: Subject, features: Tensor, start: int) -> list[str]:
+def detect_languages(subject: LoadedModel, features: Tensor, start: int) -> list[str]:
     """The language that the model hears in the first window of each sound, as a code."""
     model, known = subject.model, language_ids(subject)
     codes = list(known)
@@ -163,7 +163,7 @@ def window_frames(model: Any) -> int:
     return stride * model.config.max_source_positions
 
 
-def language_ids(subject: Subject) -> dict[str, int]:
+def language_ids(subject: LoadedModel) -> dict[str, int]:
     """Token ids by language code, from the generation config, else from the tokenizer."""
     listed = getattr(subject.model.generation_config, "lang_to_id", None)
     if listed:
@@ -189,17 +189,17 @@ def _codes(language: str | Sequence[str], known: dict[str, int], size: int) -> l
     return codes
 
 
-def _task_id(subject: Subject, task: str) -> int | None:
+def _task_id(subject: LoadedModel, task: str) -> int | None:
     check_task(task)
     listed = getattr(subject.model.generation_config, "task_to_id", None) or {}
     return _tag(subject, listed.get(task), f"<|{task}|>")
 
 
-def _own_task(subject: Subject) -> str:
+def _own_task(subject: LoadedModel) -> str:
     return getattr(subject.tokenizer, "task", None) or "transcribe"
 
 
-def _tag(subject: Subject, listed: int | None, text: str) -> int | None:
+def _tag(subject: LoadedModel, listed: int | None, text: str) -> int | None:
     """The id of a tag: as listed, else as the tokenizer has it; None where there is no such token."""
     if listed is not None or subject.tokenizer is None:
         return listed

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import device, nn
+from torch import nn
 
 from headwise.errors import InputError
 from headwise.layout import TokenLayout, describe, with_tokens
-from headwise.layout.roles import tokenizer_of
+from headwise.loaded import LoadedModel
 from headwise.loading import load_model, load_processor
-from headwise.placement import input_device, unwrapped
+from headwise.placement import unwrapped
 from headwise.places import not_loaded
 from headwise.prepare import prepare
 from headwise.probes.generation.forward_inputs import with_decoder_ids
@@ -24,33 +24,12 @@ from headwise.zoo.registry import PREFIX, zoo_folder
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from transformers import BatchFeature, PreTrainedConfig, PreTrainedModel
+    from transformers import BatchFeature, PreTrainedModel
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Subject:
+class Subject(LoadedModel):
     """A model and its processor; the model stays the user's own object, untouched."""
-
-    model: PreTrainedModel
-    processor: Any = None
-    """Processor, tokenizer, image processor or feature extractor; None for a bare model."""
-    name: str = ""
-    revision: str | None = None
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer, or None."""
-        return tokenizer_of(self.processor)
-
-    @property
-    def config(self) -> PreTrainedConfig:
-        """The model's config."""
-        return self.model.config
-
-    @property
-    def device(self) -> device:
-        """Where the model's inputs belong."""
-        return input_device(self.model)
 
     def prepare(
         self,

@@ -16,7 +16,7 @@ from headwise.specials import doubled
 from headwise.speech_prompt import speech_prompt, window_frames
 
 if TYPE_CHECKING:
-    from headwise.subject import Subject
+    from headwise.loaded import LoadedModel
 
 NO_TOKENIZER = "Give token ids instead of text, or hw.wrap(model, processor)."
 
@@ -83,7 +83,7 @@ def _no_text(value: Any) -> InputError:
     )
 
 
-def word_ids(subject: Subject, texts: list[Any]) -> dict[str, Tensor]:
+def word_ids(subject: LoadedModel, texts: list[Any]) -> dict[str, Tensor]:
     """Token ids of texts, padded on the tokenizer's side; ids are taken as they are."""
     tokenizer = subject.tokenizer
     if not isinstance(texts[0], str):
@@ -101,7 +101,7 @@ def word_ids(subject: Subject, texts: list[Any]) -> dict[str, Tensor]:
     return _padded(rows, pad_id(subject), _side(subject, rows["input_ids"]))
 
 
-def given_positions(subject: Subject, batch: Mapping[str, Any]) -> dict[str, Tensor]:
+def given_positions(subject: LoadedModel, batch: Mapping[str, Any]) -> dict[str, Tensor]:
     """The positions of a left-padded batch, where the model does not count them from the mask.
 
     Raises:
@@ -115,7 +115,7 @@ def given_positions(subject: Subject, batch: Mapping[str, Any]) -> dict[str, Ten
     return {"position_ids": positions_of(batch["attention_mask"])} if rule == "position_ids" else {}
 
 
-def _side(subject: Subject, rows: Sequence[Sequence[int]]) -> str:
+def _side(subject: LoadedModel, rows: Sequence[Sequence[int]]) -> str:
     """The tokenizer's side; the right one where the left one would shift positions and nobody reads the last column."""
     side = getattr(subject.tokenizer, "padding_side", "right")
     if side == "right" or len({len(row) for row in rows}) < 2:
@@ -127,7 +127,7 @@ def _side(subject: Subject, rows: Sequence[Sequence[int]]) -> str:
     return "right"
 
 
-def _shifted_positions(subject: Subject) -> InputError:
+def _shifted_positions(subject: LoadedModel) -> InputError:
     return InputError(
         "This model counts positions from the left edge, so that padding there moves every word.",
         evidence=f"{type(subject.model).__name__} takes no position_ids that mend it",
@@ -135,7 +135,7 @@ def _shifted_positions(subject: Subject) -> InputError:
     )
 
 
-def decoder_ids(subject: Subject, targets: list[Any] | None, size: int) -> dict[str, Tensor]:
+def decoder_ids(subject: LoadedModel, targets: list[Any] | None, size: int) -> dict[str, Tensor]:
     """Ids the decoder starts from: the target, shifted as the model shifts its labels, or the start token."""
     start = start_id(subject)
     if targets is None:
@@ -147,7 +147,7 @@ def decoder_ids(subject: Subject, targets: list[Any] | None, size: int) -> dict[
 
 
 def spoken(
-    subject: Subject,
+    subject: LoadedModel,
     heard: Tensor,
     targets: list[Any] | None,
     *,
@@ -185,13 +185,13 @@ def spoken(
     return {"labels": torch.cat([ids[:, 1:], end], 1)}, prompt.notes
 
 
-def _tokenizer(subject: Subject) -> Any:
+def _tokenizer(subject: LoadedModel) -> Any:
     if subject.tokenizer is None:
         raise InputError("There is no tokenizer to read this target with.", remedy=NO_TOKENIZER)
     return subject.tokenizer
 
 
-def _decoder_batch(subject: Subject, rows: list[Any]) -> dict[str, Tensor]:
+def _decoder_batch(subject: LoadedModel, rows: list[Any]) -> dict[str, Tensor]:
     padded = _padded({"input_ids": rows}, pad_id(subject), "right")
     batch = {"decoder_input_ids": padded["input_ids"]}
     if not padded["attention_mask"].all():
@@ -199,7 +199,7 @@ def _decoder_batch(subject: Subject, rows: list[Any]) -> dict[str, Tensor]:
     return batch
 
 
-def _shifted(subject: Subject, labels: list[int], start: int) -> list[int]:
+def _shifted(subject: LoadedModel, labels: list[int], start: int) -> list[int]:
     ends = labels[-1:] == [subject.tokenizer.eos_token_id]
     if labels[:1] == [start]:
         return labels[:-1] if ends else labels
@@ -209,7 +209,7 @@ def _shifted(subject: Subject, labels: list[int], start: int) -> list[int]:
     return [start] + (labels[:-1] if ends else labels)
 
 
-def start_id(subject: Subject) -> int:
+def start_id(subject: LoadedModel) -> int:
     """The token that every decoder sequence begins with."""
     generation = getattr(subject.model, "generation_config", None)
     named = [
@@ -226,7 +226,7 @@ def start_id(subject: Subject) -> int:
     return start
 
 
-def check_length(subject: Subject, ids: Tensor | None, names: tuple[str, ...]) -> None:
+def check_length(subject: LoadedModel, ids: Tensor | None, names: tuple[str, ...]) -> None:
     """Refuse more tokens than the config, under the first of `names` it has, gives positions for."""
     if ids is None:
         return
@@ -269,7 +269,7 @@ def _padded(rows: dict[str, Sequence[Any]], pad: int, side: str) -> dict[str, Te
     return batch
 
 
-def pad_id(subject: Subject) -> int:
+def pad_id(subject: LoadedModel) -> int:
     """The id that padding is filled with: the tokenizer's, else one of the config's that has an embedding, else 0."""
     config = subject.config.get_text_config(decoder=True)
     size = getattr(config, "vocab_size", None) or math.inf

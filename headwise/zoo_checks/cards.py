@@ -6,19 +6,21 @@ import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import headwise as hw
 from headwise.errors import InputError
+from headwise.evaluation import evaluate
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.results.evaluation import Evaluation
 from headwise.evaluation.statistics.estimate import Estimate
 from headwise.files import replacing
+from headwise.subject import Subject, load
 from headwise.zoo.registry import PREFIX, zoo_folder
 
 CARD = "card.json"
-_FACTS = Path(hw.__file__).parent / "zoo" / "facts"
+_FACTS = Path(str(files("headwise.zoo"))) / "facts"
 
 Show = Callable[[str, int, int], None]
 """Told what is being measured, how many examples are done, and of how many."""
@@ -36,11 +38,11 @@ class Measurement:
     options: Mapping[str, Any]
     seed: int = 0
 
-    def run(self, subject: hw.Subject, show: Show | None = None) -> Evaluation:
+    def run(self, subject: Subject, show: Show | None = None) -> Evaluation:
         """Measure it."""
         task = find_task(self.task, **self.options)
         told = None if show is None else lambda done, total: show(task.title, done, total)
-        return hw.evaluate(subject, task, n=self.n, seed=self.seed, progress=told)
+        return evaluate(subject, task, n=self.n, seed=self.seed, progress=told)
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def measure(name: str, *, show: Show | None = None) -> dict[str, Any]:
     from headwise.zoo_checks.card_text import card_text
 
     folder = zoo_folder(name)
-    subject = hw.load(f"{PREFIX}{name.removeprefix(PREFIX)}")
+    subject = load(f"{PREFIX}{name.removeprefix(PREFIX)}")
     figures = [figure for item in measurements(name) for figure in _figures(item, item.run(subject, show))]
     facts = {key: value for key, value in read_facts(name).items() if key != "measure"}
     training = folder / "training.json"
@@ -143,7 +145,7 @@ def verify(names: Sequence[str], *, show: Show | None = None) -> Iterator[tuple[
                 evidence=differ[0],
                 remedy=f"headwise zoo measure {name}",
             )
-        subject = hw.load(f"{PREFIX}{name.removeprefix(PREFIX)}")
+        subject = load(f"{PREFIX}{name.removeprefix(PREFIX)}")
         for item in measurements(name):
             for figure in _figures(item, item.run(subject, show)):
                 old = stated[figure["key"]]
