@@ -295,7 +295,7 @@ def test_the_prompt_of_neither_branch_grows() -> None:
     class Watch:
         def edit(self, pattern: torch.Tensor, site: hw.Site, context: Any) -> torch.Tensor:
             if site.layer == 0:
-                seen.append((context.prompt, pattern.shape[-1]))
+                seen.append((context.prompt_length, pattern.shape[-1]))
             return pattern
 
     with hw.patch(model, Watch()):

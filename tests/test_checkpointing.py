@@ -32,7 +32,7 @@ class Weaken:
         weight = context.residual.mean().sigmoid()
         return pattern * (1 - weight / 2)
 
-    def stream(self, residual: torch.Tensor, site: Any, context: Any) -> torch.Tensor:
+    def edit_residual(self, residual: torch.Tensor, site: Any, context: Any) -> torch.Tensor:
         return residual * 1.5
 
 

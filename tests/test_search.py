@@ -119,7 +119,7 @@ class Worse:
         if not 0 <= self.factor <= 2:
             raise FixError("factor must lie between 0 and 2.", evidence=f"got {self.factor}")
 
-    def stream(self, residual: Any, site: Any, context: Any) -> Any:
+    def edit_residual(self, residual: Any, site: Any, context: Any) -> Any:
         self.used.append(self.factor)
         return residual * 0
 

@@ -14,8 +14,8 @@ from headwise.placement import input_device
 from headwise.probes.attach.sites import Site
 from headwise.probes.check.probe_inputs import probe_inputs
 from headwise.probes.check.trial import first_output
-from headwise.probes.context import touches
 from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.fix_plan import plan_fix
 from headwise.probes.projection import Projection, output_projections
 
 if TYPE_CHECKING:
@@ -56,11 +56,12 @@ def readings(subject: Subject, fixes: tuple[Any, ...], inputs: Mapping[str, Any]
     """
     model = subject.model
     hub = hub_of(model)
+    plans = tuple(map(plan_fix, fixes))
     needed = {
         entry.name
         for entry in hub.modules.values()
         for layer in entry.layers
-        if any(touches(fix, Site(entry.stack, entry.kind, layer), hub.language) for fix in fixes)
+        if any(plan.touches(Site(entry.stack, entry.kind, layer), hub.language) for plan in plans)
     }
     chosen: list[Reading] = []
     tried, complaint = False, None
@@ -73,7 +74,7 @@ def readings(subject: Subject, fixes: tuple[Any, ...], inputs: Mapping[str, Any]
         tried = True
         ran = {site.module for site in (*found, *missing)}
         if needed & ran:
-            acted_on = [site for site in missing if any(touches(fix, site, hub.language) for fix in fixes)]
+            acted_on = [site for site in missing if any(plan.touches(site, hub.language) for plan in plans)]
             chosen.append(Reading(given, found, tuple(acted_on)))
             needed -= ran
         if not needed:

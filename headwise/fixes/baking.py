@@ -17,8 +17,8 @@ from headwise.fixes._readings import Reading, readings
 from headwise.fixes.patching import bound, patch
 from headwise.fixes.spec.specs import fixes_of
 from headwise.probes.attach.sites import Site
-from headwise.probes.context import touches
 from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.fix_plan import plan_fix
 from headwise.subject import unwrap
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ _TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 1e-1}
 _WHY = {
     "begin": "it looks at every prompt before it acts",
     "edit": "it edits attention patterns, which depend on the input",
-    "project": "it edits queries, keys and values, which depend on the input",
-    "stream": "it edits the residual stream, which depends on the input",
+    "edit_qkv": "it edits queries, keys and values, which depend on the input",
+    "edit_residual": "it edits the residual stream, which depends on the input",
     "scale": "it has no factors(layer, heads), so nothing says that its scaling is the same for every input",
 }
 """Why a fix without factors is not a change of weights, by the first step that it has."""
@@ -80,7 +80,7 @@ def bake(
     given = subject if isinstance(subject, Subject) else wrap(unwrap(subject)[0])
     if isinstance(fixes, str | Path):
         fixes = fixes_of(fixes, given)
-    several = tuple(fix for fix in bound(fixes, given.model) if not getattr(fix, "neutral", False))
+    several = tuple(fix for fix in bound(fixes, given.model) if not plan_fix(fix).neutral)
     for fix in several:
         _require_factors(fix)
     _require_plain(given.model)
@@ -103,8 +103,8 @@ def bake(
 def _require_factors(fix: Any) -> None:
     if callable(getattr(fix, "factors", None)):
         return
-    steps = getattr(fix, "steps", tuple(_WHY))
-    has = [step for step in _WHY if (step == "begin" or step in steps) and hasattr(fix, step)]
+    plan = plan_fix(fix)
+    has = [step for step in _WHY if step in plan.steps or (step == "begin" and plan.begins)]
     raise FixError(
         f"{type(fix).__name__} cannot be baked: it is no static scaling of heads.",
         evidence=_WHY[has[0]],
@@ -187,7 +187,7 @@ def _by_layer(model: PreTrainedModel, fixes: tuple[Any, ...], read: list[Reading
         for site, projection in reading.found.items():
             factors = torch.ones(projection.weight.shape[0], dtype=torch.float64)
             for fix in fixes:
-                if touches(fix, site, language):
+                if plan_fix(fix).touches(site, language):
                     factors = factors * fix.factors(site.layer, len(factors)).double().cpu()
             other, known = first.setdefault(projection.name, (site, factors))
             if not torch.equal(known, factors):

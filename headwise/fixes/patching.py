@@ -12,10 +12,10 @@ from headwise.fixes.anatomy import anatomy_of
 from headwise.fixes.registry import in_place_of_a_file
 from headwise.probes.attach.sites import head_count
 from headwise.probes.check.self_check import self_check
-from headwise.probes.context import STEPS, head_pairs, touches
 from headwise.probes.engine.instrumentation import Hub, hub_of
 from headwise.probes.engine.reach import remedy
 from headwise.probes.engine.session import Session
+from headwise.probes.fix_plan import STEPS, FixPlan, plan_fix
 from headwise.subject import unwrap
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Handle:
 
     def __init__(self, hub: Hub, session: Session) -> None:
         self._hub, self._session = hub, session
-        self._idle = all(getattr(fix, "neutral", False) for fix in session.fixes)
+        self._idle = all(plan.neutral for plan in session.plans)
         """Fixes that change nothing are not attached at all; the handle is only told apart by `remove`."""
         if not self._idle:
             self._hub = hub.add(session)
@@ -160,11 +160,11 @@ def _examples(examples: Sequence[int], fixes: Iterable[Any], language: str) -> t
             evidence=f"got {examples!r}",
             remedy="For example examples=[0, 2].",
         )
-    for fix in fixes:
-        stack = getattr(fix, "stack", None) or language
+    for plan in map(plan_fix, fixes):
+        stack = plan.stack or language
         if stack != language and (stack, language) != ("encoder", "decoder"):
             raise FixError(
-                f"{type(fix).__name__} acts on the {stack} stack, whose batch is not one of examples.",
+                f"{plan.name} acts on the {stack} stack, whose batch is not one of examples.",
                 remedy="Patch whole requests with scope='thread'.",
             )
     return numbers
@@ -184,7 +184,7 @@ def bound(fixes: Any | Iterable[Any], model: PreTrainedModel, hub: Hub | None = 
     anatomy = anatomy_of(model, hub) if any(hasattr(fix, "bind") for fix in several) else None
     several = tuple(fix.bind(anatomy) if hasattr(fix, "bind") else fix for fix in several)
     for fix in several:
-        _validate(fix, hub)
+        _validate(plan_fix(fix), hub)
     return several
 
 
@@ -216,10 +216,10 @@ def _require_fix(fix: Any) -> None:
         )
 
 
-def _validate(fix: Any, hub: Hub) -> None:
-    if getattr(fix, "neutral", False):
+def _validate(plan: FixPlan, hub: Hub) -> None:
+    if plan.neutral:
         return
-    stack, kind = getattr(fix, "stack", None) or hub.language, getattr(fix, "kind", "self")
+    stack, kind = plan.stack or hub.language, plan.kind
     there = [entry for entry in hub.modules.values() if (entry.stack, entry.kind) == (stack, kind)]
     if not there:
         have = sorted({f"{entry.stack} {entry.kind}" for entry in hub.modules.values()})
@@ -229,11 +229,11 @@ def _validate(fix: Any, hub: Hub) -> None:
             remedy="Set the fix's stack and kind.",
         )
     layers = {layer for entry in there for layer in entry.layers}
-    heads = head_pairs(fix) or ()
-    missing = sorted(({layer for layer, _ in heads} | set(getattr(fix, "layers", None) or ())) - layers)
+    heads = plan.heads or ()
+    missing = sorted(({layer for layer, _ in heads} | set(plan.layers or ())) - layers)
     if missing:
         raise FixError(
-            f"{type(fix).__name__} names layer {missing[0]}, which this model's {stack} stack does not have.",
+            f"{plan.name} names layer {missing[0]}, which this model's {stack} stack does not have.",
             evidence=f"layers {min(layers)} to {max(layers)}",
         )
     for layer, head in heads:
@@ -241,17 +241,17 @@ def _validate(fix: Any, hub: Hub) -> None:
             count = head_count(entry.module)
             if count is not None and entry.layer == layer and head >= count:
                 raise FixError(
-                    f"{type(fix).__name__} names head {head} of layer {layer}, which does not exist.",
+                    f"{plan.name} names head {head} of layer {layer}, which does not exist.",
                     evidence=f"the layer has {count} heads, 0 to {count - 1}",
                 )
 
 
 def _require_reach(fixes: tuple[Any, ...], hub: Hub, unreached: Mapping[str, str]) -> None:
     for entry in hub.modules.values():
-        for fix in fixes:
-            if entry.name in unreached and touches(fix, entry.site(0), hub.language):
+        for plan in map(plan_fix, fixes):
+            if entry.name in unreached and plan.touches(entry.site(0), hub.language):
                 raise UnsupportedModel(
-                    f"{type(fix).__name__} cannot reach {entry.name}.",
+                    f"{plan.name} cannot reach {entry.name}.",
                     evidence=unreached[entry.name],
                     remedy=remedy([entry.module], hub.implementation, otherwise="Name other layers."),
                 )

@@ -1,8 +1,8 @@
-"""What a fix is told about the rows it has in hand."""
+"""Context of the rows that a fix has in hand, and the protocol of fixes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -22,7 +22,7 @@ Sight = Callable[[], Tensor | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prompt:
+class BaseContext:
     """The prompt that a generation begins with, and what a fix remembers of the generation."""
 
     run: Run = field(repr=False)
@@ -38,24 +38,26 @@ class Prompt:
         return self.run.layout()
 
     @property
-    def prompt(self) -> int:
+    def prompt_length(self) -> int:
         """Positions of the prompt in this stack, padding counted."""
         return self.run.extent(self.stack)
 
     def have_role(self, role: str, batch: int) -> Bool[Tensor, "batch position"]:
         """True on the positions of the prompt that have a role, such as "image"; on the CPU."""
-        return self.run.axis(self.stack, batch, self.prompt).roles[:, : self.prompt] == ROLES.index(role)
+        return self.run.axis(self.stack, batch, self.prompt_length).roles[
+            :, : self.prompt_length
+        ] == ROLES.index(role)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Opening(Prompt):
-    """What `begin` is told: a prompt is about to be read."""
+class PromptContext(BaseContext):
+    """A prompt that is about to be read, for `begin`."""
 
     inputs: Mapping[str, Any] = field(repr=False)
     """What the model's forward was given, by name."""
     batch: int
     """Examples."""
-    aside: bool
+    nested: bool
     """True for a prompt that another fix has the model read, perhaps without its image."""
     forward: Callable[[Mapping[str, Any], Any], None] = field(repr=False)
     """`forward(inputs, fix)` runs the model once more on other inputs, without gradients and without a cache, with the
@@ -63,7 +65,7 @@ class Opening(Prompt):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Context(Prompt):
+class Context(BaseContext):
     """Where the rows in hand stand in their run."""
 
     positions: Int[Tensor, " query"]
@@ -96,8 +98,8 @@ class Context(Prompt):
 
     def last_prompt_positions(self, batch: int) -> Int[Tensor, " batch"]:
         """Absolute position of every example's last prompt token, whatever side the padding is on."""
-        valid = self.run.axis(self.stack, batch, self.prompt).valid[:, : self.prompt]
-        order = torch.arange(1, self.prompt + 1)
+        valid = self.run.axis(self.stack, batch, self.prompt_length).valid[:, : self.prompt_length]
+        order = torch.arange(1, self.prompt_length + 1)
         return (valid * order).argmax(-1).to(self.positions.device)
 
 
@@ -106,10 +108,9 @@ class Fix(Protocol):
     """An object with `edit` alone is a fix. It may also have any of the other steps and attributes below.
 
     * `scale(z, site, context)`: per-head outputs before W_O, (batch, query, head, width).
-    * `project(q, k, v, site, context)`: what the attention of a layer is computed from.
-    * `stream(residual, site, context)`: the residual entering the layer, (batch, query, width).
-    * `streams_prompt_only`: True when `stream` need not see rows that are decoded one by one.
-    * `begin(opening)`: once per prompt, before the forward that reads it (see `Opening`).
+    * `edit_qkv(q, k, v, site, context)`: what the attention of a layer is computed from.
+    * `edit_residual(residual, site, context)`: the residual entering the layer, (batch, query, width).
+    * `begin(prompt)`: once per prompt, before the forward that reads it (see `PromptContext`).
     * `bind(anatomy)`: the same fix with everything filled in that depends on the model (`headwise.fixes.anatomy`).
     * `fit(subject, data)`: the same fix with what was learned from held-out data (`headwise.fixes.calibration`).
     * `stack`, `kind`: where it acts; the language (or decoder) stack's self-attention when absent.
@@ -119,7 +120,11 @@ class Fix(Protocol):
     * `neutral`: True when it changes nothing; it is then not run at all.
     * `steps`: the steps that are to run; all that it has when absent.
     * `rows(context, batch)`: absolute positions of the only rows that it edits, as a tensor or a `range`.
-    * `whole`: True when `edit` must be shown all rows of a call at once; long calls then form the whole pattern.
+    * `needs_all_rows`: True when `edit` must be shown all rows of a call at once; long calls then form the whole
+      pattern.
+    * `needs_residual`: True when `edit` and `scale` read `context.residual`.
+    * `residual_in_prompt_only`: True when `edit_residual` need not see rows that are decoded one by one.
+    * `linear`: True when `scale` multiplies each head by a number, so that its pattern can be multiplied instead.
     * `leaks_future`: True when a row depends on later ones; results made with it say so.
     * `piecewise`: True when a prompt may come in several forwards; False has such a prompt refused. When absent,
       False with a `begin` or `leaks_future`. A single token behind a prompt of a loop of one's own is a generated one.
@@ -132,22 +137,3 @@ class Fix(Protocol):
     ) -> Float[Tensor, "batch head query key"]:
         """The pattern to use for these rows. Keys are addressed by absolute position."""
         ...
-
-
-STEPS = ("edit", "scale", "project", "stream")
-
-
-def touches(fix: Any, site: Site, language: str) -> bool:
-    """True when a fix acts on a site."""
-    if site.stack != (getattr(fix, "stack", None) or language) or site.kind != getattr(fix, "kind", "self"):
-        return False
-    layers = getattr(fix, "layers", None)
-    if layers is not None and site.layer not in layers:
-        return False
-    pairs = head_pairs(fix)
-    return pairs is None or any(layer == site.layer for layer, _ in pairs)
-
-
-def head_pairs(fix: Any) -> Sequence[tuple[int, int]] | None:
-    """The (layer, head) pairs that a fix names; None for one that names none, or numbers of its one layer."""
-    return None if getattr(fix, "layer", None) is not None else getattr(fix, "heads", None)

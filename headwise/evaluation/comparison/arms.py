@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headwise.errors import FixError, InputError
 from headwise.evaluation.results.comparison import NONE
-from headwise.probes.context import STEPS
+from headwise.probes.fix_plan import STEPS
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

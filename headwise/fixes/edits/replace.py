@@ -17,12 +17,12 @@ from headwise.probes.context import Context
 
 Quantity = Literal["q", "k", "v", "pattern", "z", "residual"]
 _STEP = {
-    "q": "project",
-    "k": "project",
-    "v": "project",
+    "q": "edit_qkv",
+    "k": "edit_qkv",
+    "v": "edit_qkv",
     "pattern": "edit",
     "z": "scale",
-    "residual": "stream",
+    "residual": "edit_residual",
 }
 _HEAD_AXIS = {"q": 1, "k": 1, "v": 1, "pattern": 1, "z": 2}
 _POSITION_AXIS = {"q": 2, "k": 2, "v": 2, "pattern": 2, "z": 1, "residual": 1}
@@ -96,7 +96,7 @@ class Replace:
         """True when nothing is named."""
         return any(chosen is not None and len(chosen) == 0 for chosen in (self.heads, self.positions))
 
-    def project(
+    def edit_qkv(
         self, q: Tensor, k: Tensor, v: Tensor, site: Site, context: Context
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, one of them replaced."""
@@ -121,7 +121,7 @@ class Replace:
         """Head outputs with the rows replaced."""
         return self._put(z, context.positions)
 
-    def stream(
+    def edit_residual(
         self, residual: Float[Tensor, "batch query width"], site: Site, context: Context
     ) -> Float[Tensor, "batch query width"]:
         """The residual with the rows replaced."""

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from headwise.errors import InputError
 from headwise.layout import ROLES
-from headwise.probes.context import Opening
+from headwise.probes.context import PromptContext
 
 Without = Literal["drop", "mask"]
 
 
-def beside_itself(opening: Opening, without: Without) -> dict[str, Any]:
+def beside_itself(prompt: PromptContext, without: Without) -> dict[str, Any]:
     """Inputs of twice the batch: the prompts as they are, then the same prompts without their images.
 
     `"drop"` deletes the image's tokens and special tokens that touch them (text moves up; padded on the left),
@@ -25,22 +25,22 @@ def beside_itself(opening: Opening, without: Without) -> dict[str, Any]:
     Raises:
         InputError: the model was given embeddings of unknown token ids, or part of the prompt is cached.
     """
-    if not isinstance(opening.inputs.get("input_ids"), Tensor):
+    if not isinstance(prompt.inputs.get("input_ids"), Tensor):
         raise InputError(
             "The image can be taken out of token ids only.",
-            evidence="the model was given " + ", ".join(sorted(opening.inputs)),
+            evidence="the model was given " + ", ".join(sorted(prompt.inputs)),
             remedy="Call the model with input_ids.",
         )
-    given = opening.inputs["input_ids"].shape[1]
-    if given < opening.prompt:
+    given = prompt.inputs["input_ids"].shape[1]
+    if given < prompt.prompt_length:
         raise InputError(
             "Part of this prompt was in the cache before the fix was installed.",
-            evidence=f"{given} of {opening.prompt} positions are at hand",
+            evidence=f"{given} of {prompt.prompt_length} positions are at hand",
             remedy="Patch the model before the prompt is read.",
         )
-    inputs = {name: _prompt(value, given, opening.prompt) for name, value in opening.inputs.items()}
+    inputs = {name: _prompt(value, given, prompt.prompt_length) for name, value in prompt.inputs.items()}
     if without == "drop":
-        altered = _dropped(opening, inputs)
+        altered = _dropped(prompt, inputs)
     else:
         altered = {name: _twice(name, value) for name, value in inputs.items()}
     if inputs.get("inputs_embeds") is not None:  # the ids are known, and the model wants embeddings
@@ -57,9 +57,9 @@ def _prompt(value: Any, given: int, prompt: int) -> Any:
     return value[:, :prompt] if value.dim() == 3 and value.shape[1] == given else value
 
 
-def of_the_image(opening: Opening) -> Bool[Tensor, "batch position"]:
+def of_the_image(prompt: PromptContext) -> Bool[Tensor, "batch position"]:
     """True on tokens of the image, and on special tokens that touch it directly or through one another."""
-    roles = opening.run.axis(opening.stack, opening.batch, opening.prompt).roles[:, : opening.prompt]
+    roles = prompt.run.axis(prompt.stack, prompt.batch, prompt.prompt_length).roles[:, : prompt.prompt_length]
     image, special = roles == ROLES.index("image"), roles == ROLES.index("special")
     grown = image
     while True:
@@ -70,17 +70,17 @@ def of_the_image(opening: Opening) -> Bool[Tensor, "batch position"]:
         grown = wider
 
 
-def _dropped(opening: Opening, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def _dropped(prompt: PromptContext, inputs: Mapping[str, Any]) -> dict[str, Any]:
     ids: Tensor = inputs["input_ids"]
     batch, length = ids.shape
     mask = inputs.get("attention_mask")
     mask = mask if isinstance(mask, Tensor) and mask.shape == ids.shape else torch.ones_like(ids)
-    kept = ~of_the_image(opening).to(ids.device) & mask.bool()
+    kept = ~of_the_image(prompt).to(ids.device) & mask.bool()
     # Kept tokens in order at the right end, whatever else at the left.
     order = kept.int().argsort(dim=-1, stable=True)
     left = kept.sum(-1, keepdim=True)
     real = torch.arange(length, device=ids.device) >= length - left
-    image = opening.have_role("image", batch).to(ids.device)
+    image = prompt.have_role("image", batch).to(ids.device)
     filler = ids.masked_fill(image, 0).gather(1, (~image).int().argmax(-1, keepdim=True))
     altered: dict[str, Any] = {}
     for name, value in {**inputs, "attention_mask": mask}.items():

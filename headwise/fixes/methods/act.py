@@ -111,7 +111,7 @@ class ACT:
         return self.mode == "full"
 
     @property
-    def whole(self) -> bool:
+    def needs_all_rows(self) -> bool:
         """True when all rows are needed before the first can be changed."""
         return self.mode == "full"
 
@@ -156,7 +156,7 @@ class ACT:
                 context.memory[name] = torch.tensor([chosen], device=pattern.device)
             index = context.memory.of(name, 1)[0]
         rows = pattern if index is None else pattern.index_select(1, index)
-        prompt = context.prompt - int(context.positions[0])
+        prompt = context.prompt_length - int(context.positions[0])
         if prompt <= 0 or prompt >= rows.shape[2]:
             changed = self._calibrated(rows, site, context, generated=prompt <= 0)
         else:  # decoding without a cache: prompt and generated rows in one call

@@ -19,7 +19,7 @@ from headwise.fixes.methods._images import require_images, require_sight
 from headwise.fixes.methods.published import SINK_DIMENSIONS
 from headwise.functional.redistribution import bias_of, change_of, grown, sink_score, weights_of
 from headwise.probes.attach.sites import Site
-from headwise.probes.context import Context, Opening
+from headwise.probes.context import Context, PromptContext
 from headwise.probes.generation.pieces import in_pieces
 
 if TYPE_CHECKING:
@@ -152,25 +152,25 @@ class VAR:
 
     @property
     def piecewise(self) -> bool:
-        """True: sinks are found as the prompt comes, and `stream` refuses those that come too late."""
+        """True: sinks are found as the prompt comes, and `edit_residual` refuses those that come too late."""
         return True
 
     @property
-    def streams_prompt_only(self) -> bool:
+    def residual_in_prompt_only(self) -> bool:
         """True: generated tokens need not be looked at."""
         return True
 
-    def begin(self, opening: Opening) -> None:
+    def begin(self, prompt: PromptContext) -> None:
         """Refuses a prompt without image."""
-        require_images(self, opening, skip=self.no_image == "skip")
+        require_images(self, prompt, skip=self.no_image == "skip")
 
-    def stream(
+    def edit_residual(
         self, residual: Float[Tensor, "batch query width"], site: Site, context: Context
     ) -> Float[Tensor, "batch query width"]:
         """Looks for sinks among the new tokens of the prompt; the residual stays as it is."""
         memory, name, batch = context.memory, ("sinks", site.layer), len(residual)
         start = context.run.past
-        stop = min(start + residual.shape[1], context.prompt)
+        stop = min(start + residual.shape[1], context.prompt_length)
         known = memory.of(name, batch).shape[1] if name in memory else 0
         if stop <= known:
             return residual
@@ -201,11 +201,11 @@ class VAR:
 
     def rows(self, context: Context, batch: int) -> range | Int[Tensor, " row"]:
         """All rows of text behind the first image token of the batch, and all generated ones."""
-        if context.run.past >= context.prompt:
+        if context.run.past >= context.prompt_length:
             return range(context.run.past, 2**62)
         image = context.have_role("image", batch)
         behind = (~image).any(0) & (image.any(0).cumsum(0) > 0)
-        generated = torch.arange(context.prompt, max(context.prompt, context.run.length))
+        generated = torch.arange(context.prompt_length, max(context.prompt_length, context.run.length))
         return torch.cat([behind.nonzero()[:, 0], generated]).to(context.positions.device)
 
     def edit(
@@ -216,7 +216,7 @@ class VAR:
         if ("weights", site.layer) not in memory:
             return pattern
         rows = None
-        if context.run.past < context.prompt:
+        if context.run.past < context.prompt_length:
             text = memory.of("rows", batch)
             at = context.positions
             rows = text[:, at.clamp_max(text.shape[1] - 1)] | (at >= text.shape[1])

@@ -18,7 +18,7 @@ from headwise.fixes.methods.published import REINFORCED_LAYERS
 from headwise.functional.divergence import NOISE, Deviation, Distance, head_divergence, sensitive_heads
 from headwise.functional.masking import hide_keys
 from headwise.probes.attach.sites import Site
-from headwise.probes.context import Context, Opening
+from headwise.probes.context import Context, PromptContext
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,18 +107,18 @@ class VHR:
         chosen = {1, *range(first, anatomy.layers)} & set(range(anatomy.layers))
         return replace(self, layers=tuple(sorted(chosen)), source="layer 1 and the last 14/32 (ours)")
 
-    def begin(self, opening: Opening) -> None:
+    def begin(self, prompt: PromptContext) -> None:
         """Chooses the heads of a prompt."""
-        require_images(self, opening, skip=self.no_image == "skip")
-        image = opening.have_role("image", opening.batch)
+        require_images(self, prompt, skip=self.no_image == "skip")
+        image = prompt.have_role("image", prompt.batch)
         if not bool(image.any()):
             for layer in self.layers or ():
-                opening.memory["factors", layer] = torch.ones(opening.batch, 1, 1, 1)
+                prompt.memory["factors", layer] = torch.ones(prompt.batch, 1, 1, 1)
             return
-        choice = _Choice(self, opening.batch, image)
-        opening.forward(beside_itself(opening, self.without), choice)
+        choice = _Choice(self, prompt.batch, image)
+        prompt.forward(beside_itself(prompt, self.without), choice)
         for layer, heads in choice.chosen.items():
-            opening.memory["factors", layer] = torch.where(heads, self.alpha, 1.0)[:, None, :, None]
+            prompt.memory["factors", layer] = torch.where(heads, self.alpha, 1.0)[:, None, :, None]
 
     def scale(
         self, z: Float[Tensor, "batch query head width"], site: Site, context: Context

@@ -19,6 +19,7 @@ from headwise.fixes.patching import bound
 from headwise.fixes.spec.file import SCHEMA, Envelope, parse, read
 from headwise.fixes.spec.model_facts import ModelFacts, check_fits, model_facts
 from headwise.fixes.spec.parameters import from_entry, to_entry
+from headwise.probes.fix_plan import plan_fix
 from headwise.subject import unwrap
 from headwise.text import visible
 
@@ -56,7 +57,7 @@ class Spec:
             FixError: the model differs; both values of everything that does are named.
         """
         described = [(stack.stack, stack.kind) for stack in self.model.stacks]
-        active = [fix for fix in self.fixes if not getattr(fix, "neutral", False)]
+        active = [fix for fix in self.fixes if not plan_fix(fix).neutral]
         check_fits(self.model, model_facts(subject, [*described, *_places(active)]), force=force)
 
     def __repr__(self) -> str:
@@ -104,7 +105,7 @@ def spec_text(fixes: Any | Iterable[Any], subject: Subject | PreTrainedModel) ->
     """
     model, _ = unwrap(subject)
     ready = bound(fixes, model)
-    active = [fix for fix in ready if not getattr(fix, "neutral", False)]
+    active = [fix for fix in ready if not plan_fix(fix).neutral]
     places = _places(active or ready)
     envelope = Envelope(
         versions={
@@ -148,7 +149,7 @@ def fixes_of(path: str | Path, subject: Subject | PreTrainedModel, *, force: boo
 
 def _places(fixes: Iterable[Any]) -> list[tuple[str | None, str]]:
     """Stack and kind that every fix acts on; None is the language (or decoder) stack."""
-    return [(getattr(fix, "stack", None), getattr(fix, "kind", "self")) for fix in fixes]
+    return [(plan.stack, plan.kind) for plan in map(plan_fix, fixes)]
 
 
 def _text(envelope: Envelope) -> str:

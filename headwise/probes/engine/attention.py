@@ -14,8 +14,8 @@ from headwise.probes.engine.plan import (
     Plan,
     active_edits,
     apply_edits,
+    edit_qkv,
     edited_rows,
-    project,
     scale,
     sight_of,
     unedited,
@@ -41,8 +41,8 @@ def attend(plan: Plan, call: Call, native: Native, *, training: bool = False, ke
     """
     flow = plan.leader.flow()
     places = flow.places(plan.site.stack, plan.site.kind, call, labels=bool(plan.watch))
-    if plan.project:
-        call = project(plan, call, places)
+    if plan.edit_qkv:
+        call = edit_qkv(plan, call, places)
     edits = active_edits(plan, len(call.query), places) if plan.edit else []
     drafts = flow.revocable(plan.site.stack) if plan.stats else 0
     outcome = _run(
@@ -79,10 +79,10 @@ def _run(
         return Outcome(native(call))
     if rows == 1 and not graph:
         return _decode(plan, call, places, edits)
-    whole = any(getattr(act.fix, "whole", False) for act in edits)
+    whole = any(act.plan.needs_all_rows for act in edits)
     if maps or drafts or graph or whole:
         return _materialised(plan, call, places, edits, native, maps=maps, training=training)
-    if edits and not (plan.stats or plan.rows) and all(hasattr(act.fix, "rows") for act in edits):
+    if edits and not (plan.stats or plan.rows) and all(act.plan.names_rows for act in edits):
         return Outcome(_edit_rows(plan, call, places, edits, native(call)))
     if edits and batch * heads * rows * keys <= _WHOLE:
         return _materialised(plan, call, places, edits, native, maps=maps, training=training)

@@ -46,7 +46,7 @@ def attend(
     keep = eager and bool(kwargs.get("output_attentions"))
 
     def native(used: Call) -> Tensor:
-        if plan.project:
+        if plan.edit_qkv:
             return kernel(module, used.query, used.key, used.value, used.mask, **kwargs)[0]
         return kernel(module, query, key, value, mask, **kwargs)[0]
 

@@ -66,11 +66,11 @@ def _edited(plan: Plan, pattern: Tensor, places: Places, seen_by: Tensor) -> Ten
 
 def _scaled(plan: Plan, pattern: Tensor, places: Places) -> Tensor:
     """The pattern times what the fixes multiply each head's output with."""
-    if plan.project:
+    if plan.edit_qkv:
         raise _out_of_reach(plan, "queries, keys and values")
     batch, heads, rows, _ = pattern.shape
     for act in plan.scale:
-        if not getattr(act.fix, "linear", False):
+        if not act.plan.linear:
             raise _out_of_reach(plan, "head outputs")
         ones = torch.ones(batch, rows, heads, 1, dtype=pattern.dtype, device=pattern.device)
         here = context(act, plan.site.stack, places)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from headwise.probes.context import Opening
+from headwise.probes.context import PromptContext
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.caches import is_cache
 from headwise.probes.generation.forward_inputs import batch_of
@@ -25,14 +25,14 @@ _OF_ITS_OWN = ("use_cache", "cache_position", "labels")
 def open_prompt(hub: Hub, session: Session, module: nn.Module, inputs: dict[str, Any]) -> None:
     """Lets the fixes of a session begin with a prompt."""
     run = session.flow().current
-    for number, fix in enumerate(session.fixes):
-        if getattr(fix, "neutral", False):
+    for number, plan in enumerate(session.plans):
+        if plan.neutral:
             continue
-        if run.indivisible is None and not _takes_pieces(fix):
-            run.indivisible = type(fix).__name__
+        if run.indivisible is None and not plan.piecewise:
+            run.indivisible = plan.name
             _require_whole(run)
-        if hasattr(fix, "begin"):
-            fix.begin(_opening(hub, session, number, module, inputs))
+        if plan.begins:
+            plan.fix.begin(_prompt_context(hub, session, number, module, inputs))
 
 
 def _require_whole(run: Run) -> None:
@@ -46,13 +46,9 @@ def _require_whole(run: Run) -> None:
         raise in_pieces(run.indivisible, f"{ids.shape[1]} of its {whole} positions come first")
 
 
-def _takes_pieces(fix: Any) -> bool:
-    """False for a fix that has to see a prompt as a whole."""
-    looks_ahead = hasattr(fix, "begin") or getattr(fix, "leaks_future", False)
-    return getattr(fix, "piecewise", not looks_ahead)
-
-
-def _opening(hub: Hub, session: Session, number: int, module: nn.Module, inputs: dict[str, Any]) -> Opening:
+def _prompt_context(
+    hub: Hub, session: Session, number: int, module: nn.Module, inputs: dict[str, Any]
+) -> PromptContext:
     sessions = hub.listening()
     earlier = [fix for other in sessions[: sessions.index(session)] for fix in other.fixes]
     before = (*earlier, *session.fixes[:number])
@@ -64,12 +60,12 @@ def _opening(hub: Hub, session: Session, number: int, module: nn.Module, inputs:
             module(**given, **({"use_cache": False} if "use_cache" in altered else {}))
 
     run = session.flow().current
-    return Opening(
+    return PromptContext(
         run=run,
-        stack=getattr(session.fixes[number], "stack", None) or hub.language,
+        stack=session.plans[number].stack or hub.language,
         memory=run.memory(number),
         inputs=inputs,
         batch=batch_of(inputs),
-        aside=hub.calls().aside is not None,
+        nested=hub.calls().aside is not None,
         forward=forward,
     )

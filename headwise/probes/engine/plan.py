@@ -12,8 +12,9 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.probes.attach.sites import Site
-from headwise.probes.context import STEPS, Context, Sight, touches
+from headwise.probes.context import Context, Sight
 from headwise.probes.engine.examples import chosen, keep_others
+from headwise.probes.fix_plan import STEPS, FixPlan
 from headwise.probes.kernels.call import Call, visible_keys
 from headwise.probes.kernels.statistics import Places, Statistics
 from headwise.probes.kernels.streaming import check_edit
@@ -27,10 +28,15 @@ if TYPE_CHECKING:
 class Act(NamedTuple):
     """One fix of a session."""
 
-    fix: Any
+    plan: FixPlan
     session: Session
     number: int
     """Its place among the session's fixes."""
+
+    @property
+    def fix(self) -> Any:
+        """The fix itself."""
+        return self.plan.fix
 
 
 class Watch(NamedTuple):
@@ -48,7 +54,7 @@ class Plan:
     """Who acts on a site, and who watches it."""
 
     site: Site
-    project: Edits = ()
+    edit_qkv: Edits = ()
     edit: Edits = ()
     scale: Edits = ()
     watch: tuple[Watch, ...] = ()
@@ -58,12 +64,12 @@ class Plan:
     @cached_property
     def idle(self) -> bool:
         """True when there is nothing to do."""
-        return not (self.project or self.edit or self.scale or self.watch)
+        return not (self.edit_qkv or self.edit or self.scale or self.watch)
 
     @cached_property
     def leader(self) -> Session:
         """A session whose flow tells where rows and keys are; all of them agree."""
-        acting = (*self.watch, *self.edit, *self.scale, *self.project)
+        acting = (*self.watch, *self.edit, *self.scale, *self.edit_qkv)
         return acting[0].session
 
     @cached_property
@@ -74,7 +80,7 @@ class Plan:
     @cached_property
     def ranged(self) -> bool:
         """True when an edit names the only rows that it acts on."""
-        return any(hasattr(act.fix, "rows") for act in self.edit)
+        return any(act.plan.names_rows for act in self.edit)
 
     @cached_property
     def stats(self) -> bool:
@@ -107,14 +113,13 @@ def plan_of(site: Site, sessions: Iterable[Session], language: str) -> Plan:
     sessions = tuple(sessions)
     steps: dict[str, list[Act]] = {step: [] for step in STEPS}
     for session in sessions:
-        for number, fix in enumerate(session.fixes):
-            if not getattr(fix, "neutral", False) and touches(fix, site, language):
-                for step in getattr(fix, "steps", STEPS):
-                    if hasattr(fix, step):
-                        steps[step].append(Act(fix, session, number))
+        for number, plan in enumerate(session.plans):
+            if not plan.neutral and plan.touches(site, language):
+                for step in plan.steps:
+                    steps[step].append(Act(plan, session, number))
     return Plan(
         site,
-        project=tuple(steps["project"]),
+        edit_qkv=tuple(steps["edit_qkv"]),
         edit=tuple(steps["edit"]),
         scale=tuple(steps["scale"]),
         watch=tuple(Watch(s, keep) for s in sessions if s.watches and (keep := s.want.at(site))),
@@ -153,7 +158,7 @@ def active_edits(plan: Plan, batch: int, places: Places) -> list[Act]:
     """Edits that have rows in this call."""
     if not plan.ranged:
         return list(plan.edit)
-    return [act for act in plan.edit if not hasattr(act.fix, "rows") or _acts(plan, act, batch, places)]
+    return [act for act in plan.edit if not act.plan.names_rows or _acts(plan, act, batch, places)]
 
 
 def edited_rows(plan: Plan, edits: Edits, batch: int, places: Places) -> Tensor:
@@ -220,11 +225,11 @@ def sight_of(call: Call, places: Places, block: slice = slice(None)) -> Sight:
     return look
 
 
-def project(plan: Plan, call: Call, places: Places) -> Call:
+def edit_qkv(plan: Plan, call: Call, places: Places) -> Call:
     """The call with queries, keys and values as the fixes want them."""
     q, k, v = call.query, call.key, call.value
-    for act in plan.project:
-        new = act.fix.project(q, k, v, plan.site, context(act, plan.site.stack, places))
+    for act in plan.edit_qkv:
+        new = act.fix.edit_qkv(q, k, v, plan.site, context(act, plan.site.stack, places))
         pairs = zip(new, (q, k, v), strict=True)
         q, k, v = (keep_others(act.session, plan.site.stack, *pair) for pair in pairs)
     return replace(call, query=q, key=k, value=v)

@@ -10,7 +10,6 @@ from torch._C._functorch import is_batchedtensor, peek_interpreter_stack
 
 from headwise.errors import CaptureError, UnsupportedModel
 from headwise.probes.attach.sites import AttentionModule, names_in
-from headwise.probes.context import touches
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,12 +37,12 @@ def require_reached(
     Raises:
         UnsupportedModel: there is such a fix.
     """
-    acting = [f for session in sessions for f in session.fixes if not getattr(f, "neutral", False)]
+    acting = [plan for session in sessions for plan in session.plans if not plan.neutral]
     for entry, reason in hidden:
-        for fix in acting:
-            if touches(fix, entry.site(0), language):
+        for plan in acting:
+            if plan.touches(entry.site(0), language):
                 raise UnsupportedModel(
-                    f"{type(fix).__name__} did not reach {entry.name}.",
+                    f"{plan.name} did not reach {entry.name}.",
                     evidence=reason,
                     remedy="What this forward gave is not patched there. "
                     + remedy([entry.module], implementation, otherwise="Name other layers."),

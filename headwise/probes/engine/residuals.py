@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from headwise.probes.attach.sites import AttentionModule
-from headwise.probes.context import STEPS, touches
 from headwise.probes.engine.checkpoints import keep_moment
 from headwise.probes.engine.examples import keep_others
 from headwise.probes.engine.plan import Act, context
@@ -33,11 +32,12 @@ def enter_layer(hub: Hub, entry: AttentionModule, args: tuple, kwargs: dict[str,
     sessions = [session for session in hub.listening() if session.flow().run is not None and local.depth]
     new = hidden
     for session in sessions:
-        for number, fix in enumerate(session.fixes):
-            if streams(fix) and touches(fix, site, hub.language):
+        for number, plan in enumerate(session.plans):
+            if plan.edits_residual and plan.touches(site, hub.language):
                 rows = session.flow().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
                 session.entering = None
-                changed = fix.stream(new, site, context(Act(fix, session, number), site.stack, rows))
+                here = context(Act(plan, session, number), site.stack, rows)
+                changed = plan.fix.edit_residual(new, site, here)
                 new = keep_others(session, site.stack, changed, new)
     for session in sessions:
         session.entering = new if session.needs_residual else None
@@ -50,15 +50,13 @@ def enter_layer(hub: Hub, entry: AttentionModule, args: tuple, kwargs: dict[str,
     return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
 
 
-def streams(fix: Any) -> bool:
-    """True for a fix that is shown the residual."""
-    own = "stream" in getattr(fix, "steps", STEPS) and hasattr(fix, "stream")
-    return own and not getattr(fix, "neutral", False)
-
-
 def ever_wanted(session: Session) -> bool:
     """True when a session has use for the residual in some forward."""
-    return bool(session.want.residual) or session.needs_residual or any(streams(fix) for fix in session.fixes)
+    return (
+        bool(session.want.residual)
+        or session.needs_residual
+        or any(plan.edits_residual for plan in session.plans)
+    )
 
 
 def wanted_now(session: Session) -> bool:
@@ -69,7 +67,6 @@ def wanted_now(session: Session) -> bool:
         bool(session.want.residual)
         or session.needs_residual
         or any(
-            streams(fix) and not (decoded and getattr(fix, "streams_prompt_only", False))
-            for fix in session.fixes
+            plan.edits_residual and not (decoded and plan.residual_in_prompt_only) for plan in session.plans
         )
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headwise.errors import CaptureError
 from headwise.probes.attach.sites import AttentionModule, Site
-from headwise.probes.context import touches
+from headwise.probes.fix_plan import plan_fix
 from headwise.probes.generation.tracker import Flow
 from headwise.probes.kernels.statistics import Places
 from headwise.probes.selection import NOTHING
@@ -46,9 +46,10 @@ class Session:
         examples: tuple[int, ...] | None = None,
     ) -> None:
         self.fixes = fixes
+        self.plans = tuple(map(plan_fix, fixes))
         self.examples = examples
         """The only examples of a batch that the fixes are for."""
-        self.needs_residual = any(getattr(fix, "needs_residual", False) for fix in fixes)
+        self.needs_residual = any(plan.needs_residual for plan in self.plans)
         self.processor = processor
         self.want = want or Want(stats=NOTHING)
         self.watches = want is not None
@@ -101,9 +102,9 @@ class Session:
 
     def concerns(self, entry: AttentionModule, language: str) -> bool:
         """True when this session keeps records of an attention module, or has a fix for it."""
-        fixes = [fix for fix in self.fixes if not getattr(fix, "neutral", False)]
+        sites = [entry.site(call) for call in range(len(entry.layers))]
         return self.watches or any(
-            touches(fix, entry.site(call), language) for fix in fixes for call in range(len(entry.layers))
+            plan.touches(site, language) for plan in self.plans if not plan.neutral for site in sites
         )
 
     def flow(self) -> Flow:
@@ -116,9 +117,9 @@ class Session:
 
     def note_fixes(self, acting: Iterable[Session]) -> None:
         """A capture sees a forward on which these sessions act."""
-        for fix in (fix for other in acting for fix in other.fixes) if self.watches else ():
-            if not getattr(fix, "neutral", False) and not any(fix is known for known in self.acting_fixes):
-                self.acting_fixes.append(fix)
+        for plan in (plan for other in acting for plan in other.plans) if self.watches else ():
+            if not plan.neutral and not any(plan.fix is known for known in self.acting_fixes):
+                self.acting_fixes.append(plan.fix)
 
     def leave(self, output: Any, cache: Any) -> None:
         """The forward that began last has ended with `output`, and handed out `cache`."""

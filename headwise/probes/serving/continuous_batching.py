@@ -12,7 +12,6 @@ from torch import nn
 from headwise.errors import FixError, UnsupportedModel
 from headwise.probes.attach.interface import HUB
 from headwise.probes.attach.sites import AttentionModule, head_count
-from headwise.probes.context import touches
 from headwise.probes.engine.plan import Act, context
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.generate_hooks import Shadow
@@ -126,21 +125,21 @@ def _rehearse(modules: Iterable[AttentionModule], language: str, session: Sessio
     Raises:
         FixError: a fix asks for the prompt, or for a memory of it.
     """
-    for number, fix in enumerate(session.fixes):
-        entry = next((e for e in modules if touches(fix, e.site(0), language)), None)
-        if entry is None or getattr(fix, "neutral", False):
+    for number, plan in enumerate(session.plans):
+        entry = next((e for e in modules if plan.touches(e.site(0), language)), None)
+        if entry is None or plan.neutral:
             continue
-        heads, stand = head_count(entry.module) or 1, Stand(fix, 3)
-        act: Any = Act(fix, stand, number)  # type: ignore[arg-type]
+        heads, stand = head_count(entry.module) or 1, Stand(plan, 3)
+        act: Any = Act(plan, stand, number)  # type: ignore[arg-type]
         places = stand.rows(1, 4, torch.device("cpu"))
         here = context(act, entry.stack, places)
         try:
-            if hasattr(fix, "rows"):
-                fix.rows(here, 1)
-            if hasattr(fix, "edit"):
-                fix.edit(torch.full((1, heads, 1, 4), 0.25), entry.site(0), here)
-            if hasattr(fix, "scale"):
-                fix.scale(torch.ones(1, 1, heads, 4), entry.site(0), here)
+            if plan.names_rows:
+                plan.fix.rows(here, 1)
+            if "edit" in plan.steps:
+                plan.fix.edit(torch.full((1, heads, 1, 4), 0.25), entry.site(0), here)
+            if "scale" in plan.steps:
+                plan.fix.scale(torch.ones(1, 1, heads, 4), entry.site(0), here)
         except FixError:
             raise
         except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError):

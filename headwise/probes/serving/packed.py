@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from headwise.errors import CaptureError, FixError, UnsupportedModel
 from headwise.probes.attach import interface
-from headwise.probes.context import STEPS
 from headwise.probes.engine.attention import attend
 from headwise.probes.engine.plan import Act, Plan
 from headwise.probes.kernels.call import Call, normalise
@@ -27,9 +26,10 @@ from headwise.probes.serving.managers import Batch, batch_under_way
 
 if TYPE_CHECKING:
     from headwise.probes.engine.session import Session
+    from headwise.probes.fix_plan import FixPlan
 
-_SEEN = ("edit", "scale")
-"""The steps of a fix that a request can be shown."""
+_ASKS = {"edit_qkv": "queries, keys and values", "edit_residual": "residual"}
+"""Steps of a fix that a request cannot be shown, and what they ask for."""
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,10 @@ def require_packable(sessions: Iterable[Session]) -> None:
                 evidence=f"examples={list(session.examples)}",
                 remedy="Patch the whole model, or use model.generate.",
             )
-        for fix in session.fixes:
-            steps = getattr(fix, "steps", STEPS)
-            others = [
-                s for s in (*STEPS, "begin") if s not in _SEEN and hasattr(fix, s) and s in (*steps, "begin")
-            ]
-            if others or getattr(fix, "needs_residual", False):
-                _refuse(fix, others[0] if others else "residual")
+        for plan in session.plans:
+            others = [_ASKS[step] for step in plan.steps if step in _ASKS] + ["beginning"] * plan.begins
+            if others or plan.needs_residual:
+                _refuse(plan.fix, others[0] if others else "residual")
 
 
 class _Unknown(Memory):
@@ -181,8 +178,8 @@ class Stand:
     examples = None
     entering = None
 
-    def __init__(self, fix: Any, start: int) -> None:
-        self.fix, self.start = fix, start
+    def __init__(self, plan: FixPlan, start: int) -> None:
+        self.plans, self.start = (plan,), start
         self.watches = False
 
     def flow(self) -> Stand:
@@ -196,7 +193,7 @@ class Stand:
 
     def memory(self, number: int) -> _Unknown:
         """What a fix remembers of it."""
-        return _Unknown(self.fix)
+        return _Unknown(self.plans[0].fix)
 
     def revocable(self, stack: str) -> int:
         """Rows that may be rolled back."""
@@ -222,17 +219,17 @@ class Stand:
         )
 
     def __getattr__(self, name: str) -> NoReturn:
-        _refuse(self.fix, name)
+        _refuse(self.plans[0].fix, name)
 
 
 def _of_request(plan: Plan, sessions: Sequence[Session], start: int) -> Plan:
     """The part of a plan that is for one request."""
 
     def own(acts: Iterable[Act]) -> tuple[Act, ...]:
-        stands: list[Any] = [(act, Stand(act.fix, start)) for act in acts if act.session in sessions]
-        return tuple(Act(act.fix, stand, act.number) for act, stand in stands)
+        stands: list[Any] = [(act, Stand(act.plan, start)) for act in acts if act.session in sessions]
+        return tuple(Act(act.plan, stand, act.number) for act, stand in stands)
 
-    return replace(plan, edit=own(plan.edit), scale=own(plan.scale), project=(), watch=())
+    return replace(plan, edit=own(plan.edit), scale=own(plan.scale), edit_qkv=(), watch=())
 
 
 def _mask(own: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, window: Any) -> Tensor | None:
