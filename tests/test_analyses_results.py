@@ -16,7 +16,6 @@ import torch
 
 from headwise import analyses, plugins
 from headwise.analyses.registry import ANALYSES
-from headwise.analyses.result import Result
 from headwise.errors import HeadwiseError, InputError
 from headwise.probes.attach.sites import Site
 from tests.helpers_trace import TEXT, axis, causal, make_trace, plain_axis, random_pattern
@@ -102,7 +101,7 @@ def test_figures_share_one_scale(result):
     figure = result.plot()
     text = figure.to_json()
     assert EVIL not in json.loads(text)["layout"].get("title", {}).get("text", "")
-    if "layer" not in result.frame:
+    if result.kind == "positions":
         assert {bar.type for bar in figure.data} == {"bar"}
         assert figure.layout.xaxis.range == (0.0, 1.0)
         assert "share" in figure.layout.xaxis.title.text
@@ -141,11 +140,6 @@ def test_the_mean_over_examples_keeps_the_heads(trace):
     assert len(mean) * 2 == len(analyses.mass(trace).frame)
     with pytest.raises(InputError, match="positions, not heads"):
         analyses.sinks(trace).mean()
-
-
-def test_a_result_without_rows_cannot_be_made():
-    with pytest.raises(ValueError, match="without rows"):
-        Result("x", pd.DataFrame({"v": []}), "share", "", {}, "", "v")
 
 
 def entry(name, value):

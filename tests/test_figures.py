@@ -7,12 +7,13 @@ import pandas as pd
 import plotly.io
 import pytest
 
-from headwise.analyses.figures import scale_of
-from headwise.analyses.result import Result
+from headwise.analyses import HEAD
 from headwise.figures.colours import CLEAR, DIVERGING, UNCLEAR, hex_of
 from headwise.figures.intervals import Interval, Panel, interval_figure
 from headwise.figures.labels import label, lines
 from headwise.figures.template import ONE_COLUMN, TWO_COLUMNS, sheet, template
+from headwise.results.result import Result
+from tests.helpers_results import made
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -46,13 +47,15 @@ def heads(panels=1, *, layers=4, heads=8, examples=1, unit="share", low=0.0, hig
         "value": "score",
     } | names
     frame = pd.DataFrame(rows, columns=columns).rename(columns={"score": facts["value"]})
-    return Result(frame=frame, unit=unit, provenance={"model": "a model"}, **facts)
+    provenance = {"model": "a model"}
+    return Result(frame=frame, kind="heads", keys=HEAD, unit=unit, provenance=provenance, **facts)
 
 
 def sinks(tokens):
     frame = pd.DataFrame({"stack": "text", "kind": "self", "position": range(len(tokens)), "token": tokens})
     frame["share"] = np.linspace(1, 0.5, len(tokens))
-    return Result("sinks", frame, "share", "High is more.", {"model": HOSTILE[0]}, "Found 1.", "share")
+    keys = ("stack", "kind", "position")
+    return made("sinks", "positions", frame, keys, "share", provenance={"model": HOSTILE[0]})
 
 
 def boxes(figure):
@@ -122,7 +125,7 @@ def test_all_maps_share_one_scale_that_is_printed_with_its_unit(unit):
     assert (scale.cmin, scale.cmax) == {"share": (0, 1), "percent": (0, 100), "nats": (0, 4)}[unit]
     assert unit in scale.colorbar.title.text
     assert unit in figure.layout.title.text
-    assert scale_of(result) == (scale.cmin, scale.cmax)
+    assert result.scale() == (scale.cmin, scale.cmax)
 
 
 def test_values_on_both_sides_of_zero_get_a_scale_with_white_at_zero():
@@ -136,7 +139,7 @@ def test_values_on_both_sides_of_zero_get_a_scale_with_white_at_zero():
 def test_a_map_without_a_spread_is_drawn(value):
     result = heads()
     frame = result.frame.assign(score=value)
-    odd = Result("metric", frame, "nats", "High is more.", {}, "Found 1.", "score")
+    odd = made("metric", "heads", frame, HEAD, "score", unit="nats")
     assert odd.plot().layout.coloraxis.cmax == 1.0
     assert "<img" in odd._repr_html_()
 
@@ -176,7 +179,7 @@ def test_bars_are_the_largest_and_the_rest_is_mentioned():
 
 def test_rows_that_are_neither_heads_nor_positions_are_drawn():
     frame = pd.DataFrame({"language": ["de", "fr"], "gain": [-0.5, 1.5]})
-    figure = Result("plugin", frame, "points", "High is more.", {}, "Found 1.", "gain").plot()
+    figure = made("plugin", "rows", frame, ("language",), "gain", unit="points").plot()
     assert figure.layout.yaxis.ticktext == ("fr", "de")
     assert figure.layout.xaxis.range == (-2.0, 2.0)
 

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from plotly.offline import get_plotlyjs
 
-from headwise.analyses.result import Result
 from headwise.errors import InputError
 from headwise.evaluation.results.evaluation import Evaluation
 from headwise.evaluation.statistics.estimate import Estimate
 from headwise.figures.cell import ROWS
+from tests.helpers_results import made
 from tests.test_figures import HOSTILE, heads, sinks
 
 
@@ -92,6 +92,7 @@ def test_other_files_are_refused_and_all_formats_named(tmp_path):
             found.save(tmp_path / "none" / "x.html")
 
 
+PICTURES = ("data:image/png;base64,", "data:image/svg+xml;base64,")
 LARGE = {
     "many": lambda: heads(12, layers=96, heads=128, examples=2),
     "large": lambda: heads(1, layers=1000, heads=300),
@@ -99,14 +100,16 @@ LARGE = {
     "signed": lambda: heads(low=-1.0, unit="difference"),
     "tokens": lambda: sinks(HOSTILE * 20),
     "replies": lambda: evaluation(["&\u202e" * 5000] * 500),
-    "wide": lambda: Result(
+    "wide": lambda: made(
         "wide",
-        pd.DataFrame({f"{'&' * 500}{number}": ["&" * 500] * 50 for number in range(60)} | {"v": 1.0}),
-        "share",
-        "&" * 9000,
-        {},
-        "& " * 9000,
+        "rows",
+        pd.DataFrame(
+            {f"{'&' * 500}{number}": ["&" * 500] * 50 for number in range(60)} | {"row": range(50), "v": 1.0}
+        ),
+        ("row",),
         "v",
+        description="&" * 9000,
+        summary="& " * 9000,
     ),
 }
 
@@ -122,7 +125,7 @@ def test_a_cell_is_small_static_and_escaped(name):
     }
     assert not any(name in attributes for _, attributes in read.tags for name in ("class", "onerror", "href"))
     pictures = [attributes for tag, attributes in read.tags if tag == "img"]
-    assert all(picture["src"].startswith("data:image/png;base64,") and picture["alt"] for picture in pictures)
+    assert all(picture["src"].startswith(PICTURES) and picture["alt"] for picture in pictures)
     assert [tag for tag, _ in read.tags].count("tr") <= 2 * (ROWS + 1)
     assert "\u202e" not in cell
     assert "\x00" not in cell
@@ -131,7 +134,8 @@ def test_a_cell_is_small_static_and_escaped(name):
 def test_a_cell_prints_the_scale_and_names_the_ends_of_a_map():
     cells = [(0, 0, 0.25), (0, 1, 0.5), (1, 0, 0.125), (1, 1, np.nan)]
     frame = pd.DataFrame(cells, columns=["layer", "head", "score"]).assign(stack="s", kind="self")
-    cell = Result("metric", frame, "share", "High is more.", {}, "Found 1.", "score")._repr_html_()
+    keys = ("stack", "kind", "layer", "head")
+    cell = made("metric", "heads", frame, keys, "score")._repr_html_()
     (alt, _) = re.findall(r'alt="([^"]*)"', cell)
     assert alt == (
         "score (share), s self: 2 layers × 2 heads; lowest 0.125 in layer 1, head 0; highest 0.5 in layer 0, head 1"

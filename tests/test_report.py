@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 import headwise as hw
-from headwise.analyses import Result, entropy, sinks
+from headwise.analyses import entropy, sinks
 from headwise.probes.attach.sites import Site
 from headwise.reports import page
 from headwise.reports.data import gather
@@ -127,7 +128,7 @@ def test_results_make_a_report_without_a_trace(tmp_path):
 
 def test_a_result_of_another_package_is_shown_by_its_own_name(tmp_path):
     own = entropy(sink_trace())
-    other = Result("peakedness", own.frame, "share", "How peaked.", {}, "Peaked.", "normalised_entropy")
+    other = replace(own, name="peakedness", description="How peaked.", provenance={}, summary="Peaked.")
     written = hw.report(other, tmp_path / "other.html").read_text(encoding="utf-8")
     assert "Peakedness" in written
     assert "How peaked." in written

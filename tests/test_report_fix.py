@@ -11,18 +11,18 @@ import pandas as pd
 import pytest
 
 import headwise as hw
-from headwise.analyses import Result
 from headwise.figures import intervals
 from headwise.reports.charts import difference_chart, round_ticks
 from headwise.reports.content import Content, Evaluated, Metric, Panel, Table
+from headwise.figures.graph import graph_of, layer_of, places
 from headwise.reports.data import gather, sort_material
 from headwise.reports.evaluated import BROKEN, REPAIRED, before_and_after, changed_examples, evaluated
-from headwise.reports.graphs import graph_of, layer_of, places
 from headwise.reports.page import facts, render
 from headwise.reports.verdict import change_of
 from tests.helpers_cli import TEXT, run, save
 from tests.helpers_compare import SILENT, Next, small_subject
 from tests.helpers_report import sink_trace
+from tests.helpers_results import made
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +148,11 @@ def test_the_spec_on_the_page_patches_the_model(tmp_path):
 
 def edges(*rows):
     frame = pd.DataFrame(rows, columns=["sender", "receiver", "weight"])
-    return Result("circuit", frame, "logit difference", "Edges.", {"model": "by hand"}, "Found.", "weight")
+    return made("circuit", "edges", frame, ("sender", "receiver"), "weight", unit="logit difference")
 
 
 def test_a_circuit_is_a_graph_in_layers():
-    (graph,) = graph_of(edges(("input", "0.1", 0.5), ("0.1", "2.3", -0.9), ("2.3", "logits", 1.0)))
+    graph = graph_of(edges(("input", "0.1", 0.5), ("0.1", "2.3", -0.9), ("2.3", "logits", 1.0)))
     assert {name: layer for name, layer, _ in graph.nodes} == {"input": -1, "0.1": 0, "2.3": 2, "logits": 3}
     found, height = places(graph)
     order = sorted(found, key=lambda name: found[name][1])
@@ -162,10 +162,6 @@ def test_a_circuit_is_a_graph_in_layers():
     page = render(gather(edges(("input", "<b>0.1</b>", 0.5))))
     assert "<b>" not in page
     assert "&lt;b&gt;0.1" in page
-
-
-def test_results_without_edges_have_no_graph():
-    assert graph_of(hw.analyses.entropy(sink_trace())) == []
 
 
 @pytest.fixture(scope="module")

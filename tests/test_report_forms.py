@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import headwise as hw
-from headwise.analyses import Result, entropy
+from headwise.analyses import entropy
 from headwise.probes.attach.sites import Site
 from headwise.reports.content import Flip
 from headwise.reports.data import gather
@@ -142,7 +142,7 @@ def hostile_report(path, *, limit=10_000_000):
         {Site(name, "self", 0): causal(random_pattern(1, 2, 12, 12)) for name in named}, named, meta=meta
     )
     own = entropy(trace)
-    other = Result(f"{EVIL[:60]}", own.frame, EVIL[:60], EVIL, {}, EVIL, "normalised_entropy")
+    other = replace(own, name=EVIL[:60], unit=EVIL[:60], description=EVIL, provenance={}, summary=EVIL)
     content = gather([trace, other], title=EVIL, call=EVIL, command=EVIL)
     compared = zoo_content("vlm").evaluated[0]
     chart = hostile_chart()

@@ -1,23 +1,37 @@
-"""Analyses: functions from a trace to a `Result`, and the formulas behind them as functions on tensors."""
+"""Analyses: from a trace, or two, to a `Result`. `hw.analyses.NAME` is any analysis by name, those of plug-ins too."""
 
-from headwise.analyses._distance import distance
-from headwise.analyses._entropy import entropy
-from headwise.analyses._mass import mass
-from headwise.analyses._sinks import sink_rate, sinks
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from headwise.analyses._heads import HEAD
+from headwise.analyses.merging import merge
+from headwise.analyses.record import Analysis, analysis
 from headwise.analyses.registry import get, names
-from headwise.analyses.result import Result
 from headwise.functional.distance import mean_distance, relative_distance
 from headwise.functional.entropy import normalised_entropy, row_entropy
 from headwise.functional.received import mean_received
+from headwise.results.result import Result, load_result
+
+if TYPE_CHECKING:
+    from headwise.analyses._distance import distance
+    from headwise.analyses._entropy import entropy
+    from headwise.analyses._mass import mass
+    from headwise.analyses._sinks import sink_rate, sinks
 
 __all__ = [
+    "HEAD",
+    "Analysis",
     "Result",
+    "analysis",
     "distance",
     "entropy",
     "get",
+    "load_result",
     "mass",
     "mean_distance",
     "mean_received",
+    "merge",
     "names",
     "normalised_entropy",
     "relative_distance",
@@ -25,3 +39,13 @@ __all__ = [
     "sink_rate",
     "sinks",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("_") or name not in names():
+        raise AttributeError(f"module 'headwise.analyses' has no attribute or analysis {name!r}")
+    return get(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *names()})

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
-from headwise.analyses.result import Result, provenance_of
-from headwise.probes.trace.nonfinite import caveat
+from headwise.analyses.record import analysis
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +13,28 @@ if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace
 
 
-def distance(trace: Trace) -> Result:
+def _summary(frame: pd.DataFrame) -> str:
+    return by_stack(frame, _sentence)
+
+
+def _sentence(frame: pd.DataFrame) -> str:
+    low, high = extremes(frame, "distance")
+    return (
+        f"heads look {frame['distance'].mean():.1f} positions away on average, "
+        f"from {low[1]:.1f} in head {low[0]} to {high[1]:.1f} in {high[0]}"
+    )
+
+
+@analysis(
+    kind="heads",
+    keys=HEAD,
+    value="distance",
+    unit="positions",
+    description="Mean of |i − j| under the attention weights, over valid rows of self-attention; 0 looks at itself. "
+    "The column `relative_distance` is its share of visible keys − 1.",
+    summary=_summary,
+)
+def distance(trace: Trace) -> pd.DataFrame:
     """Mean attention distance |i − j| of every head of self-attention.
 
     `distance` is in positions, over all valid rows. `relative_distance` divides every row by its visible keys
@@ -31,22 +51,4 @@ def distance(trace: Trace) -> Result:
     Raises:
         CaptureError: when the trace holds no statistics, or no self-attention.
     """
-    frame = head_table(trace, [*HEAD, "distance", "relative_distance"], value="distance")
-    return Result(
-        name="distance",
-        frame=frame,
-        unit="positions",
-        description="Mean of |i − j| under the attention weights, over valid rows of self-attention; 0 looks "
-        "at itself. The column `relative_distance` is its share of visible keys − 1.",
-        provenance=provenance_of(trace.meta, "distance"),
-        summary=by_stack(frame, _sentence) + caveat(trace.meta),
-        value="distance",
-    )
-
-
-def _sentence(frame: pd.DataFrame) -> str:
-    low, high = extremes(frame, "distance")
-    return (
-        f"heads look {frame['distance'].mean():.1f} positions away on average, "
-        f"from {low[1]:.1f} in head {low[0]} to {high[1]:.1f} in {high[0]}"
-    )
+    return head_table(trace, [*HEAD, "distance", "relative_distance"], value="distance")

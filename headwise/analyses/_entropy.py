@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
-from headwise.analyses.result import Result, percent, provenance_of
-from headwise.probes.trace.nonfinite import caveat
+from headwise.analyses.record import analysis
+from headwise.analyses.sentences import percent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,7 +14,29 @@ if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace
 
 
-def entropy(trace: Trace) -> Result:
+def _summary(frame: pd.DataFrame) -> str:
+    return by_stack(frame, _sentence)
+
+
+def _sentence(frame: pd.DataFrame) -> str:
+    low, high = extremes(frame, "normalised_entropy")
+    return (
+        f"heads use {percent(frame['normalised_entropy'].mean())} of the largest possible entropy on average "
+        f"(mean {frame['entropy'].mean():.2f} nats), "
+        f"from {percent(low[1])} in head {low[0]} to {percent(high[1])} in {high[0]}"
+    )
+
+
+@analysis(
+    kind="heads",
+    keys=HEAD,
+    value="normalised_entropy",
+    unit="share",
+    description="Row entropy divided by log(visible keys), mean over rows that see two keys or more: 0 is all "
+    "weight on one key, 1 is a flat row. The column `entropy` is in nats.",
+    summary=_summary,
+)
+def entropy(trace: Trace) -> pd.DataFrame:
     """Row entropy of every head, raw and normalised by the logarithm of the keys a row may see.
 
     Means over the rows of an example that see two keys or more; a row with one key has no choice to make.
@@ -30,23 +52,4 @@ def entropy(trace: Trace) -> Result:
     Raises:
         CaptureError: when the trace holds no statistics, or no row sees two keys.
     """
-    frame = head_table(trace, [*HEAD, "entropy", "normalised_entropy"], value="normalised_entropy")
-    return Result(
-        name="entropy",
-        frame=frame,
-        unit="share",
-        description="Row entropy divided by log(visible keys), mean over rows that see two keys or more: "
-        "0 is all weight on one key, 1 is a flat row. The column `entropy` is in nats.",
-        provenance=provenance_of(trace.meta, "entropy"),
-        summary=by_stack(frame, _sentence) + caveat(trace.meta),
-        value="normalised_entropy",
-    )
-
-
-def _sentence(frame: pd.DataFrame) -> str:
-    low, high = extremes(frame, "normalised_entropy")
-    return (
-        f"heads use {percent(frame['normalised_entropy'].mean())} of the largest possible entropy on average "
-        f"(mean {frame['entropy'].mean():.2f} nats), "
-        f"from {percent(low[1])} in head {low[0]} to {percent(high[1])} in {high[0]}"
-    )
+    return head_table(trace, [*HEAD, "entropy", "normalised_entropy"], value="normalised_entropy")

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from headwise.analyses._received import check_known, received
-from headwise.analyses.result import one_sentence
+from headwise.analyses.sentences import one_sentence
 from headwise.errors import CaptureError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headwise.probes.trace.trace import Trace
+    from headwise.probes.trace.trace.trace import Trace
 
 HEAD = ("example", "stack", "kind", "layer", "call", "head")
 """The columns that name a head of an example."""

@@ -8,10 +8,10 @@ import numpy as np
 
 from headwise.analyses._heads import HEAD, by_stack
 from headwise.analyses._received import check_known, received
-from headwise.analyses.result import Result, percent, provenance_of
+from headwise.analyses.record import analysis
+from headwise.analyses.sentences import percent
 from headwise.errors import InputError
 from headwise.layout import MODALITIES, ROLES
-from headwise.probes.trace.nonfinite import caveat
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,24 @@ if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace
 
 
-def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> Result:
+def _summary(frame: pd.DataFrame, by: str) -> str:
+    return by_stack(frame, lambda part: _sentence(part, by))
+
+
+def _sentence(frame: pd.DataFrame, by: str) -> str:
+    shares = frame.groupby(by, sort=False)["mass"].mean().sort_values(ascending=False)
+    return "attention falls on " + ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+
+
+@analysis(
+    kind="heads",
+    keys=(*HEAD, "{by}"),
+    value="mass",
+    unit="share",
+    description="Share of a head's attention on the keys of each {by}, mean over valid rows; 1 is all.",
+    summary=_summary,
+)
+def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> pd.DataFrame:
     """Share of every head's attention that falls on each role, or each modality.
 
     Mean over the valid rows of an example. Shares of a head add up to 1, or to less where the model has sink
@@ -54,20 +71,6 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> Result:
         there = frame["mass"].isna()
     frame = frame[there]
     order = wide.groupby(["stack", "kind"], sort=False).ngroup()
-    frame = frame.iloc[np.argsort(np.resize(order, len(there))[frame.index], kind="stable")].reset_index(
+    return frame.iloc[np.argsort(np.resize(order, len(there))[frame.index], kind="stable")].reset_index(
         drop=True
     )
-    return Result(
-        name="mass",
-        frame=frame,
-        unit="share",
-        description=f"Share of a head's attention on the keys of each {by}, mean over valid rows; 1 is all.",
-        provenance=provenance_of(trace.meta, "mass", by=by),
-        summary=by_stack(frame, lambda part: _sentence(part, by)) + caveat(trace.meta),
-        value="mass",
-    )
-
-
-def _sentence(frame: pd.DataFrame, by: str) -> str:
-    shares = frame.groupby(by, sort=False)["mass"].mean().sort_values(ascending=False)
-    return "attention falls on " + ", ".join(f"{name} {percent(share)}" for name, share in shares.items())

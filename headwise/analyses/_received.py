@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import CaptureError
+from headwise.probes.trace.frames import key_axis, labels, statistics
 from headwise.probes.attach.sites import Site
-from headwise.probes.trace.frames import statistics
 
 if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace
+
+MIN_ROWS = 4
+"""Rows that must see a key before its mean received attention counts (ours)."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,30 @@ def received(trace: Trace) -> list[Received]:
             )
         )
     return joined
+
+
+def with_rows(groups: Sequence[Received], min_rows: int) -> list[Received]:
+    """The groups without the keys that fewer rows may see.
+
+    Raises:
+        CaptureError: that leaves nothing.
+    """
+    kept = [replace(g, alpha=g.alpha.where(g.rows >= min_rows, torch.nan)) for g in groups]
+    kept = [group for group in kept if not group.alpha.isnan().all()]
+    if not kept:
+        most = max(int(group.rows.nan_to_num(0).max()) for group in groups)
+        check_known(groups)
+        raise CaptureError(
+            f"No key was seen by {min_rows} rows.",
+            evidence=f"the most is {most}",
+            remedy="Capture a longer input, or lower min_rows.",
+        )
+    return kept
+
+
+def labels_of(group: Received, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+    """Text and role of every key, (example, position)."""
+    return labels(key_axis(trace, group.sites[0]), len(group.first), group.alpha.shape[2])
 
 
 def check_known(groups: Sequence[Received]) -> None:

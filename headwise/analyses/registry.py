@@ -1,8 +1,11 @@
-"""Analyses by name: headwise's own, and those that packages add through the entry-point group `headwise.analyses`.
+"""Analyses by name: headwise's own, and those that packages add through the entry-point group `headwise.analyses`."""
 
-The object behind an entry point takes a trace and returns a `Result`.
-"""
+from __future__ import annotations
 
+from typing import Any
+
+from headwise.analyses.record import Analysis
+from headwise.errors import InputError
 from headwise.plugins import Plugins
 
 ANALYSES = Plugins(
@@ -17,4 +20,20 @@ ANALYSES = Plugins(
     },
 )
 
-get, names = ANALYSES.get, ANALYSES.names
+names = ANALYSES.names
+
+
+def get(name: str) -> Analysis[Any]:
+    """The analysis called `name`; `-` and `_` are the same.
+
+    Raises:
+        InputError: there is none, or what a package has registered under this name is no `Analysis`.
+    """
+    found = ANALYSES.get(name.replace("-", "_"))
+    if not isinstance(found, Analysis):
+        raise InputError(
+            f"What is registered as the analysis {name!r} has no record of what it needs and finds.",
+            evidence=type(found).__name__,
+            remedy="Decorate its function with headwise.analyses.analysis(kind=..., keys=..., ...).",
+        )
+    return found

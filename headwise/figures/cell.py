@@ -30,11 +30,11 @@ _SMALL = "font-size:12px"
 
 @dataclass(frozen=True)
 class Map:
-    """Layers down, heads or positions across."""
+    """A grid of numbers with a title."""
 
     title: str
     grid: pd.DataFrame
-    across: str
+    """The numbers; the index goes down, the columns across."""
 
 
 def cell(
@@ -64,7 +64,15 @@ def cell(
     return f'<div style="max-width:100%;overflow-x:auto;font-family:sans-serif">{"".join(parts)}</div>'
 
 
-def maps(items: Sequence[Map], low: float, high: float, *, value: str, unit: str) -> str:
+def maps(
+    items: Sequence[Map],
+    low: float,
+    high: float,
+    *,
+    value: str,
+    unit: str,
+    axes: tuple[str, str] = ("layer", "head"),
+) -> str:
     """Small pictures of maps on one printed scale.
 
     Args:
@@ -73,8 +81,9 @@ def maps(items: Sequence[Map], low: float, high: float, *, value: str, unit: str
         high: what the last colour stands for.
         value: what is shown.
         unit: of the value.
+        axes: what one step down and one step across is.
     """
-    figures = list(_figures(items, low, high, value=said(value), unit=unit))
+    figures = list(_figures(items, low, high, value=said(value), unit=unit, axes=axes))
     left_out = len(items) - len(figures)
     colours = DIVERGING if low < 0 else CIVIDIS
     bar = data_uri(map_png(np.linspace(low, high, 120)[None], low, high, colours=colours, cell=1))
@@ -82,17 +91,19 @@ def maps(items: Sequence[Map], low: float, high: float, *, value: str, unit: str
         f'<p style="{_SMALL}">{cell_text(low)} '
         f'<img src="{bar}" alt="colour scale" style="width:120px;height:10px;vertical-align:middle"> '
         f"{cell_text(high)} {escape(visible(said(value), limit=TEXT))} ({escape(visible(unit, limit=TEXT))}); "
-        f"layers down, {_ACROSS[items[0].across]} across</p>"
+        f"{escape(_several(axes[0]))} down, {escape(_several(axes[1]))} across</p>"
     )
     more = f"<p>and {left_out} more maps in <code>.plot()</code></p>" if left_out else ""
     return f"<div>{''.join(figures)}</div>{scale}{more}"
 
 
-_ACROSS = {"head": "heads", "offset": "positions from the first key"}
-_ONE = {"head": "head", "offset": "position"}
+def _several(name: str) -> str:
+    return f"{name[:-1]}ies" if name.endswith("y") and name[-2:-1] not in "aeiou" else f"{name}s"
 
 
-def _figures(items: Sequence[Map], low: float, high: float, *, value: str, unit: str) -> Iterator[str]:
+def _figures(
+    items: Sequence[Map], low: float, high: float, *, value: str, unit: str, axes: tuple[str, str]
+) -> Iterator[str]:
     left = _BYTES
     for item in items:
         grid = item.grid.iloc[:_CELLS, :_CELLS]
@@ -103,7 +114,7 @@ def _figures(items: Sequence[Map], low: float, high: float, *, value: str, unit:
         uri = data_uri(map_png(grid.to_numpy(), low, high, colours=colours, cell=pixels))
         cut = "" if grid.shape == item.grid.shape else f" (first {rows} × {columns})"
         caption = escape(visible(f"{item.title}{cut}", limit=80))
-        alt = escape(visible(_alt(item, value, unit), limit=300))
+        alt = escape(visible(_alt(item, value, unit, axes), limit=300))
         figure = (
             '<figure style="display:inline-block;margin:4px 12px 4px 0;vertical-align:top">'
             f'<figcaption style="{_SMALL}">{caption}</figcaption>'
@@ -116,15 +127,16 @@ def _figures(items: Sequence[Map], low: float, high: float, *, value: str, unit:
         yield figure
 
 
-def _alt(item: Map, value: str, unit: str) -> str:
+def _alt(item: Map, value: str, unit: str, axes: tuple[str, str]) -> str:
     """The map in words: its size, and where it is lowest and highest."""
     grid = item.grid.to_numpy(dtype=float)
-    size = f"{value} ({unit}), {item.title}: {grid.shape[0]} layers × {grid.shape[1]} {_ACROSS[item.across]}"
+    counts = " × ".join(f"{count} {_several(name)}" for count, name in zip(grid.shape, axes, strict=True))
+    size = f"{value} ({unit}), {item.title}: {counts}"
     if np.isnan(grid).all():
         return f"{size}; no values"
     ends = []
     for word, flat in (("lowest", np.nanargmin(grid)), ("highest", np.nanargmax(grid))):
         row, column = divmod(int(flat), grid.shape[1])
-        where = f"layer {item.grid.index[row]}, {_ONE[item.across]} {item.grid.columns[column]}"
+        where = f"{axes[0]} {item.grid.index[row]}, {axes[1]} {item.grid.columns[column]}"
         ends.append(f"{word} {cell_text(float(grid[row, column]))} in {where}")
     return f"{size}; {'; '.join(ends)}"

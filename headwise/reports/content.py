@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from headwise.figures.graph import Graph
 from headwise.reports.inputs import Example, Strip
 from headwise.reports.wording import Form, Value, round_up
 
@@ -184,6 +185,17 @@ class Evaluated:
     """Differences in the first metric; the table has them too."""
 
 
+@dataclass(frozen=True)
+class Finding:
+    """A result that is no map of heads and no graph: its figure and what it says."""
+
+    title: str
+    summary: str
+    figure: str
+    """HTML without scripts; empty where nothing was found."""
+    description: str
+
+
 @dataclass(frozen=True, eq=False)
 class Content:
     """Everything on the page, in the order in which it is read."""
@@ -197,6 +209,7 @@ class Content:
     tables: tuple[Table, ...] = ()
     evaluated: tuple[Evaluated, ...] = ()
     graphs: tuple[Graph, ...] = ()
+    findings: tuple[Finding, ...] = ()
     examples: tuple[Example, ...] = ()
     """Those that are shown one by one."""
     averaged: int = 0
@@ -230,18 +243,6 @@ class Content:
     @property
     def _strips(self) -> list[Strip]:
         return [strip for example in self.examples for strip in example.strips]
-
-
-@dataclass(frozen=True, eq=False)
-class Graph:
-    """A circuit as a layered graph: heads and other nodes, layers from bottom to top, weighted edges between them."""
-
-    title: str
-    nodes: tuple[tuple[str, int, float], ...]
-    """(name, layer, score)."""
-    edges: tuple[tuple[str, str, float], ...]
-    """(sender, receiver, weight)."""
-    unit: str = ""
 
 
 def _top(shares: Sequence[float | None]) -> float:

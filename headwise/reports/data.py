@@ -12,16 +12,18 @@ from jaxtyping import Bool
 from headwise.analyses import Result, distance, entropy, mass, sink_rate, sinks
 from headwise.errors import CaptureError, InputError
 from headwise.evaluation.results.comparison import Comparison
+from headwise.figures.drawers import static
+from headwise.figures.graph import graph_of
+from headwise.figures.labels import said
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
-from headwise.reports.content import Content, Metric
+from headwise.reports.content import Content, Finding, Metric
 from headwise.reports.evaluated import before_and_after, evaluated
 from headwise.reports.examples import MOST_EXAMPLES, examples_of, trimmed
-from headwise.reports.graphs import graph_of
 from headwise.reports.heads import groups_of, partly_drawn, sink_keys, sinks_of
 from headwise.reports.inputs import Example
 from headwise.reports.look import Look, prepare_example
-from headwise.reports.maps import maps_of, sink_share, strongest_keys, without_sinks
+from headwise.reports.maps import is_map, maps_of, sink_share, strongest_keys, without_sinks
 from headwise.reports.material import Material, sort_material
 from headwise.reports.media import picture_of, sound_of
 from headwise.reports.origin import provenance_of, short_name, warnings_of
@@ -64,7 +66,7 @@ def gather(
         given = {result.name: result for result in reversed(results)}
         own = [given.pop(result.name, result) for result in own]
         results = own + [result for result in results if not any(result is one for one in own)]
-    by_name = {result.name: result for result in results}
+    by_name = {item.name: item for item in results if item.name != "sinks" or _lists_sinks(item)}
     found = by_name.get("sinks")
     first = (
         results[0].provenance if results else material.comparisons[0].manifest if material.comparisons else {}
@@ -77,14 +79,15 @@ def gather(
         warnings=(
             *warnings_of(meta, trace if look is None else None),
             *(look.before.notes if look else ()),
-            *(said for item in material.comparisons for said in _remarks(item)),
+            *(remark for item in material.comparisons for remark in _remarks(item)),
             *sink_warning(found),
             *failures,
             *_mixed(material.results),
             *_cut_off(trace),
         ),
         evaluated=tuple(evaluated(item, number) for number, item in enumerate(material.comparisons, start=1)),
-        graphs=tuple(graph for result in results for graph in graph_of(result)),
+        graphs=tuple(graph_of(result) for result in results if result.kind == "edges" and len(result.frame)),
+        findings=tuple(finding_of(result) for result in results if _is_finding(result)),
         provenance=tuple(provenance_of(meta, subject).items()),
         call=call if call is not None else str(meta.get("call") or ""),
         command=command or "",
@@ -111,6 +114,22 @@ def gather(
         tables=tuple(table for table in tables if table is not None),
         sink_share=share,
     )
+
+
+def finding_of(result: Result) -> Finding:
+    """A result as it is drawn where it is no map of heads."""
+    return Finding(said(result.name).capitalize(), result.summary, static(result), result.description)
+
+
+def _is_finding(result: Result) -> bool:
+    """False for what the page has another place for: maps, graphs, and the table of sinks."""
+    return not (is_map(result) or _lists_sinks(result) or (result.kind == "edges" and len(result.frame)))
+
+
+def _lists_sinks(result: Result) -> bool:
+    """True for a result of `headwise.analyses.sinks` that found some."""
+    known = {"offset", "token", "role", "peak_layer", "peak_received", "heads"}
+    return result.name == "sinks" and known <= set(result.frame) and len(result.frame) > 0
 
 
 def _analysed(trace: Trace) -> tuple[list[Result], list[str]]:

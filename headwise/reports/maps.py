@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from headwise.analyses._sinks import MIN_ROWS
-from headwise.probes.trace.fields import at_numbers
+from headwise.analyses._received import MIN_ROWS
+from headwise.figures.labels import said
+from headwise.figures.maps import axis_title
 from headwise.probes.trace.frames import statistics
+from headwise.probes.trace.fields import at_numbers
 from headwise.reports.content import Cells, Metric, Panel
 from headwise.reports.wording import group_key
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headwise.analyses import Result
-    from headwise.probes.attach.sites import Site
+    from headwise.figures.chart import Panel as ChartPanel
     from headwise.probes.trace.fields import Record
+    from headwise.probes.attach.sites import Site
     from headwise.probes.trace.trace import Trace
+    from headwise.results.result import Result
 
 WIDEST = 32
 """Maps by position show this many positions."""
@@ -37,23 +40,31 @@ WORDING = {
 """Title and description on the page, where the result's own are written for its table."""
 
 
+def is_map(result: Result) -> bool:
+    """True for a result with one number (or word) per head, or per layer and something across."""
+    layered = result.kind == "matrix" and result.axes[0] == "layer" and "example" not in result.keys
+    return (result.kind in ("heads", "classes") or layered) and len(result.frame) > 0
+
+
 def maps_of(result: Result, after: Result | None = None) -> list[Metric]:
-    """The map of a result, mean over examples; none for a result that has no layers.
+    """The map of a result, mean over examples; none for a result that is no map.
 
     Args:
         result: what is shown.
         after: the same analysis with a fix on.
     """
-    across = next((name for name in ("head", "offset") if name in result.frame), None)
-    if across is None or "layer" not in result.frame:
+    if not is_map(result):
         return []
-    parts, changed = _parts(result, across), _parts(after, across) if after is not None else {}
-    panels = [_panel(names, part, across, result.value, changed.get(names)) for names, part in parts.items()]
-    if any(len(names) > 2 for names in parts):  # roles that a stack does not have
+    own, new = result.panels(), {}
+    if after is not None:
+        new = {panel.names: panel.grid for panel in after.panels()}
+    panels = [_panel(result, panel, new.get(panel.names)) for panel in own]
+    if any(len(panel.names) > 2 for panel in own):  # roles that a tower does not have
         panels = [panel for panel in panels if any(any(row) for row in panel.cells)]
-    title, description = WORDING.get(result.name, (result.name.replace("_", " ").capitalize(), ""))
+    title, description = WORDING.get(result.name, (said(result.name).capitalize(), ""))
     key = "".join(character if character.isalnum() else "_" for character in result.name) or "metric"
-    return [Metric(key, title, result.unit, description or result.description, tuple(panels))]
+    unit = "share" if result.kind == "classes" else result.unit
+    return [Metric(key, title, unit, description or result.description, tuple(panels))]
 
 
 def strongest_keys(trace: Trace, after: Trace | None = None) -> Metric:
@@ -152,43 +163,23 @@ def _by_site(values: list[torch.Tensor]) -> np.ndarray:
     return out
 
 
-def _parts(result: Result, across: str) -> dict[tuple[str, ...], pd.DataFrame]:
-    """The rows of every stack and kind (and role), with the layers named as on the page."""
-    frame = result.frame
-    calls = frame["call"] if "call" in frame else [0] * len(frame)
-    layers = [layer_label(int(layer), int(call)) for layer, call in zip(frame["layer"], calls, strict=True)]
-    names = [name for name in frame.select_dtypes(exclude="number") if name not in ("example", across)]
-    groups = frame.assign(layer=layers).groupby(names, sort=False) if names else [((), frame)]
-    return {tuple(map(str, key)): part for key, part in groups}
-
-
-def _panel(
-    names: tuple[str, ...], part: pd.DataFrame, across: str, value: str, after: pd.DataFrame | None
-) -> Panel:
-    grid = _grid(part, across, value)
-    title = "head" if across == "head" else "position from the first key"
-    if across == "offset" and len(grid.columns) > WIDEST:
+def _panel(result: Result, panel: ChartPanel, after: pd.DataFrame | None) -> Panel:
+    grid, across = panel.grid, result.axes[1]
+    title = "head" if across == "head" else axis_title(across)
+    if across != "head" and len(grid.columns) > WIDEST:
         grid, title = grid.iloc[:, :WIDEST], f"{title} (first {WIDEST})"
-    new = None
-    if after is not None:
-        new = _cells(_grid(after, across, value).reindex(index=grid.index, columns=grid.columns))
-    of_heads = across == "head" and {"stack", "kind"} <= set(part)
+    of_heads = across == "head" and {"stack", "kind"} <= set(result.keys)
     return Panel(
-        label=" · ".join(names) or value.replace("_", " "),
-        layers=tuple(grid.index),
+        label=" · ".join(panel.names) or said(result.value),
+        layers=tuple(map(str, grid.index)),
         cells=_cells(grid),
         across=title,
-        group=group_key(*part[["stack", "kind"]].iloc[0]) if of_heads else "",
-        after=new,
-        by_example=_by_example(part, grid, value) if of_heads and "example" in part else None,
+        group=group_key(*panel.part[["stack", "kind"]].iloc[0]) if of_heads else "",
+        after=None if after is None else _cells(after.reindex(index=grid.index, columns=grid.columns)),
+        by_example=_by_example(panel.part, grid, result.value)
+        if of_heads and result.kind == "heads" and "example" in result.keys
+        else None,
     )
-
-
-def _grid(part: pd.DataFrame, across: str, value: str) -> pd.DataFrame:
-    grid = part.pivot_table(index="layer", columns=across, values=value, sort=False, dropna=False)
-    if across == "head":  # those that were not kept have their place
-        return grid.reindex(columns=range(int(max(grid.columns)) + 1))
-    return grid[sorted(grid.columns)]
 
 
 def _by_example(part: pd.DataFrame, grid: pd.DataFrame, value: str) -> np.ndarray:

@@ -16,12 +16,12 @@ from headwise.errors import InputError
 from headwise.figures import CIVIDIS, DIVERGING, data_uri, map_png
 from headwise.figures.colours import stops_of
 from headwise.figures.labels import without_middle
+from headwise.figures.graph import places, thickness
 from headwise.figures.page import json_for_script, policy, templates
 from headwise.files import check_new_folder, filling, replacing
 from headwise.reports.charts import round_ticks
 from headwise.reports.content import Content
 from headwise.reports.embed import page_blobs, page_data
-from headwise.reports.graphs import places, thickness
 from headwise.reports.inputs import Example, Matrix, Picture, Sound
 from headwise.reports.sheets import sheet_png
 from headwise.reports.wording import place_name, show, tick
@@ -131,6 +131,7 @@ def render(
             graphs=[(graph, *places(graph)) for graph in content.graphs],
             thickness=thickness,
             ticks=round_ticks,
+            markup=Markup,
             **_drawn(content),
             addressed=lambda value: bool(content.groups),
             policy=f"{policy(scripts, also=also)}; media-src data:",
@@ -216,6 +217,7 @@ def _sections(content: Content) -> list[tuple[str, str]]:
     sections += [("evaluation", "Did the fix help?")] if content.evaluated else []
     sections += [(table.key, table.title.partition(",")[0]) for table in content.tables]
     sections += [(f"graph-{number}", graph.title) for number, graph in enumerate(content.graphs, start=1)]
+    sections += [(f"finding-{number}", item.title) for number, item in enumerate(content.findings, start=1)]
     return [*sections, ("provenance", "Provenance")]
 
 

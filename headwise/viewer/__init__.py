@@ -12,7 +12,7 @@ from headwise.errors import HeadwiseError, InputError
 if TYPE_CHECKING:
     from headwise.analyses import Result
     from headwise.evaluation.results.comparison import Comparison
-    from headwise.probes.trace.trace import Trace
+    from headwise.probes.trace.trace.trace import Trace
     from headwise.reports.look import Look
     from headwise.subject import Subject
     from headwise.viewer.widget import Viewer
@@ -47,8 +47,8 @@ def view(
         InputError: anywidget is not installed, or the source is something else or has nothing to show.
         CaptureError: no analysis can be run on the trace.
     """
-    from headwise.analyses.result import Result
     from headwise.reports.data import gather
+    from headwise.results.result import Result
     from headwise.viewer.static import sketch
 
     if not installed():

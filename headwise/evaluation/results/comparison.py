@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-    from headwise.analyses.result import Result
+    from headwise.results.result import Result
 
 NONE = "none"
 """The arm without a fix, which the others are compared with."""
@@ -178,10 +178,12 @@ class Comparison:
 
     def to_result(self) -> Result:
         """The table as a `Result`, like that of an analysis: to draw, to save (JSON, Parquet, CSV, HTML), to report."""
-        from headwise.analyses.result import Result
+        from headwise.results.result import Result
 
         return Result(
             name=f"compare {self.task}",
+            kind="difference",
+            keys=("metric", "arm"),
             frame=self.to_frame(),
             unit="of each metric",
             description="Metric of an arm less that of the model without a fix, over the same examples; 0 is no "

@@ -1,0 +1,117 @@
+"""What sinks are found, in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from headwise.analyses._received import MIN_ROWS, Received, labels_of, received, with_rows
+from headwise.analyses.sentences import one_sentence, percent
+from headwise.text import quoted_token
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.probes.trace.trace import Trace
+
+
+def sink_sentence(frame: pd.DataFrame, trace: Trace | None, epsilon: float, min_rows: int) -> str:
+    """The strongest key of every tower and kind; of the table alone where the trace is not at hand."""
+    if trace is None:
+        parts = frame.groupby(["stack", "kind"], sort=False)
+        return one_sentence({" ".join(map(str, names)): _of_table(part, epsilon) for names, part in parts})
+    groups = received(trace)
+    kept = {group.name: group for group in with_rows(groups, min_rows)}
+    return one_sentence(
+        {
+            group.name: _sentence(kept[group.name], trace, epsilon)
+            if group.name in kept
+            else "left out, "
+            + ("every row is NaN" if group.unknown else f"no key was seen by {min_rows} rows")
+            for group in groups
+        }
+    )
+
+
+def rate_sentence(frame: pd.DataFrame, trace: Trace, epsilon: float) -> str:
+    """How often the first key is a sink."""
+    return one_sentence({group.name: _rate_sentence(group, epsilon) for group in received(trace)})
+
+
+def _of_table(frame: pd.DataFrame, epsilon: float) -> str:
+    strongest = frame.groupby("offset", sort=False)["mean_received"].sum().idxmax()
+    rows = frame[frame["offset"] == strongest]
+    examples, with_sink = frame["example"].nunique(), int((rows["heads"] > 0).sum())
+    return (
+        f"position {strongest} takes {percent(rows['mean_received'].mean())} of the attention, mean over all heads; it "
+        f"is a sink (alpha > {epsilon:g}) in {with_sink} of {examples} examples"
+    )
+
+
+def _sentence(group: Received, trace: Trace, epsilon: float) -> str:
+    """The strongest offset that every example has, where it is strong, and how many heads have a sink at all."""
+    there = (~group.alpha.isnan()).any(1)
+    known = there[there.any(1)].all(0)
+    offset = int(group.alpha.nanmean((0, 1)).where(known, torch.nan).nan_to_num(-1).argmax())
+    first, last, peak = _strong_layers(group, offset, epsilon)
+    layers = f"layer {first}" if first == last else f"layers {first}–{last}"
+    real = ~group.alpha.isnan().all(2)
+    with_sink = int((group.alpha > epsilon).any(2).sum())
+    heads = "heads" if real.any(1).sum() == 1 else "(example, head) pairs"
+    flat = _flat(group, offset)
+    doubt = (
+        f"; in so short an input a flat map gives it {percent(flat)}, too"
+        if epsilon < flat and peak < 2 * flat
+        else ""
+    )
+    return (
+        f"{_key_name(group, trace, offset)} takes {percent(peak)} of the attention in {layers}; "
+        f"{with_sink} of {int(real.sum())} {heads} have a sink (alpha > {epsilon:g}){doubt}"
+    )
+
+
+def _flat(group: Received, offset: int) -> float:
+    """What a key gets from heads that look alike at all keys they see; causal where later keys are seen by fewer."""
+    rows = group.rows.nan_to_num(0).amax((0, 1))
+    keys = int((rows > 0).sum())
+    if keys == 0 or rows[keys - 1] == rows[0]:
+        return 1.0 / max(keys, 1)
+    return sum(1.0 / (row + 1) for row in range(offset, keys)) / max(keys - offset, 1)
+
+
+def _strong_layers(group: Received, offset: int, epsilon: float) -> tuple[int, int, float]:
+    """The layers around the strongest whose mean over heads exceeds epsilon, and the mean over them."""
+    means = {layer: alpha[:, :, offset].nanmean() for layer, alpha in group.per_layer(group.alpha).items()}
+    order = [layer for layer, mean in means.items() if not mean.isnan()]
+    low = high = order.index(max(order, key=lambda layer: means[layer]))
+    while low > 0 and means[order[low - 1]] > epsilon:
+        low -= 1
+    while high + 1 < len(order) and means[order[high + 1]] > epsilon:
+        high += 1
+    run: list[Tensor] = [means[layer] for layer in order[low : high + 1]]
+    return order[low], order[high], torch.stack(run).mean().item()
+
+
+def _key_name(group: Received, trace: Trace, offset: int) -> str:
+    """The token and the position of an offset, where all examples agree on them."""
+    examples = (~group.alpha[:, :, offset].isnan()).any(1).nonzero().flatten()
+    positions = group.first[examples] + offset
+    tokens = set(labels_of(group, trace)[0][examples.numpy(), positions.numpy()])
+    same_place = len(positions.unique()) == 1
+    place = f"position {positions[0]}" if same_place else f"position {offset} after the padding"
+    token = tokens.pop() if len(tokens) == 1 else None
+    return f"the key at {place}" if token is None else f"{quoted_token(token)} ({place})"
+
+
+def _rate_sentence(group: Received, epsilon: float) -> str:
+    rates = 100.0 * (group.alpha > epsilon).sum((0, 1)) / (~group.alpha.isnan()).sum((0, 1))
+    rates = rates.where(group.rows.nan_to_num(0).amax((0, 1)) >= MIN_ROWS, torch.nan)
+    if rates.isnan().all():
+        return f"no key was seen by {MIN_ROWS} rows or more, so there is no sink rate"
+    best = int(rates.nan_to_num(-1).argmax())
+    first = (
+        f"the first key is a sink in {rates[0]:.1f} % of (example, layer, head) triples (alpha > {epsilon:g})"
+    )
+    return first if best == 0 else f"{first}; most often position {best}, {rates[best]:.1f} %"

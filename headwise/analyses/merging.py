@@ -1,0 +1,91 @@
+"""Results of several captures as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headwise.analyses.registry import get, names
+from headwise.errors import InputError
+from headwise.results.result import Result
+
+_SAME = ("name", "kind", "keys", "axes", "value", "unit", "description")
+_NUMBERS = ("model", "revision", "dtype")
+"""What the provenance of all must agree in."""
+
+
+def merge(results: Sequence[Result]) -> Result:
+    """One result of several shards: the examples of each stand behind those of the one before.
+
+    The sentence is made of the whole table.
+
+    Args:
+        results: of one analysis, with the same parameters, on the same model.
+
+    Raises:
+        InputError: there are none; they are not of one kind, analysis or model; their rows are no examples, so that two
+            tables cannot stand side by side; an example's name occurs in two of them.
+    """
+    import pandas as pd
+
+    results = list(results)
+    if not results:
+        raise InputError("There is nothing to merge.", remedy="Give the results of one analysis.")
+    first = results[0]
+    for other in results[1:]:
+        _check_alike(first, other)
+    if "example" not in first.keys:
+        raise InputError(
+            f"The rows of {first.name} are means over the examples of a capture: two such tables have no sum.",
+            evidence=f"its rows are named by {', '.join(first.keys)}",
+            remedy="Run the analysis on one trace with all examples.",
+        )
+    parts, start = [], 0
+    for result in results:
+        frame = result.frame
+        parts.append(frame.assign(example=frame["example"] + start))
+        counted = int(result.provenance.get("examples") or 0)
+        start += max(counted, int(frame["example"].max()) + 1 if len(frame) else 0)
+    frame = pd.concat(parts, ignore_index=True)
+    _check_ids(parts, first.name)
+    parameters = first.provenance.get("parameters", {})
+    known = first.name in names()
+    summary = (
+        get(first.name).sentence(frame, parameters) if known else " ".join(item.summary for item in results)
+    )
+    provenance = {
+        **first.provenance,
+        "examples": start,
+        "merged": [dict(item.provenance) for item in results],
+    }
+    facts = {name: getattr(first, name) for name in _SAME}
+    return Result(frame=frame, summary=summary, provenance=provenance, **facts)
+
+
+def _check_alike(first: Result, other: Result) -> None:
+    for name in _SAME:
+        if getattr(first, name) != getattr(other, name):
+            raise InputError(
+                "These results are not of one analysis.",
+                evidence=f"{name}: {getattr(first, name)!r} and {getattr(other, name)!r}",
+                remedy="Merge results of one analysis with the same parameters.",
+            )
+    for name in (*_NUMBERS, "parameters"):
+        if first.provenance.get(name) != other.provenance.get(name):
+            raise InputError(
+                "These results do not come from the same model and parameters.",
+                evidence=f"{name}: {first.provenance.get(name)!r} and {other.provenance.get(name)!r}",
+                remedy="Put them side by side with pandas instead: pd.concat([a.frame, b.frame], keys=...).",
+            )
+
+
+def _check_ids(parts: Sequence[object], name: str) -> None:
+    seen: set[object] = set()
+    for part in parts:
+        ids = set(part["id"].dropna()) if "id" in part else set()  # type: ignore[operator,index]
+        if seen & ids:
+            raise InputError(
+                f"An example of {name} stands in two of these results.",
+                evidence=f"id {min(map(str, seen & ids))}",
+                remedy="Merge shards that share no example.",
+            )
+        seen |= ids

@@ -1,0 +1,233 @@
+"""Analyses as records: what each needs, takes and finds, said once and read by everyone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import WRAPPER_ASSIGNMENTS
+from inspect import BoundArguments, Parameter, Signature, signature
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec
+
+from headwise.errors import CaptureError, InputError
+from headwise.probes.trace.nonfinite import caveat
+from headwise.results.result import Result, provenance_of, with_ids
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.probes.trace.trace import Trace
+
+P = ParamSpec("P")
+
+INPUTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"trace": ("trace",), "pair": ("before", "after"), "subject": ("subject", "data")}
+)
+"""What an analysis takes, and how its first arguments are called: a trace, two traces of the same inputs, or a model
+with examples, which it runs itself."""
+NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "stats": ("received", "statistics"),
+        "maps": ("maps", "attention patterns"),
+        "qkv": ("q", "queries, keys and values"),
+        "heads": ("z", "head outputs"),
+        "residual": ("residual", "residual stream"),
+    }
+)
+"""Option of `hw.capture` -> the field of a record that it keeps, and what that is called."""
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis(Generic[P]):
+    """An analysis: a function that makes a table, and what is needed to run it, to draw it and to read it.
+
+    Called like its function, it gives a `Result`. Made by the decorator `analysis`.
+    """
+
+    table: Callable[P, pd.DataFrame]
+    """The function: from its inputs and parameters to the table."""
+    kind: str
+    """Kind of the result, see `headwise.figures.chart.KINDS`."""
+    keys: tuple[str, ...]
+    """The columns that name a row; `{by}` stands for the value of a parameter."""
+    value: str
+    unit: str
+    description: str
+    """How to read the number; parameters are filled in, as in `str.format`."""
+    summary: Callable[..., str]
+    """The sentence, made of the table and of those arguments of the analysis that it names; where tables of several
+    shards were merged, arguments that are traces are None."""
+    needs: tuple[str, ...] = ("stats",)
+    """Options of `hw.capture` without which a trace does not do; see `NEEDS`."""
+    inputs: str = "trace"
+    """One of `INPUTS`."""
+    axes: tuple[str, ...] = ()
+    title: str = ""
+    """How a page calls it; its name when empty."""
+    name: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        """Check the record, and take the function's name and documentation."""
+        unknown = [need for need in self.needs if need not in NEEDS]
+        if unknown or self.inputs not in INPUTS:
+            raise InputError(
+                f"The record of an analysis says {'needs' if unknown else 'inputs'} that headwise does not know.",
+                evidence=", ".join(unknown) or self.inputs,
+                remedy=f"needs: any of {', '.join(NEEDS)}; inputs: one of {', '.join(INPUTS)}.",
+            )
+        object.__setattr__(self, "name", getattr(self.table, "__name__", ""))
+        for attribute in WRAPPER_ASSIGNMENTS:
+            if hasattr(self.table, attribute):
+                object.__setattr__(self, attribute, getattr(self.table, attribute))
+        object.__setattr__(self, "__wrapped__", self.table)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Result:
+        """Run it.
+
+        Raises:
+            CaptureError: a trace lacks what it needs; the call of `hw.capture` that gives it is named.
+            InputError: a parameter is wrong.
+        """
+        bound = self._bind(args, kwargs)
+        sources = list(bound.arguments.values())[: len(INPUTS[self.inputs])]
+        parameters = dict(list(bound.arguments.items())[len(sources) :])
+        traces = sources if self.inputs != "subject" else []
+        for trace in traces:
+            self.require(trace)
+        frame = self.table(*bound.args, **bound.kwargs)
+        meta: Mapping[str, Any] = traces[0].meta if traces else frame.attrs.pop("provenance", {})
+        provenance = provenance_of(meta, self.name, **parameters)
+        if len(traces) > 1:
+            provenance["compared_with"] = dict(traces[1].meta)
+        frame = with_ids(frame, meta.get("ids"))
+        sentence = self.sentence(frame, parameters, sources) + caveat(meta)
+        return self.result(frame, parameters, summary=sentence, provenance=provenance)
+
+    def result(
+        self,
+        frame: pd.DataFrame,
+        parameters: Mapping[str, Any],
+        *,
+        summary: str,
+        provenance: Mapping[str, Any],
+    ) -> Result:
+        """A table as the result of this analysis."""
+        return Result(
+            name=self.name,
+            kind=self.kind,
+            keys=tuple(key.format(**parameters) for key in self.keys),
+            axes=self.axes,
+            frame=frame,
+            value=self.value,
+            unit=self.unit,
+            description=self.description.format(**parameters),
+            summary=summary,
+            provenance=provenance,
+        )
+
+    def sentence(
+        self, frame: pd.DataFrame, parameters: Mapping[str, Any], sources: Sequence[Any] | None = None
+    ) -> str:
+        """The finding, of a table made under some parameters; `sources` are what it was made of, if at hand."""
+        given = sources or [None] * len(INPUTS[self.inputs])
+        known = {**dict(zip(INPUTS[self.inputs], given, strict=True)), **parameters}
+        wanted = list(signature(self.summary).parameters)[1:]
+        return self.summary(frame, **{name: known[name] for name in wanted})
+
+    def require(self, trace: Trace) -> None:
+        """Refuse a trace that lacks what this analysis needs.
+
+        Raises:
+            CaptureError: it does.
+        """
+        for need in self.needs:
+            kept, what = NEEDS[need]
+            if not any(kept in record for record in trace.records.values()):
+                raise CaptureError(
+                    f"This trace holds no {what}.",
+                    evidence=f"{self.name} needs them; {len(trace.records)} sites",
+                    remedy=f"Capture again with {self.capture_call()}, and run the model inside the with block.",
+                )
+
+    def capture_call(self) -> str:
+        """The call of `hw.capture` whose trace this analysis can be run on."""
+        options = [f"{need}=True" for need in self.needs if need != "stats"]
+        return (
+            f"hw.capture({', '.join(['subject', *options])})"
+            if options
+            else "hw.capture(subject, stats=True)"
+        )
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """Its parameters by name, behind its inputs."""
+        every = signature(self.table).parameters
+        return {name: every[name] for name in list(every)[len(INPUTS[self.inputs]) :]}
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> BoundArguments:
+        own: Signature = signature(self.table)
+        bound = own.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return bound
+
+    def __repr__(self) -> str:
+        return f"Analysis({self.name}: {self.kind}, needs {', '.join(self.needs) or 'nothing'})"
+
+
+def analysis(
+    *,
+    kind: str,
+    keys: Sequence[str],
+    value: str,
+    unit: str,
+    description: str,
+    summary: Callable[..., str],
+    needs: Sequence[str] = ("stats",),
+    inputs: str = "trace",
+    axes: Sequence[str] = (),
+    title: str = "",
+) -> Callable[[Callable[P, pd.DataFrame]], Analysis[P]]:
+    """Make an analysis of a function that gives a table.
+
+    Args:
+        kind: what a row of the table is, and how it is drawn: `heads`, `layers`, `positions`, `matrix`, `edges`,
+            `curve`, `classes`, `rows` or `difference`.
+        keys: the columns that name a row.
+        value: the column with the finding.
+        unit: of the value; `share` and `percent` have a scale of their own.
+        description: how to read the number; `{epsilon:g}` stands for the value of a parameter.
+        summary: makes the sentence of the table; it may also name arguments of the function.
+        needs: options of `hw.capture` that it cannot do without.
+        inputs: `"trace"`, `"pair"` (before and after) or `"subject"` (with data).
+        axes: the two columns of a matrix, or the one of a curve.
+        title: how a page calls it.
+
+    Example:
+        >>> from headwise.analyses import HEAD
+        >>> @analysis(
+        ...     kind="heads", keys=HEAD, value="maximum", unit="share",
+        ...     description="Mean over rows of the largest weight; 1 is all weight on one key.",
+        ...     summary=lambda frame: f"Rows put {frame['maximum'].mean():.0%} of their weight on one key.",
+        ... )
+        ... def peak(trace):
+        ...     return trace.to_frame("head")[[*HEAD, "maximum"]]
+        >>> peak
+        Analysis(peak: heads, needs stats)
+    """
+
+    def record(table: Callable[P, pd.DataFrame]) -> Analysis[P]:
+        return Analysis(
+            table,
+            kind=kind,
+            keys=tuple(keys),
+            value=value,
+            unit=unit,
+            description=description,
+            summary=summary,
+            needs=tuple(needs),
+            inputs=inputs,
+            axes=tuple(axes),
+            title=title,
+        )
+
+    return record

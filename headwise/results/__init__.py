@@ -1,0 +1,1 @@
+"""Results: what analyses, studies and comparisons find, as tables that know what they are."""

@@ -1,0 +1,159 @@
+"""Results: one tidy table, one sentence, and what is needed to read both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headwise.figures.chart import Chart
+from headwise.figures.labels import said
+from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
+from headwise.files import check_suffix
+from headwise.results.store import SUFFIXES, load_table, save_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import plotly.graph_objects as go
+
+FORMAT = 2
+"""Version of the files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result(Chart):
+    """What one analysis found.
+
+    `kind` says what a row is (`headwise.figures.chart.KINDS`), `keys` which columns name it; all others say something
+    about it, `value` the finding. Rows of examples carry the number `example`, and `id` where the capture was given
+    ids, so that a result joins with the per-example table of an evaluation in one
+    `result.frame.merge(evaluation.frame, on="id")`.
+
+    Raises:
+        InputError: the table is not of its kind: a missing column, two rows with one name, words for numbers.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"layer": [0, 0], "head": [0, 1], "peak": [0.25, 1.0]})
+        >>> result = Result(
+        ...     name="peak", kind="heads", keys=("layer", "head"), value="peak", unit="share", frame=frame,
+        ...     description="Largest weight of a row.", summary="Head 0.1 looks at one key.", provenance={},
+        ... )
+        >>> result
+        Result(peak: Head 0.1 looks at one key.)
+    """
+
+    description: str
+    """How to read the number: what it is, its range, what high means."""
+    summary: str
+    """The finding, one sentence with numbers."""
+    provenance: Mapping[str, Any] = field(repr=False)
+    """Model, versions, seed and call of the capture, and the parameters of the analysis."""
+
+    def plot(self) -> go.Figure:
+        """The figure of its kind: maps on one printed scale, lines, bars, a graph, or intervals.
+
+        The figure has the size of one or two columns of a paper; no figure is stretched to its own values.
+        """
+        from headwise.figures.drawers import draw
+
+        return draw(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the result; the suffix chooses the format.
+
+        `.json`, `.parquet` and `.html` hold everything (the latter with the figure above the table; the other two are
+        read by `load_result`), `.csv` holds the table, `.svg` and `.png` the figure.
+
+        Raises:
+            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
+                kaleido (`headwise[figures]`) or a browser to draw it.
+        """
+        path = Path(path)
+        check_suffix(path, (*SUFFIXES, *FIGURE_SUFFIXES), what="a result")
+        if path.suffix not in FIGURE_SUFFIXES:
+            return save_table(path, self.frame, self._about(), what="result", rows="rows")
+        return save_figure(
+            path,
+            self.plot(),
+            title=self.name,
+            summary=self.summary,
+            tables=[("Table", self.frame)],
+            provenance=self.provenance,
+            description=self.description,
+            static=self._pictures() if path.suffix == ".html" else "",
+        )
+
+    def _about(self) -> dict[str, Any]:
+        return {
+            "result": FORMAT,
+            "name": self.name,
+            "kind": self.kind,
+            "keys": list(self.keys),
+            "axes": list(self.axes),
+            "value": self.value,
+            "unit": self.unit,
+            "summary": self.summary,
+            "description": self.description,
+            "provenance": dict(self.provenance),
+        }
+
+    def __repr__(self) -> str:
+        return f"Result({self.name}: {self.summary})"
+
+    def _repr_html_(self) -> str:
+        from headwise.figures.cell import cell
+
+        ranked, caption = self.frame, "No rows"
+        if len(self.frame):
+            numbers = self.frame[self.value].dtype.kind in "iufb"
+            ranked = (
+                self.frame.sort_values(self.value, ascending=False, kind="stable") if numbers else self.frame
+            )
+            caption = f"Largest {said(self.value)}" if numbers else said(self.value).capitalize()
+        return cell(
+            self.summary,
+            tables=[(caption, ranked)],
+            pictures=self._pictures(),
+            description=self.description,
+        )
+
+    def _pictures(self) -> str:
+        """What it looks like where no script runs."""
+        from headwise.figures.drawers import static
+
+        return static(self) if self.kind != "difference" else ""
+
+
+def load_result(path: str | Path) -> Result:
+    """Read a result that `Result.save` wrote as `.json` or `.parquet`.
+
+    Raises:
+        InputError: the file is missing, damaged, something else, or of another version.
+    """
+    return load_table(path, _result, what="result", rows="rows")
+
+
+def _result(about: Mapping[str, Any], frame: pd.DataFrame) -> Result:
+    if about["result"] != FORMAT:
+        raise ValueError(f"it has version {about['result']!r} of the format, this headwise reads {FORMAT}")
+    words = {name: str(about[name]) for name in ("name", "kind", "value", "unit", "summary", "description")}
+    lists: dict[str, tuple[str, ...]] = {name: tuple(map(str, about[name])) for name in ("keys", "axes")}
+    frame.attrs = {}
+    return Result(frame=frame, provenance=dict(about["provenance"]), **words, **lists)  # type: ignore[arg-type]
+
+
+def provenance_of(meta: Mapping[str, Any], analysis: str, **parameters: Any) -> dict[str, Any]:
+    """What a result says about where it came from."""
+    return {**meta, "analysis": analysis, "parameters": parameters}
+
+
+def with_ids(frame: pd.DataFrame, ids: Sequence[str] | None) -> pd.DataFrame:
+    """A table whose examples also carry the names that the user gave them, beside their numbers."""
+    if not ids or "example" not in frame or "id" in frame:
+        return frame
+    frame = frame.copy()
+    names = [ids[example] if example < len(ids) else None for example in frame["example"]]
+    frame.insert(frame.columns.get_loc("example") + 1, "id", names)  # type: ignore[arg-type]
+    return frame
