@@ -13,7 +13,7 @@ import pytest
 import headwise as hw
 from headwise.analyses import HEAD, load_result, merge
 from headwise.errors import InputError
-from headwise.figures.drawers import DRAWERS
+from headwise.figures.drawers import BY_KIND
 from headwise.reports.data import gather
 from tests.helpers_results import SITE, every_kind, made, table
 
@@ -32,7 +32,7 @@ def pictures(html):
 
 
 def test_every_kind_has_an_example_here():
-    assert {result.kind for result in KINDS.values()} == set(DRAWERS)
+    assert {result.kind for result in KINDS.values()} == set(BY_KIND)
 
 
 def test_it_is_drawn_and_shown_and_says_what_it_is(result):

@@ -12,7 +12,7 @@ from headwise.errors import CaptureError
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headwise.probes.trace.trace.trace import Trace
+    from headwise.probes.trace.trace import Trace
 
 HEAD = ("example", "stack", "kind", "layer", "call", "head")
 """The columns that name a head of an example."""

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import CaptureError
-from headwise.probes.trace.frames import key_axis, labels, statistics
 from headwise.probes.attach.sites import Site
+from headwise.probes.trace.frames import key_axis, labels, statistics
 
 if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace

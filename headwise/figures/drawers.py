@@ -20,7 +20,7 @@ class Drawer(NamedTuple):
     static: Callable[[Chart], str]
 
 
-DRAWERS: Mapping[str, Drawer] = MappingProxyType(
+BY_KIND: Mapping[str, Drawer] = MappingProxyType(
     {
         "heads": Drawer(maps.figure, maps.static),
         "classes": Drawer(maps.figure, maps.static),
@@ -38,12 +38,12 @@ DRAWERS: Mapping[str, Drawer] = MappingProxyType(
 
 def draw(chart: Chart) -> go.Figure:
     """The figure of a chart; one that says so where nothing was found."""
-    return DRAWERS[chart.kind].figure(chart) if len(chart.frame) else _empty(chart)
+    return BY_KIND[chart.kind].figure(chart) if len(chart.frame) else _empty(chart)
 
 
 def static(chart: Chart) -> str:
     """Static HTML of a chart; empty where nothing was found."""
-    return DRAWERS[chart.kind].static(chart) if len(chart.frame) else ""
+    return BY_KIND[chart.kind].static(chart) if len(chart.frame) else ""
 
 
 def _empty(chart: Chart) -> go.Figure:

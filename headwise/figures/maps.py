@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import ceil
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from headwise.figures.cell import maps as pictures
@@ -85,9 +87,8 @@ def figure(chart: Chart) -> go.Figure:
 def static(chart: Chart) -> str:
     """Small pictures of the maps, without scripts."""
     value, unit = (SHARE, "share") if chart.kind == "classes" else (chart.value, chart.unit)
-    return pictures(
-        chart.panels(), *chart.scale(), value=value, unit=unit, axes=tuple(map(axis_name, chart.axes))
-    )
+    down, across = map(axis_name, chart.axes)
+    return pictures(chart.panels(), *chart.scale(), value=value, unit=unit, axes=(down, across))
 
 
 def axis_name(column: str) -> str:
@@ -105,13 +106,9 @@ def axis_title(column: str) -> str:
     return _TITLES.get(column, said(column))
 
 
-def _axis_type(columns: object) -> str | None:
+def _axis_type(columns: Iterable[object]) -> str | None:
     """Words as categories; numbers as they are."""
-    return (
-        None
-        if all(isinstance(name, int | float) or hasattr(name, "dtype") for name in columns)
-        else "category"
-    )  # type: ignore[attr-defined]
+    return None if all(isinstance(name, Real) for name in columns) else "category"
 
 
 def _step(count: int, room: float, *, decimal: bool = False) -> int:

@@ -11,8 +11,8 @@ import torch
 from headwise.analyses._received import MIN_ROWS
 from headwise.figures.labels import said
 from headwise.figures.maps import axis_title
-from headwise.probes.trace.frames import statistics
 from headwise.probes.trace.fields import at_numbers
+from headwise.probes.trace.frames import statistics
 from headwise.reports.content import Cells, Metric, Panel
 from headwise.reports.wording import group_key
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headwise.figures.chart import Panel as ChartPanel
-    from headwise.probes.trace.fields import Record
     from headwise.probes.attach.sites import Site
+    from headwise.probes.trace.fields import Record
     from headwise.probes.trace.trace import Trace
     from headwise.results.result import Result
 

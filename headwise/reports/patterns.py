@@ -15,10 +15,10 @@ from headwise.analyses._received import MIN_ROWS
 from headwise.functional.entropy import entropy_without
 from headwise.functional.received import received_without
 from headwise.probes.attach.sites import Site, key_stack
-from headwise.probes.trace.trace.fields import Record, at_numbers
+from headwise.probes.trace.fields import Record, at_numbers
 
 if TYPE_CHECKING:
-    from headwise.probes.trace.trace.trace import Trace
+    from headwise.probes.trace.trace import Trace
 
 SIDE = 64
 """Pictures of patterns have at most this many rows and columns."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headwise.display import DRAWERS
 from headwise.figures.chart import Chart
 from headwise.figures.labels import said
 from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
@@ -101,6 +102,10 @@ class Result(Chart):
 
     def __repr__(self) -> str:
         return f"Result({self.name}: {self.summary})"
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+        """Text and static HTML, and in a live notebook with anywidget the viewer, which hosts prefer if they can."""
+        return {"text/plain": repr(self), "text/html": self._repr_html_(), **DRAWERS["result"](self)}
 
     def _repr_html_(self) -> str:
         from headwise.figures.cell import cell

@@ -12,7 +12,7 @@ from headwise.errors import HeadwiseError, InputError
 if TYPE_CHECKING:
     from headwise.analyses import Result
     from headwise.evaluation.results.comparison import Comparison
-    from headwise.probes.trace.trace.trace import Trace
+    from headwise.probes.trace.trace import Trace
     from headwise.reports.look import Look
     from headwise.subject import Subject
     from headwise.viewer.widget import Viewer

@@ -12,7 +12,7 @@ from headwise.reports.content import Group, Metric
 from headwise.text import shortened, visible
 
 if TYPE_CHECKING:
-    from headwise.probes.trace.trace.trace import Trace
+    from headwise.probes.trace.trace import Trace
 
 MOST_PICTURES = 100_000
 """Letters of all pictures of a cell together."""
@@ -26,7 +26,7 @@ _SHEET = (
 
 def trace_cell(trace: Trace) -> str:
     """A trace as static HTML: the patterns of all heads in one picture, or the strongest key of every head."""
-    from headwise.probes.trace.trace.frames import statistics
+    from headwise.probes.trace.frames import statistics
     from headwise.reports.heads import groups_of
     from headwise.reports.maps import strongest_keys
     from headwise.reports.patterns import read_patterns
