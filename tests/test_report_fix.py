@@ -12,9 +12,9 @@ import pytest
 
 import headwise as hw
 from headwise.figures import intervals
+from headwise.figures.graph import graph_of, layer_of, places
 from headwise.reports.charts import difference_chart, round_ticks
 from headwise.reports.content import Content, Evaluated, Metric, Panel, Table
-from headwise.figures.graph import graph_of, layer_of, places
 from headwise.reports.data import gather, sort_material
 from headwise.reports.evaluated import BROKEN, REPAIRED, before_and_after, changed_examples, evaluated
 from headwise.reports.page import facts, render

@@ -15,8 +15,8 @@ import numpy as np
 from headwise.errors import InputError
 from headwise.figures import CIVIDIS, DIVERGING, data_uri, map_png
 from headwise.figures.colours import stops_of
-from headwise.figures.labels import without_middle
 from headwise.figures.graph import places, thickness
+from headwise.figures.labels import without_middle
 from headwise.figures.page import json_for_script, policy, templates
 from headwise.files import check_new_folder, filling, replacing
 from headwise.reports.charts import round_ticks
