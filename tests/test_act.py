@@ -268,12 +268,12 @@ class TestFit:
         assert fix.neutral
 
     def test_a_gain_within_noise_is_not_significant(self) -> None:
-        from headwise.fixes.methods._head_search import _better
+        from headwise.fixes.head_search import better
 
         gain = np.array([1.0] * 6 + [-1.0] * 5 + [0.0] * 89)
-        assert _better(gain, "improves")
-        assert not _better(gain, "significant")
-        assert _better(np.array([1.0] * 12 + [0.0] * 88), "significant")
+        assert better(gain, "improves")
+        assert not better(gain, "significant")
+        assert better(np.array([1.0] * 12 + [0.0] * 88), "significant")
 
     def test_prompts_without_answers(self) -> None:
         with pytest.raises(InputError, match="fitted on answers"):

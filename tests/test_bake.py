@@ -14,7 +14,7 @@ from transformers import AlbertConfig, AlbertModel
 import headwise as hw
 from headwise import fixes
 from headwise.fixes.baking import bake
-from headwise.fixes.patching import bound
+from headwise.fixes.binding import bound
 from headwise.fixes.spec.specs import save_spec
 from headwise.probes.attach.sites import attention_modules
 from tests import subjects

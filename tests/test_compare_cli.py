@@ -192,13 +192,13 @@ def test_fit_leaves_out_what_will_be_compared(tmp_path):
 def test_a_fit_that_finds_nothing_says_so(tmp_path, monkeypatch):
     spec = tmp_path / "act.json"
     arguments = ("fit", "zoo:lm", "--task", "recall", "-n", 10, "--out", spec)
-    monkeypatch.setattr("headwise.fixes.methods._head_search._better", lambda gain, rule: False)
+    monkeypatch.setattr("headwise.fixes.head_search.better", lambda gain, rule: False)
     result = run(*arguments, "--fix", "ACT:layers=[2]")
     assert result.exit_code == 0
     assert result.stdout.splitlines()[-2:] == ["found nothing: the fix changes nothing", f"wrote {spec}"]
     answer = json.loads(run(*arguments, "--fix", "ACT:layers=[2]", "--json").stdout)
     assert (answer["found_nothing"], answer["neutral"]) == (True, True)
-    monkeypatch.setattr("headwise.fixes.methods._head_search._better", lambda gain, rule: True)
+    monkeypatch.setattr("headwise.fixes.head_search.better", lambda gain, rule: True)
     assert "changes nothing" not in run(*arguments, "--fix", "ACT:layers=[2]").stdout
     result = run(*arguments, "--fix", "ACT:layers=[2],beta=1")
     assert result.stdout.splitlines()[-2] == "the fix changes nothing"

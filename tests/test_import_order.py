@@ -21,8 +21,6 @@ OPEN = (
     {"analyses.figures", "analyses.result"},
     {"evaluation.data.splits", "evaluation.task"},
     {f"evaluation.results.{name}" for name in ("comparison", "evaluation", "figures", "search")},
-    {f"fixes.{name}" for name in ("patching", "registry", "spec.file", "spec.parameters", "spec.specs")},
-    {"fixes.methods._head_search", "fixes.methods.act"},
 )
 """Circles that are still to be opened: a line goes when its circle goes, and none is added."""
 

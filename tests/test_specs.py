@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import headwise as hw
 from headwise import fixes
-from headwise.fixes.patching import bound
+from headwise.fixes.binding import bound
 from headwise.fixes.spec.file import Entry
 from headwise.fixes.spec.parameters import from_entry, to_entry
 from headwise.fixes.spec.specs import Spec, load_spec, save_spec

@@ -1,7 +1,8 @@
 """Training-free changes to what attention does, installed with `hw.patch`.
 
 A fix is a frozen value with a pure `edit(pattern, site, context)`, `scale(z, site, context)`, or one of the other
-steps of `headwise.probes.context.Fix`. Installing and removing is done elsewhere, once.
+steps of `headwise.probes.context.Fix`. Installing and removing is done elsewhere, once. A fix of another package is
+`hw.fixes.NAME` by its registered name.
 """
 
 from __future__ import annotations
@@ -52,9 +53,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'headwise.fixes' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    from headwise.fixes.registry import FIXES
+
+    if not name.startswith("_") and name in FIXES.names():
+        return FIXES.get(name)
+    raise AttributeError(f"module 'headwise.fixes' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from headwise.errors import FixError
 from headwise.files import filling
 from headwise.fixes._readings import Reading, readings
-from headwise.fixes.patching import bound, patch
+from headwise.fixes.binding import bound
+from headwise.fixes.patching import patch
 from headwise.fixes.spec.specs import fixes_of
 from headwise.probes.attach.sites import Site
 from headwise.probes.engine.instrumentation import hub_of

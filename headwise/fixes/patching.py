@@ -8,14 +8,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from headwise.errors import FixError, InputError, UnsupportedModel
-from headwise.fixes.anatomy import anatomy_of
-from headwise.fixes.registry import in_place_of_a_file
-from headwise.probes.attach.sites import head_count
+from headwise.fixes.binding import bound
 from headwise.probes.check.self_check import self_check
 from headwise.probes.engine.instrumentation import Hub, hub_of
 from headwise.probes.engine.reach import remedy
 from headwise.probes.engine.session import Session
-from headwise.probes.fix_plan import STEPS, FixPlan, plan_fix
+from headwise.probes.fix_plan import plan_fix
 from headwise.subject import unwrap
 
 if TYPE_CHECKING:
@@ -168,82 +166,6 @@ def _examples(examples: Sequence[int], fixes: Iterable[Any], language: str) -> t
                 remedy="Patch whole requests with scope='thread'.",
             )
     return numbers
-
-
-def bound(fixes: Any | Iterable[Any], model: PreTrainedModel, hub: Hub | None = None) -> tuple[Any, ...]:
-    """One fix or several, checked against a model, with everything filled in that depends on it.
-
-    Raises:
-        FixError: an object that is no fix, a layer, head or stack that the model does not have.
-        NotFitted: constants are missing.
-    """
-    hub = hub or hub_of(model)
-    several = as_fixes(fixes)
-    for fix in several:
-        _require_fix(fix)
-    anatomy = anatomy_of(model, hub) if any(hasattr(fix, "bind") for fix in several) else None
-    several = tuple(fix.bind(anatomy) if hasattr(fix, "bind") else fix for fix in several)
-    for fix in several:
-        _validate(plan_fix(fix), hub)
-    return several
-
-
-def as_fixes(fixes: Any | Iterable[Any]) -> tuple[Any, ...]:
-    """One fix or several as a tuple.
-
-    Raises:
-        FixError: there is none.
-    """
-    one = any(hasattr(fixes, step) for step in STEPS) or not isinstance(fixes, Iterable)
-    several = (fixes,) if one or isinstance(fixes, str) else tuple(fixes)
-    if not several:
-        raise FixError("There is nothing to install.", remedy="Give one fix or more.")
-    return several
-
-
-def _require_fix(fix: Any) -> None:
-    if isinstance(fix, str):
-        raise FixError(
-            "This object is not a fix.",
-            evidence=repr(fix),
-            remedy=in_place_of_a_file(fix) or "A spec is given alone: hw.patch(subject, path).",
-        )
-    if isinstance(fix, type) or not any(callable(getattr(fix, step, None)) for step in STEPS):
-        raise FixError(
-            "This object is not a fix.",
-            evidence=f"{fix!r} has none of {', '.join(STEPS)}",
-            remedy="Pass an instance with edit(pattern, site, context).",
-        )
-
-
-def _validate(plan: FixPlan, hub: Hub) -> None:
-    if plan.neutral:
-        return
-    stack, kind = plan.stack or hub.language, plan.kind
-    there = [entry for entry in hub.modules.values() if (entry.stack, entry.kind) == (stack, kind)]
-    if not there:
-        have = sorted({f"{entry.stack} {entry.kind}" for entry in hub.modules.values()})
-        raise FixError(
-            f"This model has no {kind}-attention in a stack {stack!r}.",
-            evidence=f"it has {', '.join(have)}",
-            remedy="Set the fix's stack and kind.",
-        )
-    layers = {layer for entry in there for layer in entry.layers}
-    heads = plan.heads or ()
-    missing = sorted(({layer for layer, _ in heads} | set(plan.layers or ())) - layers)
-    if missing:
-        raise FixError(
-            f"{plan.name} names layer {missing[0]}, which this model's {stack} stack does not have.",
-            evidence=f"layers {min(layers)} to {max(layers)}",
-        )
-    for layer, head in heads:
-        for entry in there:
-            count = head_count(entry.module)
-            if count is not None and entry.layer == layer and head >= count:
-                raise FixError(
-                    f"{plan.name} names head {head} of layer {layer}, which does not exist.",
-                    evidence=f"the layer has {count} heads, 0 to {count - 1}",
-                )
 
 
 def _require_reach(fixes: tuple[Any, ...], hub: Hub, unreached: Mapping[str, str]) -> None:

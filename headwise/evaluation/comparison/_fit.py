@@ -9,7 +9,8 @@ from headwise.errors import FixError, InputError, NotFitted
 from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.questions import BATCH, Questions, with_own_processor, without_dropout
 from headwise.evaluation.task import Example, Task
-from headwise.fixes.patching import bound, patch
+from headwise.fixes.binding import bound
+from headwise.fixes.patching import patch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -65,7 +66,7 @@ def fit(
     from headwise.fixes.calibration import as_calibration
 
     if isinstance(fix, str):
-        from headwise.fixes.registry import parse_fix
+        from headwise.fixes.parsing import parse_fix
 
         fix = parse_fix(fix)
     if isinstance(fix, list | tuple) or not callable(getattr(fix, "fit", None)):

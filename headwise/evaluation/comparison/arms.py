@@ -89,7 +89,7 @@ def describe(fix: Any) -> dict[str, Any]:
 
 def _resolved(item: Any, subject: Subject | None) -> tuple[Any, ...]:
     if isinstance(item, str | Path):
-        from headwise.fixes.registry import parse_fix
+        from headwise.fixes.parsing import parse_fix
 
         found = parse_fix(str(item), subject)
         return tuple(found) if isinstance(found, list | tuple) else (found,)

@@ -15,6 +15,7 @@ from headwise.errors import FixError, NotFitted
 from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.arguments import Heads, as_heads, as_numbers, between, finite, one_of, whole_number
 from headwise.fixes.calibration import Calibration
+from headwise.fixes.head_search import search_heads
 from headwise.fixes.methods._columns import Columns
 from headwise.functional.calibration import calibrate
 from headwise.probes.attach.sites import Site
@@ -136,9 +137,11 @@ class ACT:
 
     def fit(self, subject: Subject, data: Calibration) -> ACT:
         """The same with the heads that raise the score on held-out examples when they are calibrated alone."""
-        from headwise.fixes.methods._head_search import find_heads
 
-        heads, source = find_heads(subject, self, data)
+        def alone(layer: int, head: int) -> ACT:
+            return replace(self, heads=((layer, head),), layers=None)
+
+        heads, source = search_heads(subject, data, alone, layers=self.layers, rule=self.rule)
         return replace(self, heads=heads, layers=None, source=source)
 
     def edit(

@@ -15,7 +15,7 @@ import torch
 from headwise._version import __version__
 from headwise.errors import FixError
 from headwise.files import check_suffix, replacing
-from headwise.fixes.patching import bound
+from headwise.fixes.binding import bound
 from headwise.fixes.spec.file import SCHEMA, Envelope, parse, read
 from headwise.fixes.spec.model_facts import ModelFacts, check_fits, model_facts
 from headwise.fixes.spec.parameters import from_entry, to_entry

@@ -1,34 +1,50 @@
-"""Which heads to calibrate: every head alone, judged on held-out examples."""
+"""Heads chosen one by one: every head alone, judged on held-out examples."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from headwise.errors import FixError
 from headwise.fixes.anatomy import anatomy_of
 from headwise.fixes.calibration import Calibration, as_calibration
+from headwise.fixes.patching import patch
 
 if TYPE_CHECKING:
-    from headwise.fixes.methods.act import ACT
     from headwise.subject import Subject
 
 RESAMPLES = 2000
+Rule = Literal["improves", "significant"]
 
 
-def find_heads(subject: Subject, fix: ACT, data: Calibration) -> tuple[tuple[tuple[int, int], ...], str]:
-    """The heads that raise the mean score when they are calibrated alone, and how they were found.
+def search_heads(
+    subject: Subject,
+    data: Calibration,
+    fix_of: Callable[[int, int], Any],
+    *,
+    layers: Sequence[int] | None = None,
+    rule: Rule = "improves",
+) -> tuple[tuple[tuple[int, int], ...], str]:
+    """Heads whose own fix raises the mean score, and how they were found.
 
-    One pass over the data for every head of the layers looked at (2 to the last but one unless the fix names others),
-    and one without the fix. The decision rule is ours: the repository does not hold the authors'.
+    One pass over the data for every head of the layers, and one without a fix.
+
+    Args:
+        subject: the model; it is patched head by head and left as it was.
+        data: what scores are taken on.
+        fix_of: the fix of one (layer, head).
+        layers: 2 to the last but one when None.
+        rule: "improves" takes any gain, "significant" one whose one-sided paired bootstrap p is below 0.05.
+
+    Raises:
+        FixError: there is no such layer.
+        InputError: the data have no answers.
     """
-    from headwise.fixes.patching import patch
-
     data = as_calibration(data)
     anatomy = anatomy_of(subject.model)
-    layers = fix.layers if fix.layers is not None else tuple(range(2, anatomy.layers - 1))
+    layers = tuple(range(2, anatomy.layers - 1)) if layers is None else layers
     missing = [layer for layer in layers if layer >= anatomy.layers]
     if missing or not layers:
         raise FixError(
@@ -40,15 +56,16 @@ def find_heads(subject: Subject, fix: ACT, data: Calibration) -> tuple[tuple[tup
     kept = []
     for layer in layers:
         for head in range(anatomy.heads):
-            with patch(subject, replace(fix, heads=((layer, head),), layers=None), check=False):
+            with patch(subject, fix_of(layer, head), check=False):
                 gain = np.asarray(data.scores(subject), dtype=float) - plain
-            if _better(gain, fix.rule):
+            if better(gain, rule):
                 kept.append((layer, head))
     tried = len(layers) * anatomy.heads
     return tuple(kept), f"fit: {len(kept)} of {tried} heads improve {data.name}"
 
 
-def _better(gain: np.ndarray, rule: str) -> bool:
+def better(gain: np.ndarray, rule: Rule) -> bool:
+    """True when gains, one per example, are an improvement by a rule of `search_heads`."""
     gain = gain[~np.isnan(gain)]  # examples that have no score of their own
     if len(gain) == 0 or gain.mean() <= 0:
         return False
