@@ -79,13 +79,13 @@ def positions_of(mask: Tensor) -> Tensor:
 @contextmanager
 def unrecorded(model: PreTrainedModel) -> Iterator[None]:
     """Forwards of the plain model: no capture records them and no patch acts, and the random state is kept."""
-    hub = model.__dict__.get(interface.HUB)
+    instrumented = model.__dict__.get(interface.INSTRUMENTATION)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), torch.no_grad():
-        if hub is None:
+        if instrumented is None:
             yield
         else:
-            with hub.aside(Session(model, None, hub.language)):
+            with instrumented.nested_forward(Session(model, None, instrumented.language)):
                 yield
 
 

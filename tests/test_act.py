@@ -33,11 +33,13 @@ class Fixed:
         from headwise.layout import Axis, TokenLayout
         from headwise.probes.attach.sites import Site
         from headwise.probes.context import Context
-        from headwise.probes.generation.generation import Run
+        from headwise.probes.generation.generation import Generation
         from headwise.probes.memory import Memory
 
         count = len(pattern)
-        run = Run("text", TokenLayout({"text": Axis("text", torch.full((1, count), 6, dtype=torch.uint8))}))
+        run = Generation(
+            "text", TokenLayout({"text": Axis("text", torch.full((1, count), 6, dtype=torch.uint8))})
+        )
         run.prompt = run.length = count
         site, memory = Site("text", "self", 0), Memory()
         given_ = pattern[None, None]
@@ -247,8 +249,8 @@ class Scored:
 
     def scores(self, subject: hw.Subject) -> list[float]:
         self.passes += 1
-        hub = vars(subject.model).get("_headwise_hub")
-        heads = set() if hub is None else set(hub.sessions[0].fixes[0].heads)
+        instrumented = vars(subject.model).get("_headwise")
+        heads = set() if instrumented is None else set(instrumented.sessions[0].fixes[0].heads)
         return [1.0 if heads & self.good else 0.5] * 40
 
 
@@ -287,7 +289,7 @@ class TestFit:
         model = ARCHITECTURES["llama"].build()
         with pytest.raises(NotFitted, match=r"hw\.fit"):
             hw.patch(model, hw.fixes.ACT())
-        assert not [name for name in vars(model) if "hub" in name]
+        assert not [name for name in vars(model) if "headwise" in name]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 import headwise as hw
 from headwise.layout import ROLES
-from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.engine.instrumentation import instrument
 from tests.test_generate import DECODERS, complete, generate, prompt, skip_without_static_cache
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import with_cache
@@ -120,12 +120,12 @@ def test_a_patch_keeps_no_run_that_cannot_go_on(options: dict[str, Any]) -> None
     model = ARCHITECTURES["llama"].build()
     cache = empty(model, "static")
     with hw.patch(model, ACT):
-        (session,) = hub_of(model).sessions
+        (session,) = instrument(model).sessions
         for seed in range(5):
             cache.reset()
             held = {} if options else with_cache(model, cache)
             generate(model, {"input_ids": random_ids(1, 6, seed=seed)}, **held, **options)
-        assert len(session.flow().runs) <= 2
+        assert len(session.tracker().runs) <= 2
 
 
 # -- examples left out, copied, moved ------------------------------------------------------------------------------

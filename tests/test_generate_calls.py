@@ -18,7 +18,7 @@ from transformers import (
 )
 
 import headwise as hw
-from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.engine.instrumentation import instrument
 from tests.edits import Identity
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import random_ids
@@ -38,7 +38,7 @@ class Spy:
         self.model, self.calls = model, []
 
     def edit(self, pattern: torch.Tensor, site: Any, context: Any) -> torch.Tensor:
-        call: Any = hub_of(self.model).calls().generate
+        call: Any = instrument(self.model).thread_state().generate
         if call not in self.calls:
             self.calls.append(call)
         return pattern
@@ -111,7 +111,7 @@ def test_end_tokens_are_those_that_transformers_goes_by(
 
     class Early(Spy):
         def edit(self, pattern: torch.Tensor, site: Any, context: Any) -> torch.Tensor:
-            call: Any = hub_of(self.model).calls().generate
+            call: Any = instrument(self.model).thread_state().generate
             assert call is not None
             assert call.loop is not None
             resolved, loop = call.end_ids(), call.loop
@@ -134,7 +134,7 @@ def test_what_stopping_criteria_decide_is_known(llama: Any) -> None:
 
     class Listening(Spy):
         def edit(self, pattern: torch.Tensor, site: Any, context: Any) -> torch.Tensor:
-            call: Any = hub_of(self.model).calls().generate
+            call: Any = instrument(self.model).thread_state().generate
             if not call.loop.checks:
                 call.loop.checks.append(lambda ids, done: told.append((ids.shape[1], done.tolist())))
             return pattern
@@ -160,19 +160,19 @@ def test_generations_of_all_threads_are_known_and_say_when_they_are_over(llama: 
             llama.generate(**prompt(), **GREEDY, stopping_criteria=StoppingCriteriaList([Waiting()]))
 
     with hw.patch(llama, Identity()):
-        hub = hub_of(llama)
+        instrumented = instrument(llama)
         other = threading.Thread(target=fail)
         other.start()
         assert inside.wait(20)
-        (call,) = hub.generations
-        assert hub.calls().generate is None
+        (call,) = instrumented.generations
+        assert instrumented.thread_state().generate is None
         call.when_over(over.append)
         assert not over
         go_on.set()
         other.join(20)
         assert over == [call]
         assert call.ended
-        assert hub.generations == ()
+        assert instrumented.generations == ()
         assert call.sequences is None
         call.when_over(over.append)
         assert over == [call, call]

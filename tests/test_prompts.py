@@ -15,7 +15,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 import headwise as hw
-from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.engine.instrumentation import instrument
 from tests.invariance import FIXES, alone, models_of
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
@@ -317,7 +317,7 @@ def test_patches_come_and_go_while_four_threads_generate(fixes: tuple[str, ...],
     found = [next((i for i, one in enumerate(right) if torch.equal(one, other)), None) for other in replies]
     assert None not in found
     assert len(set(found)) > 1
-    assert hub_of(model).sessions == ()
+    assert instrument(model).sessions == ()
     assert snapshot(model) == before
 
 

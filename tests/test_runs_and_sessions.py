@@ -15,10 +15,10 @@ import headwise as hw
 from headwise import fixes
 from headwise.layout import ROLES
 from headwise.probes.check.reference import Reference
-from headwise.probes.engine.attachment import Attachment
-from headwise.probes.engine.instrumentation import attached, hub_of
+from headwise.probes.engine.installed_hooks import InstalledHooks
+from headwise.probes.engine.instrumentation import attached, instrument
 from headwise.probes.engine.session import Session
-from headwise.probes.trace.buffer import Want
+from headwise.probes.trace.buffer import CaptureOptions
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
 
@@ -33,8 +33,8 @@ def roles_of(trace: hw.Trace, stack: str = "text") -> list[list[str]]:
 
 class TestThreads:
     def test_hubs_made_at_once_become_one(self, llama):
-        first, second = hub_of(llama), hub_of(llama)
-        sessions = [Session(llama, None, first.language, want=Want()) for _ in range(2)]
+        first, second = instrument(llama), instrument(llama)
+        sessions = [Session(llama, None, first.language, options=CaptureOptions()) for _ in range(2)]
         owner = first.add(sessions[0])
         assert second.add(sessions[1]) is owner
         owner.remove(sessions[0])
@@ -89,14 +89,14 @@ class TestThreads:
 
     @pytest.mark.parametrize("name", ["llama", "bert"])
     def test_a_forward_is_right_while_another_thread_attaches_slowly(self, name, monkeypatch):
-        choose = Attachment._choose_kernels
+        choose = InstalledHooks._choose_kernels
 
-        def slowly(attachment: Attachment) -> None:
+        def slowly(hooks: InstalledHooks) -> None:
             time.sleep(0.004)
-            choose(attachment)
+            choose(hooks)
             time.sleep(0.004)
 
-        monkeypatch.setattr(Attachment, "_choose_kernels", slowly)
+        monkeypatch.setattr(InstalledHooks, "_choose_kernels", slowly)
         model = ARCHITECTURES[name].build().eval()
         inputs = {"input_ids": ids(2, 10), "attention_mask": torch.ones(2, 10, dtype=torch.long)}
         inputs["attention_mask"][1, :4] = 0
@@ -114,9 +114,11 @@ class TestThreads:
         thread.start()
         try:
             for _ in range(20):
-                hub = hub_of(model)
-                session = Reference(model, None, hub.language)  # whose masks are those of eager attention
-                with attached(hub, session):
+                instrumented = instrument(model)
+                session = Reference(
+                    model, None, instrumented.language
+                )  # whose masks are those of eager attention
+                with attached(instrumented, session):
                     time.sleep(0.002)
         finally:
             stop.set()
@@ -226,7 +228,7 @@ class TestFallback:
                 return z + 1
 
         model = ARCHITECTURES[name].build().eval()
-        if all(entry.interface for entry in hub_of(model).modules.values()):
+        if all(entry.interface for entry in instrument(model).modules.values()):
             pytest.skip("this release runs the model's attention through the interface")
         with hw.patch(model, Shift()), pytest.raises(hw.FixError, match="cannot be replaced"):
             model(ids(1, 5))

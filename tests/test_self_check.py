@@ -16,7 +16,7 @@ import headwise as hw
 from headwise.probes.check import releases
 from headwise.probes.check.results import Check
 from headwise.probes.check.self_check import self_check, trials_of
-from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.engine.instrumentation import instrument
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import plain_tokens
 
@@ -95,12 +95,12 @@ def refused_for_generate(model) -> str:
         generated(model)
     with pytest.raises(hw.UnsupportedModel), hw.patch(model, hw.fixes.ZeroHeads(heads=((0, 0),))):
         model.generate(**plain_tokens(), max_new_tokens=2, do_sample=False, pad_token_id=0)
-    assert "_headwise_hub" not in vars(model)
+    assert "_headwise" not in vars(model)
     return str(caught.value)
 
 
 def test_a_mask_that_loses_padding_is_caught(monkeypatch: pytest.MonkeyPatch, llama) -> None:
-    hub_of(llama)
+    instrument(llama)
     with hw.capture(llama, check=False), torch.no_grad():  # the mask functions are registered
         llama(**plain_tokens())
     lost = {"headwise": lambda **options: sdpa_mask(**{**options, "attention_mask": None})}

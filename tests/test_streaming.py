@@ -12,7 +12,7 @@ from headwise.errors import FixError
 from headwise.layout import ROLES
 from headwise.probes.kernels import dense, streaming, tiles
 from headwise.probes.kernels.call import Call, visible_keys
-from headwise.probes.kernels.statistics import Places, RunningStatistics, counts, from_pattern
+from headwise.probes.kernels.statistics import CallLayout, RunningStatistics, counts, from_pattern
 from tests.twin import statistics
 
 BATCH, HEADS, KV_HEADS, WIDTH, VALUE_WIDTH = 2, 6, 2, 8, 5
@@ -73,12 +73,12 @@ KINDS: dict[str, Kind] = {
 PADDED = {"padded", "padded, both ways", "additive"}
 
 
-def places_of(kind: str, call: Call) -> Places:
+def places_of(kind: str, call: Call) -> CallLayout:
     """Key 0 is bos, the others content."""
     rows, keys = call.shape[2:]
     roles = torch.zeros(1, keys, 2)
     roles[:, 0, 0], roles[:, 1:, 1] = 1, 1
-    return Places(
+    return CallLayout(
         positions=torch.arange(rows),
         roles=PRESENT,
         classes=roles,
@@ -88,18 +88,18 @@ def places_of(kind: str, call: Call) -> Places:
     )
 
 
-def every_field(pattern: torch.Tensor, places: Places) -> dict[str, torch.Tensor]:
+def every_field(pattern: torch.Tensor, layout: CallLayout) -> dict[str, torch.Tensor]:
     """The twin's statistics, mass for the two roles that occur."""
     batch, _, rows, keys = pattern.shape
     roles = torch.tensor(PRESENT)[(torch.arange(keys) > 0).long()].expand(batch, -1)
     everything = torch.ones(batch, 1, dtype=torch.bool)
     expected = statistics(
         pattern,
-        positions=places.positions,
-        query_valid=everything.expand(-1, rows) if places.query_valid is None else places.query_valid,
-        key_valid=everything.expand(-1, keys) if places.key_valid is None else places.key_valid,
+        positions=layout.positions,
+        query_valid=everything.expand(-1, rows) if layout.query_valid is None else layout.query_valid,
+        key_valid=everything.expand(-1, keys) if layout.key_valid is None else layout.key_valid,
         key_roles=roles,
-        placed=not places.cross,
+        placed=not layout.cross,
     )
     return expected | {"mass": expected["mass"][..., list(PRESENT)]}
 
@@ -111,15 +111,15 @@ def assert_close(actual: torch.Tensor, expected: torch.Tensor, what: str) -> Non
 
 
 def check(kind: str, call: Call) -> None:
-    places = places_of(kind, call)
+    layout = places_of(kind, call)
     rows, keys = call.shape[2:]
     pattern, lse = dense.pattern(call)
-    real = torch.ones(BATCH, rows, dtype=torch.bool) if places.query_valid is None else places.query_valid
-    z, streamed = streaming.attend(call, places)
+    real = torch.ones(BATCH, rows, dtype=torch.bool) if layout.query_valid is None else layout.query_valid
+    z, streamed = streaming.attend(call, layout)
     assert_close(z[real], dense.apply_pattern(pattern, call)[real], "z")
-    expected = every_field(pattern, places)
-    count = counts(None if call.causal else visible_keys(call), rows, keys, places, causal=call.causal)
-    for found in (streamed, from_pattern(pattern, places, count, lse=lse)):
+    expected = every_field(pattern, layout)
+    count = counts(None if call.causal else visible_keys(call), rows, keys, layout, causal=call.causal)
+    for found in (streamed, from_pattern(pattern, layout, count, lse=lse)):
         for field, numbers in expected.items():
             assert_close(getattr(found, field), numbers, field)
         assert_close(found.lse, lse.where(real[:, None], torch.nan), "lse")
@@ -168,10 +168,10 @@ def test_half_precision_sums_are_those_of_the_half_precision_pattern(kind: str, 
     full = KINDS[kind](130)
     parts = {name: getattr(full, name).to(dtype) for name in ("query", "key", "value")}
     call = replace(full, **parts)
-    places = places_of(kind, call)
+    layout = places_of(kind, call)
     exact = replace(full, **{name: value.float() for name, value in parts.items()})
-    _, found = streaming.attend(call, places)
-    for field, numbers in every_field(dense.pattern(exact)[0], places).items():
+    _, found = streaming.attend(call, layout)
+    for field, numbers in every_field(dense.pattern(exact)[0], layout).items():
         torch.testing.assert_close(getattr(found, field), numbers, rtol=0.1, atol=0.03, equal_nan=True)
         assert getattr(found, field).dtype == torch.float32
 
@@ -187,10 +187,10 @@ def damp_first_seen(pattern: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("length", [1, 65, 200])
 def test_edited_tiles_give_what_the_edited_pattern_gives(kind: str, length: int) -> None:
     call = KINDS[kind](length)
-    places = places_of(kind, call)
+    layout = places_of(kind, call)
     pattern, _ = dense.pattern(call)
     edited = damp_first_seen(pattern)
-    real = torch.ones(BATCH, length, dtype=torch.bool) if places.query_valid is None else places.query_valid
+    real = torch.ones(BATCH, length, dtype=torch.bool) if layout.query_valid is None else layout.query_valid
     seen: list[tuple[int, ...]] = []
 
     def edit(tile: torch.Tensor, rows: slice) -> torch.Tensor:
@@ -199,12 +199,12 @@ def test_edited_tiles_give_what_the_edited_pattern_gives(kind: str, length: int)
         torch.testing.assert_close(shown, expected[real[:, rows]], rtol=1e-5, atol=1e-6)
         return damp_first_seen(tile)
 
-    z, found = streaming.attend(call, places, edit=edit)
+    z, found = streaming.attend(call, layout, edit=edit)
     assert [start for start, _ in seen] == sorted({start for start, _ in seen})
     assert seen[0][0] == 0
     assert seen[-1][1] == length
     assert_close(z[real], dense.apply_pattern(edited, call)[real], "z")
-    for field, numbers in every_field(edited, places).items():
+    for field, numbers in every_field(edited, layout).items():
         assert_close(getattr(found, field), numbers, field)
     assert found.lse.isnan().all()
 
@@ -249,11 +249,11 @@ def test_statistics_of_parts_merge_to_those_of_the_whole() -> None:
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(1, 2, 12, 8, generator=generator) for _ in range(3))
     whole = Call(q, k, v, 0.3, causal=True)
-    places = Places(torch.arange(12), (6,), torch.ones(1, 12, 1))
+    layout = CallLayout(torch.arange(12), (6,), torch.ones(1, 12, 1))
     parts = [RunningStatistics() for _ in range(3)]
     for running, rows in zip(parts, (range(12), range(7), range(7, 12)), strict=True):
         index = torch.tensor(list(rows))
-        running.update(streaming.attend(whole.rows(index), places.rows(index))[1])
+        running.update(streaming.attend(whole.rows(index), layout.rows(index))[1])
     parts[1].merge(parts[2])
     together, expected = parts[1].compute(), parts[0].compute()
     assert together.keys() == expected.keys()

@@ -228,7 +228,7 @@ class TestBadInput:
         model = ARCHITECTURES["llama"].build()
         with pytest.raises(FixError, match="takes none"):
             hw.patch(model, FIX)
-        assert not [name for name in vars(model) if "hub" in name]
+        assert not [name for name in vars(model) if "headwise" in name]
 
     @pytest.mark.parametrize(
         ("options", "match"),

@@ -15,7 +15,7 @@ from headwise.errors import InputError
 from headwise.fixes.patching import Handle, patch
 from headwise.fixes.spec.specs import Spec
 from headwise.optional import extra
-from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.engine.instrumentation import instrument
 from headwise.text import visible
 from headwise.zoo.registry import PREFIX, zoo_folder
 
@@ -135,11 +135,11 @@ def loading_patched(
             """A model with the spec on it, and its processor."""
             loaded = super().load_model_and_processor(*args, **kwargs)
             model = loaded[0]
-            if not hub_of(model).sessions:
+            if not instrument(model).sessions:
                 spec.check(model, force=force)
                 handles.append(patch(model, spec.fixes))
                 if batched:
-                    hub_of(model).require_batchable()
+                    instrument(model).require_batchable()
                 if patched is not None:
                     patched(handles[-1])
             return loaded

@@ -14,7 +14,7 @@ from headwise.placement import input_device
 from headwise.probes.attach.sites import Site
 from headwise.probes.check.probe_inputs import probe_inputs
 from headwise.probes.check.trial import first_output
-from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.engine.instrumentation import instrument
 from headwise.probes.fix_plan import plan_fix
 from headwise.probes.projection import Projection, output_projections
 
@@ -55,13 +55,13 @@ def readings(subject: Subject, fixes: tuple[Any, ...], inputs: Mapping[str, Any]
         InputError: the model runs on none of them.
     """
     model = subject.model
-    hub = hub_of(model)
+    instrumented = instrument(model)
     plans = tuple(map(plan_fix, fixes))
     needed = {
         entry.name
-        for entry in hub.modules.values()
+        for entry in instrumented.modules.values()
         for layer in entry.layers
-        if any(plan.touches(Site(entry.stack, entry.kind, layer), hub.language) for plan in plans)
+        if any(plan.touches(Site(entry.stack, entry.kind, layer), instrumented.language) for plan in plans)
     }
     chosen: list[Reading] = []
     tried, complaint = False, None
@@ -74,7 +74,9 @@ def readings(subject: Subject, fixes: tuple[Any, ...], inputs: Mapping[str, Any]
         tried = True
         ran = {site.module for site in (*found, *missing)}
         if needed & ran:
-            acted_on = [site for site in missing if any(plan.touches(site, hub.language) for plan in plans)]
+            acted_on = [
+                site for site in missing if any(plan.touches(site, instrumented.language) for plan in plans)
+            ]
             chosen.append(Reading(given, found, tuple(acted_on)))
             needed -= ran
         if not needed:

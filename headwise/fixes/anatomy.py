@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from headwise.errors import UnsupportedModel
 from headwise.probes.attach.sites import head_count
-from headwise.probes.engine.instrumentation import Hub, hub_of
+from headwise.probes.engine.instrumentation import Instrumentation, instrument
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -43,15 +43,19 @@ class Anatomy:
     """True when images become positions of the language stack."""
 
 
-def anatomy_of(model: PreTrainedModel, hub: Hub | None = None) -> Anatomy:
+def anatomy_of(model: PreTrainedModel, instrumented: Instrumentation | None = None) -> Anatomy:
     """The anatomy of a model.
 
     Raises:
         UnsupportedModel: it has no attention, or its config does not tell its size.
     """
-    hub = hub or hub_of(model)
+    instrumented = instrumented or instrument(model)
     config = model.config.get_text_config(decoder=True)
-    entries = [entry for entry in hub.modules.values() if (entry.stack, entry.kind) == (hub.language, "self")]
+    entries = [
+        entry
+        for entry in instrumented.modules.values()
+        if (entry.stack, entry.kind) == (instrumented.language, "self")
+    ]
     heads = head_count(entries[0].module) if entries else None
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
     if not entries or heads is None or not isinstance(width, int):
@@ -60,17 +64,17 @@ def anatomy_of(model: PreTrainedModel, hub: Hub | None = None) -> Anatomy:
             evidence=type(model).__name__,
             remedy="Use fixes that name layers and heads themselves, such as ScaleHeads.",
         )
-    stacks = {entry.stack for entry in hub.modules.values()}
+    stacks = {entry.stack for entry in instrumented.modules.values()}
     sees = not stacks.isdisjoint(("vision", "qformer")) or "vision_config" in model.config
     return Anatomy(
         name=getattr(model.config, "_name_or_path", "") or type(model).__name__,
         family=str(model.config.model_type),
         text_family=str(config.model_type),
-        stack=hub.language,
+        stack=instrumented.language,
         layers=1 + max(layer for entry in entries for layer in entry.layers),
         heads=heads,
         width=width,
         key_heads=getattr(config, "num_key_value_heads", None) or heads,
         vocabulary=int(getattr(config, "vocab_size", 0) or 0),
-        sees=sees and hub.language == "text",
+        sees=sees and instrumented.language == "text",
     )

@@ -18,7 +18,7 @@ from headwise.fixes.binding import bound
 from headwise.fixes.patching import patch
 from headwise.fixes.spec.specs import fixes_of
 from headwise.probes.attach.sites import Site
-from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.engine.instrumentation import instrument
 from headwise.probes.fix_plan import plan_fix
 from headwise.subject import unwrap
 
@@ -114,7 +114,7 @@ def _require_factors(fix: Any) -> None:
 
 
 def _require_plain(model: PreTrainedModel) -> None:
-    if hub_of(model).sessions:
+    if instrument(model).sessions:
         raise FixError(
             "The model is captured or patched at the moment.",
             evidence=type(model).__name__,
@@ -167,7 +167,7 @@ def _scale(subject: Subject, fixes: tuple[Any, ...], inputs: Mapping[str, Any] |
 
 
 def _require_found(model: PreTrainedModel, read: list[Reading]) -> None:
-    through_softmax = {entry.name for entry in hub_of(model).modules.values() if not entry.interface}
+    through_softmax = {entry.name for entry in instrument(model).modules.values() if not entry.interface}
     for reading in read:
         for site in reading.missing:
             raise FixError(
@@ -182,7 +182,7 @@ def _require_found(model: PreTrainedModel, read: list[Reading]) -> None:
 
 def _by_layer(model: PreTrainedModel, fixes: tuple[Any, ...], read: list[Reading]) -> dict[str, Tensor]:
     """What to multiply the heads of each linear layer by; layers that stay as they are are left out."""
-    language = hub_of(model).language
+    language = instrument(model).language
     first: dict[str, tuple[Site, Tensor]] = {}
     for reading in read:
         for site, projection in reading.found.items():

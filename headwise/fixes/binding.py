@@ -9,28 +9,30 @@ from headwise.errors import FixError
 from headwise.fixes.anatomy import anatomy_of
 from headwise.fixes.registry import in_place_of_a_file
 from headwise.probes.attach.sites import head_count
-from headwise.probes.engine.instrumentation import Hub, hub_of
+from headwise.probes.engine.instrumentation import Instrumentation, instrument
 from headwise.probes.fix_plan import STEPS, FixPlan, plan_fix
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def bound(fixes: Any | Iterable[Any], model: PreTrainedModel, hub: Hub | None = None) -> tuple[Any, ...]:
+def bound(
+    fixes: Any | Iterable[Any], model: PreTrainedModel, instrumented: Instrumentation | None = None
+) -> tuple[Any, ...]:
     """One fix or several, checked against a model, with everything filled in that depends on it.
 
     Raises:
         FixError: an object that is no fix, a layer, head or stack that the model does not have.
         NotFitted: constants are missing.
     """
-    hub = hub or hub_of(model)
+    instrumented = instrumented or instrument(model)
     several = as_fixes(fixes)
     for fix in several:
         _require_fix(fix)
-    anatomy = anatomy_of(model, hub) if any(hasattr(fix, "bind") for fix in several) else None
+    anatomy = anatomy_of(model, instrumented) if any(hasattr(fix, "bind") for fix in several) else None
     several = tuple(fix.bind(anatomy) if hasattr(fix, "bind") else fix for fix in several)
     for fix in several:
-        _validate(plan_fix(fix), hub)
+        _validate(plan_fix(fix), instrumented)
     return several
 
 
@@ -62,13 +64,13 @@ def _require_fix(fix: Any) -> None:
         )
 
 
-def _validate(plan: FixPlan, hub: Hub) -> None:
+def _validate(plan: FixPlan, instrumented: Instrumentation) -> None:
     if plan.neutral:
         return
-    stack, kind = plan.stack or hub.language, plan.kind
-    there = [entry for entry in hub.modules.values() if (entry.stack, entry.kind) == (stack, kind)]
+    stack, kind = plan.stack or instrumented.language, plan.kind
+    there = [entry for entry in instrumented.modules.values() if (entry.stack, entry.kind) == (stack, kind)]
     if not there:
-        have = sorted({f"{entry.stack} {entry.kind}" for entry in hub.modules.values()})
+        have = sorted({f"{entry.stack} {entry.kind}" for entry in instrumented.modules.values()})
         raise FixError(
             f"This model has no {kind}-attention in a stack {stack!r}.",
             evidence=f"it has {', '.join(have)}",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from headwise.errors import FixError, InputError, UnsupportedModel
 from headwise.fixes.binding import bound
 from headwise.probes.check.self_check import self_check
-from headwise.probes.engine.instrumentation import Hub, hub_of
+from headwise.probes.engine.instrumentation import Instrumentation, instrument
 from headwise.probes.engine.reach import remedy
 from headwise.probes.engine.session import Session
 from headwise.probes.fix_plan import plan_fix
@@ -29,12 +29,12 @@ Scope = Literal["model", "thread"]
 class Handle:
     """Fixes on a model: a context manager, or call `remove()` when done. Removing twice is no error."""
 
-    def __init__(self, hub: Hub, session: Session) -> None:
-        self._hub, self._session = hub, session
+    def __init__(self, instrumented: Instrumentation, session: Session) -> None:
+        self._instrumented, self._session = instrumented, session
         self._idle = all(plan.neutral for plan in session.plans)
         """Fixes that change nothing are not attached at all; the handle is only told apart by `remove`."""
         if not self._idle:
-            self._hub = hub.add(session)
+            self._instrumented = instrumented.add(session)
 
     @property
     def fixes(self) -> tuple[Any, ...]:
@@ -46,8 +46,8 @@ class Handle:
         """How far the fixes are: "active", then "finishing" while prompts end that other threads began, "removed"."""
         if self._idle:
             return "active"
-        self._hub.settle()
-        if self._session not in self._hub.sessions:
+        self._instrumented.settle()
+        if self._session not in self._instrumented.sessions:
             return "removed"
         return "finishing" if self._session.finishing else "active"
 
@@ -57,7 +57,7 @@ class Handle:
 
         False, too, once somebody has taken a part of headwise off the model.
         """
-        return self.state == "active" and (self._idle or self._hub.intact())
+        return self.state == "active" and (self._idle or self._instrumented.intact())
 
     def remove(self) -> None:
         """Takes the fixes off; the model is as it was before they came.
@@ -66,8 +66,8 @@ class Handle:
         and no new prompt is patched.
         """
         self._idle = False
-        if self._session in self._hub.sessions:
-            self._hub.remove(self._session)
+        if self._session in self._instrumented.sessions:
+            self._instrumented.remove(self._session)
 
     def __enter__(self) -> Handle:
         return self
@@ -139,15 +139,15 @@ def patch(
         from headwise.fixes.spec.specs import fixes_of
 
         fixes = fixes_of(fixes, model, force=force)
-    hub = hub_of(model)
-    several = bound(fixes, model, hub)
+    instrumented = instrument(model)
+    several = bound(fixes, model, instrumented)
     if check:
-        _require_reach(several, hub, self_check(model).unreached)
-    chosen = None if examples is None else _examples(examples, several, hub.language)
-    session = Session(model, processor, hub.language, fixes=several, examples=chosen)
+        _require_reach(several, instrumented, self_check(model).unreached)
+    chosen = None if examples is None else _examples(examples, several, instrumented.language)
+    session = Session(model, processor, instrumented.language, fixes=several, examples=chosen)
     if scope == "thread":
         session.confine()
-    return Handle(hub, session)
+    return Handle(instrumented, session)
 
 
 def _examples(examples: Sequence[int], fixes: Iterable[Any], language: str) -> tuple[int, ...]:
@@ -168,12 +168,16 @@ def _examples(examples: Sequence[int], fixes: Iterable[Any], language: str) -> t
     return numbers
 
 
-def _require_reach(fixes: tuple[Any, ...], hub: Hub, unreached: Mapping[str, str]) -> None:
-    for entry in hub.modules.values():
+def _require_reach(
+    fixes: tuple[Any, ...], instrumented: Instrumentation, unreached: Mapping[str, str]
+) -> None:
+    for entry in instrumented.modules.values():
         for plan in map(plan_fix, fixes):
-            if entry.name in unreached and plan.touches(entry.site(0), hub.language):
+            if entry.name in unreached and plan.touches(entry.site(0), instrumented.language):
                 raise UnsupportedModel(
                     f"{plan.name} cannot reach {entry.name}.",
                     evidence=unreached[entry.name],
-                    remedy=remedy([entry.module], hub.implementation, otherwise="Name other layers."),
+                    remedy=remedy(
+                        [entry.module], instrumented.implementation, otherwise="Name other layers."
+                    ),
                 )

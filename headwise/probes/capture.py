@@ -19,12 +19,12 @@ from headwise.positions import prompt_warnings
 from headwise.probes.attach.sites import Site
 from headwise.probes.check.results import Check, known_check
 from headwise.probes.check.self_check import self_check, unsupported
-from headwise.probes.engine.instrumentation import hub_of
+from headwise.probes.engine.instrumentation import instrument
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.runs import remarks_on
 from headwise.probes.selection import EVERYTHING, Selection, SiteChoice
 from headwise.probes.trace import nonfinite
-from headwise.probes.trace.buffer import Want
+from headwise.probes.trace.buffer import CaptureOptions
 from headwise.probes.trace.fields import Record, example_count, merge_layouts, merge_records
 from headwise.probes.trace.trace import Trace
 from headwise.subject import unwrap
@@ -112,7 +112,7 @@ def capture(
             evidence=f"got {beams!r}",
             remedy='Use "returned" or "all".',
         )
-    want = Want(
+    options = CaptureOptions(
         Selection.of(stats, "stats"),
         Selection.of(maps, "maps"),
         _rows(rows),
@@ -123,29 +123,31 @@ def capture(
         map_limit,
         Selection.of(sites, "sites"),
     )
-    _check_call(want)
+    _check_call(options)
     if check:
         self_check(model)
-    hub = hub_of(model)
-    for name, selection in want.selections.items():
-        selection.check(name, hub.modules.values())
-    session = Session(model, processor, hub.language, want=want)
+    instrumented = instrument(model)
+    for name, selection in options.selections.items():
+        selection.check(name, instrumented.modules.values())
+    session = Session(model, processor, instrumented.language, options=options)
     trace = Trace()
     started = time.perf_counter()
-    hub = hub.add(session)
+    instrumented = instrumented.add(session)
     try:
         yield trace
     finally:
-        hub.remove(session)
-    records, layout, returned, counts = _collect(session, processor, hub.language, every=beams == "all")
-    unreached = hub.unreached()
+        instrumented.remove(session)
+    records, layout, returned, counts = _collect(
+        session, processor, instrumented.language, every=beams == "all"
+    )
+    unreached = instrumented.unreached()
     if not any(records.values()):
         if unreached:
             raise unsupported(model, unreached)
         if session.ran:
             raise CaptureError(
                 "Nothing was captured: no attention of the model met what was asked for.",
-                evidence=f"{type(model).__name__}, {_call(want)}",
+                evidence=f"{type(model).__name__}, {_call(options)}",
                 remedy="Check that rows lie within the input; negative ones count from the end of the prompt.",
             )
         raise CaptureError(
@@ -153,29 +155,29 @@ def capture(
             evidence=type(model).__name__,
             remedy="Run the captured model itself (forward, generate or a pipeline) inside the block.",
         )
-    warnings = [*(known_check(model, hub.implementation) or Check()).warnings] if check else []
+    warnings = [*(known_check(model, instrumented.implementation) or Check()).warnings] if check else []
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
     warnings += prompt_warnings(model, layout, unplaced=session.unplaced)
     warnings += session.remarks
-    if hub.fallback() and (heads or qkv):
+    if instrumented.fallback() and (heads or qkv):
         warnings.append(
-            f"{len(hub.fallback())} attention modules were seen through their softmax alone: "
+            f"{len(instrumented.fallback())} attention modules were seen through their softmax alone: "
             "their queries, keys, values and outputs are not recorded."
         )
     found = nonfinite.absent(counts)
     patched = [type(fix).__name__ for fix in session.acting_fixes]
     warnings += nonfinite.describe(found, len(records), patched=bool(patched))
     warnings += nonfinite.describe_logits(session.largest_logits)
-    meta = describe_model(subject, hub.implementations()) | {
-        "call": _call(want),
-        "partial": _partial(want),
+    meta = describe_model(subject, instrumented.implementations()) | {
+        "call": _call(options),
+        "partial": _partial(options),
         "patched": patched,
-        "examples": _examples(records, layout, hub.language),
+        "examples": _examples(records, layout, instrumented.language),
         "returned": returned,
         "warnings": warnings,
         "nonfinite": nonfinite.as_meta(found),
         "unreached": list(unreached),
-        "fallback": hub.fallback(),
+        "fallback": instrumented.fallback(),
         "seconds": round(time.perf_counter() - started, 4),
     }
     trace._fill(records, layout, meta)
@@ -218,7 +220,7 @@ def _collect(
     session: Session, processor: Any, language: str, *, every: bool
 ) -> tuple[dict[Site, Record], TokenLayout, list[int], nonfinite.Counts]:
     """Records and layout of all runs, which examples were returned, and the numbers that are not there."""
-    runs = [run for flow in session.flows for run in flow.runs if run.buffers and run.is_example]
+    runs = [run for tracker in session.trackers for run in tracker.runs if run.buffers and run.is_example]
     results = [run.results(every=every) for run in runs]
     returned: list[int] = []
     counts: nonfinite.Counts = {}
@@ -230,11 +232,11 @@ def _collect(
         start += examples
         for (site, what), count in result.counts.items():
             nonfinite.add(counts, site, {what: count})
-    session.ran = any(flow.runs for flow in session.flows)
+    session.ran = any(tracker.runs for tracker in session.trackers)
     session.remarks = remarks_on(runs)
-    for flow in session.flows:  # what was recorded belongs to the trace alone
-        flow.runs, flow.run = [], None
-    session.flows.clear()
+    for tracker in session.trackers:  # what was recorded belongs to the trace alone
+        tracker.runs, tracker.run = [], None
+    session.trackers.clear()
     if not results:
         return {}, TokenLayout({}), [], {}
     records = merge_records([result.records for result in results])
@@ -242,20 +244,28 @@ def _collect(
     return records, layout, returned, counts
 
 
-def _partial(want: Want) -> str:
+def _partial(options: CaptureOptions) -> str:
     """The choice of sites that the statistics are of; empty when they are of all."""
-    chosen = {name: getattr(want, name) for name in ("stats", "sites")}
+    chosen = {name: getattr(options, name) for name in ("stats", "sites")}
     return ", ".join(f"{name}={value!r}" for name, value in chosen.items() if value and value != EVERYTHING)
 
 
-def _check_call(want: Want) -> None:
-    kept = (want.stats, want.maps, want.rows, want.qkv, want.heads, want.residual, want.gradients)
-    if not any(kept) or not want.sites:
+def _check_call(options: CaptureOptions) -> None:
+    kept = (
+        options.stats,
+        options.maps,
+        options.rows,
+        options.qkv,
+        options.heads,
+        options.residual,
+        options.gradients,
+    )
+    if not any(kept) or not options.sites:
         raise InputError("Nothing to capture.", remedy="Ask for stats, maps, rows, qkv, heads or residual.")
-    if want.gradients and any(selection.names_heads for selection in want.selections.values()):
+    if options.gradients and any(selection.names_heads for selection in options.selections.values()):
         raise InputError(
             "Gradients are those of whole patterns, so heads cannot be chosen.",
-            evidence=_call(want),
+            evidence=_call(options),
             remedy="Choose stacks, kinds and layers, and take the heads from trace.map_gradients.",
         )
 
@@ -274,11 +284,11 @@ def _rows(rows: Sequence[int] | None) -> tuple[int, ...] | None:
     return tuple(rows)
 
 
-def _call(want: Want) -> str:
-    defaults = Want()
+def _call(options: CaptureOptions) -> str:
+    defaults = CaptureOptions()
     shown = [
-        f"{name}={getattr(want, name)!r}"
-        for name in Want.__dataclass_fields__
-        if getattr(want, name) != getattr(defaults, name)
+        f"{name}={getattr(options, name)!r}"
+        for name in CaptureOptions.__dataclass_fields__
+        if getattr(options, name) != getattr(defaults, name)
     ]
     return f"hw.capture(subject{''.join(', ' + part for part in shown)})"

@@ -15,9 +15,9 @@ from headwise.probes.attach.sites import Site
 from headwise.probes.memory import Memory
 
 if TYPE_CHECKING:
-    from headwise.probes.generation.generation import Run
+    from headwise.probes.generation.generation import Generation
 
-Sight = Callable[[], Tensor | None]
+Visibility = Callable[[], Tensor | None]
 """Which keys the rows in hand may see, found when it is asked for."""
 
 
@@ -25,7 +25,7 @@ Sight = Callable[[], Tensor | None]
 class BaseContext:
     """The prompt that a generation begins with, and what a fix remembers of the generation."""
 
-    run: Run = field(repr=False)
+    run: Generation = field(repr=False)
     """The prompt and what was decoded from it so far."""
     stack: str
     """The stack that the fix acts on."""
@@ -74,12 +74,12 @@ class Context(BaseContext):
     """False on padded rows; None when all are real."""
     residual: Float[Tensor, "batch call_query width"] | None = None
     """Residual entering the layer, of every row of the call, for fixes that declare `needs_residual = True`."""
-    sight: Sight | None = field(default=None, repr=False)
+    visibility: Visibility | None = field(default=None, repr=False)
 
     @property
     def visible(self) -> Bool[Tensor, "batch_or_1 query key"] | None:
         """Which keys the rows in hand may see, by absolute position; None when each sees every key there is."""
-        return None if self.sight is None else self.sight()
+        return None if self.visibility is None else self.visibility()
 
     def part(self, rows: slice) -> Context:
         """The same for some of the rows in hand."""
@@ -93,7 +93,7 @@ class Context(BaseContext):
             self,
             positions=self.positions[rows],
             query_valid=None if valid is None else valid[:, rows],
-            sight=look,
+            visibility=look,
         )
 
     def last_prompt_positions(self, batch: int) -> Int[Tensor, " batch"]:

@@ -17,7 +17,7 @@ from headwise.probes.check.probe_inputs import first_that_fits
 from headwise.probes.check.reference import Reference
 from headwise.probes.check.self_check import require_numbers, trials_of
 from headwise.probes.check.trial import Trial, first_output, of_coarsest, relative
-from headwise.probes.engine.instrumentation import attached, hub_of
+from headwise.probes.engine.instrumentation import attached, instrument
 from headwise.probes.trace.fields import STATISTICS
 from headwise.probes.trace.trace import Trace
 from headwise.subject import unwrap
@@ -110,7 +110,7 @@ def doctor(
         DoctorReport(ok, 1 sites, 0 unreached)
     """
     model, _ = unwrap(subject)
-    if hub_of(model).sessions:
+    if instrument(model).sessions:
         raise InputError(
             "The model is captured or patched at the moment.",
             evidence=type(model).__name__,
@@ -190,9 +190,9 @@ def _forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
 def _reference(
     model: PreTrainedModel, inputs: Mapping[str, Tensor]
 ) -> tuple[dict[Site, list[Tensor | None]], Tensor]:
-    hub = hub_of(model)
-    session = Reference(model, None, hub.language)
-    with attached(hub, session):
+    instrumented = instrument(model)
+    session = Reference(model, None, instrumented.language)
+    with attached(instrumented, session):
         output = _forward(model, inputs)
     return session.patterns, output
 
@@ -200,11 +200,11 @@ def _reference(
 def _edit_effect(model: PreTrainedModel, inputs: Mapping[str, Tensor], plain: Tensor) -> float:
     from headwise.probes.engine.session import Session
 
-    hub = hub_of(model)
-    entry = next(entry for entry in hub.modules.values() if entry.stack == hub.language)
-    session = Session(model, None, hub.language, fixes=(_Move(hub.language, entry.kind),))
+    instrumented = instrument(model)
+    entry = next(entry for entry in instrumented.modules.values() if entry.stack == instrumented.language)
+    session = Session(model, None, instrumented.language, fixes=(_Move(instrumented.language, entry.kind),))
     session.thread = threading.get_ident()  # what other threads do with the model meanwhile stays as it is
-    with attached(hub, session):
+    with attached(instrumented, session):
         edited = _forward(model, inputs)
     return float((edited.float() - plain.float()).abs().max())
 

@@ -21,7 +21,7 @@ from headwise.probes.kernels.call import normalise
 
 BOOL_NAME = "headwise"
 FLOAT_NAME = "headwise_float"
-HUB = "_headwise_hub"
+INSTRUMENTATION = "_headwise"
 """Attribute of an attention module that leads to what is attached to its model."""
 
 Kernel = Callable[..., tuple[Tensor, Tensor | None]]
@@ -137,10 +137,10 @@ def _attend(
 ) -> tuple[Tensor, Tensor | None]:
     if "indices" in kwargs or "block_indices" in kwargs:
         mask = _with_selected_keys(module, mask, kwargs)
-    hub = module.__dict__.get(HUB)
-    if hub is None:  # a copy of the model, one that shares its configuration, one just left
+    instrumented = module.__dict__.get(INSTRUMENTATION)
+    if instrumented is None:  # a copy of the model, one that shares its configuration, one just left
         return kernel(module, _maker(mask, original))(module, query, key, value, mask, **kwargs)
-    return hub.attend(module, query, key, value, mask, kwargs)
+    return instrumented.attend(module, query, key, value, mask, kwargs)
 
 
 def _maker(mask: Any, original: str) -> str:

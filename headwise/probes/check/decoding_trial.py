@@ -17,48 +17,48 @@ from headwise.probes.check.probe_inputs import first_that_runs
 from headwise.probes.check.reference import Comparison
 from headwise.probes.check.trial import Inputs, Trial, first_line, first_output, relative, tolerance
 from headwise.probes.engine.session import Session
-from headwise.probes.trace.buffer import Want
+from headwise.probes.trace.buffer import CaptureOptions
 from headwise.probes.trace.fields import Record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Aside = Callable[[Session], AbstractContextManager[None]]
+NestedForward = Callable[[Session], AbstractContextManager[None]]
 """Runs the model within the block for one session alone: nobody else records it."""
 
 _ROW_STATISTICS = ("entropy", "maximum", "distance")
 
 
-def try_decoding(model: PreTrainedModel, language: str, aside: Aside, *, static: bool) -> Trial:
+def try_decoding(model: PreTrainedModel, language: str, nested: NestedForward, *, static: bool) -> Trial:
     """Decodes two tokens that are fixed beforehand, so that one forward has the same ids.
 
     Args:
         model: one that something is attached to, and whose forward trial has passed.
         language: its language stack.
-        aside: in which the trial runs.
+        nested: in which the trial runs.
         static: with a static cache.
     """
     name = "static cache" if static else "decode step"
-    with aside(Session(model, None, language)):
+    with nested(Session(model, None, language)):
         tried = first_that_runs(model)
     if isinstance(tried, str):
         return Trial(name, note=tried)
     if not (hasattr(model, "generate") and model.can_generate()):
         return Trial(name, note="the model does not generate")
-    whole, session = (Comparison(model, None, language, want=Want()) for _ in range(2))
+    whole, session = (Comparison(model, None, language, options=CaptureOptions()) for _ in range(2))
     decoding = _Decoding(model, tried[0], static=static)
     plain = Session(model, None, language)
     limit = tolerance(model)
     try:
-        with aside(whole):
+        with nested(whole):
             expected = decoding.forward()
-        with aside(session):
+        with nested(session):
             logits = decoding.run()
     except HeadwiseError as error:
         return Trial(name, problem=f"{error.fact} ({error.evidence})" if error.evidence else error.fact)
     except Exception as error:
         try:
-            with aside(plain):
+            with nested(plain):
                 decoding.run()
         except Exception as own:
             return Trial(name, note=f"the model does not do it: {first_line(own)}")
@@ -66,7 +66,7 @@ def try_decoding(model: PreTrainedModel, language: str, aside: Aside, *, static:
     apart = 0.0 if expected is None else relative(logits, expected)
     problem = session.problem(limit) or _joined(session, whole, decoding.length)
     if not problem and not apart <= limit:
-        with aside(plain):
+        with nested(plain):
             own = relative(logits, decoding.run())
         if own <= limit:
             what = f"the model's own step differs from one forward by {apart:.2g} of the largest logit"

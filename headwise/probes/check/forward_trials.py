@@ -9,18 +9,18 @@ from headwise.errors import HeadwiseError
 from headwise.probes.check.probe_inputs import padded_batch
 from headwise.probes.check.reference import Comparison
 from headwise.probes.check.trial import Inputs, Trial, first_line, first_output, relative, tolerance
-from headwise.probes.engine.instrumentation import Hub, attached
-from headwise.probes.trace.buffer import Want
+from headwise.probes.engine.instrumentation import Instrumentation, attached
+from headwise.probes.trace.buffer import CaptureOptions
 
 
-def try_forward(hub: Hub, inputs: Inputs, plain: Tensor) -> tuple[Trial, Comparison]:
+def try_forward(instrumented: Instrumentation, inputs: Inputs, plain: Tensor) -> tuple[Trial, Comparison]:
     """One forward; `plain` is what the model gives without the engine. With what the engine saw of it."""
-    return _forward("forward", hub, inputs, plain, torch.ones(len(plain), 1, dtype=torch.bool))
+    return _forward("forward", instrumented, inputs, plain, torch.ones(len(plain), 1, dtype=torch.bool))
 
 
-def try_padded_batch(hub: Hub, inputs: Inputs) -> Trial:
+def try_padded_batch(instrumented: Instrumentation, inputs: Inputs) -> Trial:
     """A batch of three: an example without padding, one padded on the left, one on the right."""
-    name, model = "padded batch", hub.model
+    name, model = "padded batch", instrumented.model
     batch = padded_batch(model, inputs)
     if batch is None:
         return Trial(name, note="the model takes no mask")
@@ -34,7 +34,7 @@ def try_padded_batch(hub: Hub, inputs: Inputs) -> Trial:
     if plain.shape[1] != real.shape[1]:  # what is pooled, or a decoder's rows, are those of examples
         real = torch.ones(len(plain), 1, dtype=torch.bool, device=plain.device)
         real[1] = False  # a model that pools its first position pools padding
-    trial, session = _forward(name, hub, batch, plain, real)
+    trial, session = _forward(name, instrumented, batch, plain, real)
     if trial.problem:
         return trial
     masks = [axis.valid.cpu() for run in session.runs for axis in run.layout().axes.values()]
@@ -45,11 +45,13 @@ def try_padded_batch(hub: Hub, inputs: Inputs) -> Trial:
     return trial
 
 
-def _forward(name: str, hub: Hub, inputs: Inputs, plain: Tensor, real: Tensor) -> tuple[Trial, Comparison]:
-    model, session = hub.model, _session(hub)
+def _forward(
+    name: str, instrumented: Instrumentation, inputs: Inputs, plain: Tensor, real: Tensor
+) -> tuple[Trial, Comparison]:
+    model, session = instrumented.model, _session(instrumented)
     torch.manual_seed(0)
     try:
-        with attached(hub, session):
+        with attached(instrumented, session):
             engine = first_output(model(**inputs))
     except HeadwiseError:
         raise
@@ -71,5 +73,5 @@ def _forward(name: str, hub: Hub, inputs: Inputs, plain: Tensor, real: Tensor) -
     return Trial(name, apart, problem), session
 
 
-def _session(hub: Hub) -> Comparison:
-    return Comparison(hub.model, None, hub.language, want=Want())
+def _session(instrumented: Instrumentation) -> Comparison:
+    return Comparison(instrumented.model, None, instrumented.language, options=CaptureOptions())

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from headwise.errors import UnsupportedModel
-from headwise.probes.check.decoding_trial import Aside, try_decoding
+from headwise.probes.check.decoding_trial import NestedForward, try_decoding
 from headwise.probes.check.releases import verified_range
 from headwise.probes.check.results import keep_check, known_check
 from headwise.probes.check.trial import undisturbed
@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 def require_generate(
-    model: PreTrainedModel, implementation: str | None, language: str, aside: Aside, call: GenerateCall
+    model: PreTrainedModel,
+    implementation: str | None,
+    language: str,
+    nested: NestedForward,
+    call: GenerateCall,
 ) -> None:
     """Tries decoding out before the first `generate` of a model that was checked, with the cache that it asks for.
 
@@ -31,7 +35,7 @@ def require_generate(
     for name in ("decode step", "static cache") if static else ("decode step",):
         if not any(trial.name == name for trial in check.trials):
             with undisturbed(model):
-                trial = try_decoding(model, language, aside, static=name == "static cache")
+                trial = try_decoding(model, language, nested, static=name == "static cache")
             check = replace(check, trials=(*check.trials, trial))
             keep_check(model, implementation, check)
         problem = check.problem(name)

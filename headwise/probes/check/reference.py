@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from headwise.probes.attach import interface
 from headwise.probes.attach.sites import AttentionModule, Site
 from headwise.probes.engine.session import Session
-from headwise.probes.generation.generation import Run
+from headwise.probes.generation.generation import Generation
 from headwise.probes.kernels.windows import Window, blocks
-from headwise.probes.trace.buffer import Want
+from headwise.probes.trace.buffer import CaptureOptions
 
 
 class Reference(Session):
@@ -46,15 +46,15 @@ class Comparison(Session):
 
     compares = True
 
-    def __init__(self, model: Any, processor: Any, language: str, *, want: Want) -> None:
-        super().__init__(model, processor, language, want=want)
+    def __init__(self, model: Any, processor: Any, language: str, *, options: CaptureOptions) -> None:
+        super().__init__(model, processor, language, options=options)
         self.language = language
         self.differences: dict[Site, float] = {}
 
     @property
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[Generation]:
         """The runs that something was recorded of."""
-        return [run for flow in self.flows for run in flow.runs if run.buffers]
+        return [run for tracker in self.trackers for run in tracker.runs if run.buffers]
 
     def compare(self, site: Site, own: Tensor, engine: Tensor, real: Tensor | None) -> None:
         """Notes the largest difference of per-head outputs on real rows, relative to the largest output."""

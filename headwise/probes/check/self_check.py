@@ -17,11 +17,11 @@ from headwise.probes.check.probe_inputs import first_that_runs
 from headwise.probes.check.reference import Comparison, Reference
 from headwise.probes.check.results import Check, keep_check, known_check
 from headwise.probes.check.trial import undisturbed
-from headwise.probes.engine.instrumentation import Hub, attached, hub_of
+from headwise.probes.engine.instrumentation import Instrumentation, attached, instrument
 from headwise.probes.engine.reach import EAGER, remedy
 from headwise.probes.engine.session import Session
 from headwise.probes.selection import NOTHING
-from headwise.probes.trace.buffer import Want
+from headwise.probes.trace.buffer import CaptureOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,13 +44,13 @@ def self_check(model: PreTrainedModel) -> Check:
         UnsupportedModel: the engine changes what the model computes, or reaches no attention at all.
         InputError: the model's own output is NaN.
     """
-    hub = hub_of(model)
-    check = known_check(model, hub.implementation)
+    instrumented = instrument(model)
+    check = known_check(model, instrumented.implementation)
     if check is None:
-        if hub.sessions:  # whoever attached first has checked; a check now would be recorded by them
+        if instrumented.sessions:  # whoever attached first has checked; a check now would be recorded by them
             return Check()
         check = _check(model)
-        keep_check(model, hub.implementation, check)
+        keep_check(model, instrumented.implementation, check)
     return check
 
 
@@ -63,10 +63,13 @@ def trials_of(model: PreTrainedModel) -> Check:
     check = _tried(model)
     if check.notes or any(trial.problem for trial in check.trials) or not check.trials:
         return check
-    hub = hub_of(model)
-    idle = Session(model, None, hub.language, want=Want(stats=NOTHING))
-    with undisturbed(model), attached(hub, idle):
-        steps = tuple(try_decoding(model, hub.language, hub.aside, static=static) for static in (False, True))
+    instrumented = instrument(model)
+    idle = Session(model, None, instrumented.language, options=CaptureOptions(stats=NOTHING))
+    with undisturbed(model), attached(instrumented, idle):
+        steps = tuple(
+            try_decoding(model, instrumented.language, instrumented.nested_forward, static=static)
+            for static in (False, True)
+        )
     return replace(check, trials=check.trials + steps)
 
 
@@ -86,7 +89,7 @@ def require_numbers(model: PreTrainedModel, inputs: Mapping[str, Any], plain: Te
     )
 
 
-def _require_scores(hub: Hub, inputs: Mapping[str, Tensor], seen: Comparison) -> None:
+def _require_scores(instrumented: Instrumentation, inputs: Mapping[str, Tensor], seen: Comparison) -> None:
     """Refuses a model whose own scores are NaN although its output is not: kernels without a mask may hide that.
 
     Raises:
@@ -95,9 +98,9 @@ def _require_scores(hub: Hub, inputs: Mapping[str, Tensor], seen: Comparison) ->
     apart = [site for site, difference in seen.differences.items() if math.isnan(difference)]
     if not apart:
         return
-    reference = Reference(hub.model, None, hub.language)
-    with attached(hub, reference):
-        hub.model(**inputs)
+    reference = Reference(instrumented.model, None, instrumented.language)
+    with attached(instrumented, reference):
+        instrumented.model(**inputs)
     for site in apart:
         if any(
             pattern is not None and bool(pattern.isnan().any())
@@ -122,7 +125,7 @@ def unsupported(model: PreTrainedModel, unreached: Mapping[str, str]) -> Unsuppo
     return UnsupportedModel(
         "headwise cannot see this model's attention.",
         evidence=f"{type(model).__name__}: {'; '.join(reasons) or 'no attention module ran'}",
-        remedy=remedy(modules, hub_of(model).implementation, otherwise=otherwise),
+        remedy=remedy(modules, instrument(model).implementation, otherwise=otherwise),
     )
 
 
@@ -132,7 +135,7 @@ def _check(model: PreTrainedModel) -> Check:
         raise unsupported(model, check.unreached)
     for trial in check.trials:
         if trial.problem:
-            eager = "" if hub_of(model).implementation == "eager" else f"{EAGER}. "
+            eager = "" if instrument(model).implementation == "eager" else f"{EAGER}. "
             raise UnsupportedModel(
                 f"The engine does not reproduce {_EVERY_USE[trial.name]}.",
                 evidence=trial.problem,
@@ -145,7 +148,7 @@ def _tried(model: PreTrainedModel) -> Check:
     """The trials of forwards; none where the model does not run, or where nothing of it was seen."""
     if model.training:
         return Check(notes=("The model is in training mode; the self-check was not run.",))
-    hub = hub_of(model)
+    instrumented = instrument(model)
     with undisturbed(model):
         tried = first_that_runs(model)
         if isinstance(tried, str):
@@ -153,9 +156,9 @@ def _tried(model: PreTrainedModel) -> Check:
             return Check(notes=(note,))
         inputs, plain = tried
         require_numbers(model, inputs, plain)
-        forward, seen = try_forward(hub, inputs, plain)
-        _require_scores(hub, inputs, seen)
-        unreached = hub.unreached()
+        forward, seen = try_forward(instrumented, inputs, plain)
+        _require_scores(instrumented, inputs, seen)
+        unreached = instrumented.unreached()
         if forward.problem or not seen.runs:
             return Check((forward,) if forward.problem else (), unreached)
-        return Check((forward, try_padded_batch(hub, inputs)), unreached)
+        return Check((forward, try_padded_batch(instrumented, inputs)), unreached)

@@ -9,21 +9,21 @@ import torch
 from torch import Tensor
 
 from headwise.probes.engine.plan import (
-    Edits,
-    Outcome,
+    AttentionOutput,
+    FixSteps,
     Plan,
     active_edits,
     apply_edits,
     edit_qkv,
     edited_rows,
     scale,
-    sight_of,
     unedited,
+    visibility_of,
 )
 from headwise.probes.engine.record import record, statistics, wanted_rows
 from headwise.probes.kernels import dense, streaming
 from headwise.probes.kernels.call import Call, visible_keys
-from headwise.probes.kernels.statistics import Places
+from headwise.probes.kernels.statistics import CallLayout
 
 Native = Callable[[Call], Tensor]
 """The model's own kernel."""
@@ -32,64 +32,66 @@ _WHOLE = 2**20
 """A pattern of at most this many elements is edited in one piece, exactly as eager attention would form it."""
 
 
-def attend(plan: Plan, call: Call, native: Native, *, training: bool = False, keep: bool = False) -> Outcome:
+def attend(
+    plan: Plan, call: Call, native: Native, *, training: bool = False, keep: bool = False
+) -> AttentionOutput:
     """Runs one call under a plan, and keeps the records.
 
     The modes: the model's own kernel (off; z only; chosen rows, computed beside it), tiles (statistics, long edits),
     one row (decode steps), the whole pattern (maps, short edits, gradients). With `keep` the pattern is returned to
     the model.
     """
-    flow = plan.leader.flow()
-    places = flow.places(plan.site.stack, plan.site.kind, call, labels=bool(plan.watch))
+    tracker = plan.leader.tracker()
+    layout = tracker.call_layout(plan.site.stack, plan.site.kind, call, labels=bool(plan.watch))
     if plan.edit_qkv:
-        call = edit_qkv(plan, call, places)
-    edits = active_edits(plan, len(call.query), places) if plan.edit else []
-    drafts = flow.revocable(plan.site.stack) if plan.stats else 0
-    outcome = _run(
-        plan, call, places, edits, native, drafts=drafts, maps=keep or plan.maps, training=training
-    )
-    if plan.stats and not outcome.statistics:
-        outcome.statistics = statistics(plan, call, places, outcome, drafts)
+        call = edit_qkv(plan, call, layout)
+    edits = active_edits(plan, len(call.query), layout) if plan.edit else []
+    drafts = tracker.revocable(plan.site.stack) if plan.stats else 0
+    output = _run(plan, call, layout, edits, native, drafts=drafts, maps=keep or plan.maps, training=training)
+    if plan.stats and not output.statistics:
+        output.statistics = statistics(plan, call, layout, output, drafts)
     if plan.some_examples and edits and not plan.watch:
-        outcome.z = unedited(plan, outcome.z, lambda: native(call))
+        output.z = unedited(plan, output.z, lambda: native(call))
     for session in plan.comparisons:
-        session.compare(plan.site, native(call), outcome.z, places.query_valid)
-    outcome.z = scale(plan, outcome.z, places)
-    record(plan, call, places, outcome)
-    return outcome
+        session.compare(plan.site, native(call), output.z, layout.query_valid)
+    output.z = scale(plan, output.z, layout)
+    record(plan, call, layout, output)
+    return output
 
 
 def _run(
     plan: Plan,
     call: Call,
-    places: Places,
-    edits: Edits,
+    layout: CallLayout,
+    edits: FixSteps,
     native: Native,
     *,
     drafts: int,
     maps: bool,
     training: bool,
-) -> Outcome:
+) -> AttentionOutput:
     """The call in the cheapest mode."""
     batch, heads, rows, keys = call.shape
     graph = torch.is_grad_enabled() and any(t.requires_grad for t in (call.query, call.key, call.value))
     if graph and plan.gradients:
-        return _graph(plan, call, places, edits, maps=maps, training=training)
+        return _graph(plan, call, layout, edits, maps=maps, training=training)
     if not (edits or maps) and (drafts or graph or not plan.stats):
-        return Outcome(native(call))
+        return AttentionOutput(native(call))
     if rows == 1 and not graph:
-        return _decode(plan, call, places, edits)
-    whole = any(act.plan.needs_all_rows for act in edits)
+        return _decode(plan, call, layout, edits)
+    whole = any(step.plan.needs_all_rows for step in edits)
     if maps or drafts or graph or whole:
-        return _materialised(plan, call, places, edits, native, maps=maps, training=training)
-    if edits and not (plan.stats or plan.rows) and all(act.plan.names_rows for act in edits):
-        return Outcome(_edit_rows(plan, call, places, edits, native(call)))
+        return _materialised(plan, call, layout, edits, native, maps=maps, training=training)
+    if edits and not (plan.stats or plan.rows) and all(step.plan.names_rows for step in edits):
+        return AttentionOutput(_edit_rows(plan, call, layout, edits, native(call)))
     if edits and batch * heads * rows * keys <= _WHOLE:
-        return _materialised(plan, call, places, edits, native, maps=maps, training=training)
-    return _streamed(plan, call, places, edits)
+        return _materialised(plan, call, layout, edits, native, maps=maps, training=training)
+    return _streamed(plan, call, layout, edits)
 
 
-def _graph(plan: Plan, call: Call, places: Places, edits: Edits, *, maps: bool, training: bool) -> Outcome:
+def _graph(
+    plan: Plan, call: Call, layout: CallLayout, edits: FixSteps, *, maps: bool, training: bool
+) -> AttentionOutput:
     """The differentiable form: per-head values, outputs and (for maps) the pattern keep their gradients."""
     values = dense.repeat_heads(call.value, call.groups)
     values = values if values.requires_grad else values.detach().requires_grad_()
@@ -98,7 +100,7 @@ def _graph(plan: Plan, call: Call, places: Places, edits: Edits, *, maps: bool, 
     pattern = lse = None
     if maps or edits or call.softcap is not None or call.bias is not None or call.sinks is not None:
         pattern, lse = dense.pattern(wide)
-        pattern = apply_edits(plan, edits, pattern, places, sight=sight_of(wide, places))
+        pattern = apply_edits(plan, edits, pattern, layout, visibility=visibility_of(wide, layout))
         if pattern.requires_grad:
             pattern.retain_grad()
         z = dense.apply_pattern(pattern, wide, training=training)
@@ -118,61 +120,63 @@ def _graph(plan: Plan, call: Call, places: Places, edits: Edits, *, maps: bool, 
             buffer = watch.session.buffer(plan.site)
             buffer.set_graph("v_heads", values, (2,), call.window)
             buffer.set_graph("z_graph", z, (1,), call.window)
-    return Outcome(z, pattern, lse)
+    return AttentionOutput(z, pattern, lse)
 
 
-def _decode(plan: Plan, call: Call, places: Places, edits: Edits) -> Outcome:
+def _decode(plan: Plan, call: Call, layout: CallLayout, edits: FixSteps) -> AttentionOutput:
     pattern, lse = dense.decode_row(call, lse=plan.stats)
-    new = apply_edits(plan, edits, pattern, places, slice(0, 1), sight=sight_of(call, places))
+    new = apply_edits(plan, edits, pattern, layout, slice(0, 1), visibility=visibility_of(call, layout))
     if new is not pattern and call.mask is not None:
         streaming.check_edit(
-            new, pattern, outside=_hidden(call), positions=slice(int(places.positions[0]), None)
+            new, pattern, outside=_hidden(call), positions=slice(int(layout.positions[0]), None)
         )
-    return Outcome(dense.apply_row(new, call), new, lse if new is pattern else None)
+    return AttentionOutput(dense.apply_row(new, call), new, lse if new is pattern else None)
 
 
 def _materialised(
-    plan: Plan, call: Call, places: Places, edits: Edits, native: Native, *, maps: bool, training: bool
-) -> Outcome:
+    plan: Plan, call: Call, layout: CallLayout, edits: FixSteps, native: Native, *, maps: bool, training: bool
+) -> AttentionOutput:
     """Whole pattern, the one that eager attention forms.
 
     With maps, outputs are computed from it, so that deeper layers see what they would see under eager. Without, an
     edit that changed nothing leaves the model's own outputs, bit for bit.
     """
     pattern, lse = dense.pattern(call)
-    new = apply_edits(plan, edits, pattern, places, sight=sight_of(call, places))
+    new = apply_edits(plan, edits, pattern, layout, visibility=visibility_of(call, layout))
     if new is pattern or (not new.requires_grad and torch.equal(new, pattern)):
         z = dense.apply_pattern(pattern, call, training=training) if maps else native(call)
-        return Outcome(z, pattern, lse)
-    streaming.check_edit(new, pattern, outside=_hidden(call), positions=slice(int(places.positions[0]), None))
-    return Outcome(dense.apply_pattern(new, call, training=training), new)
+        return AttentionOutput(z, pattern, lse)
+    streaming.check_edit(new, pattern, outside=_hidden(call), positions=slice(int(layout.positions[0]), None))
+    return AttentionOutput(dense.apply_pattern(new, call, training=training), new)
 
 
-def _streamed(plan: Plan, call: Call, places: Places, edits: Edits) -> Outcome:
+def _streamed(plan: Plan, call: Call, layout: CallLayout, edits: FixSteps) -> AttentionOutput:
     kept: list[tuple[Tensor, Tensor]] = []
-    wanted = wanted_rows(plan, places) if edits else None
+    wanted = wanted_rows(plan, layout) if edits else None
 
     def edit(pattern: Tensor, block: slice) -> Tensor:
-        new = apply_edits(plan, edits, pattern, places, block, sight=sight_of(call, places, block))
+        new = apply_edits(plan, edits, pattern, layout, block, visibility=visibility_of(call, layout, block))
         if wanted is not None:
             inside = wanted[(wanted >= block.start) & (wanted < block.stop)]
             kept.append((inside, new[:, :, inside - block.start].clone()))
         return new
 
-    count = plan.leader.flow().counts(call, places) if plan.stats else None
+    count = plan.leader.tracker().counts(call, layout) if plan.stats else None
     z, found = streaming.attend(
-        call, places if plan.stats else None, edit=edit if edits else None, count=count
+        call, layout if plan.stats else None, edit=edit if edits else None, count=count
     )
-    return Outcome(z, None, None, () if found is None else (found,), None if wanted is None else tuple(kept))
+    return AttentionOutput(
+        z, None, None, () if found is None else (found,), None if wanted is None else tuple(kept)
+    )
 
 
-def _edit_rows(plan: Plan, call: Call, places: Places, edits: Edits, z: Tensor) -> Tensor:
+def _edit_rows(plan: Plan, call: Call, layout: CallLayout, edits: FixSteps, z: Tensor) -> Tensor:
     """Edits the rows that the fixes ask for; every other row keeps the model's own output."""
-    index = edited_rows(plan, edits, len(call.query), places)
+    index = edited_rows(plan, edits, len(call.query), layout)
     part = call.rows(index)
     pattern, _ = dense.pattern(part)
-    some = places.rows(index)
-    new = apply_edits(plan, edits, pattern, some, sight=sight_of(part, some))
+    some = layout.rows(index)
+    new = apply_edits(plan, edits, pattern, some, visibility=visibility_of(part, some))
     if new is pattern or torch.equal(new, pattern):
         return z
     streaming.check_edit(new, pattern, outside=_hidden(part), positions=slice(int(index[0]), None))

@@ -13,10 +13,10 @@ from headwise.errors import CaptureError
 from headwise.probes.engine.moment import Moment
 
 if TYPE_CHECKING:
-    from headwise.probes.engine.instrumentation import Hub
+    from headwise.probes.engine.instrumentation import Instrumentation
 
 
-def keep_moment(hub: Hub) -> None:
+def keep_moment(instrumented: Instrumentation) -> None:
     """Lets every checkpoint that the caller is in run again what was in force at this moment.
 
     Both kinds of `torch.utils.checkpoint` are found on the stack; what they will run again is put in a wrapper.
@@ -24,7 +24,7 @@ def keep_moment(hub: Hub) -> None:
     Raises:
         CaptureError: a capture wants gradients of what a reentrant checkpoint computes without a graph.
     """
-    if not hub.listening():
+    if not instrumented.listening():
         return
     reentrant, other = _codes()
     moment: Moment | None = None
@@ -33,12 +33,12 @@ def keep_moment(hub: Hub) -> None:
         holder: Any = None
         given: tuple = ()
         if frame.f_code is reentrant:
-            _require_no_gradients(hub)
+            _require_no_gradients(instrumented)
             holder, name, given = frame.f_locals["ctx"], "run_function", frame.f_locals["args"]
         elif frame.f_code is other and frame.f_locals.get("gen") is not None:
             holder, name = frame.f_locals["gen"].gi_frame.f_locals["new_frame"], "recompute_fn"
         if holder is not None and not isinstance(getattr(holder, name), _Again):
-            moment = moment or Moment(hub)
+            moment = moment or Moment(instrumented)
             setattr(holder, name, _Again(moment, getattr(holder, name), given))
         frame = frame.f_back
 
@@ -52,8 +52,8 @@ def under_checkpoint() -> bool:
     return frame is not None
 
 
-def _require_no_gradients(hub: Hub) -> None:
-    if any(session.want.gradients for session in hub.listening()):
+def _require_no_gradients(instrumented: Instrumentation) -> None:
+    if any(session.options.gradients for session in instrumented.listening()):
         raise CaptureError(
             "capture(gradients=True) cannot follow reentrant gradient checkpointing.",
             evidence="torch.utils.checkpoint runs this layer without a graph",

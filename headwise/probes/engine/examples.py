@@ -28,13 +28,13 @@ def chosen(session: Session, stack: str, rows: int, device: torch.device) -> Boo
     Raises:
         FixError: it names an example that the batch does not have.
     """
-    flow = session.flow()
-    copies = session.copies if stack == flow.language and rows % session.copies == 0 else 1
+    tracker = session.tracker()
+    copies = session.copies if stack == tracker.language and rows % session.copies == 0 else 1
 
     def find() -> Tensor:
         last, origin = max(session.examples or ()), None
-        if stack == flow.language and flow.run is not None:
-            origin = flow.run.origin  # where examples of the cache were reordered, left out or copied
+        if stack == tracker.language and tracker.run is not None:
+            origin = tracker.run.origin  # where examples of the cache were reordered, left out or copied
         if origin is not None and len(origin) != rows:
             origin = None
         if origin is None and last >= rows // copies:
@@ -47,7 +47,7 @@ def chosen(session: Session, stack: str, rows: int, device: torch.device) -> Boo
         at = came.to(device) // copies
         return torch.isin(at, torch.tensor(session.examples, device=device))
 
-    return flow.once(("examples", id(session), stack, rows), find)
+    return tracker.once(("examples", id(session), stack, rows), find)
 
 
 def keep_others(

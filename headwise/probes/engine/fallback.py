@@ -8,7 +8,7 @@ from torch import Tensor
 from headwise.errors import FixError
 from headwise.probes.engine.examples import keep_others
 from headwise.probes.engine.plan import Plan, active_edits, apply_edits, context
-from headwise.probes.kernels.statistics import Places, counts, from_pattern, separable
+from headwise.probes.kernels.statistics import CallLayout, counts, from_pattern, separable
 from headwise.probes.kernels.streaming import check_edit
 
 
@@ -18,22 +18,22 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
     Queries, keys, values and outputs are out of reach here. Scaling a head's outputs is scaling its pattern, since z
     is linear in it.
     """
-    flow, site = plan.leader.flow(), plan.site
+    tracker, site = plan.leader.tracker(), plan.site
     batch, _, rows, keys = pattern.shape
-    filled = flow.filled(site.stack, site.kind, rows, keys)
+    filled = tracker.filled(site.stack, site.kind, rows, keys)
     whole, scores = pattern, scores.reshape(pattern.shape)[..., :filled]
     pattern = pattern[..., :filled]
-    places = flow.shaped(site.stack, site.kind, batch, rows, filled, pattern.device)
+    layout = tracker.shaped(site.stack, site.kind, batch, rows, filled, pattern.device)
     lowest = torch.finfo(scores.dtype).min / 64  # some models scale after masking
     seen_by = (~(scores.detach() <= lowest)).any(1)  # NaN is a score that the model gave
-    new = _edited(plan, pattern, places, seen_by)
+    new = _edited(plan, pattern, layout, seen_by)
     lse = torch.logsumexp(scores.detach().float(), -1) if plan.stats and new is pattern else None
     for session, keep in () if plan.silent else plan.watch:
         buffer = session.buffer(site)
         if keep.stats is not None:
             buffer.keep_heads("received", keep.stats)
-            for index in separable(rows, flow.revocable(site.stack)):
-                here = places.rows(index)
+            for index in separable(rows, tracker.revocable(site.stack)):
+                here = layout.rows(index)
                 count = counts(seen_by[:, index], len(here.positions), filled, here)
                 some = None if lse is None else lse[:, :, index]
                 found = from_pattern(new[:, :, index], here, count, lse=some)
@@ -44,38 +44,38 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
             own = keep.maps.of(new if keep.gradients else new.detach(), 1)
             session.charge(site, own)
             buffer.keep_heads("maps", keep.maps)
-            buffer.add_rows("maps", own, places, sighted=seen_by.any(-1))
-        elif keep.rows is not None and len(index := session.row_index(plan.site.stack, places)):
+            buffer.add_rows("maps", own, layout, sighted=seen_by.any(-1))
+        elif keep.rows is not None and len(index := session.row_index(plan.site.stack, layout)):
             own = keep.rows.of(new.detach()[:, :, index], 1)
             buffer.keep_heads("maps", keep.rows)
-            buffer.add_rows("maps", own, places, index=index, sighted=seen_by.any(-1))
-    used = _scaled(plan, new, places)
+            buffer.add_rows("maps", own, layout, index=index, sighted=seen_by.any(-1))
+    used = _scaled(plan, new, layout)
     if used is pattern:
         return whole
     return torch.nn.functional.pad(used, (0, whole.shape[-1] - filled))
 
 
-def _edited(plan: Plan, pattern: Tensor, places: Places, seen_by: Tensor) -> Tensor:
-    edits = active_edits(plan, len(pattern), places)
-    new = apply_edits(plan, edits, pattern, places, sight=lambda: seen_by)
+def _edited(plan: Plan, pattern: Tensor, layout: CallLayout, seen_by: Tensor) -> Tensor:
+    edits = active_edits(plan, len(pattern), layout)
+    new = apply_edits(plan, edits, pattern, layout, visibility=lambda: seen_by)
     if new is not pattern:
         blind = ~seen_by.any(-1, keepdim=True)
         check_edit(new, pattern, outside=(~seen_by & ~blind)[:, None], positions=slice(0, None))
     return new
 
 
-def _scaled(plan: Plan, pattern: Tensor, places: Places) -> Tensor:
+def _scaled(plan: Plan, pattern: Tensor, layout: CallLayout) -> Tensor:
     """The pattern times what the fixes multiply each head's output with."""
     if plan.edit_qkv:
         raise _out_of_reach(plan, "queries, keys and values")
     batch, heads, rows, _ = pattern.shape
-    for act in plan.scale:
-        if not act.plan.linear:
+    for step in plan.scale:
+        if not step.plan.linear:
             raise _out_of_reach(plan, "head outputs")
         ones = torch.ones(batch, rows, heads, 1, dtype=pattern.dtype, device=pattern.device)
-        here = context(act, plan.site.stack, places)
-        scaled = pattern * act.fix.scale(ones, plan.site, here).transpose(1, 2)
-        pattern = keep_others(act.session, plan.site.stack, scaled, pattern)
+        here = context(step, plan.site.stack, layout)
+        scaled = pattern * step.fix.scale(ones, plan.site, here).transpose(1, 2)
+        pattern = keep_others(step.session, plan.site.stack, scaled, pattern)
     return pattern
 
 

@@ -1,4 +1,4 @@
-"""The hooks of a hub. In a copy of the model, or one read back from a file, they do nothing."""
+"""Hooks of an instrumented model. In a copy of the model, or one read back from a file, they do nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from headwise.probes.engine.residuals import enter_layer
 from headwise.probes.kernels.windows import WindowedForward
 
 if TYPE_CHECKING:
-    from headwise.probes.engine.instrumentation import Hub
+    from headwise.probes.engine.instrumentation import Instrumentation
 
 
 class _Hook:
@@ -24,8 +24,8 @@ class _Hook:
 class Enter(_Hook):
     """A forward of the model, or of a part of it, begins."""
 
-    def __init__(self, hub: Hub, primary: str) -> None:
-        self.hub, self.primary = hub, primary
+    def __init__(self, instrumented: Instrumentation, primary: str) -> None:
+        self.instrumented, self.primary = instrumented, primary
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         """Before the forward."""
@@ -34,66 +34,66 @@ class Enter(_Hook):
                 msg="headwise captures or patches this model, which no single graph can do. Compile it with "
                 "fullgraph=False, or write the fix into the weights with hw.bake."
             )
-        forwards.enter(self.hub, module, self.primary, args, kwargs)
+        forwards.enter(self.instrumented, module, self.primary, args, kwargs)
 
 
 class Leave(_Hook):
     """A forward has ended, or failed."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, instrumented: Instrumentation) -> None:
+        self.instrumented = instrumented
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any) -> None:
         """After the forward; `output` is None when it failed."""
-        forwards.leave(self.hub, output)
+        forwards.leave(self.instrumented, output)
 
 
 class EnterAttention(_Hook):
     """A module that asks the attention interface for its function runs."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, instrumented: Instrumentation) -> None:
+        self.instrumented = instrumented
 
     def __call__(self, module: nn.Module, args: tuple) -> None:
         """Before the module."""
-        self.hub.calls().ran.add(id(module))
+        self.instrumented.thread_state().ran.add(id(module))
 
 
 class EnterBlock(_Hook):
     """The residual enters a layer."""
 
-    def __init__(self, hub: Hub, entry: AttentionModule) -> None:
-        self.hub, self.entry = hub, entry
+    def __init__(self, instrumented: Instrumentation, entry: AttentionModule) -> None:
+        self.instrumented, self.entry = instrumented, entry
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> Any:
         """Before the layer; returns other arguments when a fix changes the residual."""
-        return enter_layer(self.hub, self.entry, args, kwargs)
+        return enter_layer(self.instrumented, self.entry, args, kwargs)
 
 
 class EnterWindows(_Hook):
     """An attention module is about to run, perhaps window by window."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, instrumented: Instrumentation) -> None:
+        self.instrumented = instrumented
 
     def __call__(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         """Before the forward."""
         hidden = args[0] if args else kwargs.get("hidden_states")
         if isinstance(hidden, Tensor) and hidden.dim() in (2, 3):
             batch = 1 if hidden.dim() == 2 else len(hidden)
-            self.hub.calls().windowed[id(module)] = WindowedForward(batch, hidden.shape[-2])
+            self.instrumented.thread_state().windowed[id(module)] = WindowedForward(batch, hidden.shape[-2])
 
 
 class Embedded(_Hook):
     """Token ids have become embeddings; a model that is handed those no longer knows the ids."""
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, instrumented: Instrumentation) -> None:
+        self.instrumented = instrumented
 
     def __call__(self, module: nn.Module, args: tuple, output: Any) -> None:
         """After the embedding layer."""
         if args:
-            forwards.embedded(self.hub, args[0], output)
+            forwards.embedded(self.instrumented, args[0], output)
 
 
 class _Nothing:

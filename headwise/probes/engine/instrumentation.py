@@ -16,11 +16,11 @@ from headwise.probes.attach.sites import AttentionModule, attention_modules, lan
 from headwise.probes.check.generate_check import require_generate
 from headwise.probes.check.reference import Reference
 from headwise.probes.engine import dispatch
-from headwise.probes.engine.attachment import Attachment
+from headwise.probes.engine.installed_hooks import InstalledHooks
 from headwise.probes.engine.reach import no_attention
 from headwise.probes.engine.residuals import ever_wanted
 from headwise.probes.engine.session import Session
-from headwise.probes.engine.thread_state import Calls
+from headwise.probes.engine.thread_state import ThreadState
 from headwise.probes.generation.cache_events import CacheWatch, Choice
 from headwise.probes.generation.generate_call import GenerateCall
 from headwise.probes.serving.continuous_batching import require_batchable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class Hub:
+class Instrumentation:
     """Everything attached to one model.
 
     Made when the first session attaches; when the last one leaves, implementation names, hooks and attributes are
@@ -48,11 +48,11 @@ class Hub:
         self.generations: tuple[GenerateCall, ...] = ()
         """The outermost calls of `generate` that are under way, on all threads, in the order in which they began."""
         self._local = threading.local()
-        self._threads: weakref.WeakSet[Calls] = weakref.WeakSet()
+        self._threads: weakref.WeakSet[ThreadState] = weakref.WeakSet()
         self.lock = threading.RLock()
         self.prompts = Prompts(model, self.settle_soon)
         self.reference: Reference | None = None
-        self.attachment = Attachment(self)
+        self.installed = InstalledHooks(self)
         self.caches = CacheWatch(self._reordered, self._cropped)
 
     def __reduce__(self) -> tuple[Any, tuple]:
@@ -61,25 +61,25 @@ class Hub:
 
     # -- sessions ------------------------------------------------------------------------------------------------
 
-    def add(self, session: Session) -> Hub:
-        """Attaches a session, and returns the hub that took it; on failure the model is as before.
+    def add(self, session: Session) -> Instrumentation:
+        """Attaches a session, and returns the instrumentation that took it; on failure the model is as before.
 
-        Where another thread has attached a hub of its own in the meantime, that one takes the session.
+        Where another thread has attached one of its own in the meantime, that one takes the session.
         """
         with self.lock:
-            owner = self.model.__dict__.setdefault(interface.HUB, self)
+            owner = self.model.__dict__.setdefault(interface.INSTRUMENTATION, self)
             if owner is self:
                 self._add(session)
                 return self
         return owner.add(session)
 
     def _add(self, session: Session) -> None:
-        local = self.calls()
+        local = self.thread_state()
         if not any(other.listens() for other in self.sessions):
             local.depth = 0  # an interrupt may have left a forward unfinished
         try:
             if not self.sessions:
-                self.attachment.install(eager=isinstance(session, Reference))
+                self.installed.install(eager=isinstance(session, Reference))
                 self.prompts.survey()
             self.sessions = (*self.sessions, session)
             self._refresh()
@@ -97,7 +97,7 @@ class Hub:
             session.finishing = True
             if session.scope is not None:
                 session.scope.close()
-            self.calls().forget(session)
+            self.thread_state().forget(session)
             self.prompts.forget(session)
             if session in self.sessions and (
                 session.watches or not self.prompts.need(session, self._threads)
@@ -124,13 +124,13 @@ class Hub:
             self._refresh()
         else:
             self.caches.clear()
-            self.attachment.remove()
+            self.installed.remove()
 
     def _refresh(self) -> None:
         """What is on the model follows from who is attached."""
         self.reference = next((s for s in self.sessions if isinstance(s, Reference)), None)
-        self.attachment.watch_residual(wanted=any(map(ever_wanted, self.sessions)))
-        self.attachment.watch_modules(
+        self.installed.watch_residual(wanted=any(map(ever_wanted, self.sessions)))
+        self.installed.watch_modules(
             {
                 n
                 for n, entry in self.modules.items()
@@ -140,25 +140,25 @@ class Hub:
 
     def unreached(self) -> dict[str, str]:
         """Attention modules that ran and could not be seen, and why."""
-        return dict(self.attachment.unreached)
+        return dict(self.installed.unreached)
 
     @property
     def implementation(self) -> str | None:
         """The attention implementation of the model itself, whatever is attached."""
-        return self.attachment.implementation(self.model.config)
+        return self.installed.implementation(self.model.config)
 
     def fallback(self) -> list[str]:
         """Modules that were seen through their softmax."""
-        return [i.entry.name for i in self.attachment.intercepts if i.seen]
+        return [i.entry.name for i in self.installed.intercepts if i.seen]
 
     def intact(self) -> bool:
         """True while all of headwise is on the model; False when somebody has taken or replaced a part of it."""
         with self.lock:  # not while another thread attaches or leaves
-            return not self.sessions or self.attachment.intact
+            return not self.sessions or self.installed.intact
 
     def implementations(self) -> list[str]:
         """The attention implementations that headwise stands in for, or that are there by themselves."""
-        known = self.attachment.originals
+        known = self.installed.originals
         return sorted(
             {known.get(name) or _implementation(entry.module) for name, entry in self.modules.items()}
         )
@@ -167,7 +167,7 @@ class Hub:
 
     def listening(self) -> tuple[Session, ...]:
         """The sessions that act on what the current thread is doing with the model."""
-        return self.calls().listening
+        return self.thread_state().listening
 
     def attend(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
@@ -182,94 +182,94 @@ class Hub:
             UnsupportedModel: the model cannot be followed when it decodes.
         """
         if call.outer is None:
-            if self.calls().aside is None and any(session.listens() for session in self.sessions):
-                require_generate(self.model, self.implementation, self.language, self.aside, call)
+            if self.thread_state().nested is None and any(session.listens() for session in self.sessions):
+                require_generate(self.model, self.implementation, self.language, self.nested_forward, call)
             with self.lock:
                 self.prompts.begin(call, self.sessions)
                 self.generations = (*self.generations, call)
-        self.calls().generate = call
+        self.thread_state().generate = call
 
     def end_generate(self, call: GenerateCall, result: Any) -> None:
         """A call of `generate` is over; `result` is what it returns, None when it failed."""
-        self.calls().generate = call.outer
+        self.thread_state().generate = call.outer
         if call.outer is None:
             with self.lock:
                 self.generations = tuple(other for other in self.generations if other is not call)
                 self.prompts.end(call)
-            self.calls().depth = 0  # an interrupt may have left a forward unfinished
+            self.thread_state().depth = 0  # an interrupt may have left a forward unfinished
         call.close(result)
         for session in self.sessions:
             if session.listens():
-                session.flow().close(call)
+                session.tracker().close(call)
         self.settle()
 
     def require_batchable(self) -> None:
         """Refuses what is attached and cannot act in continuous batching."""
-        require_batchable(self.sessions, self.modules.values(), self.language, self.attachment.flash)
+        require_batchable(self.sessions, self.modules.values(), self.language, self.installed.flash)
 
     def leave_with(self, before: str | None, name: str) -> None:
         """Has the configurations that named one attention before name another one when the last session leaves."""
         with self.lock:
-            self.attachment.leave_with(before, name)
+            self.installed.leave_with(before, name)
 
     @contextmanager
-    def aside(self, session: Session) -> Iterator[None]:
+    def nested_forward(self, session: Session) -> Iterator[None]:
         """A forward of the current thread within another one, with fixes of its own; nobody records it."""
-        calls = Calls()
-        calls.aside = (session,)
-        with self.instead(calls):
+        state = ThreadState()
+        state.nested = (session,)
+        with self.instead(state):
             yield
 
     @contextmanager
-    def instead(self, calls: Calls) -> Iterator[None]:
+    def instead(self, state: ThreadState) -> Iterator[None]:
         """Takes the current thread for one that does something else."""
-        before = self.calls()
-        self._local.calls = calls
+        before = self.thread_state()
+        self._local.state = state
         try:
             yield
         finally:
-            self._local.calls = before
+            self._local.state = before
 
     def _reordered(self, cache: Any, choose: Choice) -> None:
         for session in self.listening():
-            session.flow().reorder(cache, choose)
+            session.tracker().reorder(cache, choose)
 
     def _cropped(self, cache: Any) -> None:
         for session in self.listening():
-            session.flow().crop(cache)
+            session.tracker().crop(cache)
 
-    def calls(self) -> Calls:
+    def thread_state(self) -> ThreadState:
         """What the current thread is doing with the model."""
         try:
-            return self._local.calls
+            return self._local.state
         except AttributeError:
-            self._local.calls = calls = Calls()
+            self._local.state = state = ThreadState()
             with self.lock:  # `need` looks through them
-                self._threads.add(calls)
-            return calls
+                self._threads.add(state)
+            return state
 
 
 @contextmanager
-def attached(hub: Hub, session: Session) -> Iterator[Session]:
+def attached(instrumented: Instrumentation, session: Session) -> Iterator[Session]:
     """Attaches a session for the length of a `with` block."""
-    owner = hub.add(session)
+    owner = instrumented.add(session)
     try:
         yield session
     finally:
         owner.remove(session)
 
 
-def hub_of(model: PreTrainedModel) -> Hub:
-    """The hub of a model; a new one when nothing is attached to it."""
-    hub = model.__dict__.get(interface.HUB)
-    if hub is not None:
-        return hub
-    fresh = Hub(model)
+def instrument(model: PreTrainedModel) -> Instrumentation:
+    """The instrumentation of a model; a new one when nothing is attached to it."""
+    instrumented = model.__dict__.get(interface.INSTRUMENTATION)
+    if instrumented is not None:
+        return instrumented
+    fresh = Instrumentation(model)
     held = next(
         (
-            e.module.__dict__[interface.HUB]
+            e.module.__dict__[interface.INSTRUMENTATION]
             for e in fresh.modules.values()
-            if interface.HUB in e.module.__dict__
+            if interface.INSTRUMENTATION in e.module.__dict__
         ),
         None,
     )

@@ -18,7 +18,7 @@ from headwise.probes.attach.sites import AttentionModule, head_count
 from headwise.probes.engine import dispatch
 
 if TYPE_CHECKING:
-    from headwise.probes.engine.instrumentation import Hub
+    from headwise.probes.engine.instrumentation import Instrumentation
 
 _BANDED = ("one_sided_attn_window_size",)
 
@@ -26,8 +26,8 @@ _BANDED = ("one_sided_attn_window_size",)
 class Intercept:
     """Wraps the forward of one attention module for as long as something is attached to its model."""
 
-    def __init__(self, hub: Hub, entry: AttentionModule) -> None:
-        self.hub, self.entry = hub, entry
+    def __init__(self, instrumented: Instrumentation, entry: AttentionModule) -> None:
+        self.instrumented, self.entry = instrumented, entry
         self.seen = False
         self._before: Any = None
 
@@ -70,7 +70,7 @@ class Intercept:
         if folded is None:
             return pattern
         self.seen = True
-        new = dispatch.observe(self.hub, self.entry, scores, folded)
+        new = dispatch.observe(self.instrumented, self.entry, scores, folded)
         return pattern if new is folded else new.reshape(pattern.shape).to(pattern.dtype)
 
     def _fold(self, tensor: Tensor, rows: tuple[int, ...]) -> Tensor | None:
@@ -100,9 +100,9 @@ class _Forward:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         run = self.before if self.before is not None else type(self.module).forward.__get__(self.module)
-        if not self.intercept.hub.listening():
+        if not self.intercept.instrumented.listening():
             return run(*args, **kwargs)
-        self.intercept.hub.calls().ran.add(id(self.module))
+        self.intercept.instrumented.thread_state().ran.add(id(self.module))
         hidden = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
         with _SoftmaxMode(self.intercept, () if hidden is None else tuple(hidden.shape)):
             return run(*args, **kwargs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from headwise.probes.engine.session import Session
 
 if TYPE_CHECKING:
-    from headwise.probes.engine.instrumentation import Hub
+    from headwise.probes.engine.instrumentation import Instrumentation
 
 _NOBODY = -1
 """No thread has this number."""
@@ -18,10 +18,10 @@ _NOBODY = -1
 class Moment:
     """The sessions that act on the current thread's forward, and how far each has followed it."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._sessions = hub.listening()
-        self._calls = hub.calls().again(self._sessions)
+    def __init__(self, instrumented: Instrumentation) -> None:
+        self._instrumented = instrumented
+        self._sessions = instrumented.listening()
+        self._calls = instrumented.thread_state().again(self._sessions)
         self._states = [(session, session.still()) for session in self._sessions]
 
     def places(self, given: tuple) -> list[int | None]:
@@ -37,17 +37,17 @@ class Moment:
         recorded a second time. Other threads do not notice.
         """
         fixes = tuple(fix for session in self._sessions for fix in session.fixes)
-        keeper = Session(self._hub.model, None, self._hub.language, fixes=fixes)
+        keeper = Session(self._instrumented.model, None, self._instrumented.language, fixes=fixes)
         keeper.thread = _NOBODY
-        hub = self._hub.add(keeper)
+        instrumented = self._instrumented.add(keeper)
         before = [
             session.replace_state(state if place is None else {**state, "entering": given[place]})
             for (session, state), place in zip(self._states, places, strict=True)
         ]
         try:
-            with hub.instead(self._calls.again(self._sessions)):
+            with instrumented.instead(self._calls.again(self._sessions)):
                 yield
         finally:
             for (session, _), state in zip(self._states, before, strict=True):
                 session.replace_state(state)
-            hub.remove(keeper)
+            instrumented.remove(keeper)

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.probes.attach.sites import Site
-from headwise.probes.context import Context, Sight
+from headwise.probes.context import Context, Visibility
 from headwise.probes.engine.examples import chosen, keep_others
 from headwise.probes.fix_plan import STEPS, FixPlan
 from headwise.probes.kernels.call import Call, visible_keys
-from headwise.probes.kernels.statistics import Places, Statistics
+from headwise.probes.kernels.statistics import CallLayout, Statistics
 from headwise.probes.kernels.streaming import check_edit
 from headwise.probes.kernels.untouched import untouched
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from headwise.probes.trace.buffer import Keep
 
 
-class Act(NamedTuple):
+class FixStep(NamedTuple):
     """One fix of a session."""
 
     plan: FixPlan
@@ -46,7 +46,7 @@ class Watch(NamedTuple):
     keep: Keep
 
 
-Edits = Sequence[Act]
+FixSteps = Sequence[FixStep]
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Plan:
     """Who acts on a site, and who watches it."""
 
     site: Site
-    edit_qkv: Edits = ()
-    edit: Edits = ()
-    scale: Edits = ()
+    edit_qkv: FixSteps = ()
+    edit: FixSteps = ()
+    scale: FixSteps = ()
     watch: tuple[Watch, ...] = ()
     silent: bool = False
     """True when the call is computed as planned and not recorded: a layer run again for the backward pass."""
@@ -68,19 +68,19 @@ class Plan:
 
     @cached_property
     def leader(self) -> Session:
-        """A session whose flow tells where rows and keys are; all of them agree."""
+        """A session whose tracker tells where rows and keys are; all of them agree."""
         acting = (*self.watch, *self.edit, *self.scale, *self.edit_qkv)
         return acting[0].session
 
     @cached_property
     def some_examples(self) -> bool:
         """True when every edit is for some examples of a batch alone."""
-        return all(act.session.examples is not None for act in self.edit)
+        return all(step.session.examples is not None for step in self.edit)
 
     @cached_property
     def ranged(self) -> bool:
         """True when an edit names the only rows that it acts on."""
-        return any(act.plan.names_rows for act in self.edit)
+        return any(step.plan.names_rows for step in self.edit)
 
     @cached_property
     def stats(self) -> bool:
@@ -111,23 +111,23 @@ class Plan:
 def plan_of(site: Site, sessions: Iterable[Session], language: str) -> Plan:
     """What some sessions do at a site, in their order; `language` is the stack that a fix without one acts on."""
     sessions = tuple(sessions)
-    steps: dict[str, list[Act]] = {step: [] for step in STEPS}
+    steps: dict[str, list[FixStep]] = {step: [] for step in STEPS}
     for session in sessions:
         for number, plan in enumerate(session.plans):
             if not plan.neutral and plan.touches(site, language):
                 for step in plan.steps:
-                    steps[step].append(Act(plan, session, number))
+                    steps[step].append(FixStep(plan, session, number))
     return Plan(
         site,
         edit_qkv=tuple(steps["edit_qkv"]),
         edit=tuple(steps["edit"]),
         scale=tuple(steps["scale"]),
-        watch=tuple(Watch(s, keep) for s in sessions if s.watches and (keep := s.want.at(site))),
+        watch=tuple(Watch(s, keep) for s in sessions if s.watches and (keep := s.options.at(site))),
     )
 
 
 @dataclass
-class Outcome:
+class AttentionOutput:
     """What one call gave."""
 
     z: Tensor
@@ -139,45 +139,49 @@ class Outcome:
 
 
 def context(
-    act: Act, stack: str, places: Places, block: slice = slice(None), sight: Sight | None = None
+    step: FixStep,
+    stack: str,
+    layout: CallLayout,
+    block: slice = slice(None),
+    visibility: Visibility | None = None,
 ) -> Context:
     """What a fix is told about the rows in hand."""
-    valid, run = places.query_valid, act.session.flow().current
+    valid, run = layout.query_valid, step.session.tracker().current
     return Context(
-        positions=places.positions[block],
+        positions=layout.positions[block],
         run=run,
         stack=stack,
-        memory=run.memory(act.number),
+        memory=run.memory(step.number),
         query_valid=None if valid is None else valid[:, block],
-        residual=act.session.entering,
-        sight=sight,
+        residual=step.session.entering,
+        visibility=visibility,
     )
 
 
-def active_edits(plan: Plan, batch: int, places: Places) -> list[Act]:
+def active_edits(plan: Plan, batch: int, layout: CallLayout) -> list[FixStep]:
     """Edits that have rows in this call."""
     if not plan.ranged:
         return list(plan.edit)
-    return [act for act in plan.edit if not act.plan.names_rows or _acts(plan, act, batch, places)]
+    return [step for step in plan.edit if not step.plan.names_rows or _acts(plan, step, batch, layout)]
 
 
-def edited_rows(plan: Plan, edits: Edits, batch: int, places: Places) -> Tensor:
+def edited_rows(plan: Plan, edits: FixSteps, batch: int, layout: CallLayout) -> Tensor:
     """The rows of a call that its edits ask for, counted within the call."""
-    asked = torch.stack([_asked(plan, act, batch, places) for act in edits])
+    asked = torch.stack([_asked(plan, step, batch, layout) for step in edits])
     return asked.any(0).nonzero()[:, 0]
 
 
-def _acts(plan: Plan, act: Act, batch: int, places: Places) -> bool:
+def _acts(plan: Plan, step: FixStep, batch: int, layout: CallLayout) -> bool:
     """True when an edit asks for some row of a call; found once per forward."""
-    shape = (batch, len(places.positions), places.key_start)
-    name = ("acts", act.number, plan.site.stack, plan.site.kind, *shape)
-    return act.session.flow().once(name, lambda: bool(_asked(plan, act, batch, places).any()))
+    shape = (batch, len(layout.positions), layout.key_start)
+    name = ("acts", step.number, plan.site.stack, plan.site.kind, *shape)
+    return step.session.tracker().once(name, lambda: bool(_asked(plan, step, batch, layout).any()))
 
 
-def _asked(plan: Plan, act: Act, batch: int, places: Places) -> Tensor:
+def _asked(plan: Plan, step: FixStep, batch: int, layout: CallLayout) -> Tensor:
     """True on the rows of a call that an edit asks for."""
-    rows = act.fix.rows(context(act, plan.site.stack, places), batch)
-    at = places.positions
+    rows = step.fix.rows(context(step, plan.site.stack, layout), batch)
+    at = layout.positions
     if isinstance(rows, range):
         return (at >= rows.start) & (at < rows.stop)
     return torch.isin(at, rows)
@@ -185,72 +189,72 @@ def _asked(plan: Plan, act: Act, batch: int, places: Places) -> Tensor:
 
 def apply_edits(
     plan: Plan,
-    edits: Edits,
+    edits: FixSteps,
     pattern: Tensor,
-    places: Places,
+    layout: CallLayout,
     block: slice | None = None,
     *,
-    sight: Sight | None = None,
+    visibility: Visibility | None = None,
 ) -> Tensor:
     """Every edit in order, on rows of a call; the very tensor that was given when nothing changed.
 
     Keys are shown by absolute position. An edit that works in place acts like one that copies: outside tiles, whose
     `block` is given and whose pattern is a working copy, it is shown a tensor of its own.
     """
-    start, given = places.key_start, pattern
-    for act in edits:
+    start, given = layout.key_start, pattern
+    for step in edits:
         shown = torch.nn.functional.pad(given, (start, 0)) if start else given
         before, apart = shown, shown is pattern and block is None
-        shown = shown.clone() if apart or act.session.examples is not None else shown
+        shown = shown.clone() if apart or step.session.examples is not None else shown
         same = untouched(shown)
-        here = context(act, plan.site.stack, places, block or slice(None), sight)
-        new = act.fix.edit(shown, plan.site, here)
+        here = context(step, plan.site.stack, layout, block or slice(None), visibility)
+        new = step.fix.edit(shown, plan.site, here)
         if same(new):
             continue
         check_edit(new, shown, outside=None, positions=slice(0, 0))
-        new = keep_others(act.session, plan.site.stack, new, before)
+        new = keep_others(step.session, plan.site.stack, new, before)
         given = new[..., start:].to(pattern.dtype)
     return given
 
 
-def sight_of(call: Call, places: Places, block: slice = slice(None)) -> Sight:
+def visibility_of(call: Call, layout: CallLayout, block: slice = slice(None)) -> Visibility:
     """Which keys some rows of a call may see, by absolute position."""
 
     def look() -> Tensor | None:
         seen = visible_keys(call, block)
-        if seen is None or not places.key_start:
+        if seen is None or not layout.key_start:
             return seen
-        return torch.nn.functional.pad(seen, (places.key_start, 0))
+        return torch.nn.functional.pad(seen, (layout.key_start, 0))
 
     return look
 
 
-def edit_qkv(plan: Plan, call: Call, places: Places) -> Call:
+def edit_qkv(plan: Plan, call: Call, layout: CallLayout) -> Call:
     """The call with queries, keys and values as the fixes want them."""
     q, k, v = call.query, call.key, call.value
-    for act in plan.edit_qkv:
-        new = act.fix.edit_qkv(q, k, v, plan.site, context(act, plan.site.stack, places))
+    for step in plan.edit_qkv:
+        new = step.fix.edit_qkv(q, k, v, plan.site, context(step, plan.site.stack, layout))
         pairs = zip(new, (q, k, v), strict=True)
-        q, k, v = (keep_others(act.session, plan.site.stack, *pair) for pair in pairs)
+        q, k, v = (keep_others(step.session, plan.site.stack, *pair) for pair in pairs)
     return replace(call, query=q, key=k, value=v)
 
 
-def scale(plan: Plan, z: Tensor, places: Places) -> Tensor:
+def scale(plan: Plan, z: Tensor, layout: CallLayout) -> Tensor:
     """Head outputs as the fixes want them."""
-    for act in plan.scale:
-        given = z if act.session.examples is None else z.clone()
-        new = act.fix.scale(given, plan.site, context(act, plan.site.stack, places))
+    for step in plan.scale:
+        given = z if step.session.examples is None else z.clone()
+        new = step.fix.scale(given, plan.site, context(step, plan.site.stack, layout))
         if new.shape != z.shape:
             raise FixError(
                 "A fix returned head outputs of the wrong shape.",
                 evidence=f"got {tuple(new.shape)}, expected {tuple(z.shape)}",
                 remedy="`scale` must return (batch, query, head, width) as it received it.",
             )
-        z = keep_others(act.session, plan.site.stack, new, z)
+        z = keep_others(step.session, plan.site.stack, new, z)
     return z
 
 
 def unedited(plan: Plan, z: Tensor, native: Callable[[], Tensor]) -> Tensor:
     """Head outputs with those of the model's own kernel for every example that no edit of `some_examples` is for."""
-    rows = [chosen(act.session, plan.site.stack, len(z), z.device) for act in plan.edit]
+    rows = [chosen(step.session, plan.site.stack, len(z), z.device) for step in plan.edit]
     return torch.where(torch.stack(rows).any(0).view(-1, 1, 1, 1), z, native())

@@ -8,38 +8,38 @@ import torch
 from torch import Tensor
 
 from headwise.probes.attach.sites import Site
-from headwise.probes.engine.plan import Outcome, Plan, Watch
+from headwise.probes.engine.plan import AttentionOutput, Plan, Watch
 from headwise.probes.kernels import dense, streaming
 from headwise.probes.kernels.call import Call, visible_keys
-from headwise.probes.kernels.statistics import Places, Statistics, counts_of, from_pattern, separable
+from headwise.probes.kernels.statistics import CallLayout, Statistics, counts_of, from_pattern, separable
 
 if TYPE_CHECKING:
     from headwise.probes.engine.session import Session
 
 
-def record(plan: Plan, call: Call, places: Places, outcome: Outcome) -> None:
+def record(plan: Plan, call: Call, layout: CallLayout, output: AttentionOutput) -> None:
     """Keeps for every watching session what it wants of a call."""
     for watch in () if plan.silent else plan.watch:
-        if not watch.session.flow().current.branch:
-            _record(watch, plan.site, call, places, outcome)
+        if not watch.session.tracker().current.branch:
+            _record(watch, plan.site, call, layout, output)
 
 
 def statistics(
-    plan: Plan, call: Call, places: Places, outcome: Outcome, loose: int
+    plan: Plan, call: Call, layout: CallLayout, output: AttentionOutput, drafts: int
 ) -> tuple[Statistics, ...]:
-    """Statistics beside a kernel that does not give them; the last `loose` rows one by one."""
-    flow, rows = plan.leader.flow(), call.query.shape[2]
-    pattern, lse = outcome.pattern, outcome.lse
+    """Statistics beside a kernel that does not give them; the last `drafts` rows one by one."""
+    tracker, rows = plan.leader.tracker(), call.query.shape[2]
+    pattern, lse = output.pattern, output.lse
     with torch.no_grad():
-        if not loose:
-            count = flow.counts(call, places)
+        if not drafts:
+            count = tracker.counts(call, layout)
             if pattern is not None:
-                return (from_pattern(pattern, places, count, lse=lse),)
-            return (_tiled(call, places, count),)
+                return (from_pattern(pattern, layout, count, lse=lse),)
+            return (_tiled(call, layout, count),)
         found = []
         every = torch.arange(rows, device=call.query.device)
-        for index in (every[some] for some in separable(rows, loose)):
-            part, here = call.detach().rows(index), places.rows(index)
+        for index in (every[some] for some in separable(rows, drafts)):
+            part, here = call.detach().rows(index), layout.rows(index)
             count = counts_of(part, here)
             if pattern is None:
                 found.append(_tiled(part, here, count))
@@ -49,64 +49,64 @@ def statistics(
     return tuple(found)
 
 
-def _tiled(call: Call, places: Places, count: tuple[Tensor, Tensor]) -> Statistics:
-    found = streaming.attend(call.detach(), places, count=count)[1]
+def _tiled(call: Call, layout: CallLayout, count: tuple[Tensor, Tensor]) -> Statistics:
+    found = streaming.attend(call.detach(), layout, count=count)[1]
     assert found is not None  # places were given
     return found
 
 
-def _record(watch: Watch, site: Site, call: Call, places: Places, outcome: Outcome) -> None:
+def _record(watch: Watch, site: Site, call: Call, layout: CallLayout, output: AttentionOutput) -> None:
     session, keep = watch
     buffer = session.buffer(site)
     if keep.stats is not None:
         buffer.keep_heads("received", keep.stats)
-        for found in outcome.statistics:
+        for found in output.statistics:
             buffer.add_statistics(found.of_heads(keep.stats))
     sighted = _sighted(session, call) if keep.maps or keep.rows or keep.qkv or keep.z else None
     if keep.z is not None:
         buffer.keep_heads("z", keep.z)
-        buffer.add_rows("z", keep.z.of(outcome.z.detach(), 2), places, sighted=sighted)
+        buffer.add_rows("z", keep.z.of(output.z.detach(), 2), layout, sighted=sighted)
     if keep.qkv is not None:
         read = keep.qkv.grouped(call.groups)
         buffer.keep_heads("q", keep.qkv)
         buffer.keep_heads("k", read)
-        buffer.add_rows("q", keep.qkv.of(call.query.detach(), 1).clone(), places, sighted=sighted)
+        buffer.add_rows("q", keep.qkv.of(call.query.detach(), 1).clone(), layout, sighted=sighted)
         behind = call.window is not None and call.window.start > 0
         for name, value in (("k", call.key), ("v", call.value)):
             own = read.of(value.detach(), 1).clone()
-            buffer.set(name, own, valid=places.key_valid, behind=behind, start=places.key_start)
-    if keep.maps is not None and outcome.pattern is not None:
-        pattern = keep.maps.of(outcome.pattern if keep.gradients else outcome.pattern.detach(), 1)
+            buffer.set(name, own, valid=layout.key_valid, behind=behind, start=layout.key_start)
+    if keep.maps is not None and output.pattern is not None:
+        pattern = keep.maps.of(output.pattern if keep.gradients else output.pattern.detach(), 1)
         session.charge(site, pattern, call.window and call.window.total)
         buffer.keep_heads("maps", keep.maps)
         if call.window is not None and pattern.requires_grad:
             buffer.set_graph("maps", pattern, (2, 3), call.window)
         else:
-            buffer.add_rows("maps", pattern, places, sighted=sighted)
+            buffer.add_rows("maps", pattern, layout, sighted=sighted)
     elif keep.rows is not None:
-        _record_rows(watch, site, call, places, outcome, sighted)
+        _record_rows(watch, site, call, layout, output, sighted)
 
 
 def _record_rows(
-    watch: Watch, site: Site, call: Call, places: Places, outcome: Outcome, sighted: Tensor | None
+    watch: Watch, site: Site, call: Call, layout: CallLayout, output: AttentionOutput, sighted: Tensor | None
 ) -> None:
     session, heads = watch.session, watch.keep.rows
     assert heads is not None
-    index, buffer = session.row_index(site.stack, places), session.buffer(site)
+    index, buffer = session.row_index(site.stack, layout), session.buffer(site)
     buffer.keep_heads("maps", heads)
-    if outcome.rows is not None:
-        for inside, rows in outcome.rows:
+    if output.rows is not None:
+        for inside, rows in output.rows:
             mine = torch.isin(inside, index)
             if mine.any():
                 own = heads.of(rows[:, :, mine], 1)
-                buffer.add_rows("maps", own, places, index=inside[mine], sighted=sighted)
+                buffer.add_rows("maps", own, layout, index=inside[mine], sighted=sighted)
     elif len(index):
-        if outcome.pattern is not None:
-            rows = outcome.pattern.detach()[:, :, index]
+        if output.pattern is not None:
+            rows = output.pattern.detach()[:, :, index]
         else:
             with torch.no_grad():
                 rows, _ = dense.pattern(call.detach().rows(index))
-        buffer.add_rows("maps", heads.of(rows, 1), places, index=index, sighted=sighted)
+        buffer.add_rows("maps", heads.of(rows, 1), layout, index=index, sighted=sighted)
 
 
 def _sighted(session: Session, call: Call) -> Tensor | None:
@@ -116,7 +116,7 @@ def _sighted(session: Session, call: Call) -> Tensor | None:
         return None
     name = ("sighted", mask.data_ptr(), mask.shape, mask.stride())
     batch = len(call.query)
-    found = session.flow().once(name, lambda: (mask, _sees_any(call, batch)))
+    found = session.tracker().once(name, lambda: (mask, _sees_any(call, batch)))
     return found[1]
 
 
@@ -126,10 +126,10 @@ def _sees_any(call: Call, batch: int) -> Tensor:
     return seen_by.any(-1).expand(batch, -1)
 
 
-def wanted_rows(plan: Plan, places: Places) -> Tensor | None:
+def wanted_rows(plan: Plan, layout: CallLayout) -> Tensor | None:
     """Rows of a call whose pattern someone keeps, counted within the call."""
     wanted = [
-        watch.session.row_index(plan.site.stack, places)
+        watch.session.row_index(plan.site.stack, layout)
         for watch in plan.watch
         if watch.keep.rows is not None
     ]

@@ -10,39 +10,43 @@ from torch import Tensor
 from headwise.probes.attach.sites import AttentionModule
 from headwise.probes.engine.checkpoints import keep_moment
 from headwise.probes.engine.examples import keep_others
-from headwise.probes.engine.plan import Act, context
+from headwise.probes.engine.plan import FixStep, context
 from headwise.probes.engine.session import Session
 
 if TYPE_CHECKING:
-    from headwise.probes.engine.instrumentation import Hub
+    from headwise.probes.engine.instrumentation import Instrumentation
 
 
-def enter_layer(hub: Hub, entry: AttentionModule, args: tuple, kwargs: dict[str, Any]) -> Any:
+def enter_layer(
+    instrumented: Instrumentation, entry: AttentionModule, args: tuple, kwargs: dict[str, Any]
+) -> Any:
     """The residual enters a layer; returns the arguments to use when a fix changes it."""
-    local = hub.calls()
+    local = instrumented.thread_state()
     if not local.streams:
         return None
     if local.checkpointed or entry.module.training or torch.is_grad_enabled():
-        keep_moment(hub)
+        keep_moment(instrumented)
     given = args[0] if args else kwargs.get("hidden_states")
     if not isinstance(given, Tensor) or given.dim() not in (2, 3):
         return None
     hidden = given if given.dim() == 3 else given[None]  # packed images have no batch axis
     site = entry.site(local.count(("block", id(entry.module))))
-    sessions = [session for session in hub.listening() if session.flow().run is not None and local.depth]
+    sessions = [
+        session for session in instrumented.listening() if session.tracker().run is not None and local.depth
+    ]
     new = hidden
     for session in sessions:
         for number, plan in enumerate(session.plans):
-            if plan.edits_residual and plan.touches(site, hub.language):
-                rows = session.flow().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
+            if plan.edits_residual and plan.touches(site, instrumented.language):
+                rows = session.tracker().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
                 session.entering = None
-                here = context(Act(plan, session, number), site.stack, rows)
+                here = context(FixStep(plan, session, number), site.stack, rows)
                 changed = plan.fix.edit_residual(new, site, here)
                 new = keep_others(session, site.stack, changed, new)
     for session in sessions:
         session.entering = new if session.needs_residual else None
-        if not local.repeats and session.want.keeps_residual(site.stack, site.layer):
-            rows = session.flow().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
+        if not local.repeats and session.options.keeps_residual(site.stack, site.layer):
+            rows = session.tracker().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
             session.buffer(site).add_rows("residual", new.detach().clone(), rows)
     if new is hidden:
         return None
@@ -53,7 +57,7 @@ def enter_layer(hub: Hub, entry: AttentionModule, args: tuple, kwargs: dict[str,
 def ever_wanted(session: Session) -> bool:
     """True when a session has use for the residual in some forward."""
     return (
-        bool(session.want.residual)
+        bool(session.options.residual)
         or session.needs_residual
         or any(plan.edits_residual for plan in session.plans)
     )
@@ -61,10 +65,10 @@ def ever_wanted(session: Session) -> bool:
 
 def wanted_now(session: Session) -> bool:
     """True when a session has use for the residual of the forward under way."""
-    run = session.flow().current
+    run = session.tracker().current
     decoded = run.past >= run.prompt
     return (
-        bool(session.want.residual)
+        bool(session.options.residual)
         or session.needs_residual
         or any(
             plan.edits_residual and not (decoded and plan.residual_in_prompt_only) for plan in session.plans

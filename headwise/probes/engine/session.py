@@ -13,11 +13,11 @@ from torch import Tensor
 from headwise.errors import CaptureError
 from headwise.probes.attach.sites import AttentionModule, Site
 from headwise.probes.fix_plan import plan_fix
-from headwise.probes.generation.tracker import Flow
-from headwise.probes.kernels.statistics import Places
+from headwise.probes.generation.tracker import GenerationTracker
+from headwise.probes.kernels.statistics import CallLayout
 from headwise.probes.selection import NOTHING
 from headwise.probes.serving.scopes import Scope
-from headwise.probes.trace.buffer import Buffer, Want
+from headwise.probes.trace.buffer import Buffer, CaptureOptions
 from headwise.probes.trace.nonfinite import largest_logit
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Session:
         language: str,
         *,
         fixes: tuple[Any, ...] = (),
-        want: Want | None = None,
+        options: CaptureOptions | None = None,
         examples: tuple[int, ...] | None = None,
     ) -> None:
         self.fixes = fixes
@@ -51,8 +51,8 @@ class Session:
         """The only examples of a batch that the fixes are for."""
         self.needs_residual = any(plan.needs_residual for plan in self.plans)
         self.processor = processor
-        self.want = want or Want(stats=NOTHING)
-        self.watches = want is not None
+        self.options = options or CaptureOptions(stats=NOTHING)
+        self.watches = options is not None
         self.opener = threading.get_ident()
         self.thread = self.opener if self.watches else None
         self.scope: Scope | None = None
@@ -71,8 +71,8 @@ class Session:
         """What a reader of the records has to know; known when the session has ended."""
         self._kept_bytes = 0
         self._local = threading.local()
-        self._make_flow = partial(Flow, model, processor, language, keep=self.watches)
-        self.flows: list[Flow] = []
+        self._make_tracker = partial(GenerationTracker, model, processor, language, keep=self.watches)
+        self.trackers: list[GenerationTracker] = []
 
     def confine(self) -> None:
         """Makes this a session of the current thread alone."""
@@ -107,13 +107,13 @@ class Session:
             plan.touches(site, language) for plan in self.plans if not plan.neutral for site in sites
         )
 
-    def flow(self) -> Flow:
-        """The current thread's runs."""
-        if not hasattr(self._local, "flow"):
-            self._local.flow = self._make_flow()
+    def tracker(self) -> GenerationTracker:
+        """The tracker of the current thread."""
+        if not hasattr(self._local, "tracker"):
+            self._local.tracker = self._make_tracker()
             if self.watches:
-                self.flows.append(self._local.flow)
-        return self._local.flow
+                self.trackers.append(self._local.tracker)
+        return self._local.tracker
 
     def note_fixes(self, acting: Iterable[Session]) -> None:
         """A capture sees a forward on which these sessions act."""
@@ -124,7 +124,7 @@ class Session:
     def leave(self, output: Any, cache: Any) -> None:
         """The forward that began last has ended with `output`, and handed out `cache`."""
         if cache is not None:
-            self.flow().leave(cache)
+            self.tracker().leave(cache)
         top = largest_logit(output) if self.watches else None
         if top is not None:
             self.largest_logits.append(top)
@@ -149,7 +149,7 @@ class Session:
 
     def still(self) -> dict[str, Any]:
         """How far this session has followed the current thread's forward, as it is now."""
-        return {"flow": self.flow().still(), "entering": self.entering, "copies": self.copies}
+        return {"tracker": self.tracker().still(), "entering": self.entering, "copies": self.copies}
 
     def replace_state(self, state: dict[str, Any]) -> dict[str, Any]:
         """Takes the current thread for one that is as far as `state` says; returns how far it was."""
@@ -160,25 +160,25 @@ class Session:
 
     def buffer(self, site: Site) -> Buffer:
         """The records of a site in the current run."""
-        run = self.flow().run
+        run = self.tracker().run
         assert run is not None
         if site.stack != run.language and run.readings and run.read.get(site) != run.readings:
             run.buffers.pop(site, None)  # a picture that is read again with every word
             run.read[site] = run.readings
         return run.buffers.setdefault(site, Buffer())
 
-    def row_index(self, stack: str, places: Places) -> Tensor:
+    def row_index(self, stack: str, layout: CallLayout) -> Tensor:
         """Which rows of a call this session keeps, counted within the call."""
-        extent = self.flow().current.extent(stack)
-        wanted = [row if row >= 0 else extent + row for row in self.want.rows or ()]
-        at = torch.tensor(wanted, dtype=torch.long, device=places.positions.device)
-        return torch.isin(places.positions, at).nonzero()[:, 0]
+        extent = self.tracker().current.extent(stack)
+        wanted = [row if row >= 0 else extent + row for row in self.options.rows or ()]
+        at = torch.tensor(wanted, dtype=torch.long, device=layout.positions.device)
+        return torch.isin(layout.positions, at).nonzero()[:, 0]
 
     def charge(self, site: Site, pattern: Tensor, keys: int | None = None) -> None:
         """Counts the bytes of a pattern that is kept, perhaps filled up to `keys`, and refuses more than the limit."""
         filled = 1 if keys is None else keys / pattern.shape[-1]
         self._kept_bytes += int(pattern.numel() * pattern.element_size() * filled)
-        if self._kept_bytes > self.want.map_limit:
+        if self._kept_bytes > self.options.map_limit:
             self._refuse(f"{site} brought them to {_size(self._kept_bytes)}")
 
     def forecast(
@@ -188,16 +188,18 @@ class Session:
 
         Once per run, at the first such site; what is kept already counts.
         """
-        place, run = (site.stack, site.kind), self.flow().current
+        place, run = (site.stack, site.kind), self.tracker().current
         if place in run.forecast:
             return
         run.forecast.add(place)
         batch, heads, rows, keys = shape
         alike = [entry for entry in modules if (entry.stack, entry.kind) == place]
         sites = [entry.site(layer if entry.shared else 0) for entry in alike for layer in entry.layers]
-        kept = [own.count(heads) for own in (self.want.at(other).maps for other in sites) if own is not None]
+        kept = [
+            own.count(heads) for own in (self.options.at(other).maps for other in sites) if own is not None
+        ]
         total = batch * sum(kept) * rows * keys * size
-        if self._kept_bytes + total > self.want.map_limit:
+        if self._kept_bytes + total > self.options.map_limit:
             of_each = f"{kept[0]} heads" if len(set(kept)) == 1 else f"{min(kept)} to {max(kept)} heads"
             made = f"{len(kept)} sites x {batch} examples x {of_each} x {rows} x {keys} positions"
             before = f", beside {_size(self._kept_bytes)} kept so far" if self._kept_bytes else ""
@@ -205,8 +207,8 @@ class Session:
 
     def _refuse(self, evidence: str) -> None:
         raise CaptureError(
-            f"maps={self.want.maps!r} would keep more attention patterns than map_limit allows "
-            f"({_size(self.want.map_limit)}).",
+            f"maps={self.options.maps!r} would keep more attention patterns than map_limit allows "
+            f"({_size(self.options.map_limit)}).",
             evidence=evidence,
             remedy="Use stats=True (no patterns are kept), rows=[...] for some rows, maps= or sites= for some sites "
             "and heads, a shorter input, or a larger map_limit.",

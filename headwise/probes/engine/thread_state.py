@@ -17,7 +17,7 @@ from headwise.probes.kernels.windows import WindowedForward
 from headwise.probes.serving.packed import Packed
 
 
-class Calls:
+class ThreadState:
     """What a thread is doing with the model: how deep in forwards it is, how often each module was called."""
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Calls:
         self.packed: Packed | None = None
         """The requests of the forward under way, when it is one of continuous batching."""
         self.plans: dict[tuple[int, int], Plan] = {}
-        self.aside: tuple[Session, ...] | None = None
+        self.nested: tuple[Session, ...] | None = None
         """The sessions of a forward within another one; None outside of such."""
         self.repeats = False
         """True when a part of an earlier forward is run again, which nobody records."""
@@ -68,7 +68,7 @@ class Calls:
     @property
     def listening(self) -> tuple[Session, ...]:
         """The sessions that act on what the thread is doing with the model."""
-        return self.active if self.aside is None else self.aside
+        return self.active if self.nested is None else self.nested
 
     def has_seen(self, modules: Iterable[int]) -> bool:
         """True when all of some attention modules, by id, came to headwise in the forward at its end."""
@@ -78,10 +78,10 @@ class Calls:
         """Modules that ran in the forward at its end, and of which headwise saw nothing."""
         return [module for module in self.ran if module not in self._made]
 
-    def again(self, sessions: tuple[Session, ...]) -> Calls:
+    def again(self, sessions: tuple[Session, ...]) -> ThreadState:
         """The same, for a part of the forward that is run again, with the sessions that acted on it."""
-        twin = Calls()
-        twin.aside, twin.repeats = sessions, True
+        twin = ThreadState()
+        twin.nested, twin.repeats = sessions, True
         twin.depth, twin.streams, twin._made = self.depth, self.streams, dict(self._made)
         return twin
 

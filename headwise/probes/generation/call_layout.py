@@ -8,18 +8,25 @@ import torch
 
 from headwise.layout import generic_axis
 from headwise.probes.attach.sites import key_stack
-from headwise.probes.generation.generation import PADDING, Run
-from headwise.probes.kernels.statistics import Places
+from headwise.probes.generation.generation import PADDING, Generation
+from headwise.probes.kernels.statistics import CallLayout
 from headwise.probes.kernels.windows import Window
 
 
-def bare_places(
-    run: Run, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any, window: Window | None
-) -> Places:
+def bare_layout(
+    run: Generation,
+    stack: str,
+    kind: str,
+    batch: int,
+    rows: int,
+    keys: int,
+    device: Any,
+    window: Window | None,
+) -> CallLayout:
     """Positions alone, where nothing is padding."""
     past = _first_row(run, stack, window)
     cross = kind == "cross" or (past == 0 and keys != rows)
-    return Places(
+    return CallLayout(
         positions=torch.arange(past, past + rows, device=device),
         roles=(),
         classes=torch.zeros(1, keys, 0, device=device),
@@ -28,9 +35,16 @@ def bare_places(
     )
 
 
-def full_places(
-    run: Run, stack: str, kind: str, batch: int, rows: int, keys: int, device: Any, window: Window | None
-) -> Places:
+def full_layout(
+    run: Generation,
+    stack: str,
+    kind: str,
+    batch: int,
+    rows: int,
+    keys: int,
+    device: Any,
+    window: Window | None,
+) -> CallLayout:
     """Positions, roles and padding."""
     past = _first_row(run, stack, window)
     cross = kind == "cross" or (past == 0 and keys != rows)
@@ -48,7 +62,7 @@ def full_places(
     for column, role in enumerate(present):
         classes[..., column] = roles == role
     valid = queries.valid[:, past : past + rows].to(device)
-    return Places(
+    return CallLayout(
         positions=torch.arange(past, past + rows, device=device),
         roles=present,
         classes=classes[:1] if bool((classes == classes[:1]).all()) else classes,
@@ -59,7 +73,7 @@ def full_places(
     )
 
 
-def _first_row(run: Run, stack: str, window: Window | None) -> int:
+def _first_row(run: Generation, stack: str, window: Window | None) -> int:
     """Absolute position of the first row of a call."""
     if window is not None:
         return window.start

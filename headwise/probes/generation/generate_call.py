@@ -51,10 +51,10 @@ class DecodingLoop:
 class GenerateCall:
     """One call of `generate` on one thread.
 
-    `hub.calls().generate` is the innermost one that the current thread is in, None outside of `generate`;
-    `hub.generations` are the outermost ones of all threads. A model around a language model (InstructBLIP) has its
-    own call around that of the language model: `outer`. A model may generate several times within one call, window
-    after window (Whisper).
+    `Instrumentation.thread_state().generate` is the innermost one that the current thread is in, None outside of
+    `generate`; `Instrumentation.generations` are the outermost ones of all threads. A model around a language model
+    (InstructBLIP) has its own call around that of the language model: `outer`. A model may generate several times
+    within one call, window after window (Whisper).
     """
 
     def __init__(self, model: nn.Module, arguments: Mapping[str, Any], outer: GenerateCall | None) -> None:

@@ -25,7 +25,7 @@ PADDING = ROLES.index("padding")
 GENERATED = ROLES.index("generated")
 
 
-class Run:
+class Generation:
     """One prompt and everything decoded from it: the tokens so far, and what was recorded about them."""
 
     def __init__(self, language: str, layout: TokenLayout, call: GenerateCall | None = None) -> None:
@@ -78,7 +78,7 @@ class Run:
         self._pending: list[tuple[Tensor, Tensor | None]] = []
         self._padded: bool | None = None
 
-    def still(self) -> Run:
+    def still(self) -> Generation:
         """The same as it is now; what comes later does not change it."""
         twin = copy(self)
         twin.axes, twin.stacks, twin.buffers = dict(self.axes), set(self.stacks), dict(self.buffers)

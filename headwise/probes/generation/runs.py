@@ -10,15 +10,15 @@ import torch
 from headwise.probes.generation.beams import UNDECIDED
 from headwise.probes.generation.forward_inputs import extends
 from headwise.probes.generation.generate_call import DecodingLoop, GenerateCall
-from headwise.probes.generation.generation import Run
+from headwise.probes.generation.generation import Generation
 
 
-def owner_of(runs: Sequence[Run], cache: Any) -> Run | None:
+def owner_of(runs: Sequence[Generation], cache: Any) -> Generation | None:
     """The run that a key-value cache belongs to; it belongs to one at a time."""
     return next((run for run in reversed(runs) if run.owns(cache)), None)
 
 
-def hand_over(runs: Sequence[Run], cache: Any, run: Run) -> None:
+def hand_over(runs: Sequence[Generation], cache: Any, run: Generation) -> None:
     """Makes a cache that of a run; the run that it was used for before is over."""
     if not run.owns(cache):
         before = owner_of(runs, cache)
@@ -27,7 +27,7 @@ def hand_over(runs: Sequence[Run], cache: Any, run: Run) -> None:
         run.adopt(cache)
 
 
-def cached_run(runs: Sequence[Run], cache: Any, past: int) -> Run | None:
+def cached_run(runs: Sequence[Generation], cache: Any, past: int) -> Generation | None:
     """The run that a forward behind `past` cached positions continues; None where it begins one.
 
     A cache that was cropped to where its run began, or into the prompt of a call of `generate` that is over, is used
@@ -39,7 +39,9 @@ def cached_run(runs: Sequence[Run], cache: Any, past: int) -> Run | None:
     return None if owner.complete and past < owner.prompt else owner
 
 
-def uncached_run(runs: Sequence[Run], run: Run, ids: Any, loop: DecodingLoop | None) -> Run | None:
+def uncached_run(
+    runs: Sequence[Generation], run: Generation, ids: Any, loop: DecodingLoop | None
+) -> Generation | None:
     """The run whose sequence a forward without a cache reads again, longer; None where it begins one.
 
     Args:
@@ -53,7 +55,7 @@ def uncached_run(runs: Sequence[Run], run: Run, ids: Any, loop: DecodingLoop | N
     return next((other for other in before if extends(ids, other.ids)), None)
 
 
-def remarks_on(runs: Sequence[Run]) -> list[str]:
+def remarks_on(runs: Sequence[Generation]) -> list[str]:
     """What a reader of the records of some runs has to know."""
     undecided = any(run.search is not None and not run.search.known for run in runs)
     cropped = sum(run.cropped for run in runs)
@@ -63,7 +65,7 @@ def remarks_on(runs: Sequence[Run]) -> list[str]:
     ] * bool(cropped)
 
 
-def goes_on(run: Run, call: GenerateCall | None) -> bool:
+def goes_on(run: Generation, call: GenerateCall | None) -> bool:
     """True while a run may be continued: its cache exists, or the loop that decodes it is under way."""
     while call is not None and not run.alive:
         if call.loop is not None and run.loop is call.loop:
@@ -72,7 +74,7 @@ def goes_on(run: Run, call: GenerateCall | None) -> bool:
     return run.alive
 
 
-def drop_attempts(runs: Iterable[Run]) -> None:
+def drop_attempts(runs: Iterable[Generation]) -> None:
     """Notes which windows were read again, at a higher temperature: what was written first was thrown away."""
     later: set[tuple[int, float]] = set()
     for run in reversed(list(runs)):

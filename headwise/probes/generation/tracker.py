@@ -12,11 +12,11 @@ from torch import Tensor
 from headwise.layout import ROLES, Axis, TokenLayout, describe
 from headwise.probes.generation.cache_events import Choice
 from headwise.probes.generation.caches import cached_length, require_past, unseen_past
-from headwise.probes.generation.call_layout import bare_places, full_places
+from headwise.probes.generation.call_layout import bare_layout, full_layout
 from headwise.probes.generation.descriptions import axes_given, completed, news
 from headwise.probes.generation.forward_inputs import drafts_of, ids_of, padding_of, words_of
 from headwise.probes.generation.generate_call import GenerateCall
-from headwise.probes.generation.generation import PADDING, Run
+from headwise.probes.generation.generation import PADDING, Generation
 from headwise.probes.generation.pieces import in_pieces
 from headwise.probes.generation.runs import (
     cached_run,
@@ -27,7 +27,7 @@ from headwise.probes.generation.runs import (
     uncached_run,
 )
 from headwise.probes.kernels.call import Call
-from headwise.probes.kernels.statistics import Places, counts_of
+from headwise.probes.kernels.statistics import CallLayout, counts_of
 from headwise.probes.kernels.windows import Window
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _CACHED = ROLES.index("cached")
 
 
-class Flow:
+class GenerationTracker:
     """The runs of one model on one thread, as seen from a capture or a patch.
 
     A forward at position 0 begins a run. It continues one when its cache belongs to that run; when it does without
@@ -49,8 +49,8 @@ class Flow:
         self.model, self.processor, self.language = model, processor, language
         self.keep = keep
         """Keep every run; else only those that may go on."""
-        self.runs: list[Run] = []
-        self.run: Run | None = None
+        self.runs: list[Generation] = []
+        self.run: Generation | None = None
         self._memo: dict[Any, Any] = {}
         self._prompt: tuple[GenerateCall, Mapping[str, Axis]] | None = None
         self._recordings = 0
@@ -124,7 +124,7 @@ class Flow:
             self._prompt = call.outermost, axes_given(self.model, self.processor, call)
         return self._prompt[1]
 
-    def still(self) -> Flow:
+    def still(self) -> GenerationTracker:
         """The same as it is now; later forwards do not change it."""
         twin = copy(self)
         twin._memo, twin.runs = {}, []
@@ -136,7 +136,7 @@ class Flow:
         if cache is not None and self.run is not None:
             hand_over(self.runs, cache, self.run)
 
-    def take(self, run: Run) -> None:
+    def take(self, run: Generation) -> None:
         """Goes on with a run that may have been followed on another thread."""
         if run not in self.runs:
             self.runs.append(run)
@@ -188,12 +188,12 @@ class Flow:
         return 0 if run is None or stack != self.language else min(run.drafts, run.length - run.past)
 
     @property
-    def current(self) -> Run:
+    def current(self) -> Generation:
         """The run of the forward under way."""
         assert self.run is not None
         return self.run
 
-    def places(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> Places:
+    def call_layout(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> CallLayout:
         """What the rows and keys of a call are; without `labels`, their roles are left out."""
         batch, _, rows, keys = call.shape
         device, window = call.query.device, call.window
@@ -210,12 +210,12 @@ class Flow:
         *,
         labels: bool = True,
         window: Window | None = None,
-    ) -> Places:
-        """`places` for a call of this shape; computed once per forward."""
+    ) -> CallLayout:
+        """`call_layout` for a call of this shape; computed once per forward."""
         name = ("places", stack, kind, batch, rows, keys, labels, window)
         run = self.current
         bare = not labels and stack == self.language and not run.padded
-        make = bare_places if bare else full_places
+        make = bare_layout if bare else full_layout
         return self.once(name, lambda: make(run, stack, kind, batch, rows, keys, device, window))
 
     def once(self, name: Any, find: Callable[[], Any]) -> Any:
@@ -224,18 +224,18 @@ class Flow:
             self._memo[name] = find()
         return self._memo[name]
 
-    def rows(self, stack: str, batch: int, rows: int, device: Any) -> Places:
-        """`places` for rows alone."""
+    def rows(self, stack: str, batch: int, rows: int, device: Any) -> CallLayout:
+        """`call_layout` for rows alone."""
         past = self.current.past if stack == self.language else 0
         return self.shaped(stack, "self", batch, rows, past + rows, device, labels=self.keep)
 
-    def counts(self, call: Call, places: Places) -> tuple[Tensor, Tensor]:
+    def counts(self, call: Call, layout: CallLayout) -> tuple[Tensor, Tensor]:
         """`counts` of a call; computed once per forward and mask."""
         mask = call.mask
         same = None if mask is None else (mask.data_ptr(), mask.shape, mask.stride())
-        name = ("counts", same, call.causal, call.shape[0], *call.shape[2:], places.cross, call.window)
+        name = ("counts", same, call.causal, call.shape[0], *call.shape[2:], layout.cross, call.window)
         if name not in self._memo:
-            self._memo[name] = (mask, counts_of(call, places))
+            self._memo[name] = (mask, counts_of(call, layout))
         return self._memo[name][1]
 
     def _find(
@@ -246,7 +246,7 @@ class Flow:
         cache: Any,
         past: int,
         call: GenerateCall | None,
-    ) -> Run | None:
+    ) -> Generation | None:
         """The run that a forward continues; None when it begins one."""
         if past:
             return cached_run(self.runs, cache, past)
@@ -260,7 +260,7 @@ class Flow:
             return None
         return uncached_run(self.runs, run, ids, None if call is None else call.loop)
 
-    def _join(self, run: Run, call: GenerateCall) -> None:
+    def _join(self, run: Generation, call: GenerateCall) -> None:
         """A run is decoded by the loop of `generate` that is under way."""
         run.call, run.loop = call, call.loop
         if call.loop is None:
@@ -273,7 +273,14 @@ class Flow:
             call.loop.checks.append(run.search_beams(beams))
 
     def _continue(
-        self, run: Run, primary: str, inputs: Mapping[str, Any], past: int, new: int, *, generated: bool
+        self,
+        run: Generation,
+        primary: str,
+        inputs: Mapping[str, Any],
+        past: int,
+        new: int,
+        *,
+        generated: bool,
     ) -> None:
         """A cached call goes on: a decode step, drafts, or more of the prompt.
 
@@ -301,8 +308,8 @@ class Flow:
         new: int,
         described: Mapping[str, Axis],
         call: GenerateCall | None,
-    ) -> Run:
-        run = Run(self.language, TokenLayout(described), call)
+    ) -> Generation:
+        run = Generation(self.language, TokenLayout(described), call)
         axis = run.axes.get(self.language)
         if past and axis is not None and primary == self.language:
             before = torch.full((len(axis.roles), past), _CACHED, dtype=torch.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from headwise.probes.kernels.statistics import Places, Statistics, counts_of, finish
+from headwise.probes.kernels.statistics import CallLayout, Statistics, counts_of, finish
 from headwise.probes.kernels.tiles import Tiles
 
 
@@ -17,27 +17,27 @@ class Gather:
     per role are products with a few columns, where the last role is what remains of the row.
     """
 
-    def __init__(self, tiles: Tiles, places: Places) -> None:
-        self.tiles, self.places = tiles, places
+    def __init__(self, tiles: Tiles, layout: CallLayout) -> None:
+        self.tiles, self.layout = tiles, layout
         call, device, wide = tiles.call, tiles.query.device, tiles.wide
         shape = (tiles.folded, tiles.groups, tiles.rows)
         names = ("entropy", "maximum", "lse", "distance")
         self.row = {name: torch.empty(shape, dtype=wide, device=device) for name in names}
-        self.mass = torch.empty(*shape, len(places.roles), dtype=wide, device=device)
+        self.mass = torch.empty(*shape, len(layout.roles), dtype=wide, device=device)
         self.received = torch.zeros(tiles.folded, tiles.groups, tiles.keys, dtype=wide, device=device)
-        self.linear = call.causal and not places.cross
+        self.linear = call.causal and not layout.cross
         self.index = torch.arange(tiles.keys, device=device)
-        classes = places.classes.to(device, wide)
-        if places.key_valid is not None:
-            classes = classes * places.key_valid[..., None]
+        classes = layout.classes.to(device, wide)
+        if layout.key_valid is not None:
+            classes = classes * layout.key_valid[..., None]
         columns = [classes[..., :-1]]
         if self.linear:
             columns.append((self.index / tiles.keys).to(wide)[None, :, None].expand(len(classes), -1, -1))
         self.columns = torch.cat(columns, -1).transpose(1, 2).contiguous()
         """(example or 1, column, key)."""
         self.weights = torch.ones(1, 1, tiles.rows, dtype=wide, device=device)
-        if places.query_valid is not None:
-            self.weights = places.query_valid.to(wide)[:, None]
+        if layout.query_valid is not None:
+            self.weights = layout.query_valid.to(wide)[:, None]
 
     def add(
         self, heads: slice, block: slice, span: slice, scores: Tensor, pattern: Tensor, edited: bool
@@ -61,13 +61,13 @@ class Gather:
         self.received[heads, :, span].add_(received.view(folded, groups, keys))
         sums = self._products(pattern, heads, span)
         others = sums[..., : self.columns.shape[1] - self.linear]
-        if self.places.roles:
+        if self.layout.roles:
             self.mass[heads, :, block, :-1] = others
             self.mass[heads, :, block, -1] = total - others.sum(-1)
-        query = self.places.positions[block].to(pattern.device) - self.places.key_start
+        query = self.layout.positions[block].to(pattern.device) - self.layout.key_start
         if self.linear:
             self.row["distance"][heads, :, block] = query * total - sums[..., -1] * self.tiles.keys
-        elif not self.places.cross:
+        elif not self.layout.cross:
             apart = (query[:, None] - self.index[span]).abs().to(pattern.dtype)
             self.row["distance"][heads, :, block] = torch.linalg.vecdot(pattern, apart)
 
@@ -75,11 +75,11 @@ class Gather:
         """The sums as `Statistics`."""
         tiles = self.tiles
         if count is None:
-            count = counts_of(tiles.call, self.places)
+            count = counts_of(tiles.call, self.layout)
         shape = (tiles.batch, tiles.heads)
         row = {name: value.view(*shape, tiles.rows) for name, value in self.row.items()}
         mass = self.mass.view(*shape, tiles.rows, -1)
-        return finish(row, mass, self.received.view(*shape, tiles.keys), self.places, count)
+        return finish(row, mass, self.received.view(*shape, tiles.keys), self.layout, count)
 
     def _products(self, pattern: Tensor, heads: slice, span: slice) -> Tensor:
         """Sums of the pattern over every column, (folded, group, query, column)."""

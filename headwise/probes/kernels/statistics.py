@@ -18,7 +18,7 @@ ROW_FIELDS = ("entropy", "maximum", "lse", "distance")
 
 
 @dataclass(frozen=True)
-class Places:
+class CallLayout:
     """What a call's query rows and keys are; the part of the statistics that does not depend on the numbers."""
 
     positions: Int[Tensor, " query"]
@@ -35,7 +35,7 @@ class Places:
     key_valid: Bool[Tensor, "batch key"] | None = None
     """False on padded keys; None when all are real."""
 
-    def rows(self, index: Int[Tensor, " row"] | slice) -> Places:
+    def rows(self, index: Int[Tensor, " row"] | slice) -> CallLayout:
         """The same for some of the rows, counted within the call."""
         valid = self.query_valid
         return replace(
@@ -76,7 +76,7 @@ def counts(
     seen_by: Bool[Tensor, "batch_or_1 query key"] | None,
     rows: int,
     keys: int,
-    places: Places,
+    layout: CallLayout,
     *,
     causal: bool = False,
 ) -> tuple[Float[Tensor, "rows_batch query"], Float[Tensor, "keys_batch key"]]:
@@ -84,8 +84,8 @@ def counts(
 
     `seen_by` is True where a row may see a key; None means everywhere, or, with `causal`, on and below the diagonal.
     """
-    device = places.classes.device
-    if seen_by is None and places.query_valid is None and places.key_valid is None:
+    device = layout.classes.device
+    if seen_by is None and layout.query_valid is None and layout.key_valid is None:
         if causal:
             index = torch.arange(rows, device=device, dtype=torch.float32)
             return (index + 1)[None], (rows - index)[None]
@@ -96,18 +96,18 @@ def counts(
         seen_by = torch.ones(1, rows, keys, dtype=torch.bool, device=device)
         if causal:
             seen_by = seen_by.tril()
-    if places.key_valid is not None:
-        seen_by = seen_by & places.key_valid[:, None]
+    if layout.key_valid is not None:
+        seen_by = seen_by & layout.key_valid[:, None]
     visible = seen_by.sum(-1, dtype=torch.float32)
-    if places.query_valid is not None:
-        seen_by = seen_by & places.query_valid[..., None]
+    if layout.query_valid is not None:
+        seen_by = seen_by & layout.query_valid[..., None]
     return visible, seen_by.sum(1, dtype=torch.float32)
 
 
-def counts_of(call: Call, places: Places) -> tuple[Tensor, Tensor]:
+def counts_of(call: Call, layout: CallLayout) -> tuple[Tensor, Tensor]:
     """`counts` of a call."""
     seen_by = None if call.causal else visible_keys(call)
-    return counts(seen_by, *call.shape[2:], places, causal=call.causal)
+    return counts(seen_by, *call.shape[2:], layout, causal=call.causal)
 
 
 def separable(rows: int, loose: int) -> list[slice]:
@@ -122,59 +122,59 @@ def separable(rows: int, loose: int) -> list[slice]:
 
 
 def finish(
-    row: dict[str, Tensor], mass: Tensor, received: Tensor, places: Places, count: tuple[Tensor, Tensor]
+    row: dict[str, Tensor], mass: Tensor, received: Tensor, layout: CallLayout, count: tuple[Tensor, Tensor]
 ) -> Statistics:
     """Raw sums as `Statistics`: padded rows and padded keys become NaN. Takes over the tensors it is given."""
     batch = received.shape[0]
     visible, seen = (value.expand(batch, -1).clone() for value in count)
-    if places.cross:
+    if layout.cross:
         row["distance"].fill_(torch.nan)
-    if places.query_valid is not None:
-        padded = ~places.query_valid
+    if layout.query_valid is not None:
+        padded = ~layout.query_valid
         for value in row.values():
             value.masked_fill_(padded[:, None], torch.nan)
         mass.masked_fill_(padded[:, None, :, None], torch.nan)
         visible.masked_fill_(padded, torch.nan)
-    if places.key_valid is not None:
-        received.masked_fill_(~places.key_valid[:, None], torch.nan)
-        seen.masked_fill_(~places.key_valid, torch.nan)
+    if layout.key_valid is not None:
+        received.masked_fill_(~layout.key_valid[:, None], torch.nan)
+        seen.masked_fill_(~layout.key_valid, torch.nan)
     return Statistics(
-        positions=places.positions,
+        positions=layout.positions,
         mass=mass,
         received=received,
         visible=visible,
         seen=seen,
-        roles=places.roles,
-        key_start=places.key_start,
+        roles=layout.roles,
+        key_start=layout.key_start,
         **row,
     )
 
 
 def from_pattern(
     probabilities: Float[Tensor, "batch head query key"],
-    places: Places,
+    layout: CallLayout,
     count: tuple[Tensor, Tensor],
     *,
     lse: Float[Tensor, "batch head query"] | None = None,
 ) -> Statistics:
     """The statistics of a pattern that is at hand; `lse` is NaN where it is not known."""
     p = probabilities.detach().to(torch.promote_types(probabilities.dtype, torch.float32))
-    if places.key_valid is not None:
-        p = p.masked_fill(~places.key_valid[:, None, None], 0.0)
-    keys = torch.arange(places.key_start, places.key_start + p.shape[-1], device=p.device)
-    apart = (places.positions[:, None] - keys).abs().to(p.dtype)
+    if layout.key_valid is not None:
+        p = p.masked_fill(~layout.key_valid[:, None, None], 0.0)
+    keys = torch.arange(layout.key_start, layout.key_start + p.shape[-1], device=p.device)
+    apart = (layout.positions[:, None] - keys).abs().to(p.dtype)
     weights = torch.ones(1, p.shape[2], dtype=p.dtype, device=p.device)
-    if places.query_valid is not None:
-        weights = places.query_valid.to(p.dtype)
+    if layout.query_valid is not None:
+        weights = layout.query_valid.to(p.dtype)
     row = {
         "entropy": torch.special.entr(p).sum(-1),
         "maximum": p.amax(-1),
         "lse": torch.full_like(p[..., 0], torch.nan) if lse is None else lse.to(p.dtype, copy=True),
         "distance": torch.linalg.vecdot(p, apart),
     }
-    mass = torch.matmul(p, places.classes[:, None].to(p.dtype))
+    mass = torch.matmul(p, layout.classes[:, None].to(p.dtype))
     received = torch.einsum("bq,bhqk->bhk", weights.expand(p.shape[0], -1), p)
-    return finish(row, mass, received, places, count)
+    return finish(row, mass, received, layout, count)
 
 
 class RunningStatistics:
@@ -261,11 +261,11 @@ class RunningStatistics:
 
 def orders(steps: Sequence[Tensor]) -> list[Tensor | None]:
     """Where every example of today stood before each of some reorderings, and, None, after the last."""
-    places: list[Tensor | None] = [None]
+    layout: list[Tensor | None] = [None]
     for index in reversed(steps):
-        last = places[-1]
-        places.append(index if last is None else index[last])
-    return places[::-1]
+        last = layout[-1]
+        layout.append(index if last is None else index[last])
+    return layout[::-1]
 
 
 def reordered(value: Tensor, index: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from headwise.errors import FixError
 from headwise.probes.kernels.call import Call
 from headwise.probes.kernels.gather import Gather
-from headwise.probes.kernels.statistics import Places, Statistics
+from headwise.probes.kernels.statistics import CallLayout, Statistics
 from headwise.probes.kernels.tiles import Buffers, Tiles
 from headwise.probes.kernels.untouched import untouched
 
@@ -21,12 +21,12 @@ Edit = Callable[[Tensor, slice], Tensor]
 
 def attend(
     call: Call,
-    places: Places | None = None,
+    layout: CallLayout | None = None,
     *,
     edit: Edit | None = None,
     count: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Float[Tensor, "batch query head value_width"], Statistics | None]:
-    """Per-head outputs of a call, and its statistics when `places` says what rows and keys are.
+    """Per-head outputs of a call, and its statistics when `layout` says what rows and keys are.
 
     One pass over tiles of query rows, chunked over heads to the cache; the memory beyond the outputs does not grow
     with query times key. Sums are float32 or better. With `edit`, every tile carries all heads, its key axis is
@@ -36,7 +36,7 @@ def attend(
     folded, groups, rows = tiles.folded, tiles.groups, tiles.rows
     width = tiles.value.shape[-1]
     z = torch.empty(folded, groups, rows, width, dtype=tiles.dtype, device=call.query.device)
-    gather = None if places is None else Gather(tiles, places)
+    gather = None if layout is None else Gather(tiles, layout)
     buffers = Buffers(tiles, full=edit is not None and call.causal)
     for first in range(0, folded, tiles.chunk):
         heads = slice(first, min(first + tiles.chunk, folded))

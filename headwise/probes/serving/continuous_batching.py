@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from headwise.errors import FixError, UnsupportedModel
-from headwise.probes.attach.interface import HUB
+from headwise.probes.attach.interface import INSTRUMENTATION
 from headwise.probes.attach.sites import AttentionModule, head_count
-from headwise.probes.engine.plan import Act, context
+from headwise.probes.engine.plan import FixStep, context
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.generate_hooks import Shadow
 from headwise.probes.serving.packed import Stand, require_packable
@@ -101,11 +101,11 @@ class View:
     def set_attn_implementation(self, name: str) -> None:
         """What the model is given at once, or when headwise leaves it."""
         before, self.config._attn_implementation_internal = self.config._attn_implementation_internal, name
-        hub = self._model.__dict__.get(HUB)
-        if hub is None:
+        instrumented = self._model.__dict__.get(INSTRUMENTATION)
+        if instrumented is None:
             self._model.set_attn_implementation(name)  # type: ignore[operator]
         else:
-            hub.leave_with(before, name)
+            instrumented.leave_with(before, name)
 
 
 def _plain(config: Any, originals: dict[int, str]) -> Any:
@@ -130,9 +130,9 @@ def _rehearse(modules: Iterable[AttentionModule], language: str, session: Sessio
         if entry is None or plan.neutral:
             continue
         heads, stand = head_count(entry.module) or 1, Stand(plan, 3)
-        act: Any = Act(plan, stand, number)  # type: ignore[arg-type]
-        places = stand.rows(1, 4, torch.device("cpu"))
-        here = context(act, entry.stack, places)
+        step: Any = FixStep(plan, stand, number)  # type: ignore[arg-type]
+        layout = stand.rows(1, 4, torch.device("cpu"))
+        here = context(step, entry.stack, layout)
         try:
             if plan.names_rows:
                 plan.fix.rows(here, 1)

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from headwise.errors import CaptureError, FixError, UnsupportedModel
 from headwise.probes.attach import interface
 from headwise.probes.engine.attention import attend
-from headwise.probes.engine.plan import Act, Plan
+from headwise.probes.engine.plan import FixStep, Plan
 from headwise.probes.kernels.call import Call, normalise
-from headwise.probes.kernels.statistics import Places
+from headwise.probes.kernels.statistics import CallLayout
 from headwise.probes.memory import Memory
 from headwise.probes.serving.managers import Batch, batch_under_way
 
@@ -173,7 +173,7 @@ def _refuse(fix: Any, what: str) -> NoReturn:
 
 
 class Stand:
-    """Stands in for a session and its flow while one request is in hand."""
+    """Stands in for a session and its tracker while one request is in hand."""
 
     examples = None
     entering = None
@@ -182,8 +182,8 @@ class Stand:
         self.plans, self.start = (plan,), start
         self.watches = False
 
-    def flow(self) -> Stand:
-        """The flow that tells where rows and keys are."""
+    def tracker(self) -> Stand:
+        """The tracker that tells where rows and keys are."""
         return self
 
     @property
@@ -203,14 +203,14 @@ class Stand:
         """What is found anew for every request."""
         return find()
 
-    def places(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> Places:
+    def call_layout(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> CallLayout:
         """Positions of the rows and keys; the keys end where the rows do."""
         return self.rows(call.shape[2], call.shape[3], call.query.device)
 
-    def rows(self, rows: int, keys: int, device: torch.device) -> Places:
+    def rows(self, rows: int, keys: int, device: torch.device) -> CallLayout:
         """Positions of this many rows and keys."""
         stop = self.start + rows
-        return Places(
+        return CallLayout(
             positions=torch.arange(self.start, stop, device=device),
             roles=(),
             classes=torch.zeros(1, keys, 0, device=device),
@@ -225,9 +225,9 @@ class Stand:
 def _of_request(plan: Plan, sessions: Sequence[Session], start: int) -> Plan:
     """The part of a plan that is for one request."""
 
-    def own(acts: Iterable[Act]) -> tuple[Act, ...]:
-        stands: list[Any] = [(act, Stand(act.plan, start)) for act in acts if act.session in sessions]
-        return tuple(Act(act.plan, stand, act.number) for act, stand in stands)
+    def own(steps: Iterable[FixStep]) -> tuple[FixStep, ...]:
+        stands: list[Any] = [(step, Stand(step.plan, start)) for step in steps if step.session in sessions]
+        return tuple(FixStep(step.plan, stand, step.number) for step, stand in stands)
 
     return replace(plan, edit=own(plan.edit), scale=own(plan.scale), edit_qkv=(), watch=())
 

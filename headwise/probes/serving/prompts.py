@@ -15,9 +15,9 @@ from headwise.probes.serving.requests import Requests
 
 if TYPE_CHECKING:
     from headwise.probes.engine.session import Session
-    from headwise.probes.engine.thread_state import Calls
+    from headwise.probes.engine.thread_state import ThreadState
     from headwise.probes.generation.generate_call import GenerateCall
-    from headwise.probes.generation.generation import Run
+    from headwise.probes.generation.generation import Generation
 
 
 class _Begun(NamedTuple):
@@ -26,7 +26,7 @@ class _Begun(NamedTuple):
     thread: int
     sessions: tuple[Session, ...]
     cache: weakref.ref | None = None
-    runs: Mapping[Session, Run | None] = MappingProxyType({})
+    runs: Mapping[Session, Generation | None] = MappingProxyType({})
     """Of a loop: how its patches have followed it; it may go on in another thread."""
 
 
@@ -36,7 +36,7 @@ class Prompts:
     A prompt is a call of `generate`, or what a loop of the user's own decodes with one key-value cache; a forward
     without either is a prompt of its own. What another thread attaches acts on prompts that begin afterwards, and what
     another thread removes acts until those that it acted on have ended. A thread's own patches and captures come and
-    go at once. Every method is called with the hub's lock held.
+    go at once. Every method is called with the instrumentation's lock held.
     """
 
     def __init__(self, model: nn.Module, loop_ended: Callable[[], None]) -> None:
@@ -88,7 +88,7 @@ class Prompts:
             return tuple(session for session in attached if session.begins())
         for session, run in () if loop is None else loop.runs.items():
             if run is not None:
-                session.flow().take(run)
+                session.tracker().take(run)
         return tuple(
             session
             for session in attached
@@ -107,7 +107,7 @@ class Prompts:
             self._loops[name] = _Begun(threading.get_ident(), sessions, weakref.ref(cache, ended))
         begun = self._loops.get(name)
         if begun is not None:
-            followed = {session: session.flow().run for session in sessions if not session.watches}
+            followed = {session: session.tracker().run for session in sessions if not session.watches}
             if followed != begun.runs:
                 self._loops[name] = begun._replace(runs=followed)
 
@@ -120,7 +120,7 @@ class Prompts:
                     rest = tuple(other for other in begun.sessions if other is not session)
                     prompts[name] = begun._replace(sessions=rest)  # type: ignore[index]
 
-    def need(self, session: Session, threads: Iterable[Calls]) -> bool:
+    def need(self, session: Session, threads: Iterable[ThreadState]) -> bool:
         """True while a prompt is under way that a session acts on."""
         begun = (*self._generations.values(), *list(self._loops.values()))
         if any(session in prompt.sessions for prompt in begun):

@@ -76,7 +76,7 @@ class _Batching:
 
 
 class Requests:
-    """The requests of all managers that run a model. Every method is called with the hub's lock held."""
+    """The requests of all managers that run a model. Every method is called with the instrumentation's lock held."""
 
     def __init__(self) -> None:
         self._of: weakref.WeakKeyDictionary[Any, _Batching] = weakref.WeakKeyDictionary()

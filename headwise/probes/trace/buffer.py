@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from headwise.probes.attach.sites import Site
-from headwise.probes.kernels.statistics import Places, RunningStatistics, Statistics, orders, reordered
+from headwise.probes.kernels.statistics import CallLayout, RunningStatistics, Statistics, orders, reordered
 from headwise.probes.kernels.windows import Window, gathered
 from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
 from headwise.probes.trace.fields import head_field
@@ -32,7 +32,7 @@ class Keep:
 
 
 @dataclass(frozen=True)
-class Want:
+class CaptureOptions:
     """What a capture was asked to keep."""
 
     stats: Selection = EVERYTHING
@@ -122,7 +122,7 @@ class Buffer:
         self,
         field: str,
         value: Tensor,
-        places: Places,
+        layout: CallLayout,
         *,
         index: Tensor | None = None,
         sighted: Tensor | None = None,
@@ -132,14 +132,14 @@ class Buffer:
         `sighted` is False on rows of the call that see no key.
         """
         axis = _QUERY_AXIS[field]
-        positions, valid = places.positions, places.query_valid
+        positions, valid = layout.positions, layout.query_valid
         if index is not None:
             positions = positions[index]
             valid = None if valid is None else valid[:, index]
             sighted = None if sighted is None else sighted[:, index]
         if field == "maps":
-            if places.key_start:
-                value = torch.nn.functional.pad(value, (places.key_start, 0))
+            if layout.key_start:
+                value = torch.nn.functional.pad(value, (layout.key_start, 0))
             if valid is not None and not value.requires_grad:
                 value = value.masked_fill(~valid[:, None, :, None], torch.nan)
         if value.shape[axis] != len(positions):

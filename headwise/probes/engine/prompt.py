@@ -15,16 +15,18 @@ from headwise.probes.generation.forward_inputs import batch_of
 from headwise.probes.generation.pieces import in_pieces
 
 if TYPE_CHECKING:
-    from headwise.probes.engine.instrumentation import Hub
-    from headwise.probes.generation.generation import Run
+    from headwise.probes.engine.instrumentation import Instrumentation
+    from headwise.probes.generation.generation import Generation
 
 _OF_ITS_OWN = ("use_cache", "cache_position", "labels")
 """Arguments, beside its cache, that a forward within another one does not share with it."""
 
 
-def open_prompt(hub: Hub, session: Session, module: nn.Module, inputs: dict[str, Any]) -> None:
+def open_prompt(
+    instrumented: Instrumentation, session: Session, module: nn.Module, inputs: dict[str, Any]
+) -> None:
     """Lets the fixes of a session begin with a prompt."""
-    run = session.flow().current
+    run = session.tracker().current
     for number, plan in enumerate(session.plans):
         if plan.neutral:
             continue
@@ -32,10 +34,10 @@ def open_prompt(hub: Hub, session: Session, module: nn.Module, inputs: dict[str,
             run.indivisible = plan.name
             _require_whole(run)
         if plan.begins:
-            plan.fix.begin(_prompt_context(hub, session, number, module, inputs))
+            plan.fix.begin(_prompt_context(instrumented, session, number, module, inputs))
 
 
-def _require_whole(run: Run) -> None:
+def _require_whole(run: Generation) -> None:
     """Refuses the first piece of a prompt where `generate` has more of it.
 
     Raises:
@@ -47,25 +49,25 @@ def _require_whole(run: Run) -> None:
 
 
 def _prompt_context(
-    hub: Hub, session: Session, number: int, module: nn.Module, inputs: dict[str, Any]
+    instrumented: Instrumentation, session: Session, number: int, module: nn.Module, inputs: dict[str, Any]
 ) -> PromptContext:
-    sessions = hub.listening()
+    sessions = instrumented.listening()
     earlier = [fix for other in sessions[: sessions.index(session)] for fix in other.fixes]
     before = (*earlier, *session.fixes[:number])
 
     def forward(altered: Mapping[str, Any], fix: Any) -> None:
-        alone = Session(hub.model, session.processor, hub.language, fixes=(*before, fix))
+        alone = Session(instrumented.model, session.processor, instrumented.language, fixes=(*before, fix))
         given = {n: value for n, value in altered.items() if n not in _OF_ITS_OWN and not is_cache(value)}
-        with hub.aside(alone), torch.no_grad():
+        with instrumented.nested_forward(alone), torch.no_grad():
             module(**given, **({"use_cache": False} if "use_cache" in altered else {}))
 
-    run = session.flow().current
+    run = session.tracker().current
     return PromptContext(
         run=run,
-        stack=session.plans[number].stack or hub.language,
+        stack=session.plans[number].stack or instrumented.language,
         memory=run.memory(number),
         inputs=inputs,
         batch=batch_of(inputs),
-        nested=hub.calls().aside is not None,
+        nested=instrumented.thread_state().nested is not None,
         forward=forward,
     )

@@ -21,22 +21,26 @@ from headwise.probes.serving.continuous_batching import ContinuousBatchingWatch
 from headwise.probes.serving.managers import complete_idle_managers, wait_for_managers
 
 if TYPE_CHECKING:
-    from headwise.probes.engine.instrumentation import Hub
+    from headwise.probes.engine.instrumentation import Instrumentation
 
 
-class Attachment:
+class InstalledHooks:
     """Implementation names, attributes, hooks and wrapped forwards of one model."""
 
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self.intercepts = [Intercept(hub, entry) for entry in hub.modules.values() if not entry.interface]
+    def __init__(self, instrumented: Instrumentation) -> None:
+        self._instrumented = instrumented
+        self.intercepts = [
+            Intercept(instrumented, entry) for entry in instrumented.modules.values() if not entry.interface
+        ]
         self._generate = GenerateWatch(
-            hub.model,
-            current=lambda: hub.calls().generate,
-            begin=hub.begin_generate,
-            end=hub.end_generate,
+            instrumented.model,
+            current=lambda: instrumented.thread_state().generate,
+            begin=instrumented.begin_generate,
+            end=instrumented.end_generate,
         )
-        self._batching = ContinuousBatchingWatch(hub.model, hub.require_batchable, self.configurations)
+        self._batching = ContinuousBatchingWatch(
+            instrumented.model, instrumented.require_batchable, self.configurations
+        )
         self.kernels: dict[int, interface.Kernel] = {}
         """The model's own attention function, by id of the module."""
         self.originals: dict[int, str] = {}
@@ -46,7 +50,7 @@ class Attachment:
         self.unreached: dict[str, str] = {}
         """Modules that ran and of which nothing was seen, and why."""
         self._switches: list[Switch] = []
-        self._tree = Tree(hub.model, [entry.module for entry in hub.modules.values()])
+        self._tree = Tree(instrumented.model, [entry.module for entry in instrumented.modules.values()])
         self._hooks: list[tuple[nn.Module, str, Any]] = []
         self._block_hooks: list[Any] = []
         self._module_hooks: dict[int, Any] = {}
@@ -56,27 +60,27 @@ class Attachment:
 
         Names are switched last: from then on other threads, too, come here in the middle of their forwards.
         """
-        hub = self._hub
-        wait_for_managers(hub.model)
+        instrumented = self._instrumented
+        wait_for_managers(instrumented.model)
         interface.register()
-        self._switches = switches(hub.model, list(hub.modules.values()))
+        self._switches = switches(instrumented.model, list(instrumented.modules.values()))
         self._choose_kernels()
-        for entry in hub.modules.values():
+        for entry in instrumented.modules.values():
             if entry.interface:
-                entry.module.__dict__[interface.HUB] = hub
+                entry.module.__dict__[interface.INSTRUMENTATION] = instrumented
         for intercept in self.intercepts:
             intercept.install()
         self._generate.install()
         self._batching.install()
         for module, primary in self._stacks():
-            self._before(module, Enter(hub, primary), with_kwargs=True)
-            self._after(module, Leave(hub), with_kwargs=True, always_call=True)
-        for entry in hub.modules.values():
+            self._before(module, Enter(instrumented, primary), with_kwargs=True)
+            self._after(module, Leave(instrumented), with_kwargs=True, always_call=True)
+        for entry in instrumented.modules.values():
             if entry.interface and entry.kind == "self" and entry.stack in windows.STACKS:
-                self._before(entry.module, EnterWindows(hub), with_kwargs=True)
-        embedding = input_embedding(hub.model)
+                self._before(entry.module, EnterWindows(instrumented), with_kwargs=True)
+        embedding = input_embedding(instrumented.model)
         if isinstance(embedding, nn.Embedding):
-            self._after(embedding, Embedded(hub))
+            self._after(embedding, Embedded(instrumented))
         for switch in self._switches:
             switch.install(eager=eager)
 
@@ -85,10 +89,10 @@ class Attachment:
         for switch in self._switches:
             switch.restore()
         if not self.flash:
-            complete_idle_managers(self._hub.model)
+            complete_idle_managers(self._instrumented.model)
         # `kernels` and `originals` stay: a forward of another thread may be under way.
-        for entry in self._hub.modules.values():
-            entry.module.__dict__.pop(interface.HUB, None)
+        for entry in self._instrumented.modules.values():
+            entry.module.__dict__.pop(interface.INSTRUMENTATION, None)
         for intercept in self.intercepts:
             intercept.remove()
         self._generate.remove()
@@ -98,7 +102,9 @@ class Attachment:
         self._hooks.clear()
         self.watch_residual(wanted=False)
         self.watch_modules(set())
-        self._hub.model.__dict__.pop(interface.HUB, None)  # last: from here on another hub may take the model
+        self._instrumented.model.__dict__.pop(
+            interface.INSTRUMENTATION, None
+        )  # last: from here on another one may take the model
 
     def follow(self) -> None:
         """Before a forward: goes on in the way that somebody else has chosen for the model meanwhile.
@@ -118,20 +124,20 @@ class Attachment:
         Raises:
             UnsupportedModel: one was.
         """
-        with self._hub.lock:
+        with self._instrumented.lock:
             self._tree.follow()
 
     @property
     def intact(self) -> bool:
         """True while everything is on the model that has to be there."""
-        modules = [entry.module for entry in self._hub.modules.values() if entry.interface]
+        modules = [entry.module for entry in self._instrumented.modules.values() if entry.interface]
         return (
             all(hook.id in getattr(module, kind) for module, kind, hook in self._hooks)
             and all(
-                hook.id in self._hub.modules[name].module._forward_pre_hooks
+                hook.id in self._instrumented.modules[name].module._forward_pre_hooks
                 for name, hook in self._module_hooks.items()
             )
-            and all(interface.HUB in module.__dict__ for module in modules)
+            and all(interface.INSTRUMENTATION in module.__dict__ for module in modules)
             and all(switch.possible for switch in self._switches)
             and all(intercept.installed for intercept in self.intercepts)
             and self._tree.whole
@@ -145,11 +151,11 @@ class Attachment:
             hook.remove()
         self._block_hooks = []
         blocks: dict[str, AttentionModule] = {}
-        for entry in self._hub.modules.values() if wanted else ():
+        for entry in self._instrumented.modules.values() if wanted else ():
             if entry.kind == "self" or entry.block not in blocks:
                 blocks[entry.block] = entry
         for name, entry in blocks.items():
-            block, enter = self._hub.model.get_submodule(name), EnterBlock(self._hub, entry)
+            block, enter = self._instrumented.model.get_submodule(name), EnterBlock(self._instrumented, entry)
             self._block_hooks.append(block.register_forward_pre_hook(enter, with_kwargs=True))
 
     @property
@@ -162,9 +168,9 @@ class Attachment:
         for name in self._module_hooks.keys() - wanted:
             self._module_hooks.pop(name).remove()
         for name in wanted - self._module_hooks.keys():
-            entry = self._hub.modules[name]
+            entry = self._instrumented.modules[name]
             if entry.interface:
-                hook = entry.module.register_forward_pre_hook(EnterAttention(self._hub))
+                hook = entry.module.register_forward_pre_hook(EnterAttention(self._instrumented))
                 self._module_hooks[name] = hook
 
     def out_of_sight(self, modules: Iterable[int]) -> list[tuple[AttentionModule, str]]:
@@ -172,7 +178,7 @@ class Attachment:
         reasons = {id(intercept.entry.module): intercept.refusal for intercept in self.intercepts}
         hidden = [
             (entry, reasons.get(name) or skipping(entry))
-            for name, entry in ((name, self._hub.modules[name]) for name in modules)
+            for name, entry in ((name, self._instrumented.modules[name]) for name in modules)
         ]
         self.unreached |= {entry.name: reason for entry, reason in hidden}
         return hidden
@@ -180,7 +186,7 @@ class Attachment:
     def _choose_kernels(self) -> None:
         """Looks up each module's own attention function."""
         original = {id(switch.config): switch.original for switch in self._switches}
-        for entry in self._hub.modules.values():
+        for entry in self._instrumented.modules.values():
             if entry.interface:
                 name = self.originals[id(entry.module)] = original[id(entry.module.config)]
                 self.kernels[id(entry.module)] = interface.kernel(entry.module, name)
@@ -194,7 +200,7 @@ class Attachment:
 
     def implementation(self, config: Any) -> str | None:
         """The implementation that a configuration names when nothing is attached."""
-        attached = self._switches if self._hub.sessions else ()
+        attached = self._switches if self._instrumented.sessions else ()
         switch = next((s for s in attached if s.config is config and not s.changed), None)
         return getattr(config, "_attn_implementation", None) if switch is None else switch.original
 
@@ -217,9 +223,12 @@ class Attachment:
         """Every model and sub-model with attention, and the stack that tells whether a call of it begins a run."""
         from transformers import PreTrainedModel
 
-        for name, module in self._hub.model.named_modules():
+        for name, module in self._instrumented.model.named_modules():
             if isinstance(module, PreTrainedModel):
                 prefix = f"{name}." if name else ""
-                stacks = [e.stack for e in self._hub.modules.values() if e.name.startswith(prefix)]
+                stacks = [e.stack for e in self._instrumented.modules.values() if e.name.startswith(prefix)]
                 if stacks:
-                    yield module, self._hub.language if self._hub.language in stacks else stacks[0]
+                    yield (
+                        module,
+                        self._instrumented.language if self._instrumented.language in stacks else stacks[0],
+                    )
