@@ -8,7 +8,8 @@ import torch
 
 from headwise.layout import generic_axis
 from headwise.probes.attach.sites import key_stack
-from headwise.probes.generation.generation import PADDING, Generation
+from headwise.probes.generation.axes import PADDING
+from headwise.probes.generation.generation import Generation
 from headwise.probes.kernels.statistics import CallLayout
 from headwise.probes.kernels.windows import Window
 

@@ -5,24 +5,19 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from copy import copy
-from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
-from headwise.layout.roles import mark_first
+from headwise.probes.generation.axes import lengthened, shortened, with_generated
 from headwise.probes.generation.beams import BeamSearch
 from headwise.probes.generation.cache_events import Choice
 from headwise.probes.generation.descriptions import of_recordings
 from headwise.probes.generation.generate_call import DecodingLoop, GenerateCall
 from headwise.probes.generation.results import RunResult, computed
 from headwise.probes.memory import Memory
-
-PADDING = ROLES.index("padding")
-GENERATED = ROLES.index("generated")
 
 
 class Generation:
@@ -158,19 +153,7 @@ class Generation:
         axis = self.axes.get(self.language)
         if axis is None:
             return
-        if chunk is not None and len(chunk.roles) != len(axis.roles):
-            chunk = None
-        if chunk is None:
-            chunk = Axis(axis.stack, torch.full((len(axis.roles), new), GENERATED, dtype=torch.uint8))
-            if padding is not None:
-                chunk.roles[padding.cpu()] = PADDING
-        known = axis.ids is not None and chunk.ids is not None
-        ids = torch.cat([axis.ids, chunk.ids], 1) if known else None  # type: ignore[list-item]
-        begun = axis.valid.any(-1, keepdim=True)  # what came before may be padding alone
-        roles = torch.where(begun, chunk.roles, mark_first(chunk.roles))
-        self.axes[self.language] = replace(
-            axis, roles=torch.cat([axis.roles, roles], 1), ids=ids, tokens=None
-        )
+        self.axes[self.language] = lengthened(axis, chunk, new, padding)
         self._padded = None
 
     @property
@@ -257,15 +240,10 @@ class Generation:
         axis = self.axes.get(self.language)
         if axis is None or axis.roles.shape[1] != length or self.prompt >= length:
             return
-        roles = axis.roles.clone()
-        tail = roles[:, self.prompt :]
-        tail[tail != PADDING] = GENERATED
-        if len(roles) > 1 and axis.ids is not None and self._ended(len(roles)) is not None:
-            assert self.loop is not None
-            assert self.loop.ends_at is not None
-            places = torch.arange(self.prompt, length) - (length - fed)
-            tail[places >= self.loop.ends_at.cpu()[:, None]] = PADDING
-        self.axes[self.language] = replace(axis, roles=roles)
+        batch, ends_at = len(axis.roles), None
+        if batch > 1 and axis.ids is not None and self.loop is not None and self._ended(batch) is not None:
+            ends_at = self.loop.ends_at
+        self.axes[self.language] = with_generated(axis, self.prompt, fed, ends_at)
         self._padded = None
 
     def _ended(self, batch: int) -> Tensor | None:
@@ -298,12 +276,8 @@ class Generation:
             buffer.statistics.require_separable(length)
         self._flush()
         axis = self.axes.get(self.language)
-        if axis is not None and axis.roles.shape[1] > length:
-            ids = None if axis.ids is None else axis.ids[:, :length]
-            images = tuple(span for span in axis.images if span.start + span.length <= length)
-            self.axes[self.language] = replace(
-                axis, roles=axis.roles[:, :length], ids=ids, images=images, tokens=None
-            )
+        if axis is not None:
+            self.axes[self.language] = shortened(axis, length)
         self.length = min(self.length, length)
         for site, buffer in buffers.items():
             buffer.truncate(length, keys=site.kind == "self")

@@ -81,3 +81,16 @@ def drop_attempts(runs: Iterable[Generation]) -> None:
         if later & set(run.windows):
             run.kept = torch.tensor([row for row, window in enumerate(run.windows) if window not in later])
         later |= set(run.windows)
+
+
+def join(runs: Sequence[Generation], run: Generation, call: GenerateCall, *, keep: bool) -> None:
+    """Has a run decoded by the loop of `generate` that is under way; with `keep`, its beams are followed."""
+    run.call, run.loop = call, call.loop
+    if call.loop is None:
+        return
+    loops = [loop for loop in (call.loop, call.within and call.within.loop) if loop is not None]
+    beside = any(other.loop in loops and other is not run for other in runs)
+    run.branch = call.accepted is not None or beside
+    beams = getattr(call.loop.config, "num_beams", None) or 1
+    if keep and beams > 1 and not run.branch:
+        call.loop.checks.append(run.search_beams(beams))

@@ -6,23 +6,24 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
-from headwise.layout import ROLES, Axis, TokenLayout, describe
+from headwise.layout import Axis, TokenLayout, describe
+from headwise.probes.generation.axes import behind_cached
 from headwise.probes.generation.cache_events import Choice
 from headwise.probes.generation.caches import cached_length, require_past, unseen_past
 from headwise.probes.generation.call_layout import bare_layout, full_layout
 from headwise.probes.generation.descriptions import axes_given, completed, news
 from headwise.probes.generation.forward_inputs import drafts_of, ids_of, padding_of, words_of
-from headwise.probes.generation.generate_call import GenerateCall
-from headwise.probes.generation.generation import PADDING, Generation
+from headwise.probes.generation.generate_call import DecodingLoop, GenerateCall
+from headwise.probes.generation.generation import Generation
 from headwise.probes.generation.pieces import in_pieces
 from headwise.probes.generation.runs import (
     cached_run,
     drop_attempts,
     goes_on,
     hand_over,
+    join,
     owner_of,
     uncached_run,
 )
@@ -33,16 +34,20 @@ from headwise.probes.kernels.windows import Window
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_CACHED = ROLES.index("cached")
-
 
 class GenerationTracker:
     """The runs of one model on one thread, as seen from a capture or a patch.
 
-    A forward at position 0 begins a run. It continues one when its cache belongs to that run; when it does without
-    a cache and its ids extend the previous ones; or when the run has not yet seen the stack at hand (an encoder
-    that `generate` calls before the decoder). Within one loop of `generate` the first run is the prompt's, any other
-    stands beside it.
+    A run goes through these states, one step per forward (`enter`), and between forwards by its cache:
+
+    prompt      a forward at position 0 begins a run; more of the prompt may come behind it, in pieces (`_continue`)
+    decode      a forward continues the run that its cache belongs to; without a cache, one whose ids it extends, or
+                one that has not seen this stack yet (an encoder comes before its decoder)
+    reorder     the cache's examples change places (beam search); put in force by the next forward (`settle`)
+    roll back   the cache is cropped, or the next forward begins earlier (drafts were refused): rows are forgotten
+    over        its call of `generate` ends (`close`), or its cache is gone
+
+    Within one loop of `generate` the first run is the prompt's; any other (contrast, drafts) is a branch beside it.
     """
 
     def __init__(self, model: PreTrainedModel, processor: Any, language: str, *, keep: bool) -> None:
@@ -72,7 +77,7 @@ class GenerationTracker:
         if primary == self.language:
             require_past(inputs, past)
         loop = None if call is None else call.loop
-        run = self._find(primary, ids, inputs, cache, past, call)
+        run = self._continued(primary, ids, inputs, cache, past, loop)
         described: Mapping[str, Axis] = {}
         stacks = {primary}
         opens = primary == self.language and (run is None or primary not in run.stacks)
@@ -108,7 +113,7 @@ class GenerationTracker:
         if opens:
             run.prompt, run.begins = past + new - drafts, past
         if primary == self.language and call is not None and (run.call is not call or run.loop is not loop):
-            self._join(run, call)
+            join(self.runs, run, call, keep=self.keep)
         if primary == self.language:
             run.drafts = drafts
             run.past, run.length, run.ids, run.batch = past, past + new, ids, batch
@@ -238,14 +243,14 @@ class GenerationTracker:
             self._memo[name] = (mask, counts_of(call, layout))
         return self._memo[name][1]
 
-    def _find(
+    def _continued(
         self,
         primary: str,
         ids: Any,
         inputs: Mapping[str, Any],
         cache: Any,
         past: int,
-        call: GenerateCall | None,
+        loop: DecodingLoop | None,
     ) -> Generation | None:
         """The run that a forward continues; None when it begins one."""
         if past:
@@ -256,21 +261,7 @@ class GenerationTracker:
         cached = inputs.get("use_cache")
         if cached is None:
             cached = getattr(self.model.config, "use_cache", True)
-        if cached is not False:
-            return None
-        return uncached_run(self.runs, run, ids, None if call is None else call.loop)
-
-    def _join(self, run: Generation, call: GenerateCall) -> None:
-        """A run is decoded by the loop of `generate` that is under way."""
-        run.call, run.loop = call, call.loop
-        if call.loop is None:
-            return
-        loops = [loop for loop in (call.loop, call.within and call.within.loop) if loop is not None]
-        beside = any(other.loop in loops and other is not run for other in self.runs)
-        run.branch = call.accepted is not None or beside
-        beams = getattr(call.loop.config, "num_beams", None) or 1
-        if self.keep and beams > 1 and not run.branch:
-            call.loop.checks.append(run.search_beams(beams))
+        return uncached_run(self.runs, run, ids, loop) if cached is False else None
 
     def _continue(
         self,
@@ -312,11 +303,10 @@ class GenerationTracker:
         run = Generation(self.language, TokenLayout(described), call)
         axis = run.axes.get(self.language)
         if past and axis is not None and primary == self.language:
-            before = torch.full((len(axis.roles), past), _CACHED, dtype=torch.uint8)
             mask = inputs.get("attention_mask")
-            if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] >= past:
-                before[mask[:, :past].cpu() == 0] = PADDING
-            run.axes[self.language] = Axis(self.language, torch.cat([before, axis.roles[:, -new:]], dim=1))
+            mask = mask if isinstance(mask, Tensor) else None
+            own = Axis(self.language, axis.roles[:, -new:])
+            run.axes[self.language] = behind_cached(own, past, mask)
         if not self.keep:
             self.runs = [other for other in self.runs if goes_on(other, call)]
         self.runs.append(run)
