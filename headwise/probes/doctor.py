@@ -34,7 +34,7 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6, torch.float16: 2e-2, tor
 
 @dataclass(frozen=True)
 class DoctorReport:
-    """What the doctor found. `ok` is True when engine and eager attention agree everywhere they can be compared."""
+    """Findings of the doctor. `ok` is True when engine and eager attention agree everywhere they can be compared."""
 
     frame: pd.DataFrame
     """One row per site: stack, kind, layer, call, module, route, pattern_difference, streaming_difference, reached.

@@ -1,4 +1,4 @@
-"""What a fix remembers of one generation."""
+"""Memory of a fix of one generation."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Memory:
         return self._numbers[name]
 
     def of(self, name: Hashable, batch: int) -> Tensor:
-        """What is remembered for a call of `batch` examples: copies of an example stand side by side.
+        """Tensor that is remembered, for a call of `batch` examples: copies of an example stand side by side.
 
         Raises:
             KeyError: there is nothing by this name.

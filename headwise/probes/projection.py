@@ -33,7 +33,7 @@ class Projection:
     def writes(
         self, z: Float[Tensor, "example query head width"]
     ) -> Float[Tensor, "example query head model_width"]:
-        """What every head adds to the residual stream: z_h W_O[h], before a norm that the model may put behind it.
+        """Contribution of every head to the residual: z_h W_O[h], before a norm that the model may put behind it.
 
         Summed over heads, and with the layer's bias, this is the layer's output.
         """

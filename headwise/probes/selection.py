@@ -1,4 +1,4 @@
-"""Which sites and heads of a model are meant: the values of `sites=`, `maps=` and their like in `capture`."""
+"""Selections of sites and heads: the values of `sites=`, `maps=` and their like in `capture`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headwise.errors import CaptureError, InputError
 from headwise.probes.attach.sites import AttentionModule, Site, head_count
 
 SiteChoice = bool | str | Mapping[str, Any] | Site | Sequence[str | Mapping[str, Any] | Site]
-"""What names sites: all or none; words as sites print them ("cross", "decoder cross 1-3", "L2H3"); a mapping with the
+"""Names of sites: all or none; words as sites print them ("cross", "decoder cross 1-3", "L2H3"); a mapping with the
 words of fixes, `stack`, `kind`, `layers` and `heads`, pairs (layer, head); a `Site`; or a list of these.
 """
 
@@ -48,7 +48,7 @@ class Heads:
         return Heads(tuple(sorted({number // groups for number in self.numbers})))
 
     def count(self, heads: int) -> int:
-        """How many of a site's heads these are."""
+        """Number of these heads at a site."""
         return heads if self.numbers is None else len(self.numbers)
 
     def of(self, tensor: Tensor, axis: int) -> Tensor:

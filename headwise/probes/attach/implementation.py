@@ -1,4 +1,4 @@
-"""Which configurations of a model name headwise's attention while something is attached, and what they named before."""
+"""Implementation names of a model's configurations: headwise's while something is attached, else their own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What threads are in the middle of, read from their Python stacks."""
+"""Calls that threads are in the middle of, read from their Python stacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where attention happens in a model: stacks, kinds, layers, and the modules behind them."""
+"""Sites of attention in a model: stacks, kinds, layers, and the modules behind them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the modules that headwise holds are still those of the model."""
+"""Tree of a model's modules: are those that headwise holds still in it?"""
 
 from __future__ import annotations
 

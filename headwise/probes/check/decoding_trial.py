@@ -156,7 +156,7 @@ def _rows_of(session: Comparison) -> dict[Site, Record]:
 
 
 def _joined(session: Comparison, whole: Comparison, length: int) -> str:
-    """What is wrong with the rows of prompt and step: they belong to one example, each at its position."""
+    """Problem of the rows of prompt and step: they belong to one example, each at its position."""
     runs = [run for run in session.runs if any(site.stack == session.language for site in run.buffers)]
     if len(runs) != 1:
         return f"a step does not join its prompt: the capture holds {len(runs)} examples, not 1"
@@ -173,7 +173,7 @@ def _joined(session: Comparison, whole: Comparison, length: int) -> str:
 
 
 def _same_row(session: Comparison, whole: Comparison, length: int, limit: float) -> str:
-    """What is wrong with the statistics of the step: they are those of the same row of one forward."""
+    """Problem of the statistics of the step: they are those of the same row of one forward."""
     expected, last = _rows_of(whole), length - 1
     for site, record in _rows_of(session).items():
         for name in _ROW_STATISTICS:

@@ -1,4 +1,4 @@
-"""Where NaN first appears in a model."""
+"""First module of a model whose output is NaN."""
 
 from __future__ import annotations
 

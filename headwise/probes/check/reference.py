@@ -17,7 +17,7 @@ from headwise.probes.trace.buffer import CaptureOptions
 
 
 class Reference(Session):
-    """What headwise is measured against: the patterns of the model file's own eager function, call by call."""
+    """Reference for headwise: the patterns of the model file's own eager function, call by call."""
 
     def __init__(self, model: Any, processor: Any, language: str) -> None:
         super().__init__(model, processor, language)

@@ -9,7 +9,7 @@ VERIFIED = ("5.20.0", "5.21.1", "5.22.2", "5.23.0", "5.24.0")
 
 
 def doubt_of_release(release: str | None = None, *, passed: Sequence[str] = ()) -> str | None:
-    """What to say about a release of transformers outside the verified range; None within it.
+    """Remark on a release of transformers outside the verified range; None within it.
 
     Args:
         release: the one at work when None.

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _CHECKS: WeakKeyDictionary[PreTrainedModel, dict[Any, Check]] = WeakKeyDictionary()
-"""What was found about models that are alive. It is kept beside them: after a capture a model is as it was."""
+"""Checks of models that are alive. They are kept beside them: after a capture a model is as it was."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """What the self-check found."""
+    """Findings of the self-check."""
 
     trials: tuple[Trial, ...] = ()
     unreached: Mapping[str, str] = field(default_factory=dict)
@@ -35,12 +35,12 @@ class Check:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a user has to know: the check was not run, or the release is not one that headwise is verified on."""
+        """Warnings for a user: the check was not run, or the release is not one that headwise is verified on."""
         release = doubt_of_release(passed=[trial.name for trial in self.trials if trial.passed])
         return self.notes if release is None else (*self.notes, release)
 
     def problem(self, name: str) -> str | None:
-        """What is wrong with one use of the model; None when nothing is, or when it was not tried."""
+        """Problem of one use of the model; None when there is none, or when it was not tried."""
         return next((trial.problem for trial in self.trials if trial.name == name and trial.problem), None)
 
 

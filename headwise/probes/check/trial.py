@@ -29,9 +29,9 @@ class Trial:
     difference: float = math.nan
     """Largest difference of logits from those of a plain run, relative to the largest."""
     problem: str = ""
-    """What is wrong; empty when the engine follows the model."""
+    """Problem that was found; empty when the engine follows the model."""
     note: str = ""
-    """What the model does on its own account, or why it could not be tried."""
+    """Peculiarity of the model itself, or the reason why it could not be tried."""
 
     @property
     def passed(self) -> bool:
@@ -73,7 +73,7 @@ def first_output(output: Any) -> Tensor:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, cut to a line."""
+    """Message of an exception, cut to a line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
 
 

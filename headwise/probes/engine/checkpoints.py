@@ -69,7 +69,7 @@ def _codes() -> tuple[CodeType, CodeType]:
 
 
 class _Again:
-    """What a checkpoint runs again."""
+    """Function that a checkpoint runs again."""
 
     def __init__(self, moment: Moment, function: Callable[..., Any], given: tuple) -> None:
         self._moment, self._function = moment, function

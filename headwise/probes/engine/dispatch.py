@@ -1,4 +1,4 @@
-"""What becomes of one attention call: the model's own kernel, the engine, or the reference."""
+"""Dispatch of one attention call: to the model's own kernel, the engine, or the reference."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def chosen(session: Session, stack: str, rows: int, device: torch.device) -> Boo
 def keep_others(
     session: Session, stack: str, new: Shaped[Tensor, "example ..."], old: Shaped[Tensor, "example ..."]
 ) -> Shaped[Tensor, "example ..."]:
-    """What a step of a fix made, with every example that the session is not for as it was."""
+    """Result of a step of a fix, with every example that the session is not for as it was."""
     if session.examples is None or new is old:
         return new
     mine = chosen(session, stack, len(old), old.device)

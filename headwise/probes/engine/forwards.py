@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 def enter(
     instrumented: Instrumentation, module: nn.Module, primary: str, args: tuple, kwargs: dict[str, Any]
 ) -> None:
-    """A forward of the model, or of a part of it, begins."""
+    """A forward of the model, or of a part of it, begins; the first of these that holds is what becomes of it.
+
+    inside      another forward is under way on this thread: its depth is counted, no more
+    packed      it is one of continuous batching: its requests are taken apart at every attention call
+    alone       no session acts on its prompt (`Prompts.sessions` knows which do): the model runs by itself
+    followed    the trackers find its run, in the state that this forward brings: prompt, decode, reorder, roll back;
+                sessions whose prompt it begins let their fixes begin with it
+    """
     local = instrumented.thread_state()
     if module is instrumented.model:
         local.depth = 0

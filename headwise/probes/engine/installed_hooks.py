@@ -1,4 +1,4 @@
-"""What headwise puts on a model while something is attached to it, and takes off again."""
+"""Hooks, names and wrappers that are on a model while something is attached to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attaches captures and patches to a model, and takes them off without a trace."""
+"""Instrumentation of a model: captures and patches are attached to it, and taken off without a trace."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Instrumentation:
             self.installed.remove()
 
     def _refresh(self) -> None:
-        """What is on the model follows from who is attached."""
+        """Puts on the model what the sessions need, and no more."""
         self.reference = next((s for s in self.sessions if isinstance(s, Reference)), None)
         self.installed.watch_residual(wanted=any(map(ever_wanted, self.sessions)))
         self.installed.watch_modules(
@@ -239,7 +239,7 @@ class Instrumentation:
             session.tracker().crop(cache)
 
     def thread_state(self) -> ThreadState:
-        """What the current thread is doing with the model."""
+        """State of the current thread."""
         try:
             return self._local.state
         except AttributeError:

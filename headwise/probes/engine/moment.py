@@ -1,4 +1,4 @@
-"""What is in force at one moment of a forward, to be put in force again when a layer is run again."""
+"""Moment of a forward: what is in force, to be put in force again when a layer is run again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Moment:
         self._states = [(session, session.still()) for session in self._sessions]
 
     def places(self, given: tuple) -> list[int | None]:
-        """Which of the values that a reentrant checkpoint was given is the residual under way, for every session."""
+        """Index of the residual under way among the values that a reentrant checkpoint was given, by session."""
         residuals = [state["entering"] for _, state in self._states]
         return [next((i for i, v in enumerate(given) if v is not None and v is r), None) for r in residuals]
 

@@ -1,4 +1,4 @@
-"""What is to be done at a site, and the steps of the fixes that do it."""
+"""Plan of what is done at a site, and the steps of the fixes that do it."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Plan:
 
 
 def plan_of(site: Site, sessions: Iterable[Session], language: str) -> Plan:
-    """What some sessions do at a site, in their order; `language` is the stack that a fix without one acts on."""
+    """Plan of some sessions for a site, in their order; `language` is the stack that a fix without one acts on."""
     sessions = tuple(sessions)
     steps: dict[str, list[FixStep]] = {step: [] for step in STEPS}
     for session in sessions:
@@ -128,7 +128,7 @@ def plan_of(site: Site, sessions: Iterable[Session], language: str) -> Plan:
 
 @dataclass
 class AttentionOutput:
-    """What one call gave."""
+    """Output of one attention call."""
 
     z: Tensor
     pattern: Tensor | None = None
@@ -145,7 +145,7 @@ def context(
     block: slice = slice(None),
     visibility: Visibility | None = None,
 ) -> Context:
-    """What a fix is told about the rows in hand."""
+    """Context of the rows in hand, for a fix."""
     valid, run = layout.query_valid, step.session.tracker().current
     return Context(
         positions=layout.positions[block],
@@ -218,7 +218,7 @@ def apply_edits(
 
 
 def visibility_of(call: Call, layout: CallLayout, block: slice = slice(None)) -> Visibility:
-    """Which keys some rows of a call may see, by absolute position."""
+    """Keys that some rows of a call may see, by absolute position."""
 
     def look() -> Tensor | None:
         seen = visible_keys(call, block)

@@ -1,4 +1,4 @@
-"""What a fix is told before a prompt is read, and how it has the model read it once more."""
+"""Prompts before they are read: shown to the fixes, which may have the model read them once more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What headwise did not reach in a forward, and what that means for those who acted on it."""
+"""Modules that headwise did not reach in a forward, and what that means for those who acted on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EAGER = 'Load the model with attn_implementation="eager"'
 
 
 def skipping(entry: AttentionModule) -> str:
-    """How it is said that a module ran without asking the interface: nobody saw it, no fix reached it."""
+    """Reason for a module that ran without asking the interface: nobody saw it, no fix reached it."""
     return f"{type(entry.module).__name__} ran without asking the attention interface for its function"
 
 
@@ -50,7 +50,7 @@ def require_reached(
 
 
 def remedy(modules: Collection[nn.Module], implementation: str | None, *, otherwise: str) -> str:
-    """What brings modules in sight that ran unseen: eager attention, where they have it and did not run it."""
+    """Remedy for modules that ran unseen: eager attention, where they have it and did not run it."""
     if implementation != "eager" and modules and all(_has_eager_form(module) for module in modules):
         return f"{EAGER}."
     return otherwise

@@ -1,4 +1,4 @@
-"""Writes what a call gave into the records of those who watch."""
+"""Records of an attention call, written for those who watch."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """What is asked of a model: fixes to run, records to keep.
+    """Capture or patch of a model: records to keep, fixes to run.
 
     A capture belongs to the thread that opened it: what other threads do with the model is not recorded. A patch
     changes the model for every thread, or for its own context alone; each thread's generations are followed on their
@@ -56,7 +56,7 @@ class Session:
         self.opener = threading.get_ident()
         self.thread = self.opener if self.watches else None
         self.scope: Scope | None = None
-        """What a patch of one thread alone acts on; None for one that acts on every thread, and for a capture."""
+        """Scope of a patch of one thread alone; None for one that acts on every thread, and for a capture."""
         self.finishing = False
         """True once it is removed: it acts on prompts that it acted on before, and on no others."""
         self.ran = False
@@ -68,7 +68,7 @@ class Session:
         self.unplaced = False
         """True once a left-padded prompt came without positions."""
         self.remarks: list[str] = []
-        """What a reader of the records has to know; known when the session has ended."""
+        """Remarks for a reader of the records; known when the session has ended."""
         self._kept_bytes = 0
         self._local = threading.local()
         self._make_tracker = partial(GenerationTracker, model, processor, language, keep=self.watches)
@@ -148,7 +148,7 @@ class Session:
         self._local.entering = residual
 
     def still(self) -> dict[str, Any]:
-        """How far this session has followed the current thread's forward, as it is now."""
+        """State of this session in the current thread's forward, as it is now."""
         return {"tracker": self.tracker().still(), "entering": self.entering, "copies": self.copies}
 
     def replace_state(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class Session:
         return run.buffers.setdefault(site, Buffer())
 
     def row_index(self, stack: str, layout: CallLayout) -> Tensor:
-        """Which rows of a call this session keeps, counted within the call."""
+        """Rows of a call that this session keeps, counted within the call."""
         extent = self.tracker().current.extent(stack)
         wanted = [row if row >= 0 else extent + row for row in self.options.rows or ()]
         at = torch.tensor(wanted, dtype=torch.long, device=layout.positions.device)

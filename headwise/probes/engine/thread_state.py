@@ -1,4 +1,4 @@
-"""What a thread is doing with a model while something is attached to it."""
+"""State of a thread that uses an instrumented model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headwise.probes.serving.packed import Packed
 
 
 class ThreadState:
-    """What a thread is doing with the model: how deep in forwards it is, how often each module was called."""
+    """State of a thread: how deep in forwards it is, how often each module was called."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()

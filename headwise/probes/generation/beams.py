@@ -1,4 +1,4 @@
-"""Which sequences a beam search returned, and the rows that were recorded on the way to them."""
+"""Sequences that a beam search returned, and the rows that were recorded on the way to them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Hypothesis:
     ids: tuple[int, ...]
     """Ids of the sequence, those of the prompt included."""
     prompt: int
-    """How many of them are the prompt's."""
+    """Number of ids of the prompt among them."""
     row: int
     """Its place among the beams of all examples."""
     axis: Axis
@@ -45,7 +45,7 @@ class Hypothesis:
         return [] if self.axis.ids is None else self.axis.ids[self.row].tolist()
 
     def result(self) -> RunResult:
-        """What was recorded of this beam."""
+        """Records of this beam."""
         alone = {site: buffer.fork() for site, buffer in self.buffers.items()}
         for buffer in alone.values():
             buffer.reorder(torch.tensor([self.row]))

@@ -1,4 +1,4 @@
-"""Follows what acts on a key-value cache between two forwards: beam search, roll-backs, changes of the batch."""
+"""Events of key-value caches between two forwards: beam search, roll-backs, changes of the batch."""
 
 from __future__ import annotations
 

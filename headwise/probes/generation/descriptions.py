@@ -1,4 +1,4 @@
-"""What the positions of a forward are: from its own arguments, and from those of the `generate` around it.
+"""Axes of a forward: from its own arguments, and from those of the `generate` around it.
 
 `generate` hands the forward what it has made of its arguments: images as features without their grids, a prompt as
 embeddings, every example once per beam. What the user gave tells what they were.
@@ -79,7 +79,7 @@ def _pictured(mine: Axis, given: Axis) -> Axis:
 
 
 def news(described: Mapping[str, Axis], known: Mapping[str, Axis]) -> dict[str, Axis]:
-    """What a call tells that its run does not know better: `generate` hands the decoder outputs of the encoder, and
+    """Axes of a call that its run does not know better: `generate` hands the decoder outputs of the encoder, and
     what is behind them was seen when the encoder ran.
     """
     return {stack: axis for stack, axis in described.items() if not _known(known.get(stack), axis)}

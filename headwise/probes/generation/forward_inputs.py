@@ -1,4 +1,4 @@
-"""What a forward was given, brought to one form: arguments by name, ids behind embeddings, masks by position."""
+"""Inputs of a forward, brought to one form: arguments by name, ids behind embeddings, masks by position."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def drafts_of(
     *,
     opens: bool,
 ) -> int:
-    """How many of the last positions, `length` in all, are drafts, which may be rolled back.
+    """Number of drafts, which may be rolled back, among the last positions; there are `length` in all.
 
     An assisted loop feeds the last token that it has accepted and its drafts behind it. A model that drafts for itself
     is rolled back to the last but one token that was accepted. Outside of `generate`, a call that asks for the logits

@@ -61,7 +61,7 @@ class GenerateCall:
         self.model = model
         """The model whose `generate` this is: the attached one or a part of it."""
         self.arguments = arguments
-        """What the call was given, by name, as it was given."""
+        """Arguments of the call by name, as they were given."""
         self.outer = outer
         """The call of `generate` around this one."""
         self.loop: DecodingLoop | None = None
@@ -71,7 +71,7 @@ class GenerateCall:
         self.ended = False
         """True once the call is over, also by an exception."""
         self.windows: SoundWindows | None = None
-        """Where it stands in long sounds; None where it does not read any window by window."""
+        """Progress through long sounds; None where it does not read any window by window."""
         self._callbacks: list[Callable[[GenerateCall], None]] = []
 
     @property

@@ -34,7 +34,7 @@ class Generation:
         self.search: BeamSearch | None = None
         """The beam search that decodes from its prompt; None for another way of decoding."""
         self.windows: tuple[tuple[int, float], ...] = ()
-        """Which windows of sounds its examples are, where that is known: see `SoundWindows`."""
+        """Windows of sounds that its examples are, where that is known: see `SoundWindows`."""
         self.kept: Tensor | None = None
         """Its only examples that were not read again later; None for all."""
         self.axes: dict[str, Axis] = dict(layout.axes)
@@ -47,14 +47,14 @@ class Generation:
         self.past = 0
         """Position of the first row of the call under way."""
         self.drafts = 0
-        """How many of the last positions are drafts, which may be rolled back."""
+        """Number of drafts, which may be rolled back, among the last positions."""
         self.indivisible: str | None = None
         """The fix that has to see its prompt as a whole; None where all can do with pieces."""
         self.ids: Tensor | None = None
         self.batch = 0
         """Examples of the call under way, or of the last one."""
         self.origin: Tensor | None = None
-        """Which example of its first call every example was; None while they stand as they came."""
+        """Example of its first call that every example was; None while they stand as they came."""
         self.complete = False
         """True once a call of `generate` that decoded it is over."""
         self.cropped = 0
@@ -62,7 +62,7 @@ class Generation:
         self.stacks: set[str] = set()
         self.buffers: dict[Any, Any] = {}
         self.readings = 0
-        """How often the whole sequence was read again, for want of a cache."""
+        """Number of times that the whole sequence was read again, for want of a cache."""
         self.read: dict[Any, int] = {}
         """In which of these readings a site of another stack was last reached."""
         self.forecast: set[tuple[str, str]] = set()
@@ -92,7 +92,7 @@ class Generation:
         return self._cache is not None and self._cache() is not None
 
     def memory(self, number: int) -> Memory:
-        """What the `number`-th fix of the session remembers of this run."""
+        """Memory that the `number`-th fix of the session has of this run."""
         return self._memories.setdefault(number, Memory())
 
     def owns(self, cache: object) -> bool:
@@ -165,12 +165,12 @@ class Generation:
         return self._padded
 
     def layout(self) -> TokenLayout:
-        """What every position so far is."""
+        """Layout of the positions so far."""
         self._flush()
         return TokenLayout(of_recordings(self.axes, self.language))
 
     def results(self, *, every: bool) -> RunResult:
-        """What was recorded; of a beam search the returned sequences, or, with `every`, as many of all its beams."""
+        """Records; of a beam search those of the returned sequences, or, with `every`, of as many of all its beams."""
         if self.search is not None and self.search.known:
             result = self.search.results(every=every)
         else:

@@ -17,17 +17,17 @@ from headwise.probes.trace.fields import FIELDS, Record
 
 @dataclass(frozen=True)
 class RunResult:
-    """What was recorded in one run."""
+    """Records of one run."""
 
     records: dict[Site, Record]
     layout: TokenLayout
     returned: list[int] | None
-    """Which of its examples are the sequences that were returned; None for all."""
+    """Examples that are the sequences that were returned; None for all."""
     counts: nonfinite.Counts
     """Numbers that are not there."""
 
     def select(self, index: Tensor, examples: int) -> RunResult:
-        """What was recorded of some of the examples that went in; beams are copies of one side by side."""
+        """Records of some of the examples that went in; beams are copies of one side by side."""
 
         def chosen(count: int) -> Tensor:
             copies = max(1, count // examples)

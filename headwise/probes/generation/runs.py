@@ -1,4 +1,4 @@
-"""Which of the runs of a thread a cache belongs to, and which of them goes on."""
+"""Runs of a thread: the owner of a cache, and the one that goes on."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def uncached_run(
 
 
 def remarks_on(runs: Sequence[Generation]) -> list[str]:
-    """What a reader of the records of some runs has to know."""
+    """Remarks for a reader of the records of some runs."""
     undecided = any(run.search is not None and not run.search.known for run in runs)
     cropped = sum(run.cropped for run in runs)
     return [UNDECIDED] * undecided + [

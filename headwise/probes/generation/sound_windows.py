@@ -17,7 +17,7 @@ reached in every recording, and the frames there are."""
 
 
 class SoundWindows:
-    """Where a call of `generate` stands in the recordings that it was given."""
+    """Progress of a call of `generate` through the recordings that it was given."""
 
     def __init__(self, asked: Callable[[Tensor], Any] | None, copies: int) -> None:
         self._asked, self._copies = asked, copies

@@ -1,4 +1,4 @@
-"""Follows a model through its forwards: which run a call belongs to, and what its rows and keys are."""
+"""Tracker of a model's generations: the run that a forward belongs to, and the layout of its rows and keys."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ class GenerationTracker:
         return call.crop(filled) if filled < keys and not call.causal else call
 
     def filled(self, stack: str, kind: str, rows: int, keys: int) -> int:
-        """How many of the keys of a call exist: a static cache hands over all its slots.
+        """Number of keys of a call that exist: a static cache hands over all its slots.
 
         Raises:
             CaptureError: there are keys of a past that came in no known cache.
@@ -188,7 +188,7 @@ class GenerationTracker:
         return run.past + rows
 
     def revocable(self, stack: str) -> int:
-        """How many of the last rows of a call may be rolled back: the drafts of assisted generation."""
+        """Number of the last rows of a call that may be rolled back: the drafts of assisted generation."""
         run = self.run
         return 0 if run is None or stack != self.language else min(run.drafts, run.length - run.past)
 
@@ -199,7 +199,7 @@ class GenerationTracker:
         return self.run
 
     def call_layout(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> CallLayout:
-        """What the rows and keys of a call are; without `labels`, their roles are left out."""
+        """Layout of the rows and keys of a call; without `labels`, their roles are left out."""
         batch, _, rows, keys = call.shape
         device, window = call.query.device, call.window
         return self.shaped(stack, kind, batch, rows, keys, device, labels=labels, window=window)
@@ -224,7 +224,7 @@ class GenerationTracker:
         return self.once(name, lambda: make(run, stack, kind, batch, rows, keys, device, window))
 
     def once(self, name: Any, find: Callable[[], Any]) -> Any:
-        """What `find` gives, found once per forward."""
+        """Result of `find`, found once per forward."""
         if name not in self._memo:
             self._memo[name] = find()
         return self._memo[name]

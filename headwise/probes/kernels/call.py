@@ -13,7 +13,7 @@ from headwise.probes.kernels.windows import Window
 
 @dataclass(frozen=True)
 class Call:
-    """What one attention call computes: softmax(scaled, capped, biased, masked scores) times values.
+    """Attention call: softmax(scaled, capped, biased, masked scores) times values.
 
     Shapes: query (batch, head, query, width), key (batch, kv_head, key, width), value (batch, kv_head, key,
     value_width). Heads of a group share one key head: query head h reads key head h // (head / kv_head).
@@ -122,7 +122,7 @@ def normalise(
 
 
 def visible_keys(call: Call, block: slice = slice(None)) -> Bool[Tensor, "batch_or_1 query key"] | None:
-    """Which keys each row (of a block of rows) may see, from the mask alone; None when every row sees every key.
+    """Keys that each row (of a block of rows) may see, from the mask alone; None when every row sees every key.
 
     A mask that differs between heads (a position bias passed as mask) counts a key as visible when any head sees it.
     """

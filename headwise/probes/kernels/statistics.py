@@ -19,7 +19,7 @@ ROW_FIELDS = ("entropy", "maximum", "lse", "distance")
 
 @dataclass(frozen=True)
 class CallLayout:
-    """What a call's query rows and keys are; the part of the statistics that does not depend on the numbers."""
+    """Positions, roles and padding of the rows and keys of one attention call."""
 
     positions: Int[Tensor, " query"]
     """Absolute positions of the query rows."""
@@ -80,7 +80,7 @@ def counts(
     *,
     causal: bool = False,
 ) -> tuple[Float[Tensor, "rows_batch query"], Float[Tensor, "keys_batch key"]]:
-    """How many real keys each row may see, and how many real rows may see each key.
+    """Number of real keys that each row may see, and of real rows that may see each key.
 
     `seen_by` is True where a row may see a key; None means everywhere, or, with `causal`, on and below the diagonal.
     """
@@ -260,7 +260,7 @@ class RunningStatistics:
 
 
 def orders(steps: Sequence[Tensor]) -> list[Tensor | None]:
-    """Where every example of today stood before each of some reorderings, and, None, after the last."""
+    """Index of every example of today before each of some reorderings, and, None, after the last."""
     layout: list[Tensor | None] = [None]
     for index in reversed(steps):
         last = layout[-1]

@@ -1,4 +1,4 @@
-"""Whether an edit has left the tensor that it was shown alone."""
+"""Check that an edit has left the tensor that it was shown alone."""
 
 from __future__ import annotations
 

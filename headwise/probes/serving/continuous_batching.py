@@ -99,7 +99,7 @@ class View:
         return self
 
     def set_attn_implementation(self, name: str) -> None:
-        """What the model is given at once, or when headwise leaves it."""
+        """Implementation that the model is given at once, or when headwise leaves it."""
         before, self.config._attn_implementation_internal = self.config._attn_implementation_internal, name
         instrumented = self._model.__dict__.get(INSTRUMENTATION)
         if instrumented is None:

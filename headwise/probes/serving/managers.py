@@ -13,14 +13,14 @@ from torch import nn
 
 
 class Batch(NamedTuple):
-    """What a manager knows of the forward under way."""
+    """Batch of the forward under way, as its manager knows it."""
 
     states: tuple[Any, ...]
     """Of every request, in the order of the rows; None where they cannot be told."""
     scheduler: Any = None
-    """What holds all requests that have not ended; None where it cannot be told."""
+    """Holder of all requests that have not ended; None where it cannot be told."""
     tensors: Any = None
-    """What the forward was given is made of it."""
+    """Storage of which the inputs of the forward are made."""
 
 
 def batch_under_way(count: int) -> Batch:

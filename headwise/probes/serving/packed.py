@@ -45,7 +45,7 @@ class Packed:
     starts: tuple[int, ...]
     """Position of every request's first row."""
     batch: Batch
-    """What the manager knows of them."""
+    """Batch of the requests, as the manager knows it."""
     masked: bool
     """True where the manager has made the masks; else the model has made them, of rows alone."""
     sessions: tuple[tuple[Session, ...], ...] = ()
@@ -192,7 +192,7 @@ class Stand:
         return self
 
     def memory(self, number: int) -> _Unknown:
-        """What a fix remembers of it."""
+        """Memory that a fix has of it."""
         return _Unknown(self.plans[0].fix)
 
     def revocable(self, stack: str) -> int:
@@ -200,7 +200,7 @@ class Stand:
         return 0
 
     def once(self, name: Any, find: Callable[[], Any]) -> Any:
-        """What is found anew for every request."""
+        """Result of `find`, found anew for every request."""
         return find()
 
     def call_layout(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> CallLayout:

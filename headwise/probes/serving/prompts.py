@@ -1,4 +1,4 @@
-"""Which sessions act on a prompt: those that were attached when it began, until it ends."""
+"""Prompts under way, and the sessions that act on each: those that were attached when it began, until it ends."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Prompts:
         self._loops: dict[int, _Begun] = {}
         """By id of the cache that a loop decodes with."""
         self._earlier: dict[int, FrameType] = {}
-        """What a thread was in when the first session came, by thread: nobody had seen it begin."""
+        """Frames that threads were in when the first session came, by thread: nobody had seen them begin."""
         self.requests = Requests()
         """Those of continuous batching."""
 

@@ -20,14 +20,14 @@ _GENERATORS = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 _CONTEXTLIB = contextlib.contextmanager.__code__.co_filename
 _YIELD, _RESUME = dis.opmap["YIELD_VALUE"], dis.opmap["RESUME"]
 _AFTER_YIELD = (1, 2)
-"""What RESUME says where a generator goes on after `yield` or `yield from`; after `await` it says 3."""
+"""Arguments of RESUME where a generator goes on after `yield` or `yield from`; after `await` it is 3."""
 
 _OPENED: ContextVar[tuple[weakref.ref[Scope], ...]] = ContextVar("headwise_scopes", default=())
 """The scopes that were opened in a context."""
 
 
 class Scope:
-    """What a patch of one thread alone acts on.
+    """Scope of a patch of one thread alone.
 
     Its context: a thread, or a task of asyncio and what that hands to a thread. A generator has no context of its
     own: each `next` runs in that of its caller, and a server may call it in another one for every token. So a patch

@@ -1,4 +1,4 @@
-"""What a capture keeps of one site during one run."""
+"""Buffer of what a capture keeps of one site during one run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headwise.probes.trace.fields import head_field
 
 @dataclass(frozen=True)
 class Keep:
-    """What a capture keeps of one site: the heads of each kind of record, None for nothing."""
+    """Heads of one site that a capture keeps, by kind of record; None for nothing."""
 
     stats: Heads | None = None
     maps: Heads | None = None
@@ -33,7 +33,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class CaptureOptions:
-    """What a capture was asked to keep."""
+    """Options of a capture: what it is asked to keep."""
 
     stats: Selection = EVERYTHING
     maps: Selection = NOTHING
@@ -55,7 +55,7 @@ class CaptureOptions:
         return {name: getattr(self, name) for name in names}
 
     def at(self, site: Site) -> Keep:
-        """What is kept of a site."""
+        """Heads that are kept of a site."""
         among = self.sites.heads(site)
         if among is None:
             return Keep()
@@ -83,7 +83,7 @@ class Part(NamedTuple):
     valid: Tensor | None
     """False on rows that are padding or see no key, (batch, row); None when all are real."""
     since: int
-    """How often the examples had changed places before."""
+    """Number of times that the examples had changed places before."""
     start: int = 0
     """Absolute position of the first key, for keys and values."""
 
@@ -246,7 +246,7 @@ def _valid(part: Part) -> Tensor:
 
 
 def _or_true(valid: Tensor | None, value: Tensor) -> Tensor:
-    """Which keys of (batch, head, key, width) are real."""
+    """Real keys of (batch, head, key, width)."""
     return torch.ones_like(value[:, 0, :, 0], dtype=torch.bool) if valid is None else valid
 
 

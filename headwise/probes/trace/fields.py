@@ -1,4 +1,4 @@
-"""What a capture keeps of every site: the fields, their axes, and how several runs become one."""
+"""Fields that a capture keeps of every site, their axes, and how several runs become one."""
 
 from __future__ import annotations
 

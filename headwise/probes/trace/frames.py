@@ -67,7 +67,7 @@ def roles_present(trace: Trace) -> tuple[str, ...]:
 
 
 def key_axis(trace: Trace, site: Site) -> Axis | None:
-    """What the keys of a site are; None where the layout does not know."""
+    """Axis of the keys of a site; None where the layout does not know."""
     axes = trace.layout.axes
     return axes.get(key_stack(site.stack, site.kind, axes))
 

@@ -23,12 +23,12 @@ WORDS = {
     "v": "values",
     "z": "head outputs",
 }
-"""What is counted, in the order in which a layer computes it."""
+"""Kinds of numbers that are counted, in the order in which a layer computes them."""
 
 
 @dataclass(frozen=True)
 class Absent:
-    """How many numbers of one kind are NaN or infinite at one site."""
+    """Count of NaN and infinite numbers of one kind at one site."""
 
     site: str
     what: str
@@ -76,7 +76,7 @@ def add(total: Counts, site: Site, counts: Mapping[str, tuple[int, int]]) -> Non
 
 
 def absent(total: Counts) -> list[Absent]:
-    """What is not finite, site by site in the order of the capture."""
+    """Counts of what is not finite, site by site in the order of the capture."""
     sites = list(dict.fromkeys(site for site, _ in total))
     return [
         Absent(str(site), what, *total[site, what])
@@ -127,7 +127,7 @@ def caveat(meta: Mapping[str, Any]) -> str:
 
 
 def join(traces: Sequence[Sequence[Absent]]) -> list[dict[str, Any]]:
-    """What several traces of a model have, as plain values; numbers of traces that are whole are not among `of`."""
+    """Counts of several traces of a model, as plain values; numbers of traces that are whole are not among `of`."""
     total: dict[tuple[str, str], Absent] = {}
     for one in (one for found in traces for one in found):
         before = total.get((one.site, one.what))

@@ -1,4 +1,4 @@
-"""What a capture hands over: the recorded tensors, the token layout, and where it all came from."""
+"""Trace of a capture: the recorded tensors, the token layout, and where it all came from."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Trace:
 
     @property
     def layout(self) -> TokenLayout:
-        """What every position is."""
+        """Layout of the positions."""
         self._require_filled()
         return self._layout
 
@@ -102,12 +102,12 @@ class Trace:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the engine found worth saying about this capture."""
+        """Warnings about this capture."""
         return tuple(self.meta.get("warnings", ()))
 
     @property
     def nonfinite(self) -> tuple[Absent, ...]:
-        """What is NaN or infinite in the model's own numbers, per site: padding does not count."""
+        """Numbers of the model's own that are NaN or infinite, per site: padding does not count."""
         return tuple(Absent(**one) for one in self.meta.get("nonfinite", ()))
 
     @property
@@ -124,7 +124,7 @@ class Trace:
 
     @property
     def returned(self) -> tuple[int, ...]:
-        """Which examples are what the model gave: the sequences that `generate` returned, in its order.
+        """Examples that the model gave: the sequences that `generate` returned, in its order.
 
         All of them, unless the trace was captured with `beams="all"`.
         """
@@ -157,17 +157,17 @@ class Trace:
 
     @property
     def queries(self) -> FieldView:
-        """What attention is handed as q, rotary applied: (example, head, query, width)."""
+        """Queries that attention is handed, rotary applied: (example, head, query, width)."""
         return self._view("q", "queries", "qkv=True")
 
     @property
     def keys(self) -> FieldView:
-        """What attention is handed as k, rotary applied, cache included: (example, kv_head, key, width)."""
+        """Keys that attention is handed, rotary applied, cache included: (example, kv_head, key, width)."""
         return self._view("k", "keys", "qkv=True")
 
     @property
     def values(self) -> FieldView:
-        """What attention is handed as v, cache included: (example, kv_head, key, width)."""
+        """Values that attention is handed, cache included: (example, kv_head, key, width)."""
         return self._view("v", "values", "qkv=True")
 
     @property
