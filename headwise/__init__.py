@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from headwise.probes.attach.sites import Site
     from headwise.probes.capture import capture
     from headwise.probes.doctor import doctor
-    from headwise.probes.trace.storage import load_trace
-    from headwise.probes.trace.trace import Trace
+    from headwise.probes.trace.trace import Trace, load_trace
     from headwise.reports import report
     from headwise.subject import Subject, load, wrap
     from headwise.viewer import view
@@ -105,7 +104,7 @@ _HOMES = {
     "load_comparison": "headwise.evaluation.results.comparison",
     "load_evaluation": "headwise.evaluation.results.evaluation",
     "load_spec": "headwise.fixes.spec.specs",
-    "load_trace": "headwise.probes.trace.storage",
+    "load_trace": "headwise.probes.trace.trace",
     "patch": "headwise.fixes.patching",
     "report": "headwise.reports",
     "save_spec": "headwise.fixes.spec.specs",

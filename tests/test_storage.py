@@ -17,8 +17,7 @@ from safetensors.torch import save_file
 from headwise.errors import HeadwiseError, InputError, TraceError
 from headwise.layout import Axis, ImageSpan, TokenLayout
 from headwise.probes.attach.sites import Site
-from headwise.probes.trace.storage import load_trace
-from headwise.probes.trace.trace import Trace
+from headwise.probes.trace.trace import Trace, load_trace
 from tests.helpers_trace import TEXT, make_trace, plain_axis, random_pattern
 
 CROSS = Site("decoder", "cross", 3, "model.decoder.layers.3.encoder_attn", 1)

@@ -60,7 +60,7 @@ def received(trace: Trace) -> list[Received]:
         CaptureError: when the trace holds no statistics.
     """
     groups: dict[tuple[str, str], list[Site]] = {}
-    records = statistics(trace)
+    records = statistics(trace.records)
     for site in records:
         groups.setdefault((site.stack, site.kind), []).append(site)
     joined = []
@@ -106,7 +106,7 @@ def with_rows(groups: Sequence[Received], min_rows: int) -> list[Received]:
 
 def labels_of(group: Received, trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     """Text and role of every key, (example, position)."""
-    return labels(key_axis(trace, group.sites[0]), len(group.first), group.alpha.shape[2])
+    return labels(key_axis(trace.layout, group.sites[0]), len(group.first), group.alpha.shape[2])
 
 
 def check_known(groups: Sequence[Received]) -> None:

@@ -75,7 +75,7 @@ def _received(
     NaN where too few rows see the key; in the second also at the sinks.
     """
     means, rests = [], []
-    for site, record in statistics(trace).items():
+    for site, record in statistics(trace.records).items():
         if site.stack != stack or site.kind != "self" or record["seen"].shape != axis.roles.shape:
             continue
         share = mean_received(record).nanmean(1)

@@ -45,7 +45,7 @@ def sinks_of(trace: Trace) -> Result | None:
 def sink_keys(trace: Trace, found: Result | None) -> dict[Site, Bool[Tensor, "example key"]]:
     """True at the keys that a tenth of the heads of a stack or more have as a sink, per site of the stack."""
     masks = {}
-    for site, record in statistics(trace).items():
+    for site, record in statistics(trace.records).items():
         keys = torch.zeros(record["seen"].shape, dtype=torch.bool)
         if found is not None:
             frame = found.frame
@@ -62,7 +62,7 @@ def sink_keys(trace: Trace, found: Result | None) -> dict[Site, Bool[Tensor, "ex
 def groups_of(trace: Trace, reading: Reading | None, metrics: Sequence[Metric]) -> tuple[Group, ...]:
     """Every stack and kind of the trace with what is shown of its heads."""
     grouped: dict[tuple[str, str], list[tuple[Site, Record]]] = {}
-    for site, record in statistics(trace).items():
+    for site, record in statistics(trace.records).items():
         grouped.setdefault((site.stack, site.kind), []).append((site, record))
     return tuple(
         _group(trace, stack, kind, sites, reading, metrics) for (stack, kind), sites in grouped.items()
@@ -72,7 +72,7 @@ def groups_of(trace: Trace, reading: Reading | None, metrics: Sequence[Metric]) 
 def partly_drawn(trace: Trace, reading: Reading | None) -> list[str]:
     """What is said where patterns were kept of some layers only: the page draws those of all layers or none."""
     grouped: dict[tuple[str, str], list[bool]] = {}
-    for site in statistics(trace) if reading is not None else ():
+    for site in statistics(trace.records) if reading is not None else ():
         grouped.setdefault((site.stack, site.kind), []).append(reading is not None and site in reading.pixels)
     return [
         f"Patterns of {stack} {kind} attention were kept of {sum(drawn)} of {len(drawn)} layers and are not drawn; "
@@ -199,7 +199,7 @@ def _histogram(record: Record) -> np.ndarray:
 
 def _top(trace: Trace, site: Site, shares: Tensor) -> tuple[tuple[TopKey, ...], ...]:
     """The keys with the largest mean received attention of every head, over all examples."""
-    texts, roles = labels(key_axis(trace, site), len(shares), shares.shape[2])
+    texts, roles = labels(key_axis(trace.layout, site), len(shares), shares.shape[2])
     flat = shares.transpose(0, 1).flatten(1)
     best = flat.nan_to_num(-1).topk(min(TOP, flat.shape[1]), dim=1)
     rows = []

@@ -143,7 +143,7 @@ def layer_label(layer: int, call: int) -> str:
 
 def _strongest(trace: Trace) -> dict[Site, torch.Tensor]:
     found = {}
-    for site, record in statistics(trace).items():
+    for site, record in statistics(trace.records).items():
         values = mean_received(record).nan_to_num(-torch.inf).amax(-1)
         found[site] = values.where(values.isfinite(), torch.nan)
     return found

@@ -79,7 +79,7 @@ def _places(trace: Trace, number: int) -> dict[str, tuple[ImageSpan, np.ndarray]
         span = next((s for s in axis.images if s.example == number and s.grid and s.places is None), None)
         heads = [
             mean_received(record)[number].nanmean(0)
-            for site, record in statistics(trace).items()
+            for site, record in statistics(trace.records).items()
             if site.kind == "self" and site.stack == stack and len(record["received"]) > number
         ]
         if span is None or span.grid is None or not heads or len(axis.roles) != trace.examples:

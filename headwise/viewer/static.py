@@ -32,7 +32,7 @@ def trace_cell(trace: Trace) -> str:
     from headwise.reports.patterns import read_patterns
 
     try:
-        statistics(trace)
+        statistics(trace.records)
     except CaptureError:  # still open, or captured without statistics
         return sketch("", [f"{trace!r}."], (), ())
     said = [f"{trace!r}.", *trace.warnings[:1]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -12,63 +12,63 @@ from torch import Tensor
 from headwise.errors import CaptureError, InputError
 from headwise.functional.distance import relative_distance
 from headwise.functional.entropy import normalised_entropy
-from headwise.layout import ROLES, Axis
+from headwise.layout import ROLES, Axis, TokenLayout
 from headwise.probes.attach.sites import Site, key_stack
 from headwise.probes.trace.fields import Record, head_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headwise.probes.trace.trace import Trace
+Records = Mapping[Site, Record]
 
 
-def frame_of(trace: Trace, level: Literal["head", "query", "key"]) -> pd.DataFrame:
+def frame_of(records: Records, layout: TokenLayout, level: Literal["head", "query", "key"]) -> pd.DataFrame:
     """The table behind `Trace.to_frame`."""
     import pandas as pd
 
     if level not in ("head", "query", "key"):
         raise InputError(f"There is no table of level {level!r}.", remedy='Use "head", "query" or "key".')
-    records = statistics(trace)
+    counted = statistics(records)
     if level == "key":
-        parts = [_keys(site, record, trace) for site, record in records.items()]
+        parts = [_keys(site, record, layout) for site, record in counted.items()]
     else:
-        roles = roles_present(trace)
+        roles = roles_present(records, layout)
         of_site = _queries if level == "query" else _heads
-        parts = [of_site(site, record, trace, roles) for site, record in records.items()]
+        parts = [of_site(site, record, layout, roles) for site, record in counted.items()]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return pd.DataFrame(columns)
 
 
-def statistics(trace: Trace) -> dict[Site, Record]:
+def statistics(records: Records) -> dict[Site, Record]:
     """The records that hold streaming statistics.
 
     Raises:
         CaptureError: when there are none.
     """
-    records = {site: record for site, record in trace.records.items() if "received" in record}
-    if not records:
+    counted = {site: record for site, record in records.items() if "received" in record}
+    if not counted:
         raise CaptureError(
             "This trace holds no statistics.",
-            evidence=f"{len(trace.records)} sites",
+            evidence=f"{len(records)} sites",
             remedy="Capture again with stats=True, and run the model inside the with block.",
         )
-    return records
+    return counted
 
 
-def roles_present(trace: Trace) -> tuple[str, ...]:
-    """Roles, in the order of `ROLES`, that a key of this trace has or that took weight; never padding."""
+def roles_present(records: Records, layout: TokenLayout) -> tuple[str, ...]:
+    """Roles, in the order of `ROLES`, that a key of a trace has or that took weight; never padding."""
     found = torch.zeros(len(ROLES), dtype=torch.bool)
-    for site, record in statistics(trace).items():
+    for site, record in statistics(records).items():
         found |= (record["mass"].detach().nan_to_num(0) > 0).flatten(0, 2).any(0).cpu()
-        axis = key_axis(trace, site)
+        axis = key_axis(layout, site)
         if axis is not None:
             found[axis.roles.long().unique().cpu()] = True
     return tuple(role for role, here in zip(ROLES, found.tolist(), strict=True) if here and role != "padding")
 
 
-def key_axis(trace: Trace, site: Site) -> Axis | None:
+def key_axis(layout: TokenLayout, site: Site) -> Axis | None:
     """Axis of the keys of a site; None where the layout does not know."""
-    axes = trace.layout.axes
+    axes = layout.axes
     return axes.get(key_stack(site.stack, site.kind, axes))
 
 
@@ -88,13 +88,13 @@ def labels(axis: Axis | None, examples: int, positions: int) -> tuple[np.ndarray
     return tokens, roles
 
 
-def _queries(site: Site, record: Record, trace: Trace, roles: Iterable[str]) -> dict[str, np.ndarray]:
+def _queries(site: Site, record: Record, layout: TokenLayout, roles: Iterable[str]) -> dict[str, np.ndarray]:
     visible = _numpy(record["visible"])
     positions = _numpy(record["positions"]).astype(np.int64)
     real = ~np.isnan(visible)
     example, head, row = _index(real, record["entropy"].shape[1])
     last = int(positions.max(initial=-1)) + 1
-    tokens, names = labels(trace.layout.axes.get(site.stack), len(visible), last)
+    tokens, names = labels(layout.axes.get(site.stack), len(visible), last)
     columns = _site_columns(site, example, _numbers(record)[head]) | {
         "position": positions[row],
         "token": tokens[example, positions[row]],
@@ -109,10 +109,10 @@ def _queries(site: Site, record: Record, trace: Trace, roles: Iterable[str]) -> 
     return columns
 
 
-def _keys(site: Site, record: Record, trace: Trace) -> dict[str, np.ndarray]:
+def _keys(site: Site, record: Record, layout: TokenLayout) -> dict[str, np.ndarray]:
     seen, received = _numpy(record["seen"]), _numpy(record["received"])
     example, head, key = _index(~np.isnan(seen), received.shape[1])
-    tokens, names = labels(key_axis(trace, site), *seen.shape)
+    tokens, names = labels(key_axis(layout, site), *seen.shape)
     received, seen = received[example, head, key], seen[example, key]
     return _site_columns(site, example, _numbers(record)[head]) | {
         "position": key,
@@ -124,7 +124,7 @@ def _keys(site: Site, record: Record, trace: Trace) -> dict[str, np.ndarray]:
     }
 
 
-def _heads(site: Site, record: Record, trace: Trace, roles: Iterable[str]) -> dict[str, np.ndarray]:
+def _heads(site: Site, record: Record, layout: TokenLayout, roles: Iterable[str]) -> dict[str, np.ndarray]:
     visible = record["visible"].detach().float()
     choice = (visible >= 2)[:, None]
     entropy, distance = record["entropy"].detach().float(), record["distance"].detach().float()

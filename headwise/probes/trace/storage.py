@@ -18,8 +18,7 @@ from headwise.errors import InputError, TraceError
 from headwise.files import replacing
 from headwise.layout import ROLES, Axis, ImageSpan, TokenLayout
 from headwise.probes.attach.sites import Site
-from headwise.probes.trace.fields import FIELDS, GRAPH_FIELDS
-from headwise.probes.trace.trace import Trace
+from headwise.probes.trace.fields import FIELDS, GRAPH_FIELDS, Record
 
 SCHEMA = 1
 _HEADER, _DIGEST = "headwise_trace", "sha256"
@@ -68,7 +67,9 @@ class _Header(_Part):
     meta: dict[str, Any]
 
 
-def save_trace(trace: Trace, path: str | Path) -> Path:
+def write_trace(
+    path: str | Path, records: Mapping[Site, Record], layout: TokenLayout, meta: Mapping[str, Any]
+) -> Path:
     """Write a trace to one safetensors file. Tensors that hang on the autograd graph are left out.
 
     Raises:
@@ -77,12 +78,12 @@ def save_trace(trace: Trace, path: str | Path) -> Path:
     """
     tensors: dict[str, Tensor] = {}
     sites = []
-    for number, (site, record) in enumerate(trace.records.items()):
+    for number, (site, record) in enumerate(records.items()):
         fields = {name: tensor for name, tensor in record.items() if name not in GRAPH_FIELDS}
         tensors |= {f"site.{number}.{name}": tensor for name, tensor in fields.items()}
         sites.append({**vars(site), "fields": _describe(fields)})
     axes = []
-    for number, axis in enumerate(trace.layout.axes.values()):
+    for number, axis in enumerate(layout.axes.values()):
         fields = {
             "roles": axis.roles,
             "ids": axis.ids,
@@ -101,7 +102,7 @@ def save_trace(trace: Trace, path: str | Path) -> Path:
         "roles": ROLES,
         "sites": sites,
         "layout": axes,
-        "meta": dict(trace.meta),
+        "meta": dict(meta),
     }
     text = json.dumps(header, ensure_ascii=False).encode("utf-8", "replace")
     metadata = {_HEADER: text.decode(), _DIGEST: hashlib.sha256(text).hexdigest()}
@@ -113,15 +114,8 @@ def save_trace(trace: Trace, path: str | Path) -> Path:
     return Path(path)
 
 
-def load_trace(path: str | Path) -> Trace:
-    """Read a trace that `Trace.save` wrote. Tensors are read from disk when they are asked for.
-
-    The header is checked against its checksum and against the tensors' names, types and shapes.
-
-    Raises:
-        InputError: when there is no such file.
-        TraceError: when the file is no trace, is damaged or truncated, or comes from a newer version.
-    """
+def read_trace(path: str | Path) -> tuple[dict[Site, Mapping[str, Tensor]], TokenLayout, dict[str, Any]]:
+    """Records, layout and meta of a file that `write_trace` wrote; tensors are read when they are asked for."""
     path = Path(path)
     if not path.is_file():
         folder = path.is_dir()
@@ -141,7 +135,7 @@ def load_trace(path: str | Path) -> Trace:
         ) from error
     header = _read_header(metadata, path)
     _check(header, file, path)
-    records = {
+    records: dict[Site, Mapping[str, Tensor]] = {
         Site(site.stack, site.kind, site.layer, site.module, site.call): _LazyRecord(
             file, {name: f"site.{number}.{name}" for name in site.fields}
         )
@@ -149,7 +143,7 @@ def load_trace(path: str | Path) -> Trace:
     }
     axes = {axis.stack: _axis(number, axis, file) for number, axis in enumerate(header.layout)}
     _check_layout(axes, path)
-    return Trace(records, TokenLayout(axes), header.meta)
+    return records, TokenLayout(axes), header.meta
 
 
 class _LazyRecord(Mapping[str, Tensor]):

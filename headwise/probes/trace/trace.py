@@ -22,6 +22,7 @@ from headwise.probes.trace.fields import (
     merge_layouts,
     merge_records,
 )
+from headwise.probes.trace.frames import frame_of
 from headwise.probes.trace.nonfinite import Absent
 from headwise.probes.trace.views import FieldView, GradientView, attribution_of, unknown_site
 
@@ -266,15 +267,13 @@ class Trace:
         Raises:
             CaptureError: when the trace holds no statistics.
         """
-        from headwise.probes.trace.frames import frame_of
-
-        return frame_of(self, level)
+        return frame_of(self.records, self.layout, level)
 
     def save(self, path: str | Path) -> Path:
         """Write everything to one safetensors file; `headwise.load_trace` reads it back."""
-        from headwise.probes.trace.storage import save_trace
+        from headwise.probes.trace.storage import write_trace
 
-        return save_trace(self, path)
+        return write_trace(path, self.records, self.layout, self.meta)
 
     def _repr_html_(self) -> str:
         """Without scripts: the patterns of all heads in one picture, or the strongest key of every head."""
@@ -291,3 +290,17 @@ class Trace:
             f"Trace({sites} site{'s' * (sites != 1)}, {examples} example{'s' * (examples != 1)}, "
             f"{' '.join(fields)}, {size:.1f} MB)"
         )
+
+
+def load_trace(path: str | Path) -> Trace:
+    """Read a trace that `Trace.save` wrote. Tensors are read from disk when they are asked for.
+
+    The header is checked against its checksum and against the tensors' names, types and shapes.
+
+    Raises:
+        InputError: when there is no such file.
+        TraceError: when the file is no trace, is damaged or truncated, or comes from a newer version.
+    """
+    from headwise.probes.trace.storage import read_trace
+
+    return Trace(*read_trace(path))
