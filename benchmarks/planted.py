@@ -212,7 +212,7 @@ def rows(name: str, arguments: argparse.Namespace) -> Iterator[list[str]]:
     good, bad = answers(clean), answers(faulty)
 
     def value(frame: pd.DataFrame) -> str:
-        return f"{metric.over({column: frame[column].to_list() for column in metric.columns}):.3f}"
+        return f"{metric.compute({column: frame[column].to_list() for column in metric.columns}):.3f}"
 
     def row(arm: Arm) -> list[str]:
         fixed = answers(faulty, arm.fixes)

@@ -12,7 +12,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import headwise as hw
 from headwise.errors import NotFitted
-from headwise.evaluation import Choose, Example, Metric, Task, mean, ratio
+from headwise.evaluation import Example, Metric, MultipleChoice, Task, mean, ratio
 from headwise.evaluation.questions import Questions
 from tests.subjects import WORDS, word_tokenizer
 
@@ -60,30 +60,30 @@ class Next(Task):
         return (
             mean("right", name="accuracy"),
             ratio("wrong_long", "long", higher_is_better=False),
-            Metric("odd", ("right",), mean("right").statistic, only=("odd", True)),
+            Metric("odd", ("right",), mean("right").statistic, where=("odd", True)),
         )
 
     @property
-    def ask(self) -> Choose:
-        return Choose()
+    def solver(self) -> MultipleChoice:
+        return MultipleChoice()
 
     def examples(self) -> Sequence[Example]:
         found = []
         for number in range(self.count):
             words = [WORDS[(number * step + number // 12) % len(WORDS)] for step in range(1, 5)]
-            about = {"candidates": (" cat", " mat"), "number": number}
+            metadata = {"candidates": (" cat", " mat"), "number": number}
             found.append(
-                Example(f"e{number}", {"text": " ".join([*words, WORDS[number % 12]])}, " cat", about)
+                Example(f"e{number}", {"text": " ".join([*words, WORDS[number % 12]])}, " cat", metadata)
             )
         return found
 
-    def score(self, example: Example, reply: Any) -> dict[str, Any]:
-        right = reply.scores[" cat"] > reply.scores[" mat"]
-        number = example.about["number"]
+    def score(self, example: Example, response: Any) -> dict[str, Any]:
+        right = response.scores[" cat"] > response.scores[" mat"]
+        number = example.metadata["number"]
         long = number % 3
         return {
             "right": right,
-            "margin": reply.scores[" cat"] - reply.scores[" mat"],
+            "margin": response.scores[" cat"] - response.scores[" mat"],
             "long": long,
             "wrong_long": long * (not right),
             "odd": number % 2 == 1,

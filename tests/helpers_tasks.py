@@ -5,8 +5,8 @@ from __future__ import annotations
 
 def numbers(task, rows):
     """The metrics of a task over its rows, to six places."""
-    kept = [metric for metric in task.metrics if metric.only is None]
+    kept = [metric for metric in task.metrics if metric.where is None]
     return {
-        metric.name: round(metric.over({name: [row[name] for row in rows] for name in metric.columns}), 6)
+        metric.name: round(metric.compute({name: [row[name] for row in rows] for name in metric.columns}), 6)
         for metric in kept
     }

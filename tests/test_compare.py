@@ -67,7 +67,7 @@ def test_every_arm_has_the_same_examples_and_none_is_the_model_itself(subject, f
     pd.testing.assert_frame_equal(frames["neutral"], frames["none"])
     with hw.patch(subject, SILENT):
         pd.testing.assert_frame_equal(frames["silent"], evaluate(subject, Next(), n=30, seed=1).frame)
-    assert list(found.frame.columns[:6]) == ["arm", "id", "prompt", "answer", "reply", "tokens"]
+    assert list(found.frame.columns[:6]) == ["arm", "id", "prompt", "answer", "response", "tokens"]
     assert found.n == 30
 
 

@@ -71,10 +71,10 @@ def test_the_rows_as_text(found, files):
         "[]",
         "{}",
         "null",
-        '{"comparison": 1}',
+        '{"comparison": 2}',
+        '{"comparison": 3, "task": "a", "arms": [], "manifest": {}, "examples": []}',
         '{"comparison": 2, "task": "a", "arms": [], "manifest": {}, "examples": []}',
-        '{"comparison": 1, "task": "a", "arms": [], "manifest": {}, "examples": []}',
-        '{"comparison": 1, "task": "a", "arms": [{}], "manifest": {}, "examples": [{"arm": "none"}]}',
+        '{"comparison": 2, "task": "a", "arms": [{}], "manifest": {}, "examples": [{"arm": "none"}]}',
         "[" * 100_000,
     ],
 )
@@ -98,8 +98,8 @@ def test_an_evaluation_is_no_comparison(tmp_path):
 def test_a_newer_file_is_told_as_one(found, files, tmp_path):
     content = json.loads(files[".json"].read_text(encoding="utf-8"))
     path = tmp_path / "newer.json"
-    path.write_text(json.dumps({**content, "comparison": 2}), encoding="utf-8")
-    with pytest.raises(InputError, match="format 2, and this version of headwise reads 1"):
+    path.write_text(json.dumps({**content, "comparison": 1}), encoding="utf-8")
+    with pytest.raises(InputError, match="format 1, and this version of headwise reads 2"):
         load_comparison(path)
 
 

@@ -66,7 +66,7 @@ def test_the_same_seed_gives_the_same_examples(name):
 
 def test_what_is_held_out_of_the_language_tasks():
     pairs = [
-        {frozenset((example.answer, example.about["wrong"])) for example in examples}
+        {frozenset((example.answer, example.metadata["wrong"])) for example in examples}
         for examples in (find_task("ioi").draw(300, 0), find_task("ioi").validation(300, 0))
     ]
     assert pairs[0].isdisjoint(pairs[1])

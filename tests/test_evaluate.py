@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation import (
-    Choose,
     Example,
     Generate,
     Metric,
-    Reply,
+    MultipleChoice,
+    Response,
     Task,
     find_task,
     mean,
@@ -49,11 +49,11 @@ class Next(Task):
         return (
             mean("hit"),
             ratio("length", "words"),
-            Metric("odd", ("length",), np.mean, only=("odd", True)),
+            Metric("odd", ("length",), np.mean, where=("odd", True)),
         )
 
     @property
-    def ask(self) -> Generate:
+    def solver(self) -> Generate:
         return Generate(3)
 
     def examples(self) -> Sequence[Example]:
@@ -67,9 +67,9 @@ class Next(Task):
             for number in range(self.count)
         ]
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
-        words = reply.text.split()
-        odd = example.about["number"] % 2 == 1
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
+        words = response.text.split()
+        odd = example.metadata["number"] % 2 == 1
         return {"hit": example.answer in words, "length": len(words), "words": 3, "odd": odd}
 
 
@@ -113,7 +113,7 @@ def test_the_batch_size_changes_no_reply(subject):
 def test_the_table_has_a_row_per_example_in_the_order_of_the_data(subject):
     found = hw.evaluate(subject, Next())
     assert found.frame["id"].to_list() == [f"e{number}" for number in range(9)]
-    assert list(found.frame.columns[:5]) == ["id", "prompt", "answer", "reply", "tokens"]
+    assert list(found.frame.columns[:5]) == ["id", "prompt", "answer", "response", "tokens"]
     assert found.frame["prompt"][1] == "a cat"
     assert found.value == found.frame["hit"].mean()
     assert found.estimates["length/words"].value == found.frame["length"].sum() / 27
@@ -251,7 +251,7 @@ def test_every_registered_task_exists_and_says_what_it_is(name):
     assert task.title.startswith(name)
     assert task.metrics
     assert json.dumps(task.options())
-    assert task.ask.manifest()["asked"]
+    assert task.solver.manifest()["asked"]
 
 
 def test_intervals_of_a_share():
@@ -281,5 +281,5 @@ def test_an_interval_holds_its_value(values):
 
 def test_an_asker_may_be_used_alone(subject):
     example = Example("0", {"text": "a cat"}, "", {"candidates": (" sat",)})
-    (reply,) = Choose()(subject, [example], batch_size=1, advance=lambda more: None)
-    assert reply.scores[" sat"] < 0
+    (response,) = MultipleChoice()(subject, [example], batch_size=1, advance=lambda more: None)
+    assert response.scores[" sat"] < 0

@@ -35,7 +35,7 @@ class Tags(HTMLParser):
 
 def evaluation(replies):
     estimate = Estimate("accuracy", 0.5, 0.25, 0.75, len(replies), "share", True, "by hand")
-    frame = pd.DataFrame({"id": range(len(replies)), "reply": replies, "correct": 1.0})
+    frame = pd.DataFrame({"id": range(len(replies)), "response": replies, "correct": 1.0})
     return Evaluation("questions", {"accuracy": estimate}, frame, {"model": {"name": HOSTILE[0]}, "seed": 3})
 
 

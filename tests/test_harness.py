@@ -21,7 +21,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 import headwise as hw
 from headwise.errors import HeadwiseError
-from headwise.evaluation import Choose, Example, Generate, find_task
+from headwise.evaluation import Example, Generate, MultipleChoice, find_task
 from headwise.evaluation.harness import harness
 from tests.subjects import WORDS, language, word_tokenizer
 
@@ -66,15 +66,15 @@ def test_log_probabilities_are_those_of_headwise_with_and_without_a_fix(
     questions = questions[:limit]
     for arm, fix in (("none", None), ("weak", WEAK)):
         with hw.patch(subject, fix or hw.fixes.ScaleHeads(heads=HEADS, factor=1.0)):
-            replies = Choose()(subject, questions, batch_size=8, advance=lambda _: None)
+            replies = MultipleChoice()(subject, questions, batch_size=8, advance=lambda _: None)
         rows = found.frame[found.frame["arm"] == arm]
         own = [
-            [reply.scores[name] for name in example.about["candidates"]]
+            [reply.scores[name] for name in example.metadata["candidates"]]
             for reply, example in zip(replies, questions, strict=True)
         ]
         np.testing.assert_allclose(np.array(rows["log_probabilities"].to_list()), own, atol=1e-4)
         best = [max(reply.scores, key=lambda name: reply.scores[name]) for reply in replies]
-        assert rows["reply"].to_list() == best
+        assert rows["response"].to_list() == best
         right = np.mean([reply == example.answer for reply, example in zip(best, questions, strict=True)])
         value = found.metrics.set_index("arm").loc[arm, "value"]
         assert value == pytest.approx(right)
@@ -105,7 +105,7 @@ def test_what_is_written_is_what_the_patched_model_writes(
     with hw.patch(subject, WEAK):
         replies = Generate(3)(subject, questions[:10], batch_size=1, advance=lambda _: None)
     rows = found.frame[found.frame["arm"] == "weak"]
-    assert rows["reply"].to_list() == [reply.text.split("\n")[0].strip() for reply in replies]
+    assert rows["response"].to_list() == [reply.text.split("\n")[0].strip() for reply in replies]
     assert set(found.metrics["filter"]) == {"letter"}
     assert set(found.differences["metric"]) == {"exact_match"}
 

@@ -69,7 +69,7 @@ def test_rows_by_hand() -> None:
         "id": "0",
         "prompt": "Q",
         "answer": " b",
-        "reply": " b",
+        "response": " b",
         "candidates": [" a", " b"],
         "log_probabilities": [-3.0, -0.5],
         "acc": 1.0,

@@ -12,7 +12,7 @@ import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.scoring.yes_no import mme_yes_no, official_yes_no, strict_yes_no
-from headwise.evaluation.task import Example, Reply
+from headwise.evaluation.task import Example, Response
 from headwise.evaluation.tasks.vision.pope import SPLITS, Pope, build_pope
 from tests.helpers_tasks import numbers
 from tests.subjects import llava, picture
@@ -54,7 +54,9 @@ def test_every_text_is_read_as_something(text):
 
 
 def answered(task, pairs):
-    return [task.score(Example(str(n), {}, label), Reply(said, 1)) for n, (label, said) in enumerate(pairs)]
+    return [
+        task.score(Example(str(n), {}, label), Response(said, 1)) for n, (label, said) in enumerate(pairs)
+    ]
 
 
 def test_pope_of_a_worked_case():

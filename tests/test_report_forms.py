@@ -172,7 +172,9 @@ def hostile_chart():
 
     from headwise.reports.charts import difference_chart
 
-    change = SimpleNamespace(value=0.1, low=0.0, high=0.2, unit="share", higher_is_better=True, clear=True)
+    change = SimpleNamespace(
+        value=0.1, low=0.0, high=0.2, unit="share", higher_is_better=True, significant=True
+    )
     arms = [SimpleNamespace(label=text, differences={EVIL: change}) for text in ("none", EVIL, "<b>bold</b>")]
     return difference_chart(SimpleNamespace(arms=arms), EVIL)
 

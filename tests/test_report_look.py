@@ -222,7 +222,7 @@ def test_a_translation_is_read_in_its_own_languages():
     found = hw.compare(subject, task, [SILENT_DECODER], n=4)
     examples = hw.reports.changed_examples(found, task, 4)
     looked = look(subject, examples, generate=40)
-    frame = found.frame[found.frame["arm"] == "none"].set_index("prompt")["reply"]
+    frame = found.frame[found.frame["arm"] == "none"].set_index("prompt")["response"]
     assert [looked.before.replies[i] for i in range(4)] == [frame[one["text"]] for one in examples]
     assert subject.tokenizer.src_lang == before
 

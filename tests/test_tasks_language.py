@@ -14,9 +14,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import headwise as hw
 from headwise.errors import InputError
-from headwise.evaluation import Choose, Example, Likelihood, find_task
+from headwise.evaluation import Example, Likelihood, MultipleChoice, find_task
 from headwise.evaluation.tasks.language.circuits import ColoredObjects, Ioi
-from headwise.evaluation.tasks.language.multiple_choice import MultipleChoice
+from headwise.evaluation.tasks.language.multiple_choice import MultipleChoiceQuestions
 from headwise.evaluation.tasks.language.perplexity import Perplexity
 from headwise.evaluation.tasks.language.recall import Copying, Recall, repeated
 from headwise.zoo.data.multiple_choice import multiple_choice_prompt
@@ -56,15 +56,15 @@ def test_choosing_equals_one_forward_pass_each(side, size):
     examples = [
         Example(str(i), {"text": text}, "", {"candidates": (" cat", " mat")}) for i, text in enumerate(texts)
     ]
-    replies = Choose()(subject, examples, batch_size=size, advance=silent)
-    for text, reply in zip(texts, replies, strict=True):
+    responses = MultipleChoice()(subject, examples, batch_size=size, advance=silent)
+    for text, response in zip(texts, responses, strict=True):
         expected = next_words(subject, text)[-1]
-        ids = {word: subject.tokenizer.convert_tokens_to_ids(word.strip()) for word in reply.scores}
+        ids = {word: subject.tokenizer.convert_tokens_to_ids(word.strip()) for word in response.scores}
         for word, token in ids.items():
-            assert reply.scores[word] == pytest.approx(float(expected[token]), abs=1e-5)
+            assert response.scores[word] == pytest.approx(float(expected[token]), abs=1e-5)
         best = int(expected.argmax())
-        assert reply.text == subject.tokenizer.decode([best])
-        assert reply.about["said"] == next((word for word, token in ids.items() if token == best), "")
+        assert response.text == subject.tokenizer.decode([best])
+        assert response.metadata["said"] == next((word for word, token in ids.items() if token == best), "")
     assert subject.tokenizer.padding_side == side
 
 
@@ -72,19 +72,19 @@ def test_candidates_of_several_tokens_are_the_sum_of_teacher_forced_log_probabil
     subject = gpt2()
     candidates = (" the cat sat", " mat")
     example = Example("0", {"text": "a cat on"}, "", {"candidates": candidates})
-    (reply,) = Choose()(subject, [example], batch_size=1, advance=silent)
+    (response,) = MultipleChoice()(subject, [example], batch_size=1, advance=silent)
     words = next_words(subject, "a cat on the cat sat")
     ids = subject.tokenizer("the cat sat", add_special_tokens=False).input_ids
     expected = sum(float(words[3 + place, token]) for place, token in enumerate(ids))
-    assert reply.scores[" the cat sat"] == pytest.approx(expected, abs=1e-5)
-    assert math.exp(reply.scores[" the cat sat"]) < 1
+    assert response.scores[" the cat sat"] == pytest.approx(expected, abs=1e-5)
+    assert math.exp(response.scores[" the cat sat"]) < 1
 
 
 def test_a_candidate_without_tokens_is_refused():
     subject = gpt2()
     example = Example("0", {"text": "a cat"}, "", {"candidates": ("",)})
     with pytest.raises(InputError, match="no tokens"):
-        Choose()(subject, [example], batch_size=1, advance=silent)
+        MultipleChoice()(subject, [example], batch_size=1, advance=silent)
 
 
 @pytest.mark.parametrize("size", [1, 3, 100])
@@ -92,13 +92,13 @@ def test_likelihood_equals_one_text_at_a_time(size):
     subject = gpt2()
     texts = sentences(7)
     examples = [Example(str(i), {"text": text}, "") for i, text in enumerate(texts)]
-    replies = Likelihood()(subject, examples, batch_size=size, advance=silent)
-    for text, reply in zip(texts, replies, strict=True):
+    responses = Likelihood()(subject, examples, batch_size=size, advance=silent)
+    for text, response in zip(texts, responses, strict=True):
         words, ids = next_words(subject, text), subject.tokenizer(text).input_ids
         expected = -sum(float(words[place, token]) for place, token in enumerate(ids[1:]))
-        assert reply.scores["nll"] == pytest.approx(expected, abs=1e-4)
-        assert reply.tokens == len(ids) - 1
-        assert reply.about["bytes"] == len(text)
+        assert response.scores["nll"] == pytest.approx(expected, abs=1e-4)
+        assert response.tokens == len(ids) - 1
+        assert response.metadata["bytes"] == len(text)
 
 
 @pytest.mark.parametrize("window", [2, 5, 8])
@@ -106,7 +106,9 @@ def test_likelihood_equals_one_text_at_a_time(size):
 def test_windows_score_every_token_once_and_with_what_stands_before_it(window, length):
     subject = gpt2()
     text = " ".join(random.Random(length).choices(WORDS, k=length))
-    (reply,) = Likelihood(window)(subject, [Example("0", {"text": text}, "")], batch_size=2, advance=silent)
+    (response,) = Likelihood(window)(
+        subject, [Example("0", {"text": text}, "")], batch_size=2, advance=silent
+    )
     ids = subject.tokenizer(text).input_ids
     step, total, scored = window // 2, 0.0, 1
     for start in range(0, len(ids), step):  # the slow way: every window alone
@@ -118,8 +120,8 @@ def test_windows_score_every_token_once_and_with_what_stands_before_it(window, l
                 total -= float(words[place - 1, part[place]])
                 scored += 1
     assert scored == len(ids)
-    assert reply.tokens == len(ids) - 1
-    assert reply.scores["nll"] == pytest.approx(total, abs=1e-3)
+    assert response.tokens == len(ids) - 1
+    assert response.scores["nll"] == pytest.approx(total, abs=1e-3)
 
 
 def test_a_window_that_holds_the_text_changes_nothing():
@@ -173,10 +175,10 @@ def test_perplexity_refuses_other_files(tmp_path, name, fact):
         Perplexity(window=1)
 
 
-def questions(tmp_path, *rows: dict) -> MultipleChoice:
+def questions(tmp_path, *rows: dict) -> MultipleChoiceQuestions:
     path = tmp_path / "questions.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return MultipleChoice(data=path, template="{question} : {options} ?", option="{letter} {text}")
+    return MultipleChoiceQuestions(data=path, template="{question} : {options} ?", option="{letter} {text}")
 
 
 def test_multiple_choice_reads_indices_and_letters(tmp_path):
@@ -206,11 +208,11 @@ def test_bad_questions_are_named_by_line(tmp_path, change, fact):
 
 
 def test_multiple_choice_is_scored_among_letters_and_in_the_whole_vocabulary():
-    task = MultipleChoice()
+    task = MultipleChoiceQuestions()
     example = task.draw(1, 0)[0]
-    scores = {letter: -1.0 - (letter != example.answer) for letter in example.about["candidates"]}
-    reply = hw.evaluation.Reply("the", 1, scores, {"said": ""})
-    row = task.score(example, reply)
+    scores = {letter: -1.0 - (letter != example.answer) for letter in example.metadata["candidates"]}
+    response = hw.evaluation.Response("the", 1, scores, {"said": ""})
+    row = task.score(example, response)
     assert (row["accuracy"], row["full_accuracy"]) == (True, False)
     assert row["probability"] == pytest.approx(math.exp(-1))
 
@@ -218,16 +220,16 @@ def test_multiple_choice_is_scored_among_letters_and_in_the_whole_vocabulary():
 def test_default_questions_are_the_zoos_word_for_word():
     rng = random.Random("multiple-choice/test/3")
     expected = [multiple_choice_prompt(rng, "test") for _ in range(4)]
-    found = MultipleChoice().draw(4, 3)
+    found = MultipleChoiceQuestions().draw(4, 3)
     assert [item.inputs["text"] for item in found] == [item.prompt for item in expected]
     assert [item.answer for item in found] == [item.answer for item in expected]
 
 
 def test_a_template_must_hold_question_and_options():
     with pytest.raises(InputError, match=r"leaves out {options}"):
-        MultipleChoice(template="{question}")
+        MultipleChoiceQuestions(template="{question}")
     with pytest.raises(InputError, match=r"leaves out {letter}"):
-        MultipleChoice(option="{text}")
+        MultipleChoiceQuestions(option="{text}")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +241,7 @@ def test_drawn_prompts_have_stable_ids_and_hold_their_candidates(task):
     assert len({item.id for item in one}) == 20
     assert task.draw(10, 5) == one[:10]
     assert task.draw(20, 6) != one
-    assert all({item.answer, item.about["wrong"]} <= set(item.about["candidates"]) for item in one)
+    assert all({item.answer, item.metadata["wrong"]} <= set(item.metadata["candidates"]) for item in one)
 
 
 def test_contrast_of_a_file_equals_the_difference_of_logits(tmp_path):

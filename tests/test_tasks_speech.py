@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import headwise as hw
 from headwise.errors import InputError
-from headwise.evaluation import Example, Reply, find_task
-from headwise.evaluation.solvers import word_times as hearing
+from headwise.evaluation import Example, Response, find_task
+from headwise.evaluation.solvers import word_times
 from headwise.evaluation.solvers.word_times import word_starts
 from headwise.evaluation.tasks.speech.transcription import Transcription, normaliser
 from headwise.evaluation.tasks.speech.word_times import WordTimes
@@ -30,11 +30,11 @@ def scored(pairs: list[tuple[str, str]], **options) -> dict[str, float]:
     """The metrics for references and what was written."""
     task = Transcription(**options)
     rows = [
-        task.score(Example(str(n), {}, reference, {"seconds": 1.0, "rate": 16000}), Reply(written, 1))
+        task.score(Example(str(n), {}, reference, {"seconds": 1.0, "rate": 16000}), Response(written, 1))
         for n, (reference, written) in enumerate(pairs)
     ]
     return {
-        metric.name: metric.over({name: [row[name] for row in rows] for name in metric.columns})
+        metric.name: metric.compute({name: [row[name] for row in rows] for name in metric.columns})
         for metric in task.metrics
     }
 
@@ -202,7 +202,7 @@ def planted(subject, inputs, *, check):
 
 @pytest.mark.parametrize("size", [1, 2])
 def test_word_times_of_planted_attention(tmp_path, monkeypatch, size):
-    monkeypatch.setattr(hearing, "cross_attention", planted)
+    monkeypatch.setattr(word_times, "cross_attention", planted)
     for name in ("a", "b"):
         soundfile.write(tmp_path / f"{name}.wav", tone(0.9)[0], 16000)
     (tmp_path / "times.ctm").write_text("a 1 0.0 0.2 ab\na 1 0.30 0.3 c\nb 1 0.05 0.2 c\n")
@@ -219,11 +219,11 @@ def test_word_times_of_planted_attention(tmp_path, monkeypatch, size):
 def test_generated_words_are_timed_where_they_are_right():
     task = WordTimes(text="generated")
     example = Example("0", {}, "one two three", {"words": ["One", "two", "three"], "starts": [0.0, 1.0, 2.0]})
-    about = {"words": ["one", "too", "three", "four"], "starts": [0.15, 1.0, 2.05, 3.0]}
-    row = task.score(example, Reply("one too three four", 4, {}, about))
+    metadata = {"words": ["one", "too", "three", "four"], "starts": [0.15, 1.0, 2.05, 3.0]}
+    row = task.score(example, Response("one too three four", 4, {}, metadata))
     assert (row["words"], row["timed_words"], row["near_100"], row["near_200"]) == (3, 2, 1, 2)
     assert row["error"] == pytest.approx(0.2)
-    nothing = task.score(example, Reply("", 0, {}, {"words": [], "starts": []}))
+    nothing = task.score(example, Response("", 0, {}, {"words": [], "starts": []}))
     assert (nothing["timed_words"], nothing["words"]) == (0, 3)
     assert math.isnan(nothing["clip_error"])
 
@@ -276,11 +276,11 @@ def test_recordings_longer_than_the_window_are_transcribed(tmp_path):
     table = recordings(tmp_path, 7, 2, 7)
     task = hw.evaluation.find_task("transcription", data=str(table))
     found = hw.evaluate(hw.load("zoo:speech"), task, batch_size=3)
-    replies = found.frame["reply"].tolist()
-    assert len(replies[0].split()) > len(replies[1].split())
-    assert replies[0] == replies[2]
+    responses = found.frame["response"].tolist()
+    assert len(responses[0].split()) > len(responses[1].split())
+    assert responses[0] == responses[2]
     alone = hw.evaluate(hw.load("zoo:speech"), task, batch_size=1)
-    assert alone.frame["reply"].tolist() == replies
+    assert alone.frame["response"].tolist() == responses
 
 
 def test_a_recording_that_the_model_cannot_go_through_is_named(tmp_path, monkeypatch):

@@ -18,8 +18,8 @@ from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbToken
 import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation.scoring.overlap import BLEU, CHRF, bleu, chrf, counts, tokenizer_for
-from headwise.evaluation.solvers import alignment as aligning
-from headwise.evaluation.task import Reply
+from headwise.evaluation.solvers import alignment
+from headwise.evaluation.task import Response
 from headwise.evaluation.tasks.translation.alignment import Alignment, error_rate
 from headwise.evaluation.tasks.translation.translation import Translation
 from headwise.generation import prepare_generation
@@ -193,7 +193,7 @@ def test_translation_of_a_table(nllb, tmp_path):
     assert found.manifest["notes"]["comet"] == "not computed: it needs weights"
     assert {"chrf en>sw", "exact en>de"} <= set(found.estimates)
     assert found.estimates["chrf en>sw"].n == 1
-    pairs = list(zip(found.frame["reply"], found.frame["answer"], strict=True))
+    pairs = list(zip(found.frame["response"], found.frame["answer"], strict=True))
     assert found.value == pytest.approx(score("chrf", pairs))
     assert found.frame["sentence_chrf"][0] == pytest.approx(score("chrf", pairs[:1]))
     assert list(found.frame.columns[-28:]) == [*CHRF, *BLEU]
@@ -210,8 +210,8 @@ def test_every_example_begins_with_its_language_whatever_the_batch(nllb, tmp_pat
     generate = nllb.model.generate
     monkeypatch.setattr(nllb.model, "generate", lambda **all: seen.append(all) or generate(**all))
     task = Translation(data=path, max_new_tokens=3)
-    replies = [hw.evaluate(nllb, task, batch_size=size).frame["reply"].to_list() for size in (1, 2, 5)]
-    assert replies[0] == replies[1] == replies[2]
+    responses = [hw.evaluate(nllb, task, batch_size=size).frame["response"].to_list() for size in (1, 2, 5)]
+    assert responses[0] == responses[1] == responses[2]
     ids = nllb.tokenizer.convert_tokens_to_ids(["swh_Latn", "deu_Latn", "zho_Hans"])
     assert {call["forced_bos_token_id"] for call in seen} == set(ids)
     english = nllb.tokenizer.convert_tokens_to_ids("eng_Latn")
@@ -294,7 +294,7 @@ def planted(subject, inputs, *, check):
 def test_copied_words_are_aligned_in_the_row_that_consumes_them(
     nllb, tmp_path, monkeypatch, rows, perfect, size
 ):
-    monkeypatch.setattr(aligning, "cross_attention", planted)
+    monkeypatch.setattr(alignment, "cross_attention", planted)
     task = gold(tmp_path, "0-2 1-0 2-1\n\n0-1 1-0\n", layer=1, rows=rows)
     found = hw.evaluate(nllb, task, batch_size=size)
     assert (found.value == 0) == perfect
@@ -315,24 +315,26 @@ def test_layers_and_heads_are_chosen_or_refused(nllb, tmp_path, monkeypatch):
         gold(tmp_path, "", layer=0, heads=((0, 0),))
     with pytest.raises(InputError, match=r"pair of 0 and 0 words.*line 2|line 2"):
         gold(tmp_path, "0-0\n0-0\n0-0\n").examples()
-    ask = aligning.AskAlignment((), None, "consume", lambda _, replies: len(replies[0].about["links"]), ())
+    ask = alignment.CrossAttentionAlignment(
+        (), None, "consume", lambda _, responses: len(responses[0].metadata["links"]), ()
+    )
     assert ask.manifest()["layer"] == "chosen on other examples"
 
 
 def test_the_best_layer_is_chosen_on_validation_phrases():
     task = Alignment(source="en", target="sw")
-    ask = task.ask
+    ask = task.solver
     assert len(ask.trial) == 12
     assert not {item.inputs["text"] for item in ask.trial} & {item.inputs["text"] for item in task.examples()}
     assert ask.choose is not None
-    right = [Reply("", 0, {}, {"links": item.about["sure"], "layer": 0}) for item in ask.trial]
-    wrong = [Reply("", 0, {}, {"links": [], "layer": 0}) for _ in ask.trial]
+    right = [Response("", 0, {}, {"links": item.metadata["sure"], "layer": 0}) for item in ask.trial]
+    wrong = [Response("", 0, {}, {"links": [], "layer": 0}) for _ in ask.trial]
     assert ask.choose(ask.trial, right) == 0
     assert ask.choose(ask.trial, wrong) == 1
 
 
 def test_words_of_the_zoos_phrases_lie_where_they_say():
     for item in Alignment(target="zh").draw(5, 0):
-        words = [item.answer[start:end] for start, end in item.about["target_spans"]]
+        words = [item.answer[start:end] for start, end in item.metadata["target_spans"]]
         assert all(word.strip() == word and word for word in words)
-        assert max(target for _, target in item.about["possible"]) < len(words)
+        assert max(target for _, target in item.metadata["possible"]) < len(words)

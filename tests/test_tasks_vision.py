@@ -9,7 +9,7 @@ import pytest
 import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation.registry import find_task
-from headwise.evaluation.task import Example, Reply
+from headwise.evaluation.task import Example, Response
 from headwise.evaluation.tasks.vision.chair import DETAILED, Chair
 from headwise.evaluation.tasks.vision.pope import Pope
 from headwise.evaluation.tasks.vision.scenes import Scenes
@@ -21,8 +21,8 @@ from tests.subjects import language, llava, picture, word_tokenizer
 # --- CHAIR
 
 
-def chair_row(task, there, reply):
-    return task.score(Example("1", {}, there, {"expected": []}), Reply(reply, 1))
+def chair_row(task, there, response):
+    return task.score(Example("1", {}, there, {"expected": []}), Response(response, 1))
 
 
 def test_chair_of_a_worked_case(tmp_path):
@@ -64,7 +64,7 @@ def test_chair_reads_instances_and_captions(tmp_path):
     first, second = task.draw(None, 0)
     assert (first.id, first.answer, second.answer) == ("42", ["cat", "couch"], ["dog"])
     assert first.inputs == {"text": DETAILED, "image": tmp_path / "1.png"}
-    assert task.ask.max_new_tokens == task.options()["max_new_tokens"] == 512
+    assert task.solver.max_new_tokens == task.options()["max_new_tokens"] == 512
     assert Chair(data=tmp_path / "instances.json").draw(None, 0)[0].answer == ["cat"]
     assert "successors" not in [metric.name for metric in task.metrics]
 
@@ -113,7 +113,7 @@ def test_chair_refuses_more_images_than_there_are(tmp_path):
 def test_drawn_chair_tells_habit_from_blindness():
     task = Chair()
     example = Example("chair/0", {}, ["star", "ring"], {"expected": ["heart"]})
-    row = task.score(example, Reply("a red star and a blue heart and a red moon .", 12))
+    row = task.score(example, Response("a red star and a blue heart and a red moon .", 12))
     assert (row["mentions"], row["hallucinated"], row["expected"], row["found"], row["words"]) == (
         3,
         2,
@@ -124,15 +124,15 @@ def test_drawn_chair_tells_habit_from_blindness():
     found = numbers(task, [row])
     assert (found["chair_i"], found["recall"], found["successors"]) == (0.666667, 0.5, 0.5)
     drawn = task.draw(5, 0)
-    assert all(not set(one.about["expected"]) & set(one.answer) for one in drawn)
-    assert task.ask.max_new_tokens == 24
+    assert all(not set(one.metadata["expected"]) & set(one.answer) for one in drawn)
+    assert task.solver.max_new_tokens == 24
 
 
 # --- drawn scenes
 
 
 @pytest.mark.parametrize(
-    ("kind", "answer", "reply", "parsed"),
+    ("kind", "answer", "response", "parsed"),
     [
         ("existence", "yes", "Yes, there is.", "yes"),
         ("color", "red", "The ring is RED", "red"),
@@ -142,8 +142,8 @@ def test_drawn_chair_tells_habit_from_blindness():
         ("count", "two", "", "unknown"),
     ],
 )
-def test_answers_about_scenes(kind, answer, reply, parsed):
-    row = Scenes(kind=kind).score(Example("1", {}, answer), Reply(reply, 1))
+def test_answers_about_scenes(kind, answer, response, parsed):
+    row = Scenes(kind=kind).score(Example("1", {}, answer), Response(response, 1))
     assert (row["parsed"], row["unparsed"]) == (parsed, parsed == "unknown")
     assert row["correct"] == (parsed == answer)
 
@@ -165,9 +165,9 @@ def yes_no_rows(task, *groups):
     return [
         task.score(
             Example("1", {}, answers, {"category": "", "category_number": number}),
-            Reply("", 2, about={"replies": replies}),
+            Response("", 2, metadata={"replies": responses}),
         )
-        for number, answers, replies in groups
+        for number, answers, responses in groups
     ]
 
 
@@ -207,11 +207,11 @@ def test_yes_no_reads_mme_files(tmp_path):
     task = YesNo(data=tmp_path)
     examples = task.draw(None, 0)
     assert len(examples) == 14
-    rows = [task.score(example, Reply("", 2, about={"replies": ["yes", "no"]})) for example in examples]
+    rows = [task.score(example, Response("", 2, metadata={"replies": ["yes", "no"]})) for example in examples]
     found = numbers(task, rows)
     assert (found["score"], found["perception"], found["cognition"]) == (2800, 2000, 800)
     position = next(metric for metric in task.metrics if metric.name == "score position")
-    assert position.only == ("category", "position")
+    assert position.where == ("category", "position")
 
 
 def test_yes_no_groups_of_any_size(tmp_path):
@@ -294,8 +294,8 @@ def test_a_tiny_model_is_scored(task):
     again = hw.evaluate(subject, task, n=4, batch_size=3)
     assert result.frame.equals(again.frame)
     for metric in task.metrics:
-        if metric.only is None:
-            assert metric.over(result.frame) == pytest.approx(
+        if metric.where is None:
+            assert metric.compute(result.frame) == pytest.approx(
                 result.estimates[metric.name].value, nan_ok=True
             )
 

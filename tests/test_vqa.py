@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headwise.errors import InputError
 from headwise.evaluation.scoring.vqa import normalized, vqa_accuracy
-from headwise.evaluation.task import Reply
+from headwise.evaluation.task import Response
 from headwise.evaluation.tasks.vision.vqa import Vqa
 from tests.subjects import picture
 
@@ -102,24 +102,24 @@ def files(folder, *, annotations=None, questions=None):
 def test_files_are_joined_by_question(tmp_path):
     task = files(tmp_path)
     first, second = task.draw(None, 0)
-    assert (first.id, first.inputs["image"], first.about["answer_type"]) == (
+    assert (first.id, first.inputs["image"], first.metadata["answer_type"]) == (
         "7",
         tmp_path / "3.png",
         "number",
     )
     assert second.inputs["image"] == tmp_path / "own.png"
-    rows = [task.score(first, Reply("two", 1)), task.score(second, Reply("red", 1))]
+    rows = [task.score(first, Response("two", 1)), task.score(second, Response("red", 1))]
     assert [row["accuracy"] for row in rows] == [1, 0]
     assert [metric.name for metric in task.metrics] == [
         *("accuracy", "accuracy yes/no", "accuracy number", "accuracy other")
     ]
-    assert task.metrics[2].only == ("answer_type", "number")
+    assert task.metrics[2].where == ("answer_type", "number")
     assert "noise" not in task.options()
 
 
 def test_drawn_scenes_have_ten_answers():
     examples = Vqa().draw(6, 0)
-    assert {example.about["answer_type"] for example in examples} == {"yes/no", "number", "other"}
+    assert {example.metadata["answer_type"] for example in examples} == {"yes/no", "number", "other"}
     assert all(len(example.answer) == 10 for example in examples)
 
 

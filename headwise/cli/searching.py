@@ -140,4 +140,4 @@ def _is_better(found: Search) -> bool:
     if found.comparison is None:
         return False
     change = found.comparison.arms[1].differences[found.metric]
-    return change.gain > 0 and change.clear
+    return change.gain > 0 and change.significant

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from headwise.evaluation.results.search import Search
     from headwise.evaluation.solvers.generate import Generate
     from headwise.evaluation.solvers.likelihood import Likelihood
-    from headwise.evaluation.solvers.multiple_choice import Choose
+    from headwise.evaluation.solvers.multiple_choice import MultipleChoice
     from headwise.evaluation.statistics.estimate import Estimate
     from headwise.evaluation.statistics.paired import Difference
-    from headwise.evaluation.task import Example, Metric, Reply, Task, mean, ratio
+    from headwise.evaluation.task import Example, Metric, Response, Task, mean, ratio
 
 _HOMES = {
     "Arm": "results.comparison",
-    "Choose": "solvers.multiple_choice",
+    "MultipleChoice": "solvers.multiple_choice",
     "Comparison": "results.comparison",
     "Cost": "results.comparison",
     "Difference": "statistics.paired",
@@ -33,7 +33,7 @@ _HOMES = {
     "Generate": "solvers.generate",
     "Likelihood": "solvers.likelihood",
     "Metric": "task",
-    "Reply": "task",
+    "Response": "task",
     "Search": "results.search",
     "Task": "task",
     "compare": "comparison._compare",
@@ -50,7 +50,6 @@ _HOMES = {
 
 __all__ = [
     "Arm",
-    "Choose",
     "Comparison",
     "Cost",
     "Difference",
@@ -60,7 +59,8 @@ __all__ = [
     "Generate",
     "Likelihood",
     "Metric",
-    "Reply",
+    "MultipleChoice",
+    "Response",
     "Search",
     "Task",
     "compare",

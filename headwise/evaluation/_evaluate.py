@@ -36,7 +36,7 @@ def evaluate(
         progress: told after every batch how many examples are done, and of how many.
 
     Returns:
-        Every example's reply and score, the metrics with 95 % intervals, and the manifest.
+        Every example's response and score, the metrics with 95 % intervals, and the manifest.
 
     Raises:
         InputError: there is no such task, the model cannot be asked (no tokenizer, wrong kind), or the data

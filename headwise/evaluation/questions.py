@@ -17,7 +17,7 @@ from headwise.errors import InputError
 from headwise.evaluation.data.splits import split_record
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.statistics.estimate import Estimate, estimate
-from headwise.evaluation.task import Example, Metric, Reply, Task
+from headwise.evaluation.task import Example, Metric, Response, Task
 from headwise.fingerprint import fingerprint
 from headwise.subject import Subject, wrap
 
@@ -118,11 +118,13 @@ class Questions:
 
         started, worked = time.perf_counter(), time.process_time()
         with without_dropout(self.subject.model):
-            replies = self.task.ask(self.subject, self.examples, batch_size=self.batch_size, advance=advance)
+            responses = self.task.solver(
+                self.subject, self.examples, batch_size=self.batch_size, advance=advance
+            )
         seconds, worked = time.perf_counter() - started, time.process_time() - worked
-        frame = _table(self.task, self.examples, replies)
-        tokens = sum(reply.tokens for reply in replies)
-        return Answers(frame, seconds, worked, tokens, tuple(self.task.remarks(replies)))
+        frame = _table(self.task, self.examples, responses)
+        tokens = sum(response.tokens for response in responses)
+        return Answers(frame, seconds, worked, tokens, tuple(self.task.remarks(responses)))
 
     def manifest(self, answers: Answers | None = None, **call: Any) -> dict[str, Any]:
         """What a second run needs for the same numbers: prompt, decoding, ids, model and versions.
@@ -139,7 +141,7 @@ class Questions:
                 "options": self.task.options(),
             },
             "template": self.task.template,
-            "decoding": self.task.ask.manifest(),
+            "decoding": self.task.solver.manifest(),
             **call,
             "batch_size": self.batch_size,
             "ids": [example.id for example in self.examples],
@@ -170,7 +172,7 @@ def versions_of(packages: Sequence[str]) -> dict[str, str]:
 
 def estimates(metrics: Sequence[Metric], frame: pd.DataFrame, seed: int) -> dict[str, Estimate]:
     """Every metric over the rows of a per-example table, with its interval."""
-    return {metric.name: estimate(metric, metric.columns_of(frame), seed=seed) for metric in metrics}
+    return {metric.name: estimate(metric, metric.select(frame), seed=seed) for metric in metrics}
 
 
 @contextmanager
@@ -188,7 +190,7 @@ def without_dropout(model: PreTrainedModel) -> Iterator[None]:
 def with_own_processor(subject: Subject | PreTrainedModel) -> Subject:
     """The subject with a copy of its processor, so that padding and languages set for a task stay here.
 
-    Prompts are padded on the left, as `generate` needs it; an asker that reads a forward pass pads on the
+    Prompts are padded on the left, as `generate` needs it; a solver that reads a forward pass pads on the
     right itself.
     """
     if not isinstance(subject, Subject):
@@ -201,7 +203,7 @@ def with_own_processor(subject: Subject | PreTrainedModel) -> Subject:
     return own
 
 
-def _table(task: Task, examples: Sequence[Example], replies: Sequence[Reply]) -> pd.DataFrame:
+def _table(task: Task, examples: Sequence[Example], responses: Sequence[Response]) -> pd.DataFrame:
     import pandas as pd
 
     rows = [
@@ -209,11 +211,11 @@ def _table(task: Task, examples: Sequence[Example], replies: Sequence[Reply]) ->
             "id": example.id,
             "prompt": _shown(example.inputs.get("text", "")),
             "answer": _shown(example.answer),
-            "reply": reply.text,
-            "tokens": reply.tokens,
-            **task.score(example, reply),
+            "response": response.text,
+            "tokens": response.tokens,
+            **task.score(example, response),
         }
-        for example, reply in zip(examples, replies, strict=True)
+        for example, response in zip(examples, responses, strict=True)
     ]
     return pd.DataFrame(rows)
 

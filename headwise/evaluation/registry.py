@@ -25,7 +25,7 @@ TASKS = Plugins(
         "copying": f"{_HERE}.language.recall:Copying",
         "induction": f"{_HERE}.attention.induction:Induction",
         "ioi": f"{_HERE}.language.circuits:Ioi",
-        "multiple-choice": f"{_HERE}.language.multiple_choice:MultipleChoice",
+        "multiple-choice": f"{_HERE}.language.multiple_choice:MultipleChoiceQuestions",
         "perplexity": f"{_HERE}.language.perplexity:Perplexity",
         "pope": f"{_HERE}.vision.pope:Pope",
         "pope-adversarial": f"{_HERE}.vision.pope:ADVERSARIAL",

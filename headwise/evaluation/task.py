@@ -1,4 +1,4 @@
-"""What a task is: examples, a way of asking, a score for every reply, and the numbers that sum it up."""
+"""What a task is: examples, a way of asking, a score for every response, and the numbers that sum it up."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Example:
     """Keywords of `Subject.prepare`: text, image, audio, target."""
     answer: Any
     """What is right, in whatever form the task's score understands."""
-    about: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     """What else the task knows: candidates, category, the group it belongs to."""
 
 
 @dataclass(frozen=True)
-class Reply:
+class Response:
     """What the model said."""
 
     text: str
@@ -45,13 +45,13 @@ class Reply:
     tokens: int
     """Tokens generated or scored."""
     scores: Mapping[str, float] = field(default_factory=dict)
-    """Numbers of the asker: the log-probability of every candidate, or the sum over a text (nats)."""
-    about: Mapping[str, Any] = field(default_factory=dict)
-    """What else the asker saw, such as the times of words."""
+    """Numbers of the solver: the log-probability of every candidate, or the sum over a text (nats)."""
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """What else the solver saw, such as the times of words."""
 
 
-class Asker(Protocol):
-    """How a model is asked; `Generate`, `Choose` and `Likelihood` are headwise's own."""
+class Solver(Protocol):
+    """How a model is asked; `Generate`, `MultipleChoice` and `Likelihood` are headwise's own."""
 
     def __call__(
         self,
@@ -60,8 +60,8 @@ class Asker(Protocol):
         *,
         batch_size: int,
         advance: Callable[[int], None],
-    ) -> list[Reply]:
-        """One reply per example, in their order; `advance` is told how many more are done."""
+    ) -> list[Response]:
+        """One response per example, in their order; `advance` is told how many more are done."""
         ...
 
     def manifest(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Metric:
     """One number over examples.
 
     Example:
-        >>> ratio("errors", "words").over({"errors": [1, 0], "words": [4, 6]})
+        >>> ratio("errors", "words").compute({"errors": [1, 0], "words": [4, 6]})
         0.1
     """
 
@@ -85,22 +85,22 @@ class Metric:
     unit: str = "share"
     higher_is_better: bool | None = True
     """None where neither is better, as with a length."""
-    only: tuple[str, Any] | None = None
+    where: tuple[str, Any] | None = None
     """A column and its value: the number is about the examples of that value, such as one language."""
 
     def applies(self, frame: pd.DataFrame) -> np.ndarray:
         """True on the rows of a per-example table that the number is about."""
-        if self.only is None:
+        if self.where is None:
             return np.ones(len(frame), dtype=bool)
-        column, value = self.only
+        column, value = self.where
         return (frame[column] == value).to_numpy()
 
-    def columns_of(self, frame: pd.DataFrame) -> dict[str, list[Any]]:
+    def select(self, frame: pd.DataFrame) -> dict[str, list[Any]]:
         """Its columns, of the rows that it is about."""
         rows = frame[self.applies(frame)]
         return {name: rows[name].to_list() for name in self.columns}
 
-    def over(self, table: Mapping[str, Sequence[float]]) -> float:
+    def compute(self, table: Mapping[str, Sequence[float]]) -> float:
         """The number for a table with its columns."""
         arrays = [np.asarray(table[column], dtype=float) for column in self.columns]
         return float(self.statistic(*arrays, axis=-1))
@@ -135,7 +135,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     version: ClassVar[int] = 1
-    """Raised whenever the same replies would get other scores, or the same seed other examples."""
+    """Raised whenever the same responses would get other scores, or the same seed other examples."""
     template: ClassVar[str] = "{text}"
     """The prompt around every question, for the manifest."""
 
@@ -146,11 +146,11 @@ class Task(ABC):
 
     @property
     @abstractmethod
-    def ask(self) -> Asker:
+    def solver(self) -> Solver:
         """How the model is asked."""
 
     @abstractmethod
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """The columns of one row of the per-example table."""
 
     def examples(self) -> Sequence[Example]:
@@ -219,8 +219,8 @@ class Task(ABC):
         """What else the manifest should say: signatures and versions of scorers, lines of a file left out."""
         return {}
 
-    def remarks(self, replies: Sequence[Reply]) -> list[str]:
-        """What a reader of the numbers has to know of how the replies came about, a sentence each."""
+    def remarks(self, responses: Sequence[Response]) -> list[str]:
+        """What a reader of the numbers has to know of how the responses came about, a sentence each."""
         return []
 
     def options(self) -> dict[str, Any]:

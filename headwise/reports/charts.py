@@ -20,7 +20,7 @@ def difference_chart(comparison: Comparison, metric: str) -> Panel:
     first = changes[0][1]
     scale, unit = (100.0, "percentage points") if first.unit == "share" else (1.0, first.unit)
     intervals = [
-        Interval(name, scale * item.value, scale * item.low, scale * item.high, item.clear)
+        Interval(name, scale * item.value, scale * item.low, scale * item.high, item.significant)
         for name, item in changes
     ]
     return Panel(f"{metric}: difference", f"{unit}{BETTER[first.higher_is_better]}", intervals)

@@ -45,7 +45,7 @@ def before_and_after(comparison: Comparison) -> Headline:
     first, arm = comparison.arms[0], comparison.best or comparison.arms[1]
     change = arm.main
     old, new = first.estimates[change.metric], arm.estimates[change.metric]
-    words = "" if change.clear or not change.value else "; that may be chance"
+    words = "" if change.significant or not change.value else "; that may be chance"
     return Headline(
         f"{_number(old.value, old.unit)} → {_number(new.value, new.unit)}",
         f"{change.metric} of {comparison.task}, without and with {arm.label}",
@@ -146,15 +146,15 @@ def changed_examples(
         )
     changes = sorted(_changes(comparison, arm), key=lambda change: _ORDER.index(change[1]))
     places = list(dict.fromkeys([place for place, _ in changes] + list(range(comparison.n))))[:count]
-    said = _texts(frame, "reply")
+    said = _texts(frame, "response")
     found = []
     for place in places:
         example = drawn[frame["id"][place]]
         inputs = dict(example.inputs)
         if replies and said[place]:
             inputs["target"] = said[place]
-        if {"source", "target"} <= set(example.about):
-            inputs["languages"] = (example.about["source"], example.about["target"])
+        if {"source", "target"} <= set(example.metadata):
+            inputs["languages"] = (example.metadata["source"], example.metadata["target"])
         found.append(inputs)
     return found
 
@@ -164,7 +164,7 @@ def _flips(comparison: Comparison, arm: Arm) -> list[Flip]:
     old, new = _both(comparison, arm)
     prompts, answers, before, after = (
         _texts(part, name)
-        for part, name in ((old, "prompt"), (old, "answer"), (old, "reply"), (new, "reply"))
+        for part, name in ((old, "prompt"), (old, "answer"), (old, "response"), (new, "response"))
     )
     return [
         Flip(arm.label, prompts[place], answers[place], before[place], after[place], kind)
@@ -176,7 +176,7 @@ def _changes(comparison: Comparison, arm: Arm) -> list[tuple[int, str]]:
     """Where an arm changed the reply or its being right, and how."""
     old, new = _both(comparison, arm)
     right = _right(old, new, arm)
-    before, after = (_texts(part, "reply") for part in (old, new))
+    before, after = (_texts(part, "response") for part in (old, new))
     found = []
     for place in range(len(old)):
         if right is not None and old[right][place] != new[right][place]:

@@ -15,7 +15,7 @@ from headwise.evaluation.comparison.calibration import TaskCalibration, calibrat
 from headwise.evaluation.questions import BATCH, Answers, Progress, Questions, estimates
 from headwise.evaluation.results.comparison import NONE, Arm, Comparison, Cost
 from headwise.evaluation.statistics.estimate import LEVEL, RESAMPLES
-from headwise.evaluation.statistics.paired import SHUFFLES, Difference, difference, holm
+from headwise.evaluation.statistics.paired import N_PERMUTATIONS, Difference, difference, holm
 from headwise.evaluation.task import Metric, mean
 from headwise.fixes.patching import patch
 
@@ -53,10 +53,10 @@ def compare(
         seed: chooses the examples, and the resamples and exchanges of the statistics.
         batch_size: examples of like length that are run together.
         calibrate: examples of the validation split to fit on, where a fix needs it.
-        progress: told after every batch how many replies are there, and of how many.
+        progress: told after every batch how many responses are there, and of how many.
 
     Returns:
-        Every arm's replies and scores, metrics with 95 % intervals, paired differences with intervals and p (Holm's
+        Every arm's responses and scores, metrics with 95 % intervals, paired differences with intervals and p (Holm's
         rule over the arms), costs, and the manifest.
 
     Raises:
@@ -96,7 +96,7 @@ def contest(
         data: what fixes are fitted on; None where all are complete.
         seed: of resamples and exchanges.
         call: what the manifest says of the call.
-        progress: told how many replies are there, and of how many.
+        progress: told how many responses are there, and of how many.
     """
     import pandas as pd
 
@@ -122,7 +122,7 @@ def contest(
     manifest["leaks_future"] = [arm.label for arm in found if arm.leaks_future]
     manifest["statistics"] = {
         "interval": f"{LEVEL:.0%} percentile bootstrap over examples, {RESAMPLES} resamples",
-        "p": f"paired permutation test, two-sided, at most {SHUFFLES} exchanges; Holm over {len(arms)} arms",
+        "p": f"paired permutation test, two-sided, at most {N_PERMUTATIONS} exchanges; Holm over {len(arms)} arms",
     }
     manifest["seconds"] = {arm.label: round(arm.cost.seconds, 3) for arm in found}
     labels = [arm.label for arm in found]
@@ -153,7 +153,7 @@ def _run(questions: Questions, arms: Sequence[Candidate], progress: Progress | N
 def _metrics(questions: Questions) -> tuple[Metric, ...]:
     """Those of the task; and the length of what is written, which no score should be read without."""
     metrics = questions.task.metrics
-    written = questions.task.ask.manifest().get("asked") == "generate"
+    written = questions.task.solver.manifest().get("asked") == "generate"
     if not written or any(metric.name == "tokens" for metric in metrics):
         return metrics
     return (*metrics, mean("tokens", unit="tokens", higher_is_better=None))
@@ -189,7 +189,7 @@ def _arms(
 
 def _difference(metric: Metric, before: pd.DataFrame, after: pd.DataFrame, seed: int) -> Difference:
     kept = metric.applies(before) & metric.applies(after)
-    one, two = (metric.columns_of(frame[kept]) for frame in (before, after))
+    one, two = (metric.select(frame[kept]) for frame in (before, after))
     return difference(metric, one, two, seed=seed)
 
 
@@ -207,7 +207,7 @@ def _changed(before: pd.DataFrame, after: pd.DataFrame) -> int:
 
 def _flips(metric: Metric, before: pd.DataFrame, after: pd.DataFrame) -> tuple[int | None, int | None]:
     """Wrong that became right, and right that became wrong; None where the first metric is no share of right ones."""
-    if len(metric.columns) != 1 or metric.only is not None:
+    if len(metric.columns) != 1 or metric.where is not None:
         return None, None
     one, two = (frame[metric.columns[0]].to_numpy(dtype=float) for frame in (before, after))
     if not np.isin([one, two], (0, 1)).all():

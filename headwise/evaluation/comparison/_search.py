@@ -156,7 +156,7 @@ def _trials(
 
 
 def _value(metric: Metric, data: TaskCalibration) -> float:
-    return metric.over(metric.columns_of(data.questions.ask().frame))
+    return metric.compute(metric.select(data.questions.ask().frame))
 
 
 def _frame(rows: list[dict[str, Any]], plan: Space, metric: str) -> Any:

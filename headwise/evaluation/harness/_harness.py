@@ -60,7 +60,7 @@ def harness(
         seed: of the choice of solved examples, of sampling, of intervals.
 
     Returns:
-        The harness's metrics with their standard errors, every example's reply, and what each fix changes.
+        The harness's metrics with their standard errors, every example's response, and what each fix changes.
 
     Raises:
         InputError: the harness is not installed, the model does not continue texts, a task is unknown or malformed,

@@ -31,7 +31,7 @@ class HarnessResult:
     """One row per fix, task and metric: fix less none over the same examples, with a 95 % interval, `p`, and
     `p_holm` over the fixes. Empty without fixes."""
     frame: pd.DataFrame = field(repr=False)
-    """One row per arm and example: prompt, answer, reply, log-probabilities (nats), and the scores."""
+    """One row per arm and example: prompt, answer, response, log-probabilities (nats), and the scores."""
     manifest: Mapping[str, Any] = field(repr=False)
     """Tasks with their configs, fixes, model, seeds, versions, and what the harness warned of."""
 
@@ -131,7 +131,7 @@ def tabulated(runs: Mapping[str, Any], manifest: Mapping[str, Any], *, seed: int
 
 
 def _name(row: Any) -> str:
-    """The metric, with the filter that replies went through, if they did."""
+    """The metric, with the filter that responses went through, if they did."""
     return row["metric"] if row["filter"] == "none" else f"{row['metric']} ({row['filter']})"
 
 

@@ -84,16 +84,16 @@ def difference_rows(metrics: pd.DataFrame, examples: pd.DataFrame, *, seed: int)
 
 
 def _asked(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Prompt, answer and reply; of a choice the candidates and their log-probabilities."""
-    arguments, replies = sample["arguments"], sample["filtered_resps"]
+    """Prompt, answer and response; of a choice the candidates and their log-probabilities."""
+    arguments, responses = sample["arguments"], sample["filtered_resps"]
     prompt = arguments[0][0]
-    shown: dict[str, Any] = {"prompt": str(prompt), "answer": _text(sample["target"]), "reply": ""}
+    shown: dict[str, Any] = {"prompt": str(prompt), "answer": _text(sample["target"]), "response": ""}
     shown |= {"candidates": None, "log_probabilities": None}
-    first = replies[0]
+    first = responses[0]
     if isinstance(first, tuple):  # the harness asked for the log-probability of continuations
         pairs = [
-            (text, reply[0])
-            for (before, text), reply in zip(arguments, replies, strict=True)
+            (text, response[0])
+            for (before, text), response in zip(arguments, responses, strict=True)
             if before == prompt  # others measure the continuation alone
         ]
         candidates, scores = [text for text, _ in pairs], [float(score) for _, score in pairs]
@@ -101,11 +101,11 @@ def _asked(sample: Mapping[str, Any]) -> dict[str, Any]:
         if len(candidates) > 1 and isinstance(target, int) and 0 <= target < len(candidates):
             shown["answer"] = candidates[target]
         best = candidates[int(np.argmax(scores))] if len(candidates) > 1 else ""
-        shown |= {"reply": best, "candidates": candidates, "log_probabilities": scores}
+        shown |= {"response": best, "candidates": candidates, "log_probabilities": scores}
     elif isinstance(first, float):
         shown |= {"log_probabilities": [first]}
     else:
-        shown["reply"] = _text(first)
+        shown["response"] = _text(first)
     return shown
 
 

@@ -1,4 +1,4 @@
-"""What a comparison leaves: every arm's replies and scores, what differs from no fix, what it costs."""
+"""What a comparison leaves: every arm's responses and scores, what differs from no fix, what it costs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 NONE = "none"
 """The arm without a fix, which the others are compared with."""
-FORMAT = 1
+FORMAT = 2
 NO_P = "too few examples for a p"
 """In the place of a p that does not exist."""
 _BESIDE = ("recall", "tokens")
@@ -112,7 +112,7 @@ class Comparison:
     arms: tuple[Arm, ...]
     """The first is the model without a fix."""
     frame: pd.DataFrame = field(repr=False)
-    """One row per arm and example: arm, id, prompt, answer, reply, tokens, and the columns that the task scores."""
+    """One row per arm and example: arm, id, prompt, answer, response, tokens, and the columns that the task scores."""
     manifest: Mapping[str, Any] = field(repr=False)
     """Prompt, decoding, ids, versions, model, fixes and what they were fitted on: the same call gives the same
     numbers, but for the time it takes."""
@@ -129,7 +129,7 @@ class Comparison:
     @property
     def best(self) -> Arm | None:
         """The arm with the largest gain in the first metric among those that clearly gain; None if none does."""
-        clear = [arm for arm in self.arms[1:] if arm.main.gain > 0 and arm.main.clear]
+        clear = [arm for arm in self.arms[1:] if arm.main.gain > 0 and arm.main.significant]
         return max(clear, key=lambda arm: arm.main.gain, default=None)
 
     @property
@@ -138,7 +138,7 @@ class Comparison:
         first, others = self.arms[0], self.arms[1:]
         metric, start = next(iter(first.estimates.items()))
         head = f"{self.task}, n = {self.n}: {metric} {start.value:.3f} without a fix"
-        differ = [arm for arm in others if arm.main.clear]
+        differ = [arm for arm in others if arm.main.significant]
         if not differ:
             known = [arm.main.p_holm for arm in others if not isnan(arm.main.p_holm)]
             spread = ", ".join(f"{cut(arm.label)} {arm.main.value:+.3f}" for arm in others)
@@ -238,7 +238,7 @@ class Comparison:
             f"{cut(arm.label)} {name} {arm.differences[name].value:+.3f}"
             for arm in others
             for name in _BESIDE
-            if name in arm.differences and name != arm.main.metric and arm.differences[name].clear
+            if name in arm.differences and name != arm.main.metric and arm.differences[name].significant
         ]
         idle = [cut(arm.label) for arm in others if arm.changed == 0]
         ahead = [cut(arm.label) for arm in others if arm.leaks_future]

@@ -1,4 +1,4 @@
-"""What an evaluation leaves: every example's reply and score, the numbers, and how to get them again."""
+"""What an evaluation leaves: every example's response and score, the numbers, and how to get them again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Evaluation:
     estimates: Mapping[str, Estimate]
     """Metric -> number with its 95 % interval; the first is the one the task is known by."""
     frame: pd.DataFrame = field(repr=False)
-    """One row per example: id, prompt, answer, reply, and the columns that the task scores."""
+    """One row per example: id, prompt, answer, response, and the columns that the task scores."""
     manifest: Mapping[str, Any] = field(repr=False)
     """Prompt, decoding parameters, ids, versions and model: what a second run needs for the same numbers."""
 

@@ -59,7 +59,7 @@ def comparison_figure(comparison: Comparison, metrics: Sequence[str] = ()) -> go
     for name in chosen:
         found = [(arm.label, arm.differences[name]) for arm in arms]
         unit = f"{found[0][1].unit}{_BETTER[found[0][1].higher_is_better]}"
-        panels.append(Panel(name, unit, [_interval(arm, item, item.clear) for arm, item in found]))
+        panels.append(Panel(name, unit, [_interval(arm, item, item.significant) for arm, item in found]))
     facts = [
         model_name(comparison.manifest),
         f"n = {comparison.n:,}",

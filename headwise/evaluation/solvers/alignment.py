@@ -13,7 +13,7 @@ from torch import Tensor
 from headwise.errors import InputError
 from headwise.evaluation.solvers.batching import Advance, batches
 from headwise.evaluation.solvers.cross_attention import check_heads, cross_attention
-from headwise.evaluation.task import Example, Reply
+from headwise.evaluation.task import Example, Response
 from headwise.languages import set_languages
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ Rows = Literal["consume", "predict"]
 
 
 @dataclass(frozen=True)
-class AskAlignment:
-    """The reply's `about` holds `links`, pairs (source word, target word) from 0, and where they were read.
+class CrossAttentionAlignment:
+    """The response's `metadata` holds `links`, pairs (source word, target word) from 0, and where they were read.
 
     Every target word is linked to the source word that gets the most weight: summed over the tokens of the
     source word, averaged over those of the target word and over heads.
@@ -35,14 +35,14 @@ class AskAlignment:
     heads: tuple[tuple[int, int], ...]
     layer: int | None
     rows: Rows
-    choose: Callable[[Sequence[Example], Sequence[Reply]], float] | None = None
-    """Error of replies to `trial`; the layer with the least is taken. None takes the last but one."""
+    choose: Callable[[Sequence[Example], Sequence[Response]], float] | None = None
+    """Error of responses to `trial`; the layer with the least is taken. None takes the last but one."""
     trial: tuple[Example, ...] = ()
 
     def __call__(
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
-    ) -> list[Reply]:
-        """One reply per example, in their order."""
+    ) -> list[Response]:
+        """One response per example, in their order."""
         layer = self.layer
         if not self.heads and layer is None and self.choose is not None:
             tried = self._ask(subject, self.trial, None, batch_size, lambda more: None)
@@ -72,9 +72,9 @@ class AskAlignment:
         layer: int | None,
         batch_size: int,
         advance: Advance,
-    ) -> list[dict[int, Reply]]:
+    ) -> list[dict[int, Response]]:
         """By layer: all of them where `layer` is None."""
-        found: dict[int, dict[int, Reply]] = {}
+        found: dict[int, dict[int, Response]] = {}
         for indices in batches(subject, examples, batch_size, _languages):
             chosen = [examples[index] for index in indices]
             set_languages(subject.tokenizer, *_languages(chosen[0]))
@@ -84,7 +84,7 @@ class AskAlignment:
             averages = self._averages(maps, layer)
             for place, (index, example) in enumerate(zip(indices, chosen, strict=True)):
                 found[index] = {
-                    number: self._reply(subject, example, inputs, weights[place].cpu(), place, number)
+                    number: self._response(subject, example, inputs, weights[place].cpu(), place, number)
                     for number, weights in averages.items()
                 }
             advance(len(indices))
@@ -101,7 +101,7 @@ class AskAlignment:
         check_heads(((number, 0),), maps)
         return {number: maps[number].mean(1)}
 
-    def _reply(
+    def _response(
         self,
         subject: Subject,
         example: Example,
@@ -109,13 +109,13 @@ class AskAlignment:
         weights: Float[Tensor, "query key"],
         place: int,
         layer: int,
-    ) -> Reply:
+    ) -> Response:
         text, answer = example.inputs["text"], example.answer
         real = inputs["attention_mask"][place].bool().cpu()
         decoder = inputs["decoder_input_ids"][place].tolist()
-        sources = _words_of(_offsets(subject, text=text)[1], example.about["source_spans"])
+        sources = _words_of(_offsets(subject, text=text)[1], example.metadata["source_spans"])
         labels, offsets = _offsets(subject, text_target=answer)
-        targets = _words_of(offsets, example.about["target_spans"])
+        targets = _words_of(offsets, example.metadata["target_spans"])
         shift = _shift(labels, decoder) - (self.rows == "predict")
         used = weights[:, real]
         links = []
@@ -126,11 +126,11 @@ class AskAlignment:
             row = used[rows].float().mean(0)
             shares = {other: float(row[columns].sum()) for other, columns in sources.items()}
             links.append([max(shares, key=lambda other: shares[other]), word])
-        return Reply("", len(labels), {}, {"links": sorted(links), "layer": layer})
+        return Response("", len(labels), {}, {"links": sorted(links), "layer": layer})
 
 
 def _languages(example: Example) -> tuple[str, str]:
-    return example.about["source"], example.about["target"]
+    return example.metadata["source"], example.metadata["target"]
 
 
 def _offsets(subject: Subject, **text: str) -> tuple[list[int], list[tuple[int, int]]]:

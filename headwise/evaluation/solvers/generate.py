@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headwise.errors import InputError
 from headwise.evaluation.solvers.batching import Advance, batches, prepared
-from headwise.evaluation.task import Example, Reply
+from headwise.evaluation.task import Example, Response
 from headwise.loading import quiet
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ class Generate:
 
     def __call__(
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
-    ) -> list[Reply]:
-        """One reply per example, in their order."""
+    ) -> list[Response]:
+        """One response per example, in their order."""
         model: Any = subject.model
         if not model.can_generate():
             raise InputError("This model generates nothing.", evidence=type(model).__name__)
-        replies: dict[int, Reply] = {}
+        responses: dict[int, Response] = {}
         for indices in batches(subject, examples, batch_size, self.group):
             chosen = [examples[index] for index in indices]
             inputs = self.prepare(subject, chosen)
@@ -48,10 +48,10 @@ class Generate:
                     do_sample=False,
                     **self.options(subject, chosen),
                 )
-            for index, reply in zip(indices, self.replies(subject, inputs, written), strict=True):
-                replies[index] = reply
+            for index, response in zip(indices, self.responses(subject, inputs, written), strict=True):
+                responses[index] = response
             advance(len(indices))
-        return [replies[index] for index in range(len(examples))]
+        return [responses[index] for index in range(len(examples))]
 
     def prepare(self, subject: Subject, examples: Sequence[Example]) -> Any:
         """The tensors of a batch."""
@@ -68,13 +68,13 @@ class Generate:
         """Examples of different groups never share a batch; the value must sort."""
         return ""
 
-    def replies(self, subject: Subject, inputs: Any, written: Tensor) -> list[Reply]:
+    def responses(self, subject: Subject, inputs: Any, written: Tensor) -> list[Response]:
         """What was written after the prompt, without special tokens."""
         start = 0 if subject.config.is_encoder_decoder else inputs["input_ids"].shape[1]
         tokenizer = subject.tokenizer
         special = set(tokenizer.all_special_ids)
         return [
-            Reply(
+            Response(
                 tokenizer.decode(row, skip_special_tokens=True).strip(),
                 sum(token not in special for token in row.tolist()),
             )

@@ -11,7 +11,7 @@ import torch
 
 from headwise.errors import InputError
 from headwise.evaluation.solvers.batching import Advance, continues, padded_right
-from headwise.evaluation.task import Example, Reply
+from headwise.evaluation.task import Example, Response
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -24,7 +24,7 @@ class Likelihood:
     A text longer than the window (the model's context, at most 2,048 tokens) is read in windows that overlap by half;
     each token is scored once, with at least half a window before it where there is one. The first token, which
     nothing precedes, is not scored unless the tokenizer puts a beginning-of-sequence token before it.
-    `reply.about["bytes"]` counts the UTF-8 bytes of what was scored.
+    `response.metadata["bytes"]` counts the UTF-8 bytes of what was scored.
     """
 
     window: int | None = None
@@ -35,8 +35,8 @@ class Likelihood:
 
     def __call__(
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
-    ) -> list[Reply]:
-        """One reply per example, in their order."""
+    ) -> list[Response]:
+        """One response per example, in their order."""
         if not continues(subject):
             raise InputError(
                 "Perplexity needs a decoder with a tokenizer.", evidence=type(subject.model).__name__
@@ -65,7 +65,7 @@ class Likelihood:
                 left[index] -= 1
                 advance(int(left[index] == 0))
         return [
-            Reply(example.inputs["text"], count, {"nll": total}, {"bytes": _bytes(subject, example, ids)})
+            Response(example.inputs["text"], count, {"nll": total}, {"bytes": _bytes(subject, example, ids)})
             for example, total, count, ids in zip(examples, sums, counts, rows_of_ids, strict=True)
         ]
 

@@ -18,51 +18,51 @@ from headwise.evaluation.solvers.batching import (
     padded_right,
     prepared,
 )
-from headwise.evaluation.task import Example, Reply
+from headwise.evaluation.task import Example, Response
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
 
 
 @dataclass(frozen=True)
-class Choose:
-    """Read the distribution of the next token, and score the candidates of `example.about["candidates"]`.
+class MultipleChoice:
+    """Read the distribution of the next token, and score the candidates of `example.metadata["candidates"]`.
 
     A candidate is written as it continues the prompt (" Mary", with its space). One of several tokens is
-    scored by the sum of their log-probabilities. `reply.text` is the most probable token of the whole
-    vocabulary, and `reply.about["said"]` the candidate that it begins (the best of them, "" for none): what
+    scored by the sum of their log-probabilities. `response.text` is the most probable token of the whole
+    vocabulary, and `response.metadata["said"]` the candidate that it begins (the best of them, "" for none): what
     the model says when nobody restricts it.
     """
 
     def __call__(
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
-    ) -> list[Reply]:
-        """One reply per example, in their order."""
+    ) -> list[Response]:
+        """One response per example, in their order."""
         if not continues(subject):
             raise InputError(
                 "Choosing needs a decoder with a tokenizer.", evidence=type(subject.model).__name__
             )
         subject = padded_right(subject)
-        replies: dict[int, Reply] = {}
+        responses: dict[int, Response] = {}
         for indices in batches(subject, examples, batch_size):
             chosen = [examples[index] for index in indices]
             first = _next_token(subject, prepared(subject, chosen))
             for row, (index, example) in enumerate(zip(indices, chosen, strict=True)):
-                replies[index] = self._reply(subject, example, first[row])
+                responses[index] = self._response(subject, example, first[row])
             advance(len(indices))
-        return [replies[index] for index in range(len(examples))]
+        return [responses[index] for index in range(len(examples))]
 
-    def _reply(self, subject: Subject, example: Example, first: Tensor) -> Reply:
+    def _response(self, subject: Subject, example: Example, first: Tensor) -> Response:
         """From the log-probabilities (word,) of what follows the prompt."""
         best = int(first.argmax())
         scores, begun = {}, {}
-        for candidate in example.about["candidates"]:
+        for candidate in example.metadata["candidates"]:
             ids = continuation(subject, example.inputs["text"], candidate)
             scores[candidate] = float(first[ids[0]]) if len(ids) == 1 else _continued(subject, example, ids)
             if ids[0] == best:
                 begun[candidate] = scores[candidate]
         said = max(begun, key=lambda candidate: begun[candidate], default="")
-        return Reply(subject.tokenizer.decode([best]), 1, scores, {"said": said})
+        return Response(subject.tokenizer.decode([best]), 1, scores, {"said": said})
 
     def manifest(self) -> dict[str, Any]:
         """The decoding parameters, JSON-able."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headwise.errors import InputError
 from headwise.evaluation.solvers.batching import Advance
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Reply
+from headwise.evaluation.task import Example, Response
 from headwise.generation import prepare_generation
 from headwise.sounds import window_samples, writes_long
 from headwise.speech_prompt import languages_of, named_language, names_languages
@@ -28,8 +28,8 @@ class Transcribe(Generate):
 
     def __call__(
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
-    ) -> list[Reply]:
-        """One reply per example, in their order."""
+    ) -> list[Response]:
+        """One response per example, in their order."""
         room = getattr(subject.config, "max_target_positions", None)
         if room is not None and self.max_new_tokens > room - 4:  # Whisper's prompt has up to four tokens
             limited = replace(self, max_new_tokens=room - 4)
@@ -40,7 +40,7 @@ class Transcribe(Generate):
 
     def group(self, example: Example) -> Any:
         """Recordings that are longer than a window are written apart from those that fit."""
-        return example.about.get("long", False)
+        return example.metadata.get("long", False)
 
     def prepare(self, subject: Subject, examples: Sequence[Example]) -> Any:
         """The tensors of a batch, and what `generate` is told beside them."""
@@ -55,32 +55,32 @@ class Transcribe(Generate):
             inputs.pop("decoder_input_ids", None)  # generate begins by itself
         return inputs
 
-    def replies(self, subject: Subject, inputs: Any, written: Any) -> list[Reply]:
+    def responses(self, subject: Subject, inputs: Any, written: Any) -> list[Response]:
         """What was written, and in which language it was heard."""
-        replies = super().replies(subject, inputs, written)
+        responses = super().responses(subject, inputs, written)
         codes = inputs.get("language")
         if codes is None and names_languages(subject.model) and "decoder_input_ids" in inputs:
             codes = languages_of(subject, inputs["decoder_input_ids"])
-        return in_languages(subject, replies, codes, named=bool(self.language))
+        return in_languages(subject, responses, codes, named=bool(self.language))
 
 
 def in_languages(
-    subject: Subject, replies: Sequence[Reply], codes: Sequence[str] | None, *, named: bool
-) -> list[Reply]:
-    """Replies with the language of each, and whether the model has detected it.
+    subject: Subject, responses: Sequence[Response], codes: Sequence[str] | None, *, named: bool
+) -> list[Response]:
+    """Responses with the language of each, and whether the model has detected it.
 
     Args:
         subject: the model.
-        replies: one per sound.
+        responses: one per sound.
         codes: the languages; None or empty for a model of one.
         named: the task names the language.
     """
     if not codes:
-        return list(replies)
+        return list(responses)
     detected = not named and named_language(subject) is None
     return [
-        replace(reply, about={**reply.about, "language": code, "detected": detected})
-        for reply, code in zip(replies, codes, strict=True)
+        replace(response, metadata={**response.metadata, "language": code, "detected": detected})
+        for response, code in zip(responses, codes, strict=True)
     ]
 
 
@@ -99,12 +99,12 @@ def _sorted_by_window(subject: Subject, examples: Sequence[Example]) -> list[Exa
     window = samples / extractor.sampling_rate
     noted = []
     for example in examples:
-        long = example.about["seconds"] > window
+        long = example.metadata["seconds"] > window
         if long and not writes_long(subject.model):
             raise InputError(
-                f"{example.id} lasts {example.about['seconds']:.1f} s and the model hears {window:.0f} s.",
+                f"{example.id} lasts {example.metadata['seconds']:.1f} s and the model hears {window:.0f} s.",
                 evidence=str(example.inputs["audio"]) if isinstance(example.inputs["audio"], Path) else "",
                 remedy="Leave it out, or cut it into pieces.",
             )
-        noted.append(replace(example, about={**example.about, "long": long}))
+        noted.append(replace(example, metadata={**example.metadata, "long": long}))
     return noted

@@ -15,7 +15,7 @@ from headwise.evaluation.solvers.batching import Advance
 from headwise.evaluation.solvers.cross_attention import check_heads, cross_attention
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.solvers.transcription import in_languages
-from headwise.evaluation.task import Example, Reply
+from headwise.evaluation.task import Example, Response
 from headwise.functional.time_warping import token_start_frames
 from headwise.layout.audio import position_seconds
 from headwise.prepare import prepare
@@ -28,8 +28,8 @@ Heads = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class HearWords:
-    """The reply's `about` holds `words` and `starts` (seconds), of the right text or of what `writer` writes."""
+class WordTimestamps:
+    """The response's `metadata` holds `words` and `starts` (seconds), of the right text or of what `writer` writes."""
 
     heads: Heads = ()
     language: str = ""
@@ -37,14 +37,14 @@ class HearWords:
 
     def __call__(
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
-    ) -> list[Reply]:
-        """One reply per example, in their order."""
+    ) -> list[Response]:
+        """One response per example, in their order."""
         if self.writer is None:
             texts = [example.answer for example in examples]
         else:
             written = self.writer(subject, examples, batch_size=batch_size, advance=lambda more: None)
-            texts = [reply.text for reply in written]
-        replies = [Reply(text, 0, {}, {"words": [], "starts": []}) for text in texts]
+            texts = [response.text for response in written]
+        responses = [Response(text, 0, {}, {"words": [], "starts": []}) for text in texts]
         spoken = [index for index, text in enumerate(texts) if text.strip()]
         advance(len(texts) - len(spoken))
         spoken.sort(key=lambda index: (len(texts[index]), index))
@@ -52,10 +52,10 @@ class HearWords:
             indices = spoken[start : start + batch_size]
             chosen = [examples[index] for index in indices]
             timed = self._timed(subject, chosen, [texts[index] for index in indices], check=start == 0)
-            for index, reply in zip(indices, timed, strict=True):
-                replies[index] = reply
+            for index, response in zip(indices, timed, strict=True):
+                responses[index] = response
             advance(len(indices))
-        return replies
+        return responses
 
     def manifest(self) -> dict[str, Any]:
         """The decoding parameters, JSON-able."""
@@ -67,7 +67,7 @@ class HearWords:
 
     def _timed(
         self, subject: Subject, examples: Sequence[Example], texts: Sequence[str], *, check: bool
-    ) -> list[Reply]:
+    ) -> list[Response]:
         sounds = [item.inputs["audio"] for item in examples]
         inputs = prepare(subject, audio=sounds, target=list(texts), language=self.language or None).batch
         layers = cross_attention(subject, inputs, check=check)
@@ -80,24 +80,24 @@ class HearWords:
                 "How long an encoder position lasts is not known.", evidence=type(subject.model).__name__
             )
         mask = inputs.get("decoder_attention_mask", torch.ones_like(inputs["decoder_input_ids"])).bool()
-        replies = []
+        responses = []
         for place, (example, text) in enumerate(zip(examples, texts, strict=True)):
             ids = inputs["decoder_input_ids"][place][mask[place]].tolist()
-            frames = max(1, int((seconds[:, 1] <= example.about["seconds"]).sum()))
+            frames = max(1, int((seconds[:, 1] <= example.metadata["seconds"]).sum()))
             weights = torch.stack([layers[layer][place, head, : len(ids)] for layer, head in heads])
-            replies.append(_reply(subject, text, ids, weights.cpu(), seconds[:, 0].cpu(), frames))
+            responses.append(_response(subject, text, ids, weights.cpu(), seconds[:, 0].cpu(), frames))
         codes = languages_of(subject, inputs["decoder_input_ids"]) if names_languages(subject.model) else None
-        return in_languages(subject, replies, codes, named=bool(self.language))
+        return in_languages(subject, responses, codes, named=bool(self.language))
 
 
-def _reply(
+def _response(
     subject: Subject,
     text: str,
     ids: list[int],
     weights: Float[Tensor, "head row key"],
     seconds: Float[Tensor, " key"],
     frames: int,
-) -> Reply:
+) -> Response:
     added = subject.tokenizer.added_tokens_decoder
     special = {*subject.tokenizer.all_special_ids, *(token for token in added if added[token].special)}
     prompt = next((place for place, token in enumerate(ids) if token not in special), len(ids))
@@ -105,7 +105,7 @@ def _reply(
     entered = token_start_frames(weights, first=prompt - 1, frames=frames)  # row i predicts token i + 1
     starts = [float(seconds[entered[token]]) for token in word_starts(decoded)]
     words = decoded[-1].split()
-    return Reply(text, len(ids) - prompt, {}, {"words": words, "starts": starts[: len(words)]})
+    return Response(text, len(ids) - prompt, {}, {"words": words, "starts": starts[: len(words)]})
 
 
 def _own_heads(subject: Subject, layers: dict[int, Tensor]) -> Heads:

@@ -21,9 +21,9 @@ from headwise.evaluation.statistics.estimate import (
 if TYPE_CHECKING:
     from headwise.evaluation.task import Metric
 
-SHUFFLES = 9999
+N_PERMUTATIONS = 9999
 """Random exchanges of the permutation test."""
-LIKELY = 0.05
+ALPHA = 0.05
 """Adjusted p from which a difference counts as possible chance."""
 _SAME = "no example differs"
 
@@ -38,7 +38,7 @@ class Difference:
     high: float
     """95 % interval."""
     p: float
-    """Two-sided, of the permutation test: how often exchanging the two replies of examples by lot makes a
+    """Two-sided, of the permutation test: how often exchanging the two responses of examples by lot makes a
     difference as large."""
     p_holm: float
     """`p` adjusted by Holm's rule for the number of arms that were tried."""
@@ -61,9 +61,9 @@ class Difference:
         return self.value if self.higher_is_better else -self.value
 
     @property
-    def clear(self) -> bool:
+    def significant(self) -> bool:
         """True when the adjusted p is below 0.05."""
-        return self.p_holm < LIKELY
+        return self.p_holm < ALPHA
 
     def to_dict(self) -> dict[str, Any]:
         """The fields; a number that is not defined is None."""
@@ -80,7 +80,7 @@ def difference(
 ) -> Difference:
     """A metric over two tables whose rows are the same examples: after less before.
 
-    The interval is the percentile bootstrap over examples, whose two replies stay together; pooled ratios are
+    The interval is the percentile bootstrap over examples, whose two responses stay together; pooled ratios are
     pooled anew in every resample. Where all pairs of a 0/1 column differ alike (mostly: not at all), resampling
     cannot see that the next might not, and Wilson's interval is taken. Examples without a value (NaN) on either
     side are left out of both.
@@ -134,7 +134,7 @@ def permutation_p(
     after: np.ndarray,
     *,
     seed: int,
-    shuffles: int = SHUFFLES,
+    shuffles: int = N_PERMUTATIONS,
 ) -> tuple[float, str]:
     """Two-sided p of the paired permutation test, and how it was found.
 

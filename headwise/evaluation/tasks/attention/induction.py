@@ -10,7 +10,7 @@ import torch
 
 from headwise.errors import InputError
 from headwise.evaluation.solvers.batching import Advance
-from headwise.evaluation.task import Asker, Example, Metric, Reply, mean
+from headwise.evaluation.task import Example, Metric, Response, Solver, mean
 from headwise.evaluation.tasks.language.recall import Repeated, repeated_batches
 from headwise.functional.induction import induction_score
 from headwise.probes.capture import capture
@@ -41,9 +41,9 @@ class Induction(Repeated):
         return (mean("best"),)
 
     @property
-    def ask(self) -> Asker:
+    def solver(self) -> Solver:
         """By a capture of the patterns."""
-        return _AskInduction(self.period)
+        return _InductionSolver(self.period)
 
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """Sequences are drawn from the model's own vocabulary when it is asked."""
@@ -57,21 +57,21 @@ class Induction(Repeated):
         ids = [f"induction/validation/{seed}/{number}" for number in range(n)]
         return [Example(id, {}, "", {"seed": id}) for id in ids]
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Score of the best head, and which it is."""
-        return dict(reply.about)
+        return dict(response.metadata)
 
 
 @dataclass(frozen=True)
-class _AskInduction:
+class _InductionSolver:
     period: int
 
     def __call__(
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
-    ) -> list[Reply]:
-        replies = []
+    ) -> list[Response]:
+        responses = []
         for inputs, first in repeated_batches(subject, examples, self.period, batch_size):
-            with capture(subject, stats=False, maps=True, check=not replies) as trace, torch.no_grad():
+            with capture(subject, stats=False, maps=True, check=not responses) as trace, torch.no_grad():
                 subject.model(**inputs)
             sites = [site for site in trace.maps if (site.stack, site.kind) == ("text", "self")]
             if not sites:
@@ -84,9 +84,9 @@ class _AskInduction:
             for row in scores:
                 best = int(row.argmax())
                 seen = {"best": float(row[best]), "head": heads[best]}
-                replies.append(Reply("", self.period, {}, seen))
+                responses.append(Response("", self.period, {}, seen))
             advance(len(scores))
-        return replies
+        return responses
 
     def manifest(self) -> dict[str, Any]:
         return {"asked": "patterns", "period": self.period}

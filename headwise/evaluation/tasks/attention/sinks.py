@@ -12,7 +12,7 @@ from headwise.analyses._received import received
 from headwise.errors import InputError
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.solvers.batching import Advance, batches, prepared
-from headwise.evaluation.task import Asker, Example, Metric, Reply, Task, mean
+from headwise.evaluation.task import Example, Metric, Response, Solver, Task, mean
 from headwise.languages import set_languages
 from headwise.probes.capture import capture
 
@@ -63,9 +63,9 @@ class Sinks(Task):
         return (mean("heads", higher_is_better=None), mean("largest", higher_is_better=None))
 
     @property
-    def ask(self) -> Asker:
+    def solver(self) -> Solver:
         """By a capture of the statistics."""
-        return _AskSinks(self)
+        return _SinksSolver(self)
 
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """The examples of the other task."""
@@ -80,25 +80,25 @@ class Sinks(Task):
         """Those that the other task is fitted on."""
         return find_task(self.of).validation(n, seed, exclude=exclude)
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """The two numbers, and which head and key are the largest."""
-        return dict(reply.about)
+        return dict(response.metadata)
 
 
 @dataclass(frozen=True)
-class _AskSinks:
+class _SinksSolver:
     task: Sinks
 
     def __call__(
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
-    ) -> list[Reply]:
+    ) -> list[Response]:
         examples = [self._shaped(subject, example) for example in examples]
-        replies: dict[int, Reply] = {}
+        responses: dict[int, Response] = {}
         for indices in batches(subject, examples, batch_size, _languages):
             if any(languages := _languages(examples[indices[0]])):
                 set_languages(subject.tokenizer, *languages)
             inputs = prepared(subject, [examples[index] for index in indices])
-            with capture(subject, check=not replies) as trace, torch.no_grad():
+            with capture(subject, check=not responses) as trace, torch.no_grad():
                 subject.model(**inputs)
             groups = [group for group in received(trace) if self._wanted(group)]
             if not groups:
@@ -108,9 +108,9 @@ class _AskSinks:
                 )
             alpha = groups[0].alpha.where(groups[0].rows >= self.task.min_rows, torch.nan)
             for row, index in enumerate(indices):
-                replies[index] = self._reply(alpha[row])
+                responses[index] = self._response(alpha[row])
             advance(len(indices))
-        return [replies[index] for index in range(len(examples))]
+        return [responses[index] for index in range(len(examples))]
 
     def _wanted(self, group: Any) -> bool:
         return (group.stack, group.kind) == (self.task.stack, self.task.kind)
@@ -134,14 +134,14 @@ class _AskSinks:
             ]
         return replace(example, inputs=inputs)
 
-    def _reply(self, alpha: torch.Tensor) -> Reply:
+    def _response(self, alpha: torch.Tensor) -> Response:
         """From one example's mean received attention, (head, key)."""
         peak = alpha.nan_to_num(0.0).amax(-1)
         if alpha.isnan().all():
             seen = {"heads": float("nan"), "largest": float("nan")}
         else:
             seen = {"heads": float((peak > self.task.epsilon).float().mean()), "largest": float(peak.max())}
-        return Reply("", 0, {}, seen)
+        return Response("", 0, {}, seen)
 
     def manifest(self) -> dict[str, Any]:
         return {"asked": "statistics"}
@@ -149,4 +149,4 @@ class _AskSinks:
 
 def _languages(example: Example) -> tuple[str, str]:
     """Source and target of a sentence to translate; two empty names elsewhere."""
-    return example.about.get("source", ""), example.about.get("target", "")
+    return example.metadata.get("source", ""), example.metadata.get("target", "")

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_json_lines
 from headwise.evaluation.data.splits import draw_of_file, validation_of_zoo
-from headwise.evaluation.solvers.multiple_choice import Choose
-from headwise.evaluation.task import Example, Metric, Reply, Task, mean
+from headwise.evaluation.solvers.multiple_choice import MultipleChoice
+from headwise.evaluation.task import Example, Metric, Response, Task, mean
 from headwise.zoo.data.colored_objects import colored_objects_prompt
 from headwise.zoo.data.ioi import ioi_prompt
 from headwise.zoo.data.prompts import Prompt, Split, check_split
@@ -47,9 +47,9 @@ class Contrast(Task):
         return (mean("accuracy"), mean("logit_difference", unit="nats"), mean("preferred"))
 
     @property
-    def ask(self) -> Choose:
+    def solver(self) -> MultipleChoice:
         """Right and wrong continuations are scored."""
-        return Choose()
+        return MultipleChoice()
 
     def prompt(self, rng: random.Random) -> Prompt:
         """One prompt of the zoo's generator."""
@@ -72,13 +72,13 @@ class Contrast(Task):
         rng = random.Random(f"{self.name}/{self.split}/{seed}")
         return prompt_examples(lambda: self.prompt(rng), _DRAWN if n is None else n, f"{self.split}/{seed}")
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Right or not, and how far right is ahead of wrong."""
-        wrong = example.about["wrong"]
-        ahead = reply.scores[example.answer] - reply.scores[wrong]
+        wrong = example.metadata["wrong"]
+        ahead = response.scores[example.answer] - response.scores[wrong]
         return {
             "wrong": wrong,
-            "accuracy": reply.about["said"] == example.answer,
+            "accuracy": response.metadata["said"] == example.answer,
             "logit_difference": ahead,
             "preferred": ahead > 0,
         }
@@ -96,7 +96,7 @@ class Ioi(Contrast):
 
     Example:
         >>> item = Ioi().draw(1, seed=0)[0]
-        >>> item.answer != item.about["wrong"]
+        >>> item.answer != item.metadata["wrong"]
         True
     """
 
@@ -152,5 +152,5 @@ def _read(row: Row) -> Example:
     answer, wrong = row.text("answer"), row.text("wrong")
     if answer == wrong:
         row.wrong("Answer and wrong are the same.", "Give two continuations.")
-    about = {"candidates": (answer, wrong), "wrong": wrong}
-    return Example(row.name(f"line {row.line}"), {"text": row.text("prompt")}, answer, about)
+    metadata = {"candidates": (answer, wrong), "wrong": wrong}
+    return Example(row.name(f"line {row.line}"), {"text": row.text("prompt")}, answer, metadata)

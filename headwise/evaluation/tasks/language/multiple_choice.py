@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_json_lines
 from headwise.evaluation.data.splits import draw_of_file, validation_of_zoo
-from headwise.evaluation.solvers.multiple_choice import Choose
-from headwise.evaluation.task import Example, Metric, Reply, Task, mean
+from headwise.evaluation.solvers.multiple_choice import MultipleChoice
+from headwise.evaluation.task import Example, Metric, Response, Task, mean
 from headwise.zoo.data.multiple_choice import multiple_choice_prompt
 from headwise.zoo.data.prompts import Split, check_split
 
@@ -23,7 +23,7 @@ _DRAWN = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultipleChoice(Task):
+class MultipleChoiceQuestions(Task):
     """Questions with lettered options; the model's next token is read, nothing is written.
 
     `accuracy` asks which of the letters is the most probable (chance is one over the options),
@@ -40,7 +40,7 @@ class MultipleChoice(Task):
     Capabilities in Chinchilla" (Lieberum et al. 2023).
 
     Example:
-        >>> task = MultipleChoice(option="({letter}) {text}")
+        >>> task = MultipleChoiceQuestions(option="({letter}) {text}")
         >>> print(task.draw(1, seed=0)[0].inputs["text"])
         Which one is an animal?
         (A) boat
@@ -72,9 +72,9 @@ class MultipleChoice(Task):
         return (mean("accuracy"), mean("full_accuracy"), mean("probability"))
 
     @property
-    def ask(self) -> Choose:
+    def solver(self) -> MultipleChoice:
         """The letters, each after a space, are scored."""
-        return Choose()
+        return MultipleChoice()
 
     def examples(self) -> Sequence[Example]:
         """The questions of the file; 1,000 of the zoo's with seed 0 where there is none."""
@@ -105,14 +105,14 @@ class MultipleChoice(Task):
             for number, item in enumerate(prompts)
         ]
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """What was chosen among the letters, and the three numbers."""
-        chosen = max(reply.scores, key=lambda letter: reply.scores[letter])
+        chosen = max(response.scores, key=lambda letter: response.scores[letter])
         return {
             "chosen": chosen.strip(),
             "accuracy": chosen == example.answer,
-            "full_accuracy": reply.about["said"] == example.answer,
-            "probability": math.exp(reply.scores[example.answer]),
+            "full_accuracy": response.metadata["said"] == example.answer,
+            "probability": math.exp(response.scores[example.answer]),
         }
 
     def _read(self, row: Row) -> Example:

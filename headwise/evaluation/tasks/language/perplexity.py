@@ -14,7 +14,7 @@ import numpy as np
 from headwise.errors import InputError
 from headwise.evaluation.data.files import read_json_lines, read_text
 from headwise.evaluation.solvers.likelihood import Likelihood
-from headwise.evaluation.task import Example, Metric, Reply, Task, ratio
+from headwise.evaluation.task import Example, Metric, Response, Task, ratio
 from headwise.zoo.data.text import shipped_test
 
 
@@ -60,7 +60,7 @@ class Perplexity(Task):
         )
 
     @property
-    def ask(self) -> Likelihood:
+    def solver(self) -> Likelihood:
         """The texts are read, nothing is written."""
         return Likelihood(self.window)
 
@@ -78,10 +78,10 @@ class Perplexity(Task):
             ]
         return [Example(id, {"text": text}, "") for id, text in texts]
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Negative log-probability in nats and in bits, and the bytes it is about; tokens are there already."""
-        nll = reply.scores["nll"]
-        return {"nll": nll, "bits": nll / log(2), "bytes": reply.about["bytes"]}
+        nll = response.scores["nll"]
+        return {"nll": nll, "bits": nll / log(2), "bytes": response.metadata["bytes"]}
 
 
 def _perplexity(nll: np.ndarray, tokens: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -12,8 +12,8 @@ import torch
 from headwise.errors import InputError
 from headwise.evaluation.data.splits import validation_of_zoo
 from headwise.evaluation.solvers.batching import Advance, continues
-from headwise.evaluation.solvers.multiple_choice import Choose
-from headwise.evaluation.task import Asker, Example, Metric, Reply, Task, mean, ratio
+from headwise.evaluation.solvers.multiple_choice import MultipleChoice
+from headwise.evaluation.task import Example, Metric, Response, Solver, Task, mean, ratio
 from headwise.evaluation.tasks.language.circuits import prompt_examples
 from headwise.zoo.data.prompts import Split, check_split
 from headwise.zoo.data.recall import recall_prompt
@@ -61,9 +61,9 @@ class Recall(Task):
         return (mean("accuracy"), mean("among"))
 
     @property
-    def ask(self) -> Choose:
+    def solver(self) -> MultipleChoice:
         """The second words of the pairs are scored."""
-        return Choose()
+        return MultipleChoice()
 
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """1,000 prompts unless `n` says otherwise."""
@@ -80,12 +80,12 @@ class Recall(Task):
         """Prompts of the validation split: other bindings of words."""
         return validation_of_zoo(self, n, seed, exclude)
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Right in the whole vocabulary, and right among the second words."""
-        chosen = max(reply.scores, key=lambda word: reply.scores[word])
+        chosen = max(response.scores, key=lambda word: response.scores[word])
         return {
             "chosen": chosen.strip(),
-            "accuracy": reply.about["said"] == example.answer,
+            "accuracy": response.metadata["said"] == example.answer,
             "among": chosen == example.answer,
         }
 
@@ -128,9 +128,9 @@ class Copying(Repeated):
         return (ratio("right", "asked", name="accuracy"), mean("whole"))
 
     @property
-    def ask(self) -> Asker:
+    def solver(self) -> Solver:
         """By the most probable token after every prefix of the second copy."""
-        return _AskCopy(self.period)
+        return _CopyingSolver(self.period)
 
     def draw(self, n: int | None, seed: int) -> list[Example]:
         """200 sequences unless `n` says otherwise."""
@@ -142,35 +142,35 @@ class Copying(Repeated):
         ids = [f"{self.name}/validation/{self.period}/{seed}/{number}" for number in range(n)]
         return [Example(id, {}, "", {"seed": id}) for id in ids]
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Tokens predicted, tokens asked."""
-        right, asked = reply.about["right"], reply.about["asked"]
+        right, asked = response.metadata["right"], response.metadata["asked"]
         return {"right": right, "asked": asked, "whole": right == asked}
 
 
 @dataclass(frozen=True)
-class _AskCopy:
+class _CopyingSolver:
     period: int
 
     def __call__(
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
-    ) -> list[Reply]:
-        """One reply per example, in their order."""
+    ) -> list[Response]:
+        """One response per example, in their order."""
         if not continues(subject):
             raise InputError(
                 "Copying needs a decoder with a tokenizer.", evidence=type(subject.model).__name__
             )
-        replies = []
+        responses = []
         for inputs, first in repeated_batches(subject, examples, self.period, batch_size):
             ids = inputs["input_ids"]
             with torch.no_grad():
                 said = subject.model(**inputs).logits[:, first:-1].argmax(-1)
             right = (said == ids[:, first + 1 :]).sum(-1).tolist()
             for row, count in zip(said, right, strict=True):
-                about = {"right": count, "asked": self.period - 1}
-                replies.append(Reply(subject.tokenizer.decode(row), self.period - 1, {}, about))
+                metadata = {"right": count, "asked": self.period - 1}
+                responses.append(Response(subject.tokenizer.decode(row), self.period - 1, {}, metadata))
             advance(len(ids))
-        return replies
+        return responses
 
     def manifest(self) -> dict[str, Any]:
         """The decoding parameters, JSON-able."""
@@ -180,10 +180,10 @@ class _AskCopy:
 def repeated_batches(
     subject: Subject, examples: Sequence[Example], period: int, size: int
 ) -> Iterator[tuple[BatchFeature, int]]:
-    """The tensors of at most `size` examples, drawn from `example.about["seed"]`, and where the second copy starts."""
+    """Tensors of at most `size` examples, drawn from `example.metadata["seed"]`, and the start of the second copy."""
     for start in range(0, len(examples), size):
         chosen = examples[start : start + size]
-        inputs = subject.prepare(text=[repeated(subject, item.about["seed"], period) for item in chosen])
+        inputs = subject.prepare(text=[repeated(subject, item.metadata["seed"], period) for item in chosen])
         yield inputs, inputs["input_ids"].shape[1] - period
 
 

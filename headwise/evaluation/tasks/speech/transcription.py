@@ -15,7 +15,7 @@ from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_table
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.solvers.transcription import Transcribe
-from headwise.evaluation.task import Example, Metric, Reply, Task, mean
+from headwise.evaluation.task import Example, Metric, Response, Task, mean
 from headwise.optional import extra, versions
 from headwise.speech_prompt import TASKS, heard_note
 
@@ -60,7 +60,7 @@ class Spoken(Task):
         found = []
         for clip in held_out():
             seen[clip.variant] += 1
-            about = {
+            metadata = {
                 "words": list(clip.words),
                 "starts": [start for start, _ in clip.spans],
                 "rate": RATE,
@@ -68,7 +68,7 @@ class Spoken(Task):
                 "voice": clip.variant,
             }
             name = f"{clip.variant}/{seen[clip.variant]}"
-            found.append((None, Example(name, {"audio": (clip.noisy(self.snr), RATE)}, clip.text, about)))
+            found.append((None, Example(name, {"audio": (clip.noisy(self.snr), RATE)}, clip.text, metadata)))
         return found
 
     def examples(self) -> Sequence[Example]:
@@ -77,12 +77,12 @@ class Spoken(Task):
 
     def notes(self, examples: Sequence[Example]) -> dict[str, Any]:
         """The rates of the files, and the version of jiwer."""
-        rates = Counter(str(example.about["rate"]) for example in examples)
+        rates = Counter(str(example.metadata["rate"]) for example in examples)
         return {"sampling rates": dict(rates), "versions": versions("jiwer")}
 
-    def remarks(self, replies: Sequence[Reply]) -> list[str]:
+    def remarks(self, responses: Sequence[Response]) -> list[str]:
         """The languages that the model heard, where none was named."""
-        heard = [reply.about["language"] for reply in replies if reply.about.get("detected")]
+        heard = [response.metadata["language"] for response in responses if response.metadata.get("detected")]
         return [heard_note(heard, "--set language=CODE")] if heard else []
 
 
@@ -103,7 +103,7 @@ class Transcription(Spoken):
 
     Example:
         >>> item = Transcription().draw(1, seed=0)[0]
-        >>> item.answer == " ".join(item.about["words"])
+        >>> item.answer == " ".join(item.metadata["words"])
         True
     """
 
@@ -139,7 +139,7 @@ class Transcription(Spoken):
         )
 
     @property
-    def ask(self) -> Generate:
+    def solver(self) -> Generate:
         """The model writes."""
         return Transcribe(self.max_new_tokens, self.beams, self.language, self.speech_task)
 
@@ -154,16 +154,16 @@ class Transcription(Spoken):
             return found
         return [replace(item, inputs={"text": self.prompt, **item.inputs}) for item in found]
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Kinds of error by word, and errors by character."""
         jiwer = extra("jiwer", SCORED)
         normalise = normaliser(self.normaliser)
-        wanted, written = normalise(example.answer), normalise(reply.text)
+        wanted, written = normalise(example.answer), normalise(response.text)
         words, characters = jiwer.process_words(wanted, written), jiwer.process_characters(wanted, written)
-        heard = {"language": reply.about["language"]} if "language" in reply.about else {}
+        heard = {"language": response.metadata["language"]} if "language" in response.metadata else {}
         return heard | {
-            "seconds": example.about["seconds"],
-            "rate": example.about["rate"],
+            "seconds": example.metadata["seconds"],
+            "rate": example.metadata["rate"],
             "words": words.hits + words.substitutions + words.deletions,
             "errors": _errors(words),
             "substitutions": words.substitutions,
@@ -225,5 +225,5 @@ def _sound(row: Row) -> Example:
         row.wrong(f"{path} cannot be read as sound.", "Give a WAV, FLAC or OGG file.")
     if not found.frames:
         row.wrong(f"{path} has no samples.", "Leave the line out, or record it again.")
-    about = {"rate": found.samplerate, "seconds": found.frames / found.samplerate}
-    return Example(row.name(f"line {row.line}"), {"audio": path}, row.fields["tgt_text"].strip(), about)
+    metadata = {"rate": found.samplerate, "seconds": found.frames / found.samplerate}
+    return Example(row.name(f"line {row.line}"), {"audio": path}, row.fields["tgt_text"].strip(), metadata)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from headwise.errors import InputError
 from headwise.evaluation.data.annotations import Word, read_word_times
 from headwise.evaluation.solvers.transcription import Transcribe
-from headwise.evaluation.solvers.word_times import HearWords
-from headwise.evaluation.task import Asker, Example, Metric, Reply, ratio
+from headwise.evaluation.solvers.word_times import WordTimestamps
+from headwise.evaluation.task import Example, Metric, Response, Solver, ratio
 from headwise.evaluation.tasks.speech.transcription import (
     SCORED,
     Normaliser,
@@ -44,7 +44,7 @@ class WordTimes(Spoken):
 
     Example:
         >>> item = WordTimes().draw(1, seed=0)[0]
-        >>> len(item.about["starts"]) == len(item.about["words"])
+        >>> len(item.metadata["starts"]) == len(item.metadata["words"])
         True
     """
 
@@ -79,9 +79,9 @@ class WordTimes(Spoken):
         )
 
     @property
-    def ask(self) -> Asker:
+    def solver(self) -> Solver:
         """By cross-attention, over the right words or the model's."""
-        return HearWords(
+        return WordTimestamps(
             heads=self.heads,
             language=self.language,
             writer=None if self.text == "reference" else Transcribe(128, 1, self.language),
@@ -108,18 +108,18 @@ class WordTimes(Spoken):
                     f"The words of {item.id!r} have no times.",
                     "Give times= a file with this id, or a column words.",
                 )
-            about = {
-                **item.about,
+            metadata = {
+                **item.metadata,
                 "words": [word.text for word in words],
                 "starts": [word.start for word in words],
             }
-            found.append(replace(item, answer=" ".join(about["words"]), about=about))
+            found.append(replace(item, answer=" ".join(metadata["words"]), metadata=metadata))
         return found
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Sum of the errors and number of words near enough; the mean of the clip for the reader."""
-        wanted, starts = example.about["words"], example.about["starts"]
-        heard, times = reply.about["words"], reply.about["starts"]
+        wanted, starts = example.metadata["words"], example.metadata["starts"]
+        heard, times = response.metadata["words"], response.metadata["starts"]
         errors = [abs(times[j] - starts[i]) for i, j in self._matches(wanted, heard)]
         return {
             "words": len(wanted),

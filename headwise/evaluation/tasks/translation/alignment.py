@@ -12,8 +12,8 @@ import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.data.annotations import read_links
-from headwise.evaluation.solvers.alignment import AskAlignment
-from headwise.evaluation.task import Example, Metric, Reply, ratio
+from headwise.evaluation.solvers.alignment import CrossAttentionAlignment
+from headwise.evaluation.task import Example, Metric, Response, ratio
 from headwise.evaluation.tasks.translation.parallel import Parallel
 from headwise.zoo.data.phrase import PhrasePair
 from headwise.zoo.data.phrase import alignment as known_links
@@ -44,7 +44,7 @@ class Alignment(Parallel):
 
     Example:
         >>> item = Alignment(source="en", target="sw").draw(1, seed=0)[0]
-        >>> len(item.about["sure"]) <= len(item.about["possible"])
+        >>> len(item.metadata["sure"]) <= len(item.metadata["possible"])
         True
     """
 
@@ -80,12 +80,12 @@ class Alignment(Parallel):
         )
 
     @property
-    def ask(self) -> AskAlignment:
+    def solver(self) -> CrossAttentionAlignment:
         """By cross-attention."""
         if self.data is not None or self.heads or self.layer is not None:
-            return AskAlignment(self.heads, self.layer, self.rows)
+            return CrossAttentionAlignment(self.heads, self.layer, self.rows)
         trial = replace(self, split="validation") if self.split == "test" else replace(self, split="test")
-        return AskAlignment(
+        return CrossAttentionAlignment(
             (), None, self.rows, self._error, tuple(trial.draw(_TRIAL * len(self.directions), 0))
         )
 
@@ -97,17 +97,17 @@ class Alignment(Parallel):
         spans = [(_words(item.inputs["text"]), _words(item.answer)) for item in found]
         lengths = [(0, 0)] * (len(found) + self.pairs()[1])  # a pair that was left out has no words to link
         for item, (source, target) in zip(found, spans, strict=True):
-            lengths[item.about["place"]] = (len(source), len(target))
+            lengths[item.metadata["place"]] = (len(source), len(target))
         links = read_links(self.gold, lengths, base=self.base)
         return [
             replace(
                 item,
-                about={
-                    **item.about,
+                metadata={
+                    **item.metadata,
                     "source_spans": source,
                     "target_spans": target,
-                    "sure": sorted(links[item.about["place"]].sure),
-                    "possible": sorted(links[item.about["place"]].possible),
+                    "sure": sorted(links[item.metadata["place"]].sure),
+                    "possible": sorted(links[item.metadata["place"]].possible),
                 },
             )
             for item, (source, target) in zip(found, spans, strict=True)
@@ -122,14 +122,14 @@ class Alignment(Parallel):
             "possible": sorted(known_links(pair)),
         }
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """The links, as `source-target`, and the counts that the rates come from."""
-        links = {(source, target) for source, target in reply.about["links"]}
-        sure = {tuple(link) for link in example.about["sure"]}
-        possible = {tuple(link) for link in example.about["possible"]}
+        links = {(source, target) for source, target in response.metadata["links"]}
+        sure = {tuple(link) for link in example.metadata["sure"]}
+        possible = {tuple(link) for link in example.metadata["possible"]}
         return {
-            "direction": f"{example.about['source']}>{example.about['target']}",
-            "layer": reply.about["layer"],
+            "direction": f"{example.metadata['source']}>{example.metadata['target']}",
+            "layer": response.metadata["layer"],
             "made": " ".join(f"{source}-{target}" for source, target in sorted(links)),
             "gold": " ".join(
                 f"{source}{'-' if (source, target) in sure else 'p'}{target}"
@@ -141,10 +141,10 @@ class Alignment(Parallel):
             "possible_found": len(links & possible),
         }
 
-    def _error(self, examples: Sequence[Example], replies: Sequence[Reply]) -> float:
-        """Pooled error rate of replies."""
-        rows = [self.score(*pair) for pair in zip(examples, replies, strict=True)]
-        return self.metrics[0].over({name: [row[name] for row in rows] for name in _COUNTS})
+    def _error(self, examples: Sequence[Example], responses: Sequence[Response]) -> float:
+        """Pooled error rate of responses."""
+        rows = [self.score(*pair) for pair in zip(examples, responses, strict=True)]
+        return self.metrics[0].compute({name: [row[name] for row in rows] for name in _COUNTS})
 
 
 def error_rate(

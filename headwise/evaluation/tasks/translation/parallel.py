@@ -53,7 +53,9 @@ class Parallel(Task):
         """Source and target language of the examples, as the files or the zoo call them."""
         if self.data is None:
             return self._ways()
-        return list(dict.fromkeys((item.about["source"], item.about["target"]) for item in self.examples()))
+        return list(
+            dict.fromkeys((item.metadata["source"], item.metadata["target"]) for item in self.examples())
+        )
 
     def examples(self) -> Sequence[Example]:
         """All sentences, with the names of their languages in `about`."""
@@ -65,8 +67,8 @@ class Parallel(Task):
         """`n` of the sentences, of every direction equally many or one more."""
         found = self.examples()
         groups = [
-            [item for item in found if (item.about["source"], item.about["target"]) == way]
-            for way in dict.fromkeys((item.about["source"], item.about["target"]) for item in found)
+            [item for item in found if (item.metadata["source"], item.metadata["target"]) == way]
+            for way in dict.fromkeys((item.metadata["source"], item.metadata["target"]) for item in found)
         ]
         pick = draw_of_file if self.over_file else subset
         if n is None or len(groups) == 1 or n > len(found):
@@ -127,9 +129,9 @@ class Parallel(Task):
         assert self.data is not None
         if self.reference is not None:
             pairs, dropped = read_parallel(self.data, self.reference)
-            about = {"source": self.source, "target": self.target}
+            metadata = {"source": self.source, "target": self.target}
             return [
-                Example(f"line {line}", {"text": src}, tgt, {**about, "place": line - 1})
+                Example(f"line {line}", {"text": src}, tgt, {**metadata, "place": line - 1})
                 for line, src, tgt in pairs
             ], dropped
         if self.data.suffix != ".tsv":
@@ -146,8 +148,8 @@ class Parallel(Task):
             ]
             src, tgt = row.fields["src"].strip(), row.fields["tgt"].strip()
             if src and tgt:
-                about = {"source": languages[0], "target": languages[1], "place": place}
-                found.append(Example(row.name(f"line {row.line}"), {"text": src}, tgt, about))
+                metadata = {"source": languages[0], "target": languages[1], "place": place}
+                found.append(Example(row.name(f"line {row.line}"), {"text": src}, tgt, metadata))
         if not found:
             raise InputError("No line has words on both sides.", evidence=str(self.data))
         return found, len(rows) - len(found)

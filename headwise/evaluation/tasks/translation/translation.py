@@ -21,7 +21,7 @@ from headwise.evaluation.scoring.overlap import (
     tokenizer_for,
 )
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Reply, mean
+from headwise.evaluation.task import Example, Metric, Response, mean
 from headwise.evaluation.tasks.translation.parallel import Parallel
 from headwise.languages import set_languages
 from headwise.optional import extra, versions
@@ -85,14 +85,14 @@ class Translation(Parallel):
             part
             for way in ways
             for part in (
-                Metric(f"chrf {way}", CHRF, chrf, "chrF2", only=("direction", way)),
-                Metric(f"exact {way}", ("exact",), mean("exact").statistic, only=("direction", way)),
+                Metric(f"chrf {way}", CHRF, chrf, "chrF2", where=("direction", way)),
+                Metric(f"exact {way}", ("exact",), mean("exact").statistic, where=("direction", way)),
             )
         ]
         return (*whole, *parts)
 
     @property
-    def ask(self) -> Generate:
+    def solver(self) -> Generate:
         """The model is told the languages and writes."""
         return _Translate(self.max_new_tokens, self.beams)
 
@@ -105,27 +105,27 @@ class Translation(Parallel):
         return [
             Example(
                 item.id,
-                {"text": self._written(item.inputs["text"], item.about)},
+                {"text": self._written(item.inputs["text"], item.metadata)},
                 item.answer,
-                item.about,
+                item.metadata,
             )
             for item in super().examples()
         ]
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Exact match, chrF of the sentence, and at the end the counts that the corpus scores come from."""
-        tokenize = self.tokenize or tokenizer_for(example.about["target"])
-        found = counts(reply.text, example.answer, tokenize)
+        tokenize = self.tokenize or tokenizer_for(example.metadata["target"])
+        found = counts(response.text, example.answer, tokenize)
         return {
-            "direction": f"{example.about['source']}>{example.about['target']}",
-            "exact": reply.text.strip() == example.answer.strip(),
+            "direction": f"{example.metadata['source']}>{example.metadata['target']}",
+            "exact": response.text.strip() == example.answer.strip(),
             "sentence_chrf": float(chrf(*(np.array([found[name]]) for name in CHRF))),
             **found,
         }
 
     def notes(self, examples: Sequence[Example]) -> dict[str, Any]:
         """Version of sacrebleu with its signatures, and the pairs that were left out."""
-        used = {self.tokenize or tokenizer_for(item.about["target"]) for item in examples}
+        used = {self.tokenize or tokenizer_for(item.metadata["target"]) for item in examples}
         for scorer in (chrf_scorer(), *map(bleu_scorer, used)):
             scorer.corpus_score([""], [[""]])  # the signature counts the references of the last corpus
         return {
@@ -136,15 +136,15 @@ class Translation(Parallel):
             "comet": "not computed: it needs weights",
         }
 
-    def _written(self, text: str, about: Any) -> str:
-        values = {"text": text, "source": about["source"], "target": about["target"]}
+    def _written(self, text: str, metadata: Any) -> str:
+        values = {"text": text, "source": metadata["source"], "target": metadata["target"]}
         return re.sub("{(text|source|target)}", lambda found: values[found[1]], self.template)
 
 
 @dataclass(frozen=True)
 class _Translate(Generate):
     def group(self, example: Example) -> tuple[str, str]:
-        return example.about["source"], example.about["target"]
+        return example.metadata["source"], example.metadata["target"]
 
     def prepare(self, subject: Subject, examples: Sequence[Example]) -> Any:
         set_languages(subject.tokenizer, *self.group(examples[0]))

@@ -14,7 +14,7 @@ from headwise.evaluation.data.coco import read_json, records
 from headwise.evaluation.data.splits import draw_of_file
 from headwise.evaluation.scoring.chair import ObjectTable, mentions, named_objects, own_objects, read_objects
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Reply, mean, ratio
+from headwise.evaluation.task import Example, Metric, Response, mean, ratio
 from headwise.evaluation.tasks.vision.pictures import QUESTION, PictureTask, check_images, seen
 from headwise.zoo.data.scenes import CAPTION_NOISE
 
@@ -81,7 +81,7 @@ class Chair(PictureTask):
         return (*found, ratio("expected", "hallucinated", name="successors", higher_is_better=False))
 
     @property
-    def ask(self) -> Generate:
+    def solver(self) -> Generate:
         """The model writes a caption."""
         return Generate(self.max_new_tokens)
 
@@ -115,9 +115,9 @@ class Chair(PictureTask):
             check_images(example)
         return examples
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Counts of one caption, and which objects it mentions rightly and wrongly."""
-        said = [mention.node for mention in mentions(reply.text, self._table)]
+        said = [mention.node for mention in mentions(response.text, self._table)]
         there = set(example.answer)
         wrong = [node for node in said if node not in there]
         row = {
@@ -126,12 +126,12 @@ class Chair(PictureTask):
             "any_hallucinated": int(bool(wrong)),
             "found": len(there & set(said)),
             "objects": len(there),
-            "words": sum(any(map(str.isalnum, word)) for word in reply.text.split()),
+            "words": sum(any(map(str.isalnum, word)) for word in response.text.split()),
             "mentioned": ", ".join(said),
             "wrong": ", ".join(wrong),
         }
         if self.data is None:
-            row["expected"] = sum(node in example.about["expected"] for node in wrong)
+            row["expected"] = sum(node in example.metadata["expected"] for node in wrong)
         return row
 
     def notes(self, examples: Sequence[Example]) -> dict[str, Any]:
@@ -178,9 +178,11 @@ class Chair(PictureTask):
         told = self._told()
         finished = []
         for example in chosen:
-            image = example.about["image_id"]
+            image = example.metadata["image_id"]
             nodes = {mention.node for caption in told.get(image, ()) for mention in mentions(caption, table)}
-            finished.append(Example(example.id, example.inputs, sorted(there[image] | nodes), example.about))
+            finished.append(
+                Example(example.id, example.inputs, sorted(there[image] | nodes), example.metadata)
+            )
         return finished
 
     def _told(self) -> dict[Any, list[str]]:
@@ -195,5 +197,5 @@ class Chair(PictureTask):
 
 def _example(task: Chair, image: dict[str, Any], path: Path) -> Example:
     inputs = {"text": task.asked(DETAILED), "image": task.picture(image["file_name"])}
-    about = {"image_id": image["id"], "where": f"{path}, image {image['id']}"}
-    return Example(str(image["id"]), inputs, [], about)
+    metadata = {"image_id": image["id"], "where": f"{path}, image {image['id']}"}
+    return Example(str(image["id"]), inputs, [], metadata)

@@ -145,14 +145,14 @@ def check_images(example: Example) -> None:
     """Refuse an example whose picture is not there.
 
     Raises:
-        InputError: naming the picture, and where it is asked about (`example.about["where"]`).
+        InputError: naming the picture, and where it is asked about (`example.metadata["where"]`).
     """
     images = example.inputs["image"]
     for path in images if isinstance(images, Sequence) else [images]:
         if not path.is_file():
             raise InputError(
                 f"There is no picture {path}.",
-                evidence=f"asked about in {example.about['where']}",
+                evidence=f"asked about in {example.metadata['where']}",
                 remedy="Check images=, the folder of the pictures.",
             )
 

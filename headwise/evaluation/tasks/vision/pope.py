@@ -16,7 +16,7 @@ from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_json_lines
 from headwise.evaluation.scoring.yes_no import official_yes_no, strict_yes_no
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Reply, mean
+from headwise.evaluation.task import Example, Metric, Response, mean
 from headwise.evaluation.tasks.vision.pictures import PictureTask, one_of, seen
 from headwise.zoo.data.scenes import PATIENT_NOISE
 
@@ -76,7 +76,7 @@ class Pope(PictureTask):
         )
 
     @property
-    def ask(self) -> Generate:
+    def solver(self) -> Generate:
         """The model writes its answer."""
         return Generate(self.max_new_tokens)
 
@@ -122,9 +122,9 @@ class Pope(PictureTask):
             return {}
         return {"lines of other splits, left out": sum(self._rows(self.data)[1].values())}
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """What was read from the answer, and whether it is right."""
-        parsed = _PARSERS[self.parsing](reply.text)
+        parsed = _PARSERS[self.parsing](response.text)
         return {
             "parsed": parsed,
             "correct": int(parsed == example.answer),

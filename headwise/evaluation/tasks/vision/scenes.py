@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from headwise.errors import InputError
 from headwise.evaluation.scoring.vqa import NUMBERS
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Reply, mean
+from headwise.evaluation.task import Example, Metric, Response, mean
 from headwise.evaluation.tasks.vision.pictures import PictureTask, one_of, seen
 from headwise.zoo.data.scenes import TRAINING_NOISE
 
@@ -27,8 +27,8 @@ class Scenes(PictureTask):
     guessing gives 0.5. `color`: of a shape that is there; guessing gives 1/6. `count`: how many objects, two
     to four; guessing gives 1/3. `noise` is how bad the camera is: 0 is a clean picture.
 
-    The answer read is the first word of its kind in the reply (yes or no, a color, a number in words or
-    digits), so that models which answer in sentences can be asked, too; a reply without one is wrong, and
+    The answer read is the first word of its kind in the response (yes or no, a color, a number in words or
+    digits), so that models which answer in sentences can be asked, too; a response without one is wrong, and
     counted as unparsed.
 
     Example:
@@ -58,11 +58,11 @@ class Scenes(PictureTask):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Share of right answers, and of replies that hold none."""
+        """Share of right answers, and of responses that hold none."""
         return (mean("correct", name="accuracy"), mean("unparsed", higher_is_better=False))
 
     @property
-    def ask(self) -> Generate:
+    def solver(self) -> Generate:
         """The model writes its answer."""
         return Generate(self.max_new_tokens)
 
@@ -75,13 +75,13 @@ class Scenes(PictureTask):
             kind = ("yes", "random")[number % 2] if self.kind == "existence" else self.kind
             question = ask(scene, kind, random.Random(f"{self.title}/{seed}/{number}"))
             inputs = {"text": self.asked(question.text), "image": image}
-            about = {"kind": kind, "object": question.shape}
-            examples.append(Example(f"{self.title}/{seed}/{number:06d}", inputs, question.answer, about))
+            metadata = {"kind": kind, "object": question.shape}
+            examples.append(Example(f"{self.title}/{seed}/{number:06d}", inputs, question.answer, metadata))
         return examples
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
-        """What was read from the reply, and whether it is right."""
-        parsed = self._parsed(reply.text)
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
+        """What was read from the response, and whether it is right."""
+        parsed = self._parsed(response.text)
         return {
             "parsed": parsed or "unknown",
             "correct": int(parsed == example.answer),

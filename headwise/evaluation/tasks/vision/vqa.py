@@ -12,7 +12,7 @@ from headwise.errors import InputError
 from headwise.evaluation.data.coco import read_json, records
 from headwise.evaluation.scoring.vqa import PEOPLE, normalized, vqa_accuracy
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Reply, mean
+from headwise.evaluation.task import Example, Metric, Response, mean
 from headwise.evaluation.tasks.vision.pictures import PictureTask, seen
 from headwise.zoo.data.scenes import TRAINING_NOISE
 
@@ -62,11 +62,11 @@ class Vqa(PictureTask):
     def metrics(self) -> tuple[Metric, ...]:
         """Accuracy over all questions, and over those with an answer of one type."""
         whole = mean("accuracy")
-        parts = (replace(whole, name=f"accuracy {kind}", only=("answer_type", kind)) for kind in TYPES)
+        parts = (replace(whole, name=f"accuracy {kind}", where=("answer_type", kind)) for kind in TYPES)
         return (whole, *parts)
 
     @property
-    def ask(self) -> Generate:
+    def solver(self) -> Generate:
         """The model writes its answer."""
         return Generate(self.max_new_tokens)
 
@@ -81,8 +81,10 @@ class Vqa(PictureTask):
             kind = kinds[number % len(kinds)]
             question = ask(scene, kind, random.Random(f"vqa/{seed}/{number}"))
             inputs = {"text": self.asked(question.text), "image": image}
-            about = {"answer_type": types[kind], "question_type": kind}
-            examples.append(Example(f"vqa/{seed}/{number:06d}", inputs, [question.answer] * _PEOPLE, about))
+            metadata = {"answer_type": types[kind], "question_type": kind}
+            examples.append(
+                Example(f"vqa/{seed}/{number:06d}", inputs, [question.answer] * _PEOPLE, metadata)
+            )
         return examples
 
     def listed(self, data: Path) -> Sequence[Example]:
@@ -106,21 +108,21 @@ class Vqa(PictureTask):
             spot, record = answered[name]
             answers = _answers(record["answers"], f"{annotations}, annotations[{spot}]")
             inputs = {"text": self.asked(question["question"]), "image": self._picture(question, where)}
-            about = {
+            metadata = {
                 "where": where,
                 "answer_type": record.get("answer_type", ""),
                 "question_type": record.get("question_type", ""),
             }
-            examples.append(Example(str(name), inputs, answers, about))
+            examples.append(Example(str(name), inputs, answers, metadata))
         return examples
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """The answer as it is compared, its accuracy, and of which type it is."""
         return {
-            "parsed": normalized(reply.text, compat=self.compat),
-            "accuracy": vqa_accuracy(reply.text, example.answer, compat=self.compat),
-            "answer_type": example.about["answer_type"],
-            "question_type": example.about["question_type"],
+            "parsed": normalized(response.text, compat=self.compat),
+            "accuracy": vqa_accuracy(response.text, example.answer, compat=self.compat),
+            "answer_type": example.metadata["answer_type"],
+            "question_type": example.metadata["question_type"],
         }
 
     def _picture(self, question: dict[str, Any], where: str) -> Path:

@@ -14,7 +14,7 @@ from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_json_lines, read_lines, refuse
 from headwise.evaluation.scoring.yes_no import mme_yes_no
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Asker, Example, Metric, Reply, mean, ratio
+from headwise.evaluation.task import Example, Metric, Response, Solver, mean, ratio
 from headwise.evaluation.tasks.vision.pictures import PictureTask, seen
 from headwise.zoo.data.scenes import PATIENT_NOISE
 
@@ -37,7 +37,7 @@ class YesNo(PictureTask):
     An example is a group, so `n` counts groups, and the intervals are over groups. `accuracy` is the share of
     right answers, `accuracy_plus` that of groups without a wrong one, which guessing brings to 1/4 for pairs;
     `score` is MME's, 100 times the one plus 100 times the other, added up over categories (200 at most for
-    each). `other` is the share of replies whose first four characters hold neither yes nor no.
+    each). `other` is the share of responses whose first four characters hold neither yes nor no.
 
     `data` is one of:
 
@@ -64,7 +64,7 @@ class YesNo(PictureTask):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Accuracy by question and by group, MME's score, and the share of replies that are neither."""
+        """Accuracy by question and by group, MME's score, and the share of responses that are neither."""
         columns = ("right", "questions", "all_right", "category_number")
         score = Metric("score", columns, _points, "points")
         found = [
@@ -79,13 +79,13 @@ class YesNo(PictureTask):
                 if set(names) >= set(known):
                     numbers = tuple(map(_number, known))
                     found.append(replace(score, name=kind, statistic=partial(_points, numbers=numbers)))
-            found += [replace(score, name=f"score {name}", only=("category", name)) for name in names]
+            found += [replace(score, name=f"score {name}", where=("category", name)) for name in names]
         return tuple(found)
 
     @property
-    def ask(self) -> Asker:
+    def solver(self) -> Solver:
         """The model answers every question of a group by itself."""
-        return AskGroup(Generate(self.max_new_tokens))
+        return GroupSolver(Generate(self.max_new_tokens))
 
     def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
         """Two questions per scene."""
@@ -96,7 +96,7 @@ class YesNo(PictureTask):
             pair = pope_pair(scene, split="adversarial", seed=f"{seed}/{number}")
             inputs = {"text": [self.asked(one.text) for one in pair], "image": [image] * len(pair)}
             examples.append(
-                Example(f"yes-no/{seed}/{number:06d}", inputs, [one.answer for one in pair], _about("", 0))
+                Example(f"yes-no/{seed}/{number:06d}", inputs, [one.answer for one in pair], _metadata("", 0))
             )
         return examples
 
@@ -122,9 +122,9 @@ class YesNo(PictureTask):
             for (category, name), rows in groups.items()
         ]
 
-    def score(self, example: Example, reply: Reply) -> dict[str, Any]:
+    def score(self, example: Example, response: Response) -> dict[str, Any]:
         """How many questions of the group were answered rightly, and how they were read."""
-        parsed = [mme_yes_no(text) for text in reply.about["replies"]]
+        parsed = [mme_yes_no(text) for text in response.metadata["replies"]]
         right = sum(said == answer for said, answer in zip(parsed, example.answer, strict=True))
         return {
             "parsed": ", ".join(parsed),
@@ -132,8 +132,8 @@ class YesNo(PictureTask):
             "right": right,
             "all_right": int(right == len(parsed)),
             "others": parsed.count("other"),
-            "category": example.about["category"],
-            "category_number": example.about["category_number"],
+            "category": example.metadata["category"],
+            "category_number": example.metadata["category_number"],
         }
 
     def _example(self, name: str, category: str, rows: list[Row], others: list[str]) -> Example:
@@ -148,12 +148,14 @@ class YesNo(PictureTask):
             "image": [self.picture(row.text("image")) for row in rows],
         }
         where = f"{rows[0].path}, line {rows[0].line}"
-        return Example(name, inputs, answers, _about(category, _number(category, others)) | {"where": where})
+        return Example(
+            name, inputs, answers, _metadata(category, _number(category, others)) | {"where": where}
+        )
 
 
 @dataclass(frozen=True)
-class AskGroup:
-    """Ask the questions of every example one by one; `reply.about["replies"]` holds what was said to each."""
+class GroupSolver:
+    """Ask the questions of every example one by one; `response.metadata["replies"]` holds what was said to each."""
 
     one: Generate
 
@@ -164,8 +166,8 @@ class AskGroup:
         *,
         batch_size: int,
         advance: Callable[[int], None],
-    ) -> list[Reply]:
-        """One reply per group."""
+    ) -> list[Response]:
+        """One response per group."""
         singles = [
             Example(f"{example.id}/{place}", {"text": text, "image": image}, None)
             for example in examples
@@ -182,13 +184,13 @@ class AskGroup:
             advance(groups - told)
             told = groups
 
-        replies = iter(self.one(subject, singles, batch_size=batch_size, advance=count))
+        responses = iter(self.one(subject, singles, batch_size=batch_size, advance=count))
         joined = []
         for example in examples:
-            parts = [next(replies) for _ in example.inputs["text"]]
+            parts = [next(responses) for _ in example.inputs["text"]]
             texts = [part.text for part in parts]
             joined.append(
-                Reply(" | ".join(texts), sum(part.tokens for part in parts), about={"replies": texts})
+                Response(" | ".join(texts), sum(part.tokens for part in parts), metadata={"replies": texts})
             )
         return joined
 
@@ -197,7 +199,7 @@ class AskGroup:
         return self.one.manifest()
 
 
-def _about(category: str, number: int) -> dict[str, Any]:
+def _metadata(category: str, number: int) -> dict[str, Any]:
     return {"category": category, "category_number": number}
 
 
