@@ -88,7 +88,7 @@ def test_a_chart_needs_no_script_of_its_own(comparison):
 
 def test_an_arm_without_an_interval_has_a_dot_alone():
     nan = float("nan")
-    change = {"unit": "tokens", "higher_is_better": None, "clear": False}
+    change = {"unit": "tokens", "higher_is_better": None, "significant": False}
     numbers = {"one": (2.0, 1.0, 3.0), "alone": (1.5, nan, nan), "unknown": (nan, nan, nan)}
     arms = [SimpleNamespace(label="none")]
     for name, (value, low, high) in numbers.items():
