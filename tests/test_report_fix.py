@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -169,6 +170,13 @@ def model(tmp_path_factory):
     return str(save(tmp_path_factory.mktemp("model")))
 
 
+def again(answer, out, other):
+    """The command of a report makes it once more."""
+    words = shlex.split(answer["command"].replace(str(out), str(other)))
+    assert run(*words[1:]).exit_code == 0
+    assert other.exists()
+
+
 def test_the_command_shows_a_fix(model, tmp_path):
     out = tmp_path / "r.html"
     fix = "ZERO_HEADS:heads=[[0,0]]"
@@ -176,10 +184,8 @@ def test_the_command_shows_a_fix(model, tmp_path):
     answer = json.loads(done.stdout)
     assert answer["fix"] == fix
     assert answer["spec"]["fixes"][0]["fix"] == "zero_heads"
-    assert f"fixes=['{fix}']" in answer["call"]
     assert "--fix 'ZERO_HEADS:heads=[[0,0]]'" in answer["command"]
-    exec(answer["call"].replace(str(out), str(tmp_path / "again.html")), {})
-    assert (tmp_path / "again.html").exists()
+    again(answer, out, tmp_path / "again.html")
 
 
 @pytest.mark.slow
@@ -188,9 +194,8 @@ def test_the_command_compares_on_a_task(tmp_path):
     arguments = ("report", "zoo:lm", "--fix", "ZERO_HEADS:heads=[[0,0]]", "--task", "recall", "-n", 8)
     answer = json.loads(run(*arguments, "--out", out, "--json").stdout)
     assert answer["verdict"][0].startswith("recall, n = 8")
-    assert "comparison = hw.compare(subject, task, " in answer["call"]
-    exec(answer["call"].replace(str(out), str(tmp_path / "again.html")), {})
-    assert (tmp_path / "again.html").exists()
+    assert "--task recall -n 8" in answer["command"]
+    again(answer, out, tmp_path / "again.html")
     assert {row["arm"] for row in answer["evaluation-1"]} == {"none", "ZERO_HEADS:heads=[[0,0]]"}
     assert facts  # the answer of --json is what the page holds
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from headwise.evaluation.results.comparison import Comparison
     from headwise.subject import Subject
 
-USUAL = {"limit": LIMIT}
 SAMPLES = 3
 """Examples of a task that are shown where no input is given."""
 
@@ -47,18 +46,6 @@ class Proof:
             flags += ["--seed", str(self.seed)] if self.seed else []
         return flags
 
-    def lines(self) -> list[str]:
-        """As lines of Python, where `subject` is there already."""
-        if self.task is None:
-            return []
-        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
-        more = f", n={self.number}" if self.number is not None else ""
-        more += f", seed={self.seed}" if self.seed else ""
-        return [
-            f"task = hw.evaluation.find_task({self.task!r}{options})",
-            f"comparison = hw.compare(subject, task, {list(self.fixes)!r}{more})",
-        ]
-
 
 def write_report(
     request: Request,
@@ -78,9 +65,7 @@ def write_report(
         InputError: with `judge_sinks`, when the input is too short to say whether heads have sinks.
     """
     proof = proof or Proof()
-    form = {"limit": limit}
-    call = _python(request, out, generate, proof, form)
-    command = _shell(request, out, generate, proof, form)
+    command = _shell(request, out, generate, proof, limit)
     with quiet_transformers():
         subject, notes = load(request.model)
         comparison = _compared(subject, proof)
@@ -92,7 +77,7 @@ def write_report(
             looked = replace(looked, fix=comparison.arms[1].label)
         with progress("Writing the report"):
             source = [looked] if comparison is None else [looked, comparison]
-            content = gather(source, call=call, command=command)
+            content = gather(source, call="", command=command)
             content = replace(content, warnings=(*notes, *content.warnings))
             if judge_sinks and content.sink_share is None:
                 raise InputError(
@@ -121,26 +106,7 @@ def _examples(
     return changed_examples(comparison, task, request.samples or SAMPLES, replies=replies)
 
 
-def _python(request: Request, out: Path, generate: int, proof: Proof, form: Mapping[str, Any]) -> str:
-    given = request.python_examples(generate)
-    if request.empty and proof.task is not None:
-        count = request.samples or SAMPLES
-        replies = "" if generate else ", replies=subject.config.is_encoder_decoder"
-        given = f"hw.reports.changed_examples(comparison, task, {count}{replies})"
-    shown = [f"examples={given}"] if given else []
-    shown += [f"generate={generate}"] if generate else []
-    source = "subject"
-    if proof.task is not None:
-        source = "[subject, comparison]"
-        shown.append("fixes=comparison.arms[1].fixes")
-    elif proof.fixes:
-        shown.append(f"fixes={list(proof.fixes)!r}")
-    shown += [f"{name}={value!r}" for name, value in form.items() if value != USUAL[name]]
-    arguments = ", ".join([source, repr(str(out)), *shown])
-    return request.script(*proof.lines(), f"hw.report({arguments})")
-
-
-def _shell(request: Request, out: Path, generate: int, proof: Proof, form: Mapping[str, Any]) -> str:
+def _shell(request: Request, out: Path, generate: int, proof: Proof, limit: int) -> str:
     more = ["--generate", str(generate)] if generate else []
-    more += ["--max-size", f"{form['limit'] / 1e6:g}"] if form["limit"] != USUAL["limit"] else []
+    more += ["--max-size", f"{limit / 1e6:g}"] if limit != LIMIT else []
     return request.shell("report", *proof.flags(), *more, "--out", str(out))

@@ -1,4 +1,4 @@
-"""What a command asks the model to read, and the same request as Python and as a shell line."""
+"""Request of a command: what the model is to read, from options and back to a shell line."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Request:
             own = sample(self.model)
             written = {"language": own.languages[1]} if own.languages else {}
             return {**own.inputs, **written, **self._speech()}
-        return self._keywords(str, _read)
+        return self._keywords()
 
     def examples(self, generate: int = 0) -> list[dict[str, Any]]:
         """The same, one by one: keywords for `Subject.prepare` per example.
@@ -118,31 +118,7 @@ class Request:
         if self.empty and self.in_zoo:
             own = samples(self.model, self.samples or 1)
             return [{**one.example(generate), **self._speech()} for one in own]
-        return [{**given, **self._speech()} for given in self._split(self._lists(str, _read))]
-
-    def python_examples(self, generate: int = 0) -> str:
-        """Python for `examples`; empty where it is the one input of a model of the zoo."""
-        if self.empty and self.in_zoo:
-            several = f"hw.zoo.samples({self.model!r}, {self.samples or 1})"
-            told = f" | {self._speech()!r}" if self._speech() else ""
-            shown = f"[one.example({generate or ''}){told} for one in {several}]"
-            return shown if self.samples or told else ""
-        listed = self._split(self._lists(_Source.quoted, _Source.reading))
-        return repr([{**given, **self._speech()} for given in listed])
-
-    def script(self, *lines: str) -> str:
-        """Python that loads the model, and goes on with `lines`."""
-        imports = ["from pathlib import Path", ""] if self.text_files else []
-        load = ["import headwise as hw", "", f"subject = hw.load({self.model!r})"]
-        return "\n".join([*imports, *load, *lines])
-
-    def python(self, *lines: str) -> str:
-        """Python that loads the model, prepares the inputs as one batch, and goes on with `lines`."""
-        given = self._keywords(_Source.quoted, _Source.reading)
-        shown = [f"{name}={value!r}" for name, value in given.items()]
-        if self.empty and self.in_zoo:
-            shown = [f"**hw.zoo.sample({self.model!r}).inputs"]
-        return self.script(f"inputs = subject.prepare({', '.join(shown)})", *lines)
+        return [{**given, **self._speech()} for given in self._split(self._lists())]
 
     def shell(self, command: str, *options: str) -> str:
         """The command line that makes this request."""
@@ -159,8 +135,8 @@ class Request:
         inputs += ["--speech-task", self.task] if self.task else []
         return command_line("headwise", command, self.model, *inputs, *options)
 
-    def _keywords(self, plain: Any, read: Any) -> dict[str, Any]:
-        given = self._lists(plain, read)
+    def _keywords(self) -> dict[str, Any]:
+        given = self._lists()
         single = {name: values[0] if len(values) == 1 else values for name, values in given.items()}
         return {**single, **self._speech()}
 
@@ -169,12 +145,12 @@ class Request:
         named = {"language": self.language, "task": self.task}
         return {name: value for name, value in named.items() if value is not None}
 
-    def _lists(self, plain: Any, read: Any) -> dict[str, list[Any]]:
+    def _lists(self) -> dict[str, list[Any]]:
         given = {
-            "text": [*map(plain, self.texts), *map(read, self.text_files)],
-            "image": list(map(plain, self.images)),
-            "audio": list(map(plain, self.audio)),
-            "target": list(map(plain, self.targets)),
+            "text": [*self.texts, *map(_read, self.text_files)],
+            "image": list(map(str, self.images)),
+            "audio": list(map(str, self.audio)),
+            "target": list(self.targets),
         }
         return {name: values for name, values in given.items() if values}
 
@@ -190,21 +166,6 @@ class Request:
                 remedy="Give one of each kind per example.",
             )
         return [dict(zip(given, values, strict=True)) for values in zip(*given.values(), strict=True)]
-
-
-class _Source(str):
-    """A piece of Python that stands for itself when it is shown."""
-
-    @classmethod
-    def quoted(cls, value: Any) -> _Source:
-        return cls(repr(str(value)))
-
-    @classmethod
-    def reading(cls, path: Path) -> _Source:
-        return cls(f'Path({str(path)!r}).read_text(encoding="utf-8").strip()')
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 def check_output(out: Path) -> None:
