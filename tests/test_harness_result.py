@@ -93,7 +93,9 @@ def test_rows_by_hand() -> None:
             for name, value in (("acc", 1.0), ("ppl", ppl), ("f1", 0.3))
         ]
     )
-    found = difference_rows(metrics, examples, seed=0)
+    found = difference_rows(
+        metrics, examples, {"t": {"acc": "mean", "ppl": "weighted_perplexity", "f1": "f1"}}, seed=0
+    )
     assert [(row["metric"], row["value"]) for row in found] == [
         ("acc", 0.0),
         ("ppl", pytest.approx(np.exp(4.0) - np.exp(2.0))),

@@ -110,7 +110,7 @@ def harness(
         arm.label for arm in arms if any(getattr(fix, "leaks_future", False) for fix in arm.fixes)
     ]
     manifest |= {"warnings": warned, "seconds": seconds}
-    return tabulated(runs, manifest, seed=seed)
+    return tabulated(runs, manifest, loaded["tasks"], seed=seed)
 
 
 def _set_up(tasks: Iterable[Any], num_fewshot: int | None, seed: int) -> None:

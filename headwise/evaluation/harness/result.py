@@ -121,13 +121,20 @@ class HarnessResult:
         return f"<p>{escape(self.summary)}</p>{''.join(shown)}"
 
 
-def tabulated(runs: Mapping[str, Any], manifest: Mapping[str, Any], *, seed: int) -> HarnessResult:
-    """From what the harness gave back for every arm; `seed` is that of the intervals of differences."""
+def tabulated(
+    runs: Mapping[str, Any], manifest: Mapping[str, Any], tasks: Mapping[str, Any], *, seed: int
+) -> HarnessResult:
+    """From what the harness gave back for every arm, and its tasks; `seed` is that of the intervals of differences."""
     import pandas as pd
 
     metrics = pd.DataFrame([row for arm, results in runs.items() for row in metric_rows(arm, results)])
     frame = pd.DataFrame([row for arm, results in runs.items() for row in example_rows(arm, results)])
-    return HarnessResult(metrics, pd.DataFrame(difference_rows(metrics, frame, seed=seed)), frame, manifest)
+    rules = {
+        name: {metric: getattr(rule, "__name__", "") for metric, rule in task.aggregation().items()}
+        for name, task in tasks.items()
+    }
+    differences = pd.DataFrame(difference_rows(metrics, frame, rules, seed=seed))
+    return HarnessResult(metrics, differences, frame, manifest)
 
 
 def _name(row: Any) -> str:

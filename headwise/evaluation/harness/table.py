@@ -53,11 +53,19 @@ def example_rows(arm: str, results: Mapping[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def difference_rows(metrics: pd.DataFrame, examples: pd.DataFrame, *, seed: int) -> list[dict[str, Any]]:
+def difference_rows(
+    metrics: pd.DataFrame, examples: pd.DataFrame, aggregations: Mapping[str, Mapping[str, str]], *, seed: int
+) -> list[dict[str, Any]]:
     """Every metric of every arm less that of the arm without a fix, over the same examples.
 
-    Only metrics whose rule is known are there: means, perplexities and bits per byte. `p_holm` adjusts for the
+    Only metrics whose aggregation is known are there: means, perplexities and bits per byte. `p_holm` adjusts for the
     number of arms.
+
+    Args:
+        metrics: what `metric_rows` gave.
+        examples: what `example_rows` gave.
+        aggregations: task -> metric -> how the harness sums up examples, by its name for that.
+        seed: of the intervals.
     """
     found = []
     for (task, name, of), rows in metrics.groupby(["task", "metric", "filter"], sort=False):
@@ -67,7 +75,8 @@ def difference_rows(metrics: pd.DataFrame, examples: pd.DataFrame, *, seed: int)
         before = tables.get(NONE)
         if before is None:
             continue  # a group
-        metric = _metric(str(name), rows["higher_is_better"].iloc[0], before, values[NONE])
+        rule = aggregations.get(str(task), {}).get(str(name), "")
+        metric = _metric(str(name), rule, rows["higher_is_better"].iloc[0], before, values[NONE])
         arms = [arm for arm in tables if arm != NONE]
         if metric is None or any(tables[arm]["id"].to_list() != before["id"].to_list() for arm in arms):
             continue
@@ -124,24 +133,16 @@ def _scores(sample: Mapping[str, Any]) -> dict[str, Any]:
     return columns
 
 
-def _metric(name: str, higher: bool | None, table: pd.DataFrame, value: float) -> Metric | None:
-    """The metric by the rule that gives the harness's own number; None when none of the known ones does."""
-    parts = tuple(name + part for part in PARTS)
-    whole = (name,) if name in table and table[name].notna().all() else ()
-    split = parts if set(parts) <= set(table) and table[parts[0]].notna().all() else ()
-    rules: list[tuple[tuple[str, ...], Callable[..., np.ndarray]]] = [
-        (whole, _mean),
-        (whole, _perplexity),
-        (split, _perplexity_per_weight),
-        (split, _bits_per_weight),
-    ]
-    for columns, rule in rules:
-        if columns and np.isclose(
-            rule(*(table[column].to_numpy(float) for column in columns), axis=-1), value
-        ):
-            unit = "share" if rule is _mean and table[name].isin([0, 1]).all() else ""
-            return Metric(name, columns, rule, unit, higher)
-    return None
+def _metric(name: str, rule: str, higher: bool | None, table: pd.DataFrame, value: float) -> Metric | None:
+    """The metric as the harness sums it up; None where that is not known, or gives another number than its own."""
+    statistic, parts = _RULES.get(rule, (_mean, ()))
+    columns = tuple(name + part for part in parts)
+    if not columns or not set(columns) <= set(table) or table[list(columns)].isna().any(axis=None):
+        return None
+    if not np.isclose(statistic(*(table[column].to_numpy(float) for column in columns), axis=-1), value):
+        return None  # a function of the task's own, of the same name
+    unit = "share" if rule == "mean" and table[name].isin([0, 1]).all() else ""
+    return Metric(name, columns, statistic, unit, higher)
 
 
 def _columns(metric: Metric, table: pd.DataFrame) -> dict[str, list[float]]:
@@ -162,6 +163,15 @@ def _perplexity_per_weight(sums: np.ndarray, weights: np.ndarray, axis: int) -> 
 
 def _bits_per_weight(sums: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
     return -sums.sum(axis=axis) / weights.sum(axis=axis) / np.log(2)
+
+
+_RULES: dict[str, tuple[Callable[..., np.ndarray], tuple[str, ...]]] = {
+    "mean": (_mean, ("",)),
+    "perplexity": (_perplexity, ("",)),
+    "weighted_perplexity": (_perplexity_per_weight, PARTS),
+    "bits_per_byte": (_bits_per_weight, PARTS),
+}
+"""Aggregation of the harness -> its formula on many sets of examples at once, and what columns of a metric it takes."""
 
 
 def _number(value: Any) -> float:

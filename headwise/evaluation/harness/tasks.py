@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import chdir
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,6 @@ def load_tasks(tasks: Sequence[str | Path], *, logged: Sequence[str] = ()) -> An
         InputError: a name is unknown, a task file is malformed, its data is missing or malformed, or two tasks have
             one name.
     """
-    from lm_eval.tasks import TaskManager
-
     wanted: list[str] = []
     own: dict[str, tuple[Path, dict[str, Any]]] = {}
     for task in tasks:
@@ -63,32 +62,41 @@ def load_tasks(tasks: Sequence[str | Path], *, logged: Sequence[str] = ()) -> An
             _refuse_twice(name, own[name][0], found[name][0])
         own |= found
         wanted += sorted(found, key=lambda name: "group" not in found[name][1]) if found else [str(task)]
-    groups = [path for path, config in own.values() if "group" in config]
-    own = {name: item for path in groups for name, item in _beside(path).items()} | own
-    known = own.keys() | {tag for _, config in own.values() for tag in _listed(config.get("tag"))}
-    named = {*wanted, *(name for _, config in own.values() for name in _members(config))}
-    manager = TaskManager(
-        include_defaults=not named <= known
-    )  # reading all of the harness's own takes seconds
-    _register(own, manager.task_index)
+    manager = _manager(wanted, own)
     loaded: dict[str, dict[str, Any]] = {"tasks": {}, "groups": {}, "group_map": {}}
     for name in wanted:
         if name in loaded["tasks"]:
             continue  # it came with a group
-        if name not in manager.task_index:
+        if name not in own and name not in manager.task_index:
             close = get_close_matches(name, manager.task_index) or ["arc_easy", "hellaswag", "wikitext"]
             raise InputError(
                 f"The harness has no task {name!r}.",
                 evidence=f"there are: {', '.join(close)}",
                 remedy="Use a name that exists, or give the path of a task file.",
             )
-        source = f" of {own[name][0]}" if name in own else ""
-        fact = f"The task {name!r}{source} could not be loaded."
-        with told(fact, remedy="Check the task and its data.", logged=logged):
-            one = manager.load([name])
+        path, config = own.get(name, (None, {}))
+        # the harness takes names of data files from the current folder
+        folder = Path() if path is None else _data_folder(path, config, manager.task_index)
+        fact = f"The task {name!r}{f' of {path}' if path else ''} could not be loaded."
+        with told(fact, remedy="Check the task and its data.", logged=logged), chdir(folder):
+            one = manager.load(
+                [name if path is None or "group" in config else str(path)]
+            )  # groups by name alone
         for part in loaded:
             loaded[part] |= one.get(part, {})
     return loaded
+
+
+def _manager(wanted: Sequence[str], own: Mapping[str, tuple[Path, Mapping[str, Any]]]) -> Any:
+    """The harness's index: of its own tasks, whose reading takes seconds, only where the files do not name all."""
+    from lm_eval.tasks import TaskManager
+
+    folders = sorted({str(path.parent) for path, config in own.values() if "group" in config})
+    manager = TaskManager(include_path=folders, include_defaults=False)
+    named = {*wanted, *(str(name) for _, config in own.values() for name in _members(config))}
+    if named <= own.keys() | manager.task_index.keys():
+        return manager
+    return TaskManager(include_path=folders)
 
 
 def _is_path(task: str | Path) -> bool:
@@ -105,7 +113,7 @@ def _in_files(path: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
         if isinstance(name, str):
             if name in found:
                 _refuse_twice(name, found[name][0], file)
-            found[name] = (file, _with_data(config, file))
+            found[name] = (file.resolve(), config)
         elif path.is_file():
             raise InputError("The file names no task.", evidence=str(file), remedy="Add a line `task: NAME`.")
     if not found:
@@ -113,85 +121,81 @@ def _in_files(path: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
     return found
 
 
-def _beside(group: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
-    """The tasks in files beside a group's file, those that can be read."""
-    found = {}
-    for file in sorted(item for item in group.parent.iterdir() if item.suffix in SUFFIXES):
-        try:
-            found |= _in_files(file)
-        except InputError:
-            continue  # not one of the group, or the harness says that it is missing
-    return found
-
-
-def _members(config: Mapping[str, Any]) -> list[str]:
-    """What a group's file is made of; nothing for a task's."""
+def _members(config: Mapping[str, Any]) -> list[Any]:
+    """Names of what a group's file is made of; nothing for a task's."""
     items = config.get("task")
     return [
-        str(item.get("task", item.get("group")) if isinstance(item, dict) else item)
+        item.get("task", item.get("group")) if isinstance(item, dict) else item
         for item in (items if isinstance(items, list) else [])
     ]
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
-
-
-def _register(own: Mapping[str, tuple[Path, dict[str, Any]]], index: dict[str, Any]) -> None:
-    """Put tasks of files into the harness's index, in front of its own of the same name."""
-    from lm_eval.tasks._index import TaskIndex
-
-    entries: dict[str, Any] = {}
-    for path, config in own.values():
-        with told(f"The task file {path} cannot be read.", remedy=_GUIDE):
-            TaskIndex.process_cfg(config, path, entries)
-    for entry in entries.values():
-        entry.yaml_path = None  # the harness would read the file again, without the places of the data
-    index.update(entries)
-
-
 def _read(path: Path) -> dict[str, Any]:
-    from lm_eval.tasks._yaml_loader import load_yaml
-    from yaml import MarkedYAMLError
+    """The config of a task file and of those that it includes, with nothing in the place of functions."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Reads the harness's own tags."""
+
+    Loader.add_multi_constructor("!", lambda *_: None)
+
+    def merged(file: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+        if file in above:
+            raise ValueError(f"{file} includes itself")
+        config = yaml.load(file.read_bytes(), Loader)
+        if not isinstance(config, dict):
+            raise ValueError("it holds no fields")
+        several = config.pop("include", [])
+        found: dict[str, Any] = {}
+        for name in several if isinstance(several, list) else [several]:
+            found |= merged((file.parent / name).resolve(), (*above, file))
+        return found | config
 
     with told(f"The task file {path} cannot be read.", remedy=_GUIDE):
         try:
-            return load_yaml(path)
-        except MarkedYAMLError as error:
+            return merged(path.resolve())
+        except yaml.MarkedYAMLError as error:
             line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
             raise InputError(
                 f"{path} is not YAML.", evidence=f"{error.problem}{line}", remedy=_GUIDE
             ) from error
 
 
-def _with_data(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """The config with the whole paths of its data files."""
-    changed = dict(config)
-    if isinstance(config.get("task"), list):  # of a group
-        changed["task"] = [
-            _with_data(item, path) if isinstance(item, dict) else item for item in config["task"]
-        ]
+def _data_folder(path: Path, config: Mapping[str, Any], index: Mapping[str, Any]) -> Path:
+    """Where the data files of a task, or of a group's tasks, lie: beside the file, or in the current folder.
+
+    Raises:
+        InputError: one of them is in neither.
+    """
+    items = config["task"] if isinstance(config.get("task"), list) else []
+    inline = [item for item in items if isinstance(item, dict)]
+    named = [index[name].cfg or {} for name in _members(config) if isinstance(name, str) and name in index]
+    files = [name for one in (config, *inline, *named) for name in _data_files(one)]
+    lost = [[name for name in files if not _is_there(folder / name)] for folder in (path.parent, Path())]
+    if all(lost):
+        raise InputError(
+            f"There is no data file {lost[0][0]}.",
+            evidence=f"named in {path}",
+            remedy="Put it beside the task file.",
+        )
+    return Path() if lost[0] else path.parent
+
+
+def _data_files(config: Mapping[str, Any]) -> Iterator[str]:
     given = config.get("dataset_kwargs")
-    if config.get("dataset_path") in _READERS and isinstance(given, dict):
-        places = {key: _found(given[key], path) for key in ("data_files", "data_dir") if key in given}
-        changed["dataset_kwargs"] = given | places
-    return changed
+    if config.get("dataset_path") not in _READERS or not isinstance(given, dict):
+        return
+    rest = [given.get("data_files"), given.get("data_dir")]
+    while rest:
+        item = rest.pop()
+        if isinstance(item, dict | list):
+            rest += item.values() if isinstance(item, dict) else item
+        elif isinstance(item, str) and "://" not in item:
+            yield item
 
 
-def _found(value: Any, path: Path) -> Any:
-    if isinstance(value, dict):
-        return {split: _found(item, path) for split, item in value.items()}
-    if isinstance(value, list):
-        return [_found(item, path) for item in value]
-    if not isinstance(value, str) or "://" in value:
-        return value
-    for folder in (path.parent, Path()):
-        whole = folder.absolute() / value
-        if whole.exists() or glob.glob(str(whole), recursive=True):
-            return str(whole)
-    raise InputError(
-        f"There is no data file {value}.", evidence=f"named in {path}", remedy="Put it beside the task file."
-    )
+def _is_there(path: Path) -> bool:
+    return path.exists() or bool(glob.glob(str(path), recursive=True))
 
 
 def _refuse_twice(name: str, one: Path, other: Path) -> None:
