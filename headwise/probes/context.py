@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headwise.probes.generation.generation import Generation
 
 Visibility = Callable[[], Tensor | None]
-"""Which keys the rows in hand may see, found when it is asked for."""
+"""Keys that the rows in hand may see, found when they are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class BaseContext:
     stack: str
     """The stack that the fix acts on."""
     memory: Memory = field(repr=False)
-    """What this fix remembers of this generation."""
+    """Memory that this fix has of this generation."""
 
     @property
     def layout(self) -> TokenLayout:
-        """What every position of the run is."""
+        """Layout of the positions of the run."""
         return self.run.layout()
 
     @property
@@ -54,7 +54,7 @@ class PromptContext(BaseContext):
     """A prompt that is about to be read, for `begin`."""
 
     inputs: Mapping[str, Any] = field(repr=False)
-    """What the model's forward was given, by name."""
+    """Arguments of the model's forward, by name."""
     batch: int
     """Examples."""
     nested: bool
@@ -66,7 +66,7 @@ class PromptContext(BaseContext):
 
 @dataclass(frozen=True, kw_only=True)
 class Context(BaseContext):
-    """Where the rows in hand stand in their run."""
+    """Rows in hand: where they stand in their run, and what they may see."""
 
     positions: Int[Tensor, " query"]
     """Absolute positions of the rows (left padding counted)."""
@@ -78,7 +78,7 @@ class Context(BaseContext):
 
     @property
     def visible(self) -> Bool[Tensor, "batch_or_1 query key"] | None:
-        """Which keys the rows in hand may see, by absolute position; None when each sees every key there is."""
+        """Keys that the rows in hand may see, by absolute position; None when each sees every key there is."""
         return None if self.visibility is None else self.visibility()
 
     def part(self, rows: slice) -> Context:

@@ -15,7 +15,7 @@ STEPS = ("edit", "scale", "edit_qkv", "edit_residual")
 
 @dataclass(frozen=True)
 class FixPlan:
-    """What one fix does and where: everything optional of the protocol, with its default.
+    """Plan of one fix, what it does and where: everything optional of the protocol, with its default.
 
     A fix is a value, so that this holds for as long as it is installed. Where an attribute is explained here by its
     name alone, the protocol has the sentence.
