@@ -14,11 +14,9 @@ import headwise as hw
 from headwise.errors import FixError, InputError, NotFitted
 from headwise.fixes.calibration import Prompts
 from headwise.functional.calibration import calibrate
-from tests.invariance import alone
+from headwise.testing.inputs import alone, first, forward, random_ids
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
-from tests.tiny.inputs import random_ids
-from tests.tiny.reference import first, forward
 
 PATTERN = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.4, 0.4, 0.2, 0], [0.4, 0.3, 0.2, 0.1]])
 ALL = tuple((layer, head) for layer in (0, 1) for head in range(4))

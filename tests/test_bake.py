@@ -17,9 +17,10 @@ from headwise.fixes.baking import bake
 from headwise.fixes.binding import bound
 from headwise.fixes.spec.specs import save_spec
 from headwise.probes.attach.sites import attention_modules
+from headwise.testing.inputs import first, forward
 from tests import subjects
 from tests.tiny import ARCHITECTURES
-from tests.tiny.reference import first, forward, tensors
+from tests.tiny.reference import tensors
 from tests.tiny.snapshot import snapshot
 from tests.tiny.telling import telling
 

@@ -12,11 +12,10 @@ from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 import headwise as hw
 from headwise.layout import ROLES
 from headwise.probes.engine.instrumentation import instrument
+from headwise.testing.inputs import first, forward, random_ids
 from tests.test_generate import DECODERS, complete, generate, prompt, skip_without_static_cache
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import with_cache
-from tests.tiny.inputs import random_ids
-from tests.tiny.reference import first, forward
 from tests.tiny.telling import telling
 
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5, "equal_nan": True}

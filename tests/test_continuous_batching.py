@@ -15,9 +15,9 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 import headwise as hw
 from headwise.fixes.patching import Handle
+from headwise.testing.inputs import random_ids
 from tests.invariance import FIXES
 from tests.tiny import ARCHITECTURES
-from tests.tiny.inputs import random_ids
 from tests.tiny.snapshot import snapshot
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import torch
 import headwise as hw
 from headwise.families.verified import VERIFIED
 from headwise.probes.attach.sites import key_stack
+from headwise.testing.inputs import Inputs, forward
 from tests.tiny import ARCHITECTURES, Architecture
-from tests.tiny.architecture import Inputs
-from tests.tiny.reference import Patterns, eager_reference, forward, in_blocks, tensors
+from tests.tiny.reference import Patterns, eager_reference, in_blocks, tensors
 from tests.tiny.telling import telling
 from tests.twin import statistics
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import headwise as hw
+from headwise.testing.inputs import first
 from tests.tiny import ARCHITECTURES
-from tests.tiny.reference import first, recorded_eager
+from tests.tiny.reference import recorded_eager
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "gpt_oss", "bert", "t5", "bart", "vit", "llava"])

@@ -9,11 +9,11 @@ import torch
 
 import headwise as hw
 from headwise import fixes
+from headwise.testing.inputs import Inputs, first, forward, random_ids
 from tests.edits import Copy, FirstKey, Identity
 from tests.tiny import ARCHITECTURES
-from tests.tiny.architecture import Inputs
-from tests.tiny.inputs import padded_tokens, plain_tokens, random_ids
-from tests.tiny.reference import first, forward, recorded_eager
+from tests.tiny.inputs import padded_tokens, plain_tokens
+from tests.tiny.reference import recorded_eager
 from tests.tiny.telling import telling
 
 if TYPE_CHECKING:

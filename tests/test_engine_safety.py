@@ -16,11 +16,10 @@ import torch
 import headwise as hw
 from benchmarks.common import peak_megabytes, reset_peak
 from headwise import fixes
+from headwise.testing.inputs import Inputs, first, forward
 from tests.edits import FirstKey, Identity
 from tests.tiny import ARCHITECTURES
-from tests.tiny.architecture import Inputs
 from tests.tiny.inputs import plain_tokens
-from tests.tiny.reference import first, forward
 from tests.tiny.snapshot import snapshot
 from tests.tiny.telling import telling
 

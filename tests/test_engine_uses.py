@@ -11,11 +11,11 @@ import torch
 
 import headwise as hw
 from headwise.layout import ROLES
+from headwise.testing.inputs import first, forward, random_ids
 from tests.edits import FirstKey
 from tests.tiny import ARCHITECTURES
 from tests.tiny.checkpointing import enable_checkpointing
-from tests.tiny.inputs import padded_tokens, plain_tokens, random_ids
-from tests.tiny.reference import first, forward
+from tests.tiny.inputs import padded_tokens, plain_tokens
 from tests.tiny.snapshot import snapshot
 from tests.tiny.telling import telling
 

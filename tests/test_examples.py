@@ -9,9 +9,8 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 import headwise as hw
+from headwise.testing.inputs import forward, random_ids
 from tests.tiny import ARCHITECTURES
-from tests.tiny.inputs import random_ids
-from tests.tiny.reference import forward
 
 if TYPE_CHECKING:
     from headwise import Trace

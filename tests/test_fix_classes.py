@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import headwise as hw
+from headwise.testing.inputs import first, forward
 from tests.tiny import ARCHITECTURES
-from tests.tiny.reference import first, forward
 from tests.tiny.telling import telling
 
 if TYPE_CHECKING:

@@ -10,11 +10,10 @@ import torch
 
 import headwise as hw
 from headwise.errors import FixError, InputError
-from tests.invariance import FIXES, alone, together
+from headwise.testing.inputs import PADDED, alone, first, forward, random_ids, together
+from tests.invariance import FIXES
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
-from tests.tiny.inputs import PADDED, random_ids
-from tests.tiny.reference import first, forward
 
 VAR = FIXES["var"](0)
 VHR = hw.fixes.VHR(layers=(0, 1))

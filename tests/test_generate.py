@@ -9,11 +9,10 @@ import pytest
 import torch
 
 import headwise as hw
+from headwise.testing.inputs import PADDED, Inputs, forward, random_ids
 from tests.tiny import ARCHITECTURES
-from tests.tiny.architecture import Inputs
 from tests.tiny.caches import cache_of, with_cache
-from tests.tiny.inputs import PADDED, padded_tokens, plain_tokens, random_ids
-from tests.tiny.reference import forward
+from tests.tiny.inputs import padded_tokens, plain_tokens
 from tests.tiny.telling import telling
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from transformers import (
 
 import headwise as hw
 from headwise.probes.engine.instrumentation import instrument
+from headwise.testing.inputs import random_ids
 from tests.edits import Identity
 from tests.tiny import ARCHITECTURES
-from tests.tiny.inputs import random_ids
 from tests.tiny.snapshot import snapshot
 from tests.tiny.telling import telling
 

@@ -10,8 +10,9 @@ import torch
 
 import headwise as hw
 from headwise.layout import ROLES, Axis, TokenLayout
+from headwise.testing.inputs import random_normal
+from headwise.testing.models import IMAGE_TOKEN
 from tests.tiny import ARCHITECTURES
-from tests.tiny.inputs import IMAGE_TOKEN, random_normal
 from tests.tiny.multimodal import ROWS
 
 GENERATED = ROLES.index("generated")

@@ -8,8 +8,8 @@ import torch
 import headwise as hw
 from headwise.analyses import distance, entropy, mass, sink_rate, sinks
 from headwise.errors import CaptureError
+from headwise.testing.inputs import random_ids
 from tests.tiny import ARCHITECTURES
-from tests.tiny.inputs import random_ids
 
 QUICK = ("llama", "whisper", "mllama", "bloom")
 REACHED = [

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 import headwise as hw
+from headwise.testing.inputs import forward
 from tests.edits import FirstKey
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
 from tests.tiny.inputs import plain_tokens
-from tests.tiny.reference import forward, recorded_eager, tensors
+from tests.tiny.reference import recorded_eager, tensors
 from tests.tiny.snapshot import snapshot
 
 if TYPE_CHECKING:

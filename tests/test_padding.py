@@ -10,12 +10,11 @@ import torch
 import headwise as hw
 from headwise import analyses
 from headwise.positions import left_padding, moves_texts
+from headwise.testing.analyses import assert_same_frame
+from headwise.testing.inputs import PADDED, first, forward
 from headwise.words import given_positions, pad_id
-from tests.invariance import assert_same_frame
 from tests.subjects import language, word_tokenizer
 from tests.tiny import ARCHITECTURES
-from tests.tiny.inputs import PADDED
-from tests.tiny.reference import first, forward
 from tests.tiny.telling import telling
 
 both_sides = pytest.mark.parametrize("side", ["left", "right"])

@@ -8,10 +8,9 @@ import pytest
 import torch
 
 import headwise as hw
-from tests.invariance import FIXES, equal_length_pair, together
+from headwise.testing.inputs import equal_length_pair, first, forward, random_ids, together
+from tests.invariance import FIXES
 from tests.tiny import ARCHITECTURES
-from tests.tiny.inputs import random_ids
-from tests.tiny.reference import first, forward
 from tests.tiny.snapshot import snapshot
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ import torch
 
 import headwise as hw
 from headwise import fixes
+from headwise.testing.inputs import forward
 from tests.edits import FirstKey
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import plain_tokens
-from tests.tiny.reference import forward
 from tests.tiny.snapshot import snapshot
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import torch
 
 import headwise as hw
 from headwise.errors import FixError
-from tests.invariance import FIXES, alone, equal_length_pair, together
+from headwise.testing.inputs import PADDED, alone, equal_length_pair, together
+from tests.invariance import FIXES
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
-from tests.tiny.inputs import PADDED
 from tests.tiny.telling import telling
 
 GREEDY = {"do_sample": False, "max_new_tokens": 5, "min_new_tokens": 5, "pad_token_id": 0}

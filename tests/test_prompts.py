@@ -16,7 +16,8 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 import headwise as hw
 from headwise.probes.engine.instrumentation import instrument
-from tests.invariance import FIXES, alone, models_of
+from headwise.testing.inputs import alone
+from tests.invariance import FIXES, models_of
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
 from tests.tiny.snapshot import snapshot

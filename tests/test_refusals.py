@@ -10,11 +10,11 @@ import torch
 
 import headwise as hw
 from headwise.probes.attach.sites import attention_modules
+from headwise.testing.inputs import forward
 from tests.edits import FirstKey
 from tests.tiny import ARCHITECTURES
 from tests.tiny.architecture import Architecture
 from tests.tiny.inputs import plain_tokens
-from tests.tiny.reference import forward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

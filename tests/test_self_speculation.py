@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import headwise as hw
-from tests.invariance import FIXES, alone
+from headwise.testing.inputs import alone
+from tests.invariance import FIXES
 from tests.tiny import ARCHITECTURES
 from tests.tiny.telling import telling
 

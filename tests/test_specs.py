@@ -22,8 +22,8 @@ from headwise.fixes.binding import bound
 from headwise.fixes.spec.file import Entry
 from headwise.fixes.spec.parameters import from_entry, to_entry
 from headwise.fixes.spec.specs import Spec, load_spec, save_spec
+from headwise.testing.inputs import first, forward
 from tests.tiny import ARCHITECTURES
-from tests.tiny.reference import first, forward
 from tests.tiny.snapshot import snapshot
 
 if TYPE_CHECKING:

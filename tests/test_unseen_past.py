@@ -10,9 +10,9 @@ import torch
 from transformers import DynamicCache, LlamaForCausalLM
 
 import headwise as hw
+from headwise.testing.inputs import random_ids
 from tests.edits import Copy
 from tests.tiny import ARCHITECTURES
-from tests.tiny.inputs import random_ids
 
 WAYS: dict[str, dict[str, Any]] = {
     "greedy": {},

@@ -14,9 +14,8 @@ import headwise as hw
 from headwise.errors import FixError, InputError, NotFitted
 from headwise.fixes.anatomy import Anatomy, anatomy_of
 from headwise.functional.redistribution import redistribute, sink_score
-from tests.invariance import alone, equal_length_pair
+from headwise.testing.inputs import alone, equal_length_pair, first, forward
 from tests.tiny import ARCHITECTURES
-from tests.tiny.reference import first, forward
 
 ROW = torch.tensor([0.30, 0.05, 0.10, 0.20, 0.15, 0.05, 0.10, 0.05]).view(1, 1, 1, 8)
 IMAGE = torch.tensor([[False, False, True, True, True, True, False, False]])

@@ -11,9 +11,8 @@ import headwise as hw
 from headwise.errors import FixError
 from headwise.fixes.anatomy import Anatomy
 from headwise.functional.divergence import head_divergence, sensitive_heads
-from tests.invariance import alone, decode, equal_length_pair, together
+from headwise.testing.inputs import alone, decode, equal_length_pair, first, forward, together
 from tests.tiny import ARCHITECTURES
-from tests.tiny.reference import first, forward
 
 DIVERGENCE = torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 20])
 ENERGY = torch.tensor([1.0, 1, 1, 1, 1, 1, 1, 30])

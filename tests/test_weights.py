@@ -11,8 +11,8 @@ import torch
 
 import headwise as hw
 from headwise.fixes.spec.weights import difference, weights_of
+from headwise.testing.inputs import random_ids
 from tests.tiny import ARCHITECTURES
-from tests.tiny.inputs import random_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

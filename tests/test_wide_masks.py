@@ -9,7 +9,8 @@ import torch
 from transformers import StaticCache
 
 import headwise as hw
-from tests.invariance import FIXES, together
+from headwise.testing.inputs import together
+from tests.invariance import FIXES
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
 from tests.tiny.telling import telling

@@ -7,8 +7,9 @@ import torch
 
 import headwise as hw
 from headwise.layout import describe
+from headwise.testing.inputs import random_normal
+from headwise.testing.models import IMAGE_TOKEN
 from tests.tiny import ARCHITECTURES
-from tests.tiny.inputs import IMAGE_TOKEN, random_normal
 from tests.tiny.reference import in_blocks, recorded_eager
 
 NAMES = ["qwen2_5_vl", "qwen2_vl", "qwen3_vl"]

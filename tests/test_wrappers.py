@@ -13,10 +13,10 @@ from torch import nn
 
 import headwise as hw
 from headwise import fixes
+from headwise.testing.inputs import forward
 from tests.edits import FirstKey
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import plain_tokens
-from tests.tiny.reference import forward
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
+from headwise.testing.inputs import Inputs
+from headwise.testing.models import build_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-Inputs = dict[str, torch.Tensor]
 Expected = Literal["pass", "partial", "fallback", "refused", "none"]
 
 TEXT = {"text self": 2}
@@ -53,15 +52,7 @@ class Architecture:
 
     def build(self, attention: str | None = None) -> PreTrainedModel:
         """The model in evaluation mode, with the same weights at every call."""
-        model_class = _model_class(self.model)
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(0)
-            config = model_class.config_class(**self.settings)
-            attention = attention or self.attention
-            chosen = {} if attention is None else {"attn_implementation": attention}
-            model = model_class._from_config(config, **chosen).eval()
-            spread_weights(model)
-        return model
+        return build_model(self.model, self.settings, attention or self.attention)
 
     def __str__(self) -> str:
         return self.name
@@ -73,18 +64,3 @@ def route_of(model_type: str) -> Expected:
     assert source is not None
     assert source.origin is not None
     return "pass" if "ALL_ATTENTION_FUNCTIONS" in Path(source.origin).read_text() else "fallback"
-
-
-def _model_class(name: str) -> type[PreTrainedModel]:
-    import transformers
-
-    with warnings.catch_warnings():  # torch's, of the functions that DeBERTa scripts when it is imported
-        warnings.filterwarnings("ignore", r"`torch\.jit\.script` is", DeprecationWarning)
-        return getattr(transformers, name)
-
-
-def spread_weights(model: torch.nn.Module) -> None:
-    """Draw every matrix from N(0, 0.15²), in place; the usual initial weights give patterns that are flat."""
-    for parameter in model.parameters():
-        if parameter.dim() >= 2 and parameter.numel():
-            torch.nn.init.normal_(parameter, std=0.15)

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
+from headwise.testing.models import GPT, GROUPED, GROUPED_WIDE, SIZE
+
 from .architecture import Architecture, route_of
 from .inputs import TOKENS, plain_tokens
 
-SIZE = {
-    "vocab_size": 128,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-GROUPED = SIZE | {"num_key_value_heads": 2}
-GROUPED_WIDE = GROUPED | {"head_dim": 8}
-GPT = {
-    "vocab_size": 128,
-    "n_embd": 32,
-    "n_layer": 2,
-    "n_head": 4,
-    "n_positions": 64,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 SLIDING_THEN_FULL = {"sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"]}
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
 DEEPSEEK = SIZE | {

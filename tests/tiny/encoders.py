@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from .architecture import Architecture, Inputs
-from .inputs import TOKENS, padded_tokens, plain_tokens, random_normal
+from headwise.testing.inputs import Inputs, random_normal
+from headwise.testing.models import BERT
 
-BERT = {
-    "vocab_size": 128,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-    "pad_token_id": 0,
-}
+from .architecture import Architecture
+from .inputs import TOKENS, padded_tokens, plain_tokens
+
 SQUEEZEBERT = BERT | {"embedding_size": 32}
 DEBERTA = BERT | {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "position_biased_input": False}
 DISTILBERT = {

@@ -6,22 +6,10 @@ from collections.abc import Callable
 
 import torch
 
-from .architecture import Inputs
+from headwise.testing.inputs import PADDED, Inputs, pictures, random_ids
+from headwise.testing.models import IMAGE_TOKEN
 
 VOCABULARY = 128
-IMAGE_TOKEN = 100
-PADDED = 3
-"""How many positions of the padded example are padding."""
-
-
-def random_ids(batch: int, length: int, *, seed: int = 1) -> torch.Tensor:
-    """(batch, length) token ids in 5 … 94: no special token and no image token among them."""
-    return torch.randint(5, 95, (batch, length), generator=torch.Generator().manual_seed(seed))
-
-
-def random_normal(*shape: int, seed: int = 1) -> torch.Tensor:
-    """Standard normal values."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 def plain_tokens(batch: int = 2, length: int = 12) -> Inputs:
@@ -52,11 +40,6 @@ def padded_translation() -> Inputs:
 
 
 TRANSLATION = {"plain": plain_translation, "padded": padded_translation}
-
-
-def pictures(batch: int = 2, size: int = 32) -> torch.Tensor:
-    """Pixel values of square pictures."""
-    return random_normal(batch, 3, size, size)
 
 
 def picture_inputs(size: int = 32) -> dict[str, Callable[[], Inputs]]:

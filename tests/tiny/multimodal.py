@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from .architecture import TEXT_AND_VISION, Architecture, Inputs
-from .decoders import GROUPED, GROUPED_WIDE, OPT, SLIDING_THEN_FULL
-from .encoders import BERT
-from .inputs import IMAGE_TOKEN, PADDED, image_prompts, prompt_ids, random_ids, random_normal
-from .vision import VIT
+from headwise.testing.inputs import PADDED, Inputs, random_ids, random_normal
+from headwise.testing.models import BERT, GROUPED, GROUPED_WIDE, IMAGE_TOKEN, LLAVA, VIT
+
+from .architecture import TEXT_AND_VISION, Architecture
+from .decoders import OPT, SLIDING_THEN_FULL
+from .inputs import image_prompts, prompt_ids
 
 KOSMOS2_5 = {
     "text_config": {"vocab_size": 128, "embed_dim": 32, "layers": 2, "ffn_dim": 64, "attention_heads": 4},
@@ -40,12 +41,6 @@ CLAP = {
 }
 LLAMA_TEXT = GROUPED | {"model_type": "llama"}
 CLIP_TOWER = VIT | {"model_type": "clip_vision_model", "projection_dim": 32}
-LLAVA = {
-    "text_config": LLAMA_TEXT,
-    "vision_config": CLIP_TOWER,
-    "image_token_id": IMAGE_TOKEN,
-    "vision_feature_layer": -1,
-}
 PALIGEMMA = {
     "text_config": GROUPED_WIDE | {"model_type": "gemma"},
     "vision_config": VIT | {"model_type": "siglip_vision_model", "projection_dim": 32},

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from headwise.testing.inputs import forward
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from .architecture import Architecture, Inputs
+    from headwise.testing.inputs import Inputs
+
+    from .architecture import Architecture
 
 Patterns = dict[tuple[str, int], torch.Tensor]
 """Attention patterns by (qualified module name, number of the call within one forward)."""
@@ -110,18 +114,6 @@ def exposed_patterns(output: Any, main: str) -> dict[str, list[torch.Tensor]]:
         if output.get(tower) is not None and output[tower].get("attentions"):
             patterns[kind] = list(output[tower]["attentions"])
     return patterns
-
-
-def forward(model: PreTrainedModel, inputs: Inputs, **options: Any) -> Any:
-    """One forward without gradients, from a fixed random state (ViTMAE draws what it masks)."""
-    with torch.no_grad(), torch.random.fork_rng(devices=()):
-        torch.manual_seed(7)
-        return model(**inputs, return_dict=True, **options)
-
-
-def first(output: Any) -> torch.Tensor:
-    """The logits, or the last hidden state of a model without a head."""
-    return output.logits if output.get("logits") is not None else output[0]
 
 
 def tensors(output: Any) -> dict[str, torch.Tensor]:

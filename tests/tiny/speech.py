@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from .architecture import ENCODER, ENCODER_DECODER, Architecture, Inputs
-from .inputs import random_ids, random_normal
+from headwise.testing.inputs import Inputs, random_ids, random_normal
+
+from .architecture import ENCODER, ENCODER_DECODER, Architecture
 
 SEQUENCE = {
     "vocab_size": 128,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from headwise.testing.models import GROUPED_WIDE
+
 from .architecture import ENCODER_DECODER, Architecture
-from .decoders import GROUPED_WIDE
 from .inputs import TRANSLATION
 from .speech import SEQUENCE
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
+from headwise.testing.models import BERT, VIT
+
 from .architecture import TEXT_AND_VISION, VISION, Architecture
-from .encoders import BERT
 from .inputs import PAIRS, PICTURES, picture_inputs
 
-VIT = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "image_size": 32,
-    "patch_size": 8,
-}
 VITDET = VIT | {"pretrain_image_size": 32, "window_size": 2, "window_block_indices": [0]}
 SWIN = {
     "image_size": 32,

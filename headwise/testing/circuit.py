@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -54,7 +54,7 @@ IND_HEADS = {(0, 0), (1, 0), (2, 0)}
 INERT_HEADS = {(0, 2), (0, 3), (1, 2), (1, 3), (2, 1), (2, 2), (2, 3)}
 
 
-def known3() -> GPT2LMHeadModel:
+def known_circuit() -> GPT2LMHeadModel:
     """The model, in evaluation mode."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -188,7 +188,7 @@ def _set_head(
     query_bias: torch.Tensor | None = None,
 ) -> None:
     """Put one head's reading (sub-spaces × width) and writing (width × sub-spaces) matrices in place."""
-    attention = model.transformer.h[layer].attn
+    attention: Any = cast("Any", model).transformer.h[layer].attn
     columns = slice(head * HEAD_WIDTH, (head + 1) * HEAD_WIDTH)
     norm = math.sqrt(FILLED[layer] / MODEL_WIDTH)  # undoes LayerNorm
     unscale = HEAD_WIDTH**0.25  # on query and key: undoes 1/√width

@@ -10,7 +10,7 @@ import torch
 
 import headwise as hw
 from headwise import fixes
-from tests.known3 import (
+from headwise.testing.circuit import (
     BOS,
     FILLERS,
     HEAD_WIDTH,
@@ -21,7 +21,7 @@ from tests.known3 import (
     LAYERS,
     ind_prompts,
     ioi_prompts,
-    known3,
+    known_circuit,
     logit_difference,
 )
 
@@ -35,7 +35,7 @@ S2 = 5
 
 @pytest.fixture(scope="module")
 def model() -> GPT2LMHeadModel:
-    return known3()
+    return known_circuit()
 
 
 class Task:
@@ -204,7 +204,7 @@ def test_two_corruptions_together_find_the_circuit(model, request, task, corrupt
 @pytest.fixture
 def broken() -> GPT2LMHeadModel:
     """The model without its duplicate-token head."""
-    model = known3()
+    model = known_circuit()
     with torch.no_grad():
         model.transformer.h[0].attn.c_proj.weight[HEAD_WIDTH : 2 * HEAD_WIDTH] = 0
     return model
