@@ -23,7 +23,7 @@ from headwise.errors import (
 )
 
 if TYPE_CHECKING:
-    from headwise import analyses, evaluation, fixes, reports, zoo, zoo_checks
+    from headwise import analyses, evaluation, fixes, reports, testing, zoo, zoo_checks
     from headwise.evaluation import Evaluation, evaluate, load_evaluation
     from headwise.evaluation.comparison._compare import compare
     from headwise.evaluation.comparison._fit import fit
@@ -79,6 +79,7 @@ __all__ = [
     "reports",
     "save_spec",
     "search",
+    "testing",
     "view",
     "wrap",
     "zoo",
@@ -118,7 +119,7 @@ DRAWERS["result"] = lambda result: import_module("headwise.viewer").live_view(re
 
 
 def __getattr__(name: str) -> object:
-    if name in ("analyses", "evaluation", "fixes", "reports", "zoo", "zoo_checks"):
+    if name in ("analyses", "evaluation", "fixes", "reports", "testing", "zoo", "zoo_checks"):
         return import_module(f"headwise.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'headwise' has no attribute {name!r}")

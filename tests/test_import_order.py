@@ -17,7 +17,6 @@ ROOM = "probes.engine."
 """The room whose modules are one thing: instrumentation, its hooks and what they call."""
 
 OPEN = (
-    {"analyses.figures", "analyses.result"},
     {"evaluation.data.splits", "evaluation.task"},
     {f"evaluation.results.{name}" for name in ("comparison", "evaluation", "figures", "search")},
 )

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from headwise import analyses, fixes
-from headwise.analyses.result import Result
+from headwise.errors import InputError
 from headwise.testing import (
     Check,
     analysis_checks,
@@ -88,15 +88,63 @@ def test_a_law_can_be_exempt_and_a_model_that_sees_is_chosen_by_needs() -> None:
 
 
 def test_an_analysis_that_counts_padding_is_told_so() -> None:
-    def longest(trace):
+    @analyses.analysis(
+        kind="heads",
+        keys=analyses.HEAD,
+        value="width",
+        unit="keys",
+        description="Width.",
+        summary=lambda frame: ".",
+    )
+    def width(trace):
         """Width of the batch: padding counts."""
-        found = analyses.entropy(trace)
-        width = max(record["entropy"].shape[-1] for record in trace.records.values())
-        frame = found.frame.assign(**{found.value: float(width)})
-        return Result(**{**vars(found), "frame": frame})
+        frame = analyses.entropy(trace).frame[list(analyses.HEAD)]
+        return frame.assign(
+            width=float(sum(record["entropy"].shape[-1] for record in trace.records.values()))
+        )
 
-    with pytest.raises(AssertionError, match=r"longest-\w+-llama"):
-        check_analysis(longest, models=["llama"])
+    with pytest.raises(
+        AssertionError, match=r"width-batching-llama|width-decoding-llama|width-left_padding-llama"
+    ):
+        check_analysis(width, models=["llama"])
+
+
+def test_an_analysis_of_a_pair_is_given_two_traces_with_what_it_needs() -> None:
+    @analyses.analysis(
+        kind="heads",
+        keys=analyses.HEAD,
+        value="change",
+        unit="nats",
+        description="Change of the entropy.",
+        summary=lambda frame: ".",
+        needs=("stats", "heads"),
+        inputs="pair",
+    )
+    def change(before, after):
+        """Change of the entropy."""
+        assert before.heads
+        assert after.heads
+        frame, other = (analyses.entropy(trace).frame for trace in (before, after))
+        return frame[list(analyses.HEAD)].assign(change=other["entropy"] - frame["entropy"])
+
+    check_analysis(change, models=["llama", "bert"])
+
+
+def test_an_analysis_that_runs_the_model_is_not_judged_by_these_laws() -> None:
+    @analyses.analysis(
+        kind="heads",
+        keys=analyses.HEAD,
+        value="x",
+        unit="",
+        description="",
+        summary=lambda frame: ".",
+        inputs="subject",
+    )
+    def study(subject, data):
+        """A study."""
+
+    with pytest.raises(InputError, match="runs the model itself"):
+        analysis_checks(study)
 
 
 def test_check_fix_needs_no_pytest() -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from headwise import analyses
+from headwise.analyses.record import Analysis
+from headwise.errors import InputError
+from headwise.fixes.edits.scale_heads import ScaleHeads
+from headwise.fixes.patching import patch
 from headwise.probes.capture import capture
 from headwise.testing.checks import TOLERANCE, Check, run_checks
 from headwise.testing.inputs import PADDED, alone, decode, equal_length_pair, example_of, forward, together
@@ -18,10 +22,12 @@ from headwise.testing.models import TINY_MODELS, ungrouped
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from headwise.analyses.result import Result
     from headwise.probes.trace.trace import Trace
+    from headwise.results.result import Result
 
 _Run = Callable[["PreTrainedModel"], Any]
+CHANGE = ScaleHeads(heads=((0, 1), (1, 3)), factor=0.3)
+"""What happens between the two traces that an analysis of a pair is given."""
 
 
 @dataclass(frozen=True)
@@ -29,49 +35,65 @@ class _Trial:
     """An analysis on a tiny model."""
 
     model: str
-    analysis: Callable[[Trace], Result]
-    options: Mapping[str, Any]
+    analysis: Analysis[Any]
 
     def build(self, attention: str | None = None) -> PreTrainedModel:
         return TINY_MODELS[self.model].build(attention)
 
-    def frame(self, model: PreTrainedModel, runs: Iterable[_Run]) -> pd.DataFrame:
-        """The table over everything that `runs` do with a model."""
-        with capture(model, **self.options) as trace:
+    def result(self, model: PreTrainedModel, runs: Iterable[_Run]) -> Result:
+        """The result over everything that `runs` do with a model."""
+        runs = list(runs)
+        traces = [self._trace(model, runs)]
+        if self.analysis.inputs == "pair":
+            with patch(model, CHANGE):
+                traces.append(self._trace(model, runs))
+        return self.analysis(*traces)
+
+    def _trace(self, model: PreTrainedModel, runs: Iterable[_Run]) -> Trace:
+        options: dict[str, Any] = dict.fromkeys(self.analysis.needs, True)
+        with capture(model, **options) as trace:
             for run in runs:
                 run(model)
-        return self.analysis(trace).frame
+        return trace
 
 
 def analysis_checks(
-    analysis: str | Callable[[Trace], Result],
-    *,
-    options: Mapping[str, Any] | None = None,
-    models: Sequence[str] | None = None,
+    analysis: str | Analysis[Any], *, models: Sequence[str] | None = None
 ) -> tuple[Check, ...]:
-    """The checks of an analysis, each on every tiny model that it can be used on.
+    """The checks of an analysis of a trace or of a pair, each on every tiny model that it can be used on.
+
+    What must be captured for it is read from its record. An analysis of a pair is given traces without and with two
+    heads scaled.
 
     Args:
-        analysis: its registered name, or a function that takes a trace and returns a `Result`.
-        options: of the `capture` that it needs.
+        analysis: its registered name, or the analysis itself.
         models: names of `TINY_MODELS`; all that see no images when None.
+
+    Raises:
+        InputError: it takes a model with data, which it runs itself: these laws say nothing of it.
 
     Example:
         >>> for check in analysis_checks("entropy", models=("llama",)):
         ...     check()
     """
-    function = analyses.get(analysis) if isinstance(analysis, str) else analysis
-    name = analysis if isinstance(analysis, str) else analysis.__name__
+    record = analyses.get(analysis) if isinstance(analysis, str) else analysis
+    if record.inputs == "subject":
+        raise InputError(
+            f"{record.name} runs the model itself.",
+            evidence='inputs="subject"',
+            remedy="Check what it finds on headwise.testing.known_circuit().",
+        )
     if models is None:
         models = [model for model, tiny in TINY_MODELS.items() if not tiny.has_vision]
-    trials = [_Trial(model, function, options or {}) for model in models]
     return tuple(
-        Check(name, law, trial.model, partial(run, trial)) for trial in trials for law, run in _laws_of(trial)
+        Check(record.name, law, trial.model, partial(run, trial))
+        for trial in (_Trial(model, record) for model in models)
+        for law, run in _laws_of(trial)
     )
 
 
-def check_analysis(analysis: str | Callable[[Trace], Result], **options: Any) -> None:
-    """Run all checks of an analysis; `options` are those of `analysis_checks`.
+def check_analysis(analysis: str | Analysis[Any], *, models: Sequence[str] | None = None) -> None:
+    """Run all checks of an analysis, see `analysis_checks`.
 
     Raises:
         AssertionError: laws are broken; the message names every one.
@@ -79,15 +101,19 @@ def check_analysis(analysis: str | Callable[[Trace], Result], **options: Any) ->
     Example:
         >>> check_analysis("distance", models=["gpt2"])
     """
-    run_checks(analysis_checks(analysis, **options))
+    run_checks(analysis_checks(analysis, models=models))
 
 
-def assert_same_frame(frame: pd.DataFrame, other: pd.DataFrame) -> None:
-    """Both frames hold the same numbers, in any order of rows."""
-    tables = []
-    for table in (frame, other):
-        keys = [str(column) for column in table if table[column].dtype.kind != "f"]
-        tables.append(table.sort_values(keys).reset_index(drop=True))
+def assert_same_result(result: Result, other: Result) -> None:
+    """Both results hold the same numbers, in any order of rows."""
+    assert_same_frame(result.frame, other.frame, list(result.keys))
+
+
+def assert_same_frame(frame: pd.DataFrame, other: pd.DataFrame, keys: Sequence[str] | None = None) -> None:
+    """Both tables hold the same numbers, in any order of rows; what is not a float is a key when none are given."""
+    if keys is None:
+        keys = [str(column) for column in frame if frame[column].dtype.kind != "f"]
+    tables = [table.sort_values(list(keys)).reset_index(drop=True) for table in (frame, other)]
     pd.testing.assert_frame_equal(*tables, check_dtype=False, **TOLERANCE)
 
 
@@ -105,40 +131,41 @@ def _laws_of(trial: _Trial) -> Iterator[tuple[str, Callable[[_Trial], None]]]:
 
 def _ignores_padding(trial: _Trial, *, side: str) -> None:
     model, texts = trial.build(), [alone(example, trial.model) for example in (0, 1)]
-    batch = trial.frame(model, [partial(_forward, inputs=together(side, trial.model))])
-    single = trial.frame(model, [partial(_forward, inputs=text) for text in texts])
-    assert_same_frame(_without_padding(batch, PADDED if side == "left" else 0), single)
+    batch = trial.result(model, [partial(_forward, inputs=together(side, trial.model))])
+    single = trial.result(model, [partial(_forward, inputs=text) for text in texts])
+    assert_same_result(_without_padding(batch, PADDED if side == "left" else 0), single)
 
 
 def _ignores_batching(trial: _Trial) -> None:
     model, inputs = trial.build(), equal_length_pair(trial.model)
-    batch = trial.frame(model, [partial(_forward, inputs=inputs)])
-    single = trial.frame(model, [partial(_forward, inputs=example_of(inputs, i)) for i in (0, 1)])
-    assert_same_frame(batch, single)
+    batch = trial.result(model, [partial(_forward, inputs=inputs)])
+    single = trial.result(model, [partial(_forward, inputs=example_of(inputs, i)) for i in (0, 1)])
+    assert_same_result(batch, single)
 
 
 def _counts_grouped_heads_as_heads(trial: _Trial) -> None:
     model, run = trial.build(), partial(_forward, inputs=alone(0, trial.model))
-    assert_same_frame(trial.frame(model, [run]), trial.frame(ungrouped(model), [run]))
+    assert_same_result(trial.result(model, [run]), trial.result(ungrouped(model), [run]))
 
 
 def _ignores_the_cache(trial: _Trial) -> None:
     model, inputs = trial.build(), equal_length_pair(trial.model)
-    frames = [trial.frame(model, [partial(decode, inputs=inputs, use_cache=use)]) for use in (True, False)]
-    assert_same_frame(*frames)
+    results = [trial.result(model, [partial(decode, inputs=inputs, use_cache=use)]) for use in (True, False)]
+    assert_same_result(*results)
 
 
 def _ignores_the_kernel(trial: _Trial) -> None:
     run = partial(_forward, inputs=together("left", trial.model))
-    assert_same_frame(*(trial.frame(trial.build(kernel), [run]) for kernel in (None, "eager")))
+    assert_same_result(*(trial.result(trial.build(kernel), [run]) for kernel in (None, "eager")))
 
 
 def _forward(model: PreTrainedModel, inputs: Any) -> Any:
     return forward(model, inputs)
 
 
-def _without_padding(frame: pd.DataFrame, shift: int) -> pd.DataFrame:
-    """The frame with the positions of the second example counted from its first real one."""
-    if "position" not in frame:
-        return frame
-    return frame.assign(position=frame["position"] - shift * (frame["example"] == 1))
+def _without_padding(result: Result, shift: int) -> Result:
+    """The result with the positions of the second example counted from its first real one."""
+    if "position" not in result.frame:
+        return result
+    frame = result.frame
+    return replace(result, frame=frame.assign(position=frame["position"] - shift * (frame["example"] == 1)))
