@@ -87,26 +87,23 @@ def test_a_law_can_be_exempt_and_a_model_that_sees_is_chosen_by_needs() -> None:
     assert {check.model for check in fix_checks(fix)} == {"llava"}
 
 
-def test_an_analysis_that_counts_padding_is_told_so() -> None:
+def test_an_analysis_that_asks_for_the_kernel_is_told_so() -> None:
     @analyses.analysis(
         kind="heads",
         keys=analyses.HEAD,
-        value="width",
-        unit="keys",
-        description="Width.",
+        value="eager",
+        unit="",
+        description="",
         summary=lambda frame: ".",
     )
-    def width(trace):
-        """Width of the batch: padding counts."""
+    def eager(trace):
+        """Whether the model runs its eager attention."""
         frame = analyses.entropy(trace).frame[list(analyses.HEAD)]
-        return frame.assign(
-            width=float(sum(record["entropy"].shape[-1] for record in trace.records.values()))
-        )
+        return frame.assign(eager=float("eager" in trace.meta["attention"]))
 
-    with pytest.raises(
-        AssertionError, match=r"width-batching-llama|width-decoding-llama|width-left_padding-llama"
-    ):
-        check_analysis(width, models=["llama"])
+    with pytest.raises(AssertionError, match="eager-kernel-llama") as told:
+        check_analysis(eager, models=["llama"])
+    assert "1 of " in str(told.value)
 
 
 def test_an_analysis_of_a_pair_is_given_two_traces_with_what_it_needs() -> None:

@@ -32,16 +32,16 @@ def run_checks(checks: Sequence[Check]) -> None:
     """Run all of them, and name every one that fails.
 
     Raises:
-        AssertionError: laws are broken; the first of them is the cause.
+        AssertionError: laws are broken, or raise something else; the first of them is the cause.
     """
     broken = []
     for check in checks:
         try:
             check()
-        except AssertionError as error:
+        except Exception as error:
             broken.append((check, error))
     if broken:
-        lines = [f"{check}: {str(error).strip().splitlines()[0]}" for check, error in broken]
+        lines = [f"{check}: {_first_line(error)}" for check, error in broken]
         raise AssertionError("\n".join([f"{len(broken)} of {len(checks)} checks fail.", *lines])) from broken[
             0
         ][1]
@@ -60,6 +60,10 @@ def parametrize_with_checks(
 
     params = [pytest.param(check, id=str(check), marks=tuple(marks(check))) for check in checks]
     return pytest.mark.parametrize("check", params)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 def require(condition: object, message: str) -> None:
