@@ -74,6 +74,7 @@ def test_by_hand_five_of_five_become_right():
     assert found.n == 6
 
 
+@settings(deadline=None)
 @given(st.integers(0, 7), st.integers(0, 7))
 def test_flips_are_tested_as_by_mcnemar(up, down):
     before = np.array([[0.0] * up + [1.0] * down + [1.0] * 5])
