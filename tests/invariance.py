@@ -16,7 +16,7 @@ SEEING = ("llava",)
 
 def models_of(fix: str) -> tuple[str, ...]:
     """The models that a fix is tested on."""
-    return SEEING if fix in ("var", "vhr") else MODELS
+    return SEEING if "image" in getattr(fixes.get(fix), "needs", ()) else MODELS
 
 
 def _replacement(shift: int) -> fixes.Replace:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError
-from headwise.fixes.anatomy import anatomy_of
+from headwise.fixes.anatomy import Anatomy, anatomy_of
 from headwise.fixes.registry import in_place_of_a_file
 from headwise.probes.attach.sites import head_count
 from headwise.probes.engine.instrumentation import Instrumentation, instrument
@@ -29,7 +29,11 @@ def bound(
     several = as_fixes(fixes)
     for fix in several:
         _require_fix(fix)
-    anatomy = anatomy_of(model, instrumented) if any(hasattr(fix, "bind") for fix in several) else None
+    asking = [plan for plan in map(plan_fix, several) if hasattr(plan.fix, "bind") or plan.needs]
+    anatomy = anatomy_of(model, instrumented) if asking else None
+    if anatomy is not None:
+        for plan in asking:
+            _require_images(plan, anatomy)
     several = tuple(fix.bind(anatomy) if hasattr(fix, "bind") else fix for fix in several)
     for fix in several:
         _validate(plan_fix(fix), instrumented)
@@ -61,6 +65,15 @@ def _require_fix(fix: Any) -> None:
             "This object is not a fix.",
             evidence=f"{fix!r} has none of {', '.join(STEPS)}",
             remedy="Pass an instance with edit(pattern, site, context).",
+        )
+
+
+def _require_images(plan: FixPlan, anatomy: Anatomy) -> None:
+    if "image" in plan.needs and not plan.neutral and not anatomy.sees:
+        raise FixError(
+            f"{plan.name} works on images, and this model takes none.",
+            evidence=f"{anatomy.name}: {anatomy.family}",
+            remedy="Use it on a vision-language model, such as zoo:vlm.",
         )
 
 

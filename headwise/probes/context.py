@@ -44,9 +44,14 @@ class BaseContext:
 
     def have_role(self, role: str, batch: int) -> Bool[Tensor, "batch position"]:
         """True on the positions of the prompt that have a role, such as "image"; on the CPU."""
-        return self.run.axis(self.stack, batch, self.prompt_length).roles[
-            :, : self.prompt_length
-        ] == ROLES.index(role)
+        roles = self.run.axis(self.stack, batch, self.prompt_length).roles
+        return roles[:, : self.prompt_length] == ROLES.index(role)
+
+    def text_behind_image(self, batch: int) -> Bool[Tensor, "batch position"]:
+        """True on the positions of the prompt that are text behind an image of their example; on the CPU."""
+        image = self.have_role("image", batch)
+        valid = self.run.axis(self.stack, batch, self.prompt_length).valid[:, : self.prompt_length]
+        return valid & ~image & (image.cumsum(1) > 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +101,22 @@ class Context(BaseContext):
             visibility=look,
         )
 
+    def keys_with_role(
+        self, role: str, pattern: Float[Tensor, "batch head query key"]
+    ) -> Bool[Tensor, "batch key"]:
+        """True on the keys of a pattern of self-attention that have a role, such as "image"; on its device."""
+        count = pattern.shape[-1]
+        roles = self.run.axis(self.stack, len(pattern), self.prompt_length).roles[:, :count]
+        found = torch.nn.functional.pad(roles == ROLES.index(role), (0, count - roles.shape[1]))
+        return found.to(pattern.device)
+
+    def rows_behind_image(self, batch: int) -> Bool[Tensor, "batch query"]:
+        """True on the rows in hand that are text behind an image of their example: of its prompt, or generated."""
+        text, at = self.text_behind_image(batch).to(self.positions.device), self.positions
+        generated = at >= self.prompt_length
+        sees = self.have_role("image", batch).any(1, keepdim=True).to(at.device)
+        return torch.where(generated, sees, text[:, at.clamp_max(self.prompt_length - 1)])
+
     def last_prompt_positions(self, batch: int) -> Int[Tensor, " batch"]:
         """Absolute position of every example's last prompt token, whatever side the padding is on."""
         valid = self.run.axis(self.stack, batch, self.prompt_length).valid[:, : self.prompt_length]
@@ -120,6 +141,8 @@ class Fix(Protocol):
     * `neutral`: True when it changes nothing; it is then not run at all.
     * `steps`: the steps that are to run; all that it has when absent.
     * `rows(context, batch)`: absolute positions of the only rows that it edits, as a tensor or a `range`.
+    * `needs`: what a prompt must hold for the fix to have something to do: `{"image"}`, or nothing. A model that
+      cannot have it is refused.
     * `needs_all_rows`: True when `edit` must be shown all rows of a call at once; long calls then form the whole
       pattern.
     * `needs_residual`: True when `edit` and `scale` read `context.residual`.

@@ -35,6 +35,7 @@ class FixPlan:
     heads: Sequence[tuple[int, int]] | None
     """(layer, head) pairs; None for a fix that names none, or numbers of heads of its one layer."""
     needs: frozenset[str]
+    """What a prompt must hold, such as "image"."""
     needs_all_rows: bool
     needs_residual: bool
     residual_in_prompt_only: bool

@@ -10,7 +10,6 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from headwise.errors import InputError
-from headwise.layout import ROLES
 from headwise.probes.context import PromptContext
 
 Without = Literal["drop", "mask"]
@@ -59,8 +58,7 @@ def _prompt(value: Any, given: int, prompt: int) -> Any:
 
 def of_the_image(prompt: PromptContext) -> Bool[Tensor, "batch position"]:
     """True on tokens of the image, and on special tokens that touch it directly or through one another."""
-    roles = prompt.run.axis(prompt.stack, prompt.batch, prompt.prompt_length).roles[:, : prompt.prompt_length]
-    image, special = roles == ROLES.index("image"), roles == ROLES.index("special")
+    image, special = (prompt.have_role(role, prompt.batch) for role in ("image", "special"))
     grown = image
     while True:
         beside = torch.nn.functional.pad(grown, (1, 1))

@@ -1,22 +1,11 @@
-"""What fixes of vision-language models ask of a model and of a prompt."""
+"""The prompt that a fix of vision-language models asks for."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from headwise.errors import FixError, InputError
-from headwise.fixes.anatomy import Anatomy
+from headwise.errors import InputError
 from headwise.probes.context import PromptContext
-
-
-def require_sight(fix: Any, anatomy: Anatomy) -> None:
-    """Refuses a model that takes no images."""
-    if not anatomy.sees:
-        raise FixError(
-            f"{type(fix).__name__} works on images, and this model takes none.",
-            evidence=f"{anatomy.name}: {anatomy.family}",
-            remedy="Use it on a vision-language model, such as zoo:vlm.",
-        )
 
 
 def require_images(fix: Any, prompt: PromptContext, *, skip: bool) -> None:

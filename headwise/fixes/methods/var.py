@@ -15,7 +15,7 @@ from headwise.errors import FixError, NotFitted
 from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.arguments import as_numbers, between, finite, one_of, yes_or_no
 from headwise.fixes.calibration import Calibration
-from headwise.fixes.methods._images import require_images, require_sight
+from headwise.fixes.methods._images import require_images
 from headwise.fixes.methods.published import SINK_DIMENSIONS
 from headwise.functional.redistribution import bias_of, change_of, grown, sink_score, weights_of
 from headwise.probes.attach.sites import Site
@@ -71,6 +71,7 @@ class VAR:
         0.4
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"image"})
     space: ClassVar[Mapping[str, tuple[float, float]]] = {"p": (0.0, 1.0), "rho": (0.0, 1.0)}
 
     p: float = 0.6
@@ -109,7 +110,6 @@ class VAR:
         """The same with threshold, layers and dimensions filled in for a model."""
         if self.neutral:
             return self
-        require_sight(self, anatomy)
         last = anatomy.layers - (1 if self.variant == "released" else 2)
         layers = self.layers if self.layers is not None else tuple(range(2, last + 1))
         if not layers:
@@ -196,15 +196,14 @@ class VAR:
             image, sinks, p=self.p, rho=self.rho, require_visual_sink=self.require_visual_sink
         )
         memory["bias"] = bias_of(memory.of(("weights", site.layer), batch), self.least_mass)
-        memory["rows"] = valid & ~image & (image.cumsum(1) > 0)
+        memory["rows"] = context.text_behind_image(batch)[:, :stop].to(residual.device)
         return residual
 
     def rows(self, context: Context, batch: int) -> range | Int[Tensor, " row"]:
         """All rows of text behind the first image token of the batch, and all generated ones."""
         if context.run.past >= context.prompt_length:
             return range(context.run.past, 2**62)
-        image = context.have_role("image", batch)
-        behind = (~image).any(0) & (image.any(0).cumsum(0) > 0)
+        behind = context.text_behind_image(batch).any(0)
         generated = torch.arange(context.prompt_length, max(context.prompt_length, context.run.length))
         return torch.cat([behind.nonzero()[:, 0], generated]).to(context.positions.device)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.arguments import as_numbers, between, one_of, whole_number, yes_or_no
 from headwise.fixes.methods._branches import Without, beside_itself
-from headwise.fixes.methods._images import require_images, require_sight
+from headwise.fixes.methods._images import require_images
 from headwise.fixes.methods.published import REINFORCED_LAYERS
 from headwise.functional.divergence import NOISE, Deviation, Distance, head_divergence, sensitive_heads
 from headwise.functional.masking import hide_keys
@@ -56,6 +56,7 @@ class VHR:
         1.5
     """
 
+    needs: ClassVar[frozenset[str]] = frozenset({"image"})
     space: ClassVar[Mapping[str, tuple[float, float]]] = {"alpha": (0.5, 3.0)}
 
     alpha: float = 2.0
@@ -97,7 +98,6 @@ class VHR:
         """The same with the layers filled in for a model."""
         if self.neutral:
             return self
-        require_sight(self, anatomy)
         if self.layers is not None:
             return self
         for name, family, depth, layers in REINFORCED_LAYERS:
