@@ -50,7 +50,7 @@ class Fixed:
                 run=run,
                 stack="text",
                 memory=memory,
-                sight=lambda at=at: (torch.arange(count) <= at[:, None])[None],
+                visibility=lambda at=at: (torch.arange(count) <= at[:, None])[None],
             )
             parts.append(fix.edit(given_[:, :, rows].clone(), site, context))
         return torch.cat(parts, 2)[0, 0]
