@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 import headwise as hw
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.scoring.yes_no import mme_yes_no, official_yes_no, strict_yes_no
-from headwise.evaluation.task import Example, Response
+from headwise.evaluation.task import Response
 from headwise.evaluation.tasks.vision.pope import SPLITS, Pope, build_pope
 from tests.helpers_tasks import numbers
 from tests.subjects import llava, picture

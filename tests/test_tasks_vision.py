@@ -8,8 +8,9 @@ import pytest
 
 import headwise as hw
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
-from headwise.evaluation.task import Example, Response
+from headwise.evaluation.task import Response
 from headwise.evaluation.tasks.vision.chair import DETAILED, Chair
 from headwise.evaluation.tasks.vision.pope import Pope
 from headwise.evaluation.tasks.vision.scenes import Scenes

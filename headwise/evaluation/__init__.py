@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from headwise.evaluation.comparison._compare import compare
     from headwise.evaluation.comparison._fit import fit
     from headwise.evaluation.comparison._search import search
+    from headwise.evaluation.example import Example
     from headwise.evaluation.registry import find_task, task_names
     from headwise.evaluation.results.comparison import Arm, Comparison, Cost, load_comparison
     from headwise.evaluation.results.evaluation import Evaluation, load_evaluation
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from headwise.evaluation.solvers.multiple_choice import MultipleChoice
     from headwise.evaluation.statistics.estimate import Estimate
     from headwise.evaluation.statistics.paired import Difference
-    from headwise.evaluation.task import Example, Metric, Response, Task, mean, ratio
+    from headwise.evaluation.task import Metric, Response, Task, mean, ratio
 
 _HOMES = {
     "Arm": "results.comparison",
@@ -29,7 +30,7 @@ _HOMES = {
     "Difference": "statistics.paired",
     "Estimate": "statistics.estimate",
     "Evaluation": "results.evaluation",
-    "Example": "task",
+    "Example": "example",
     "Generate": "solvers.generate",
     "Likelihood": "solvers.likelihood",
     "Metric": "task",

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
 from headwise.evaluation.data.splits import split_record
+from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.statistics.estimate import Estimate, estimate
-from headwise.evaluation.task import Example, Metric, Response, Task
+from headwise.evaluation.task import Metric, Response, Task
 from headwise.fingerprint import fingerprint
 from headwise.subject import Subject, wrap
 

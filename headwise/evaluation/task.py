@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 
 from headwise.errors import InputError
+from headwise.evaluation.data.splits import draw_of_file, validation_of_data
+from headwise.evaluation.example import Example, subset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,20 +21,6 @@ if TYPE_CHECKING:
 
 Statistic = Callable[..., np.ndarray]
 """Arrays (..., example), reduced over `axis`, to one number per leading index."""
-
-
-@dataclass(frozen=True)
-class Example:
-    """One thing to ask."""
-
-    id: str
-    """Unique within the task, and the same in every run."""
-    inputs: Mapping[str, Any]
-    """Keywords of `Subject.prepare`: text, image, audio, target."""
-    answer: Any
-    """What is right, in whatever form the task's score understands."""
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    """What else the task knows: candidates, category, the group it belongs to."""
 
 
 @dataclass(frozen=True)
@@ -163,8 +150,6 @@ class Task(ABC):
         Raises:
             InputError: fewer than `n` exist.
         """
-        from headwise.evaluation.data.splits import draw_of_file
-
         pick = draw_of_file if self.over_file else subset
         return pick(self.examples(), n, seed, what=self.title)
 
@@ -183,8 +168,6 @@ class Task(ABC):
         Raises:
             InputError: fewer than `n` are left, or the task is a generator without splits.
         """
-        from headwise.evaluation.data.splits import validation_of_data
-
         try:
             return validation_of_data(self, n, seed, exclude)
         except NotImplementedError as error:
@@ -226,16 +209,6 @@ class Task(ABC):
     def options(self) -> dict[str, Any]:
         """The fields, JSON-able; files by name."""
         return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
-
-
-def subset(examples: Sequence[Example], n: int | None, seed: int, *, what: str) -> list[Example]:
-    """`n` of the examples without replacement, in their own order; all when `n` is None."""
-    if n is None or n == len(examples):
-        return list(examples)
-    if n > len(examples):
-        raise InputError(f"{what} has {len(examples)} examples, fewer than {n}.", remedy="Lower n.")
-    chosen = random.Random(seed).sample(range(len(examples)), n)
-    return [examples[index] for index in sorted(chosen)]
 
 
 def _nanmean(values: np.ndarray, axis: int = -1) -> np.ndarray:

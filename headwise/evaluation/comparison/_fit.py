@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, InputError, NotFitted
 from headwise.evaluation.comparison.calibration import calibration
+from headwise.evaluation.example import Example
 from headwise.evaluation.questions import BATCH, Questions, with_own_processor, without_dropout
-from headwise.evaluation.task import Example, Task
+from headwise.evaluation.task import Task
 from headwise.fixes.binding import bound
 from headwise.fixes.patching import patch
 

@@ -14,7 +14,8 @@ from headwise.evaluation.questions import Questions
 if TYPE_CHECKING:
     import pandas as pd
 
-    from headwise.evaluation.task import Example, Metric
+    from headwise.evaluation.example import Example
+    from headwise.evaluation.task import Metric
     from headwise.subject import Subject
 
 

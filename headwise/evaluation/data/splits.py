@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
-from headwise.evaluation.task import Example, Task, subset
+from headwise.evaluation.example import Example, subset
 
 RULE = (
     "validation: examples whose content (names of picture and sound files, else the text) has a SHA-256 in the last "
@@ -65,7 +65,7 @@ def without_shared(examples: Iterable[Example], exclude: Sequence[Example]) -> l
     return [example for example in examples if known.isdisjoint((("id", example.id), *_content(example)))]
 
 
-def validation_of_data(task: Task, n: int, seed: int, exclude: Sequence[Example]) -> list[Example]:
+def validation_of_data(task: Any, n: int, seed: int, exclude: Sequence[Example]) -> list[Example]:
     """`n` examples that share nothing with `exclude`: of a file's validation split, or of the zoo's texts and clips.
 
     Raises:
@@ -97,12 +97,12 @@ def validation_of_zoo(task: Any, n: int, seed: int, exclude: Sequence[Example]) 
     """
     if task.over_file:
         return validation_of_data(task, n, seed, exclude)
-    own: Task = replace(task, split="validation")
+    own = replace(task, split="validation")
     found = validation_of_data(own, n, seed, exclude) if task.split == "validation" else own.draw(n, seed)
     return [replace(example, id=f"validation/{example.id.removeprefix('validation/')}") for example in found]
 
 
-def split_record(task: Task, examples: Sequence[Example]) -> dict[str, Any]:
+def split_record(task: Any, examples: Sequence[Example]) -> dict[str, Any]:
     """Rule of a file's split, and how many of the examples belong to validation; empty for the zoo's data."""
     return (
         {"split": {"rule": RULE, "of_validation": sum(map(in_validation, examples))}}

@@ -206,7 +206,8 @@ class Comparison:
         """Differences to the model without a fix, with 95 % intervals: one panel per metric, all unless named."""
         from headwise.evaluation.results.figures import comparison_figure
 
-        return comparison_figure(self, metrics)
+        arms = {arm.label: arm.differences for arm in self.arms[1:]}
+        return comparison_figure(self.task, arms, self.manifest, n=self.n, metrics=metrics)
 
     def save(self, path: str | Path) -> Path:
         """Write the comparison; `.json` and `.parquet` hold everything, `.csv` the per-example table.

@@ -60,7 +60,7 @@ class Evaluation:
         """The metrics with their intervals; one panel per unit."""
         from headwise.evaluation.results.figures import estimates_figure
 
-        return estimates_figure(self)
+        return estimates_figure(self.task, list(self.estimates.values()), self.manifest)
 
     def save(self, path: str | Path) -> Path:
         """Write the evaluation; `.json` and `.parquet` hold everything, `.csv` the per-example table.

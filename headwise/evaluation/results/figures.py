@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
 from headwise.figures.colours import CATEGORIES, CLEAR
@@ -13,42 +13,48 @@ from headwise.figures.labels import counted, label, model_name, said
 from headwise.figures.template import GREY, ONE_COLUMN, TWO_COLUMNS, sheet
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
 
-    from headwise.evaluation.results.comparison import Comparison
-    from headwise.evaluation.results.evaluation import Evaluation
-    from headwise.evaluation.results.search import Search
     from headwise.evaluation.statistics.estimate import Estimate
     from headwise.evaluation.statistics.paired import Difference
 
 _BETTER = {True: ", better →", False: ", ← better", None: ""}
 
 
-def estimates_figure(evaluation: Evaluation) -> go.Figure:
+def estimates_figure(task: str, items: Sequence[Estimate], manifest: Mapping[str, Any]) -> go.Figure:
     """Every metric as a dot with its 95 % interval, in panels of one unit each."""
-    items = list(evaluation.estimates.values())
     panels = []
     for unit in dict.fromkeys(item.unit for item in items):
         intervals = [_interval(item.metric, item) for item in items if item.unit == unit]
         panels.append(Panel("", unit, intervals, bounds=(0.0, 1.0) if unit == "share" else None))
     counts = {item.n for item in items}
     n = f"n = {min(counts):,}" if len(counts) == 1 else f"n = {min(counts):,} to {max(counts):,}"
-    subtitle = ", ".join(filter(None, (model_name(evaluation.manifest), n, "95 % intervals")))
-    return interval_figure(panels, title=evaluation.task, subtitle=subtitle)
+    subtitle = ", ".join(filter(None, (model_name(manifest), n, "95 % intervals")))
+    return interval_figure(panels, title=task, subtitle=subtitle)
 
 
-def comparison_figure(comparison: Comparison, metrics: Sequence[str] = ()) -> go.Figure:
+def comparison_figure(
+    task: str,
+    arms: Mapping[str, Mapping[str, Difference]],
+    manifest: Mapping[str, Any],
+    *,
+    n: int,
+    metrics: Sequence[str] = (),
+) -> go.Figure:
     """Differences of every arm to no fix with their 95 % intervals; a panel per metric, better to the right or left.
 
     Args:
-        comparison: what is shown.
+        task: the title.
+        arms: label -> metric -> difference to no fix.
+        manifest: says the model.
+        n: examples per arm.
         metrics: the metrics to show, in this order; all where none is named.
 
     Raises:
         InputError: there is no such metric.
     """
-    arms = comparison.arms[1:]
-    known = list(arms[0].differences)
+    known = list(next(iter(arms.values())))
     chosen = list(metrics) or known
     unknown = [name for name in chosen if name not in known]
     if unknown:
@@ -57,39 +63,38 @@ def comparison_figure(comparison: Comparison, metrics: Sequence[str] = ()) -> go
         )
     panels = []
     for name in chosen:
-        found = [(arm.label, arm.differences[name]) for arm in arms]
+        found = [(arm, differences[name]) for arm, differences in arms.items()]
         unit = f"{found[0][1].unit}{_BETTER[found[0][1].higher_is_better]}"
         panels.append(Panel(name, unit, [_interval(arm, item, item.significant) for arm, item in found]))
     facts = [
-        model_name(comparison.manifest),
-        f"n = {comparison.n:,}",
+        model_name(manifest),
+        f"n = {n:,}",
         "difference to no fix with 95 % interval",
     ]
     note = "; hollow: p (Holm) is 0.05 or more, or unknown"
     return interval_figure(
         panels,
-        title=comparison.task,
+        title=task,
         subtitle=", ".join(filter(None, facts)) + note,
         columns=min(3, len(chosen)),
         zero=True,
     )
 
 
-def search_figure(search: Search) -> go.Figure:
+def search_figure(
+    frame: pd.DataFrame, manifest: Mapping[str, Any], *, metric: str, title: str, unit: str, best: int | None
+) -> go.Figure:
     """The metric of every trial against each parameter; the dashed line is no change, the ring the best setting."""
     from plotly.graph_objects import Scatter
 
-    names = list(search.manifest["space"])
+    names = list(manifest["space"])
     columns = min(3, len(names))
-    values = search.frame[search.metric]
-    best = int(search.manifest["best_trial"]) if search.best is not None else None
-    n = len(search.manifest["validation_ids"])
-    judged = search.comparison
-    unit = "" if judged is None else f"{judged.arms[0].estimates[search.metric].unit}, "
+    values = frame[metric]
+    n = len(manifest["validation_ids"])
     marks = "dashed: no change" if best is None else "dashed: no change; orange: the best setting"
     figure = sheet(
         [""] * len(names),
-        title=f"{search.task}: settings of {search.kind}",
+        title=title,
         subtitle=f"{counted(len(values), 'trial')}, n = {n:,} validation examples; {marks}",
         heights=[220] * -(-len(names) // columns),
         columns=columns,
@@ -101,7 +106,7 @@ def search_figure(search: Search) -> go.Figure:
         at = {"row": place // columns + 1, "col": place % columns + 1}
         figure.add_trace(
             Scatter(
-                x=search.frame[name],
+                x=frame[name],
                 y=values,
                 mode="markers",
                 marker={
@@ -116,10 +121,10 @@ def search_figure(search: Search) -> go.Figure:
         )
         if isfinite(values.iloc[0]):
             figure.add_hline(y=values.iloc[0], line={"color": GREY, "width": 1.5, "dash": "dash"}, **at)
-        span = _padded(search.manifest["space"][name])
+        span = _padded(manifest["space"][name])
         figure.update_xaxes(title_text=label(said(name)), nticks=6, range=span, **at)
-        title = label(f"{search.metric} ({unit}validation)") if at["col"] == 1 else None
-        figure.update_yaxes(title_text=title, range=_padded(values), **at)
+        name_of_axis = label(f"{metric} ({unit}validation)") if at["col"] == 1 else None
+        figure.update_yaxes(title_text=name_of_axis, range=_padded(values), **at)
     return figure
 
 

@@ -78,7 +78,15 @@ class Search:
         """The metric on the validation examples against every parameter that was searched."""
         from headwise.evaluation.results.figures import search_figure
 
-        return search_figure(self)
+        judged = self.comparison
+        return search_figure(
+            self.frame,
+            self.manifest,
+            metric=self.metric,
+            title=f"{self.task}: settings of {self.kind}",
+            unit="" if judged is None else f"{judged.arms[0].estimates[self.metric].unit}, ",
+            best=int(self.manifest["best_trial"]) if self.best is not None else None,
+        )
 
     def save(self, path: str | Path) -> Path:
         """Write the search: `.json` and `.parquet` hold everything, `.csv` the trials, `.html` the trials with their

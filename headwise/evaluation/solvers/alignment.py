@@ -11,9 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, batches
 from headwise.evaluation.solvers.cross_attention import check_heads, cross_attention
-from headwise.evaluation.task import Example, Response
+from headwise.evaluation.task import Response
 from headwise.languages import set_languages
 
 if TYPE_CHECKING:

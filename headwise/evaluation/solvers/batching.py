@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.evaluation.task import Example
+from headwise.evaluation.example import Example
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, batches, prepared
-from headwise.evaluation.task import Example, Response
+from headwise.evaluation.task import Response
 from headwise.loading import quiet
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, continues, padded_right
-from headwise.evaluation.task import Example, Response
+from headwise.evaluation.task import Response
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import (
     Advance,
     batches,
@@ -18,7 +19,7 @@ from headwise.evaluation.solvers.batching import (
     padded_right,
     prepared,
 )
-from headwise.evaluation.task import Example, Response
+from headwise.evaluation.task import Response
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Response
+from headwise.evaluation.task import Response
 from headwise.generation import prepare_generation
 from headwise.sounds import window_samples, writes_long
 from headwise.speech_prompt import languages_of, named_language, names_languages

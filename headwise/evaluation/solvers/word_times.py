@@ -11,11 +11,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance
 from headwise.evaluation.solvers.cross_attention import check_heads, cross_attention
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.solvers.transcription import in_languages
-from headwise.evaluation.task import Example, Response
+from headwise.evaluation.task import Response
 from headwise.functional.time_warping import token_start_frames
 from headwise.layout.audio import position_seconds
 from headwise.prepare import prepare

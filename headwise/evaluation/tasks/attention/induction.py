@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance
-from headwise.evaluation.task import Example, Metric, Response, Solver, mean
+from headwise.evaluation.task import Metric, Response, Solver, mean
 from headwise.evaluation.tasks.language.recall import Repeated, repeated_batches
 from headwise.functional.induction import induction_score
 from headwise.probes.capture import capture

@@ -10,9 +10,10 @@ import torch
 
 from headwise.analyses._received import received
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.solvers.batching import Advance, batches, prepared
-from headwise.evaluation.task import Example, Metric, Response, Solver, Task, mean
+from headwise.evaluation.task import Metric, Response, Solver, Task, mean
 from headwise.languages import set_languages
 from headwise.probes.capture import capture
 

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_json_lines
 from headwise.evaluation.data.splits import draw_of_file, validation_of_zoo
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.multiple_choice import MultipleChoice
-from headwise.evaluation.task import Example, Metric, Response, Task, mean
+from headwise.evaluation.task import Metric, Response, Task, mean
 from headwise.zoo.data.multiple_choice import multiple_choice_prompt
 from headwise.zoo.data.prompts import Split, check_split
 

@@ -13,8 +13,9 @@ import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.data.files import read_json_lines, read_text
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.likelihood import Likelihood
-from headwise.evaluation.task import Example, Metric, Response, Task, ratio
+from headwise.evaluation.task import Metric, Response, Task, ratio
 from headwise.zoo.data.text import shipped_test
 
 

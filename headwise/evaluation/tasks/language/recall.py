@@ -11,9 +11,10 @@ import torch
 
 from headwise.errors import InputError
 from headwise.evaluation.data.splits import validation_of_zoo
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, continues
 from headwise.evaluation.solvers.multiple_choice import MultipleChoice
-from headwise.evaluation.task import Example, Metric, Response, Solver, Task, mean, ratio
+from headwise.evaluation.task import Metric, Response, Solver, Task, mean, ratio
 from headwise.evaluation.tasks.language.circuits import prompt_examples
 from headwise.zoo.data.prompts import Split, check_split
 from headwise.zoo.data.recall import recall_prompt

@@ -13,9 +13,10 @@ import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_table
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.solvers.transcription import Transcribe
-from headwise.evaluation.task import Example, Metric, Response, Task, mean
+from headwise.evaluation.task import Metric, Response, Task, mean
 from headwise.optional import extra, versions
 from headwise.speech_prompt import TASKS, heard_note
 

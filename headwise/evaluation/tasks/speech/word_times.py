@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from headwise.errors import InputError
 from headwise.evaluation.data.annotations import Word, read_word_times
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.transcription import Transcribe
 from headwise.evaluation.solvers.word_times import WordTimestamps
-from headwise.evaluation.task import Example, Metric, Response, Solver, ratio
+from headwise.evaluation.task import Metric, Response, Solver, ratio
 from headwise.evaluation.tasks.speech.transcription import (
     SCORED,
     Normaliser,

@@ -12,8 +12,9 @@ import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.data.annotations import read_links
+from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.alignment import CrossAttentionAlignment
-from headwise.evaluation.task import Example, Metric, Response, ratio
+from headwise.evaluation.task import Metric, Response, ratio
 from headwise.evaluation.tasks.translation.parallel import Parallel
 from headwise.zoo.data.phrase import PhrasePair
 from headwise.zoo.data.phrase import alignment as known_links

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.overlap import (
     BLEU,
     CHRF,
@@ -21,7 +22,7 @@ from headwise.evaluation.scoring.overlap import (
     tokenizer_for,
 )
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Response, mean
+from headwise.evaluation.task import Metric, Response, mean
 from headwise.evaluation.tasks.translation.parallel import Parallel
 from headwise.languages import set_languages
 from headwise.optional import extra, versions

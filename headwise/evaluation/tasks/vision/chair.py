@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 from headwise.errors import InputError
 from headwise.evaluation.data.coco import read_json, records
 from headwise.evaluation.data.splits import draw_of_file
+from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.chair import ObjectTable, mentions, named_objects, own_objects, read_objects
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Response, mean, ratio
+from headwise.evaluation.task import Metric, Response, mean, ratio
 from headwise.evaluation.tasks.vision.pictures import QUESTION, PictureTask, check_images, seen
 from headwise.zoo.data.scenes import CAPTION_NOISE
 

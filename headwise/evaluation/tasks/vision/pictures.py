@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from headwise.errors import InputError
 from headwise.evaluation.data.splits import draw_of_file
-from headwise.evaluation.task import Example, Task
+from headwise.evaluation.example import Example
+from headwise.evaluation.task import Task
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -14,9 +14,10 @@ import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_json_lines
+from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.yes_no import official_yes_no, strict_yes_no
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Response, mean
+from headwise.evaluation.task import Metric, Response, mean
 from headwise.evaluation.tasks.vision.pictures import PictureTask, one_of, seen
 from headwise.zoo.data.scenes import PATIENT_NOISE
 

@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any, ClassVar
 
 from headwise.errors import InputError
+from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.vqa import NUMBERS
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Response, mean
+from headwise.evaluation.task import Metric, Response, mean
 from headwise.evaluation.tasks.vision.pictures import PictureTask, one_of, seen
 from headwise.zoo.data.scenes import TRAINING_NOISE
 

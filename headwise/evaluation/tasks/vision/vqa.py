@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 
 from headwise.errors import InputError
 from headwise.evaluation.data.coco import read_json, records
+from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.vqa import PEOPLE, normalized, vqa_accuracy
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Response, mean
+from headwise.evaluation.task import Metric, Response, mean
 from headwise.evaluation.tasks.vision.pictures import PictureTask, seen
 from headwise.zoo.data.scenes import TRAINING_NOISE
 

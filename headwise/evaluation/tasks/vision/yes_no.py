@@ -12,9 +12,10 @@ import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_json_lines, read_lines, refuse
+from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.yes_no import mme_yes_no
 from headwise.evaluation.solvers.generate import Generate
-from headwise.evaluation.task import Example, Metric, Response, Solver, mean, ratio
+from headwise.evaluation.task import Metric, Response, Solver, mean, ratio
 from headwise.evaluation.tasks.vision.pictures import PictureTask, seen
 from headwise.zoo.data.scenes import PATIENT_NOISE
 
