@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import headwise as hw
-from tests.invariance import PATCHES, alone, decode, together
+from headwise.testing.inputs import PATCHES, alone, decode, together
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import IMAGE_TOKEN
 from tests.tiny.reference import forward
