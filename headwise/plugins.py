@@ -95,3 +95,44 @@ class Plugins:
                 )
             points[point.name] = point.value
         return points
+
+
+def split_call(text: str) -> tuple[str, dict[str, str]]:
+    """A name and its parameters, as a command line says them.
+
+    Raises:
+        InputError: a part is no parameter.
+
+    Example:
+        >>> split_call("VAR:p=0.4,layers=[1,2]")
+        ('VAR', {'p': '0.4', 'layers': '[1,2]'})
+    """
+    name, _, rest = text.strip().partition(":")
+    options = {}
+    for pair in split_outside_brackets(rest, ",") if rest else ():
+        option, sign, value = pair.partition("=")
+        if not (option.strip() and sign and value.strip()):
+            raise InputError(
+                f"This is no parameter of {name}.",
+                evidence=repr(pair),
+                remedy="Write NAME:PARAMETER=VALUE, for example VAR:p=0.4.",
+            )
+        options[option.strip()] = value.strip()
+    return name, options
+
+
+def split_outside_brackets(text: str, mark: str) -> list[str]:
+    """The parts between marks that stand outside of brackets.
+
+    Example:
+        >>> split_outside_brackets("a[1,2],b", ",")
+        ['a[1,2]', 'b']
+    """
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == mark and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts

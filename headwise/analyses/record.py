@@ -10,8 +10,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec
 
 from headwise.errors import CaptureError, InputError
+from headwise.probes.trace.frames import with_ids
 from headwise.probes.trace.nonfinite import caveat
-from headwise.results.result import Result, provenance_of, with_ids
+from headwise.results.result import Result, provenance_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,7 +100,7 @@ class Analysis(Generic[P]):
         provenance = provenance_of(meta, self.name, **parameters)
         if len(traces) > 1:
             provenance["compared_with"] = dict(traces[1].meta)
-        frame = with_ids(frame, meta.get("ids"))
+        frame = with_ids(frame, traces[0]) if traces else frame
         sentence = self.sentence(frame, parameters, sources) + caveat(meta)
         return self.result(frame, parameters, summary=sentence, provenance=provenance)
 

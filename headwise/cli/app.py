@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from headwise.cli import zoo
+from headwise.cli.analysing import analyse
 from headwise.cli.comparing import compare
 from headwise.cli.evaluating import evaluate, list_tasks
 from headwise.cli.fitting import fit
@@ -61,6 +62,7 @@ def headwise(
 
 
 app.command("report")(report)
+app.command("analyse")(analyse)
 
 
 @app.command()

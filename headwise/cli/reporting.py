@@ -65,6 +65,13 @@ def report(
     options: TaskOptions = None,
     number: Number = None,
     seed: Seed = 0,
+    analysis: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Show this analysis in place of the first five; repeat it for more. `headwise analyse` lists them.",
+        ),
+    ] = None,
     max_size: Annotated[
         float,
         typer.Option(metavar="MB", min=0, help="Above this size, write a folder instead of one file."),
@@ -85,6 +92,10 @@ def report(
         )
         request.check(out, task=task is not None)
         _check(fix, task, options, number)
+        if analysis:
+            from headwise.analyses.calls import analysis_calls
+
+            analysis_calls(analysis)
         from headwise.cli.report_work import Proof, write_report
 
         proof = Proof(tuple(fix or ()), task, options_of(options), number, seed)
@@ -95,6 +106,7 @@ def report(
             proof=proof,
             limit=round(max_size * 1e6),
             judge_sinks=max_sink_share is not None,
+            analyses=analysis,
         )
     share = answer["heads_with_sink"]
     failed = max_sink_share is not None and share > max_sink_share

@@ -11,6 +11,8 @@ import typer
 from headwise.text import shortened, visible
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from headwise.probes.doctor import DoctorReport
 
 PLAIN_WIDTH = 160
@@ -25,6 +27,22 @@ def warning_lines(answer: Mapping[str, Any]) -> list[str]:
 def print_answer(answer: Mapping[str, Any], lines: Sequence[str], *, as_json: bool) -> None:
     """Print the answer as JSON, or the lines."""
     typer.echo(json.dumps(answer, indent=1, allow_nan=False) if as_json else "\n".join(map(visible, lines)))
+
+
+def print_frame(frame: pd.DataFrame) -> None:
+    """A table of a few rows, four digits per number."""
+    from headwise.figures.tables import cell_text
+
+    rows = [[visible(str(name)) for name in frame]]
+    rows += [[cell_text(value, limit=24) for value in row] for row in frame.itertuples(index=False, name=None)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    numeric = [kind.kind in "iuf" for kind in frame.dtypes]
+    for row in rows:
+        cells = (
+            text.rjust(width) if number else text.ljust(width)
+            for text, width, number in zip(row, widths, numeric, strict=True)
+        )
+        typer.echo("  " + "  ".join(cells).rstrip())
 
 
 def print_doctor(report: DoctorReport) -> None:

@@ -35,7 +35,7 @@ def write_trace(request: Request, out: Path, *, keep: Mapping[str, Any], generat
         Selection.of(choice, option)  # refused before anything is loaded
     with quiet_transformers():
         subject, notes = load(request.model)
-        trace, more = _run(subject, request, keep=keep, generate=generate)
+        trace, more = run(subject, request, keep=keep, generate=generate)
         with progress("Writing the trace"):
             trace.save(out)
     return {
@@ -73,9 +73,10 @@ def heard(work: Callable[[], Result]) -> tuple[Result, list[str]]:
     return result, list(dict.fromkeys(str(warning.message) for warning in caught))
 
 
-def _run(
+def run(
     subject: Subject, request: Request, *, keep: Mapping[str, Any], generate: int
 ) -> tuple[Trace, list[str]]:
+    """Capture the model on what it is asked to read, and what was found worth saying on the way."""
     model: Any = subject.model
     if generate:
         asked, notes = heard(lambda: prepare_generation(subject, **request.arguments()))

@@ -50,6 +50,7 @@ def capture(
     check: bool = True,
     map_limit: int = 4 * 2**30,
     beams: Literal["returned", "all"] = "returned",
+    ids: Sequence[str] | None = None,
 ) -> Iterator[Trace]:
     """Records attention while the model runs inside the `with` block, in any way: forward, generate, a pipeline.
 
@@ -87,6 +88,8 @@ def capture(
         map_limit: refuse to keep more bytes of patterns than this.
         beams: of a beam search, keep the sequences that `generate` returns as examples, or as many of all its beams;
             `trace.returned` says which examples were returned.
+        ids: names of the examples, in the order in which the model reads them; tables then carry them in a column `id`,
+            so that they join with the per-example table of an evaluation.
 
     Yields:
         The `Trace`, filled when the block ends.
@@ -106,6 +109,7 @@ def capture(
         torch.Size([1, 2, 3, 3])
     """
     model, processor = unwrap(subject)
+    names = _ids(ids)
     if beams not in ("returned", "all"):
         raise InputError(
             "beams says which beams of a search are kept.",
@@ -180,7 +184,13 @@ def capture(
         "fallback": instrumented.fallback(),
         "seconds": round(time.perf_counter() - started, 4),
     }
-    trace._fill(records, layout, meta)
+    trace._fill(records, layout, meta | ({"ids": names} if names else {}))
+    if names and len(names) != trace.examples:
+        raise InputError(
+            "There are not as many ids as examples.",
+            evidence=f"{len(names)} ids, {trace.examples} examples were captured",
+            remedy="Give one id for every example that the model reads inside the block, in that order.",
+        )
 
 
 def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence[str]) -> dict[str, Any]:
@@ -268,6 +278,25 @@ def _check_call(options: CaptureOptions) -> None:
             evidence=_call(options),
             remedy="Choose stacks, kinds and layers, and take the heads from trace.map_gradients.",
         )
+
+
+def _ids(ids: Sequence[str] | None) -> list[str]:
+    """Names of examples, as text.
+
+    Raises:
+        InputError: they are no list, or two are the same.
+    """
+    if ids is None:
+        return []
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise InputError(
+            "ids must be a list of names.", evidence=f"got {ids!r}", remedy='For example ids=["a", "b"].'
+        )
+    names = [str(name) for name in ids]
+    double = next((name for name in names if names.count(name) > 1), None)
+    if double is not None:
+        raise InputError("Two examples have the same id.", evidence=repr(double), remedy="Give each its own.")
+    return names
 
 
 def _rows(rows: Sequence[int] | None) -> tuple[int, ...] | None:

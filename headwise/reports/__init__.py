@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from headwise.analyses import Result
+    from headwise.analyses import Analysis, Result
     from headwise.evaluation.results.comparison import Comparison
     from headwise.probes.trace.trace import Trace
     from headwise.reports.evaluated import changed_examples
@@ -33,6 +33,7 @@ def report(
     generate: int = 0,
     fixes: Any = (),
     subject: Subject | None = None,
+    analyses: Sequence[str | Analysis[Any]] | None = None,
     title: str | None = None,
     call: str | None = None,
     command: str | None = None,
@@ -55,6 +56,8 @@ def report(
         fixes: with a subject, what to run the examples with a second time: the maps then show before, after and the
             difference.
         subject: beside a trace, the model: adds its parameters, and shows images as the model saw them.
+        analyses: names of the analyses to run (`"sinks:epsilon=0.2"`), of plug-ins too, or the analyses themselves;
+            the first five unless some are named. A subject is captured with what they need.
         title: the heading; without it, the name of the model.
         call: Python that makes this report; without it, the call that the trace recorded.
         command: the command line that makes this report.
@@ -79,6 +82,7 @@ def report(
         ...     page.stat().st_size < 1e6
         True
     """
+    from headwise.analyses.calls import analysis_calls, needs_of
     from headwise.errors import InputError
     from headwise.reports.data import gather
     from headwise.reports.look import look
@@ -97,9 +101,10 @@ def report(
             remedy="Give the subject as source, or capture under hw.patch and give both traces.",
         )  # fmt: skip
     if subjects:
-        looked = look(subjects[0], examples, generate=generate, fixes=fixes)
+        keep = needs_of(analysis_calls(analyses)) if analyses is not None else {}
+        looked = look(subjects[0], examples, generate=generate, fixes=fixes, keep=keep)
         several = [looked if item is subjects[0] else item for item in several]
-        call = call or _call(subjects[0].name, path, examples, generate, fixes)
+        call = call or _call(subjects[0].name, path, examples, generate, fixes, analyses)
     listed = [examples] if isinstance(examples, Mapping) else examples
     content = gather(
         several if len(several) != 1 else several[0],
@@ -108,13 +113,14 @@ def report(
         title=title,
         call=call,
         command=command,
+        analyses=analyses,
     )
     return write_page(content, path, limit=limit).path
 
 
-def _call(name: str, path: str | Path, examples: Any, generate: int, fixes: Any) -> str:
+def _call(name: str, path: str | Path, examples: Any, generate: int, fixes: Any, analyses: Any) -> str:
     """Python that makes a report of a model on examples; what cannot be written down is an ellipsis."""
-    given = {"examples": examples, "generate": generate or None, "fixes": fixes or None}
+    given = {"examples": examples, "generate": generate or None, "fixes": fixes or None, "analyses": analyses}
     shown = [f"{key}={_written(value)}" for key, value in given.items() if value is not None]
     load = ["import headwise as hw", "", f"subject = hw.load({name!r})"]
     return "\n".join([*load, f"hw.report({', '.join(['subject', repr(str(path)), *shown])})"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool
 
-from headwise.analyses import Result, distance, entropy, mass, sink_rate, sinks
+from headwise.analyses import Result
+from headwise.analyses.calls import AnalysisCall, analysis_calls
 from headwise.errors import CaptureError, InputError
 from headwise.evaluation.results.comparison import Comparison
 from headwise.figures.drawers import static
@@ -36,7 +37,8 @@ from headwise.text import shortened
 if TYPE_CHECKING:
     from headwise.subject import Subject
 
-FIRST_ANALYSES: tuple[Callable[[Trace], Result], ...] = (sinks, sink_rate, entropy, distance, mass)
+FIRST_ANALYSES = ("sinks", "sink_rate", "entropy", "distance", "mass")
+"""Those of a page that names none."""
 SPOKEN = ("sinks", "entropy", "mass", "distance")
 """Results whose summaries make the verdict, the first three of them; the others only when none of these is there."""
 
@@ -49,6 +51,7 @@ def gather(
     title: str | None = None,
     call: str | None = None,
     command: str | None = None,
+    analyses: Sequence[Any] | None = None,
 ) -> Content:
     """Everything the page says, as plain values.
 
@@ -57,12 +60,13 @@ def gather(
         CaptureError: when none of the first analyses can be run on the trace.
     """
     material = sort_material(source)
+    calls = analysis_calls(FIRST_ANALYSES if analyses is None else analyses)
     trace, look = material.before, material.look
     if subject is None and look is not None:
         subject = look.subject
     results, failures = list(material.results), []
     if trace is not None:
-        own, failures = _analysed(trace)
+        own, failures = _analysed(calls, trace, material.after, subject, look.given if look else examples)
         given = {result.name: result for result in reversed(results)}
         own = [given.pop(result.name, result) for result in own]
         results = own + [result for result in results if not any(result is one for one in own)]
@@ -94,7 +98,7 @@ def gather(
         fix=look.fix if look else "with the fix" if material.after is not None else "",
         spec=look.spec if look else "",
     )
-    share, metrics, left = None, _maps_of_results(results, material.after), None
+    share, metrics, left = None, _maps_of_results(results, calls, material.after), None
     if trace is not None:
         keys = sink_keys(trace, found)
         left = shares_without_sinks(trace, keys)
@@ -132,22 +136,37 @@ def _lists_sinks(result: Result) -> bool:
     return result.name == "sinks" and known <= set(result.frame) and len(result.frame) > 0
 
 
-def _analysed(trace: Trace) -> tuple[list[Result], list[str]]:
+def _analysed(
+    calls: Sequence[AnalysisCall],
+    trace: Trace,
+    after: Trace | None = None,
+    subject: Subject | None = None,
+    examples: Sequence[Mapping[str, Any]] | None = None,
+) -> tuple[list[Result], list[str]]:
+    """What the analyses find, and why some find nothing; each takes what it is for."""
+    sources = {
+        "trace": [trace],
+        "pair": [trace, after] if after is not None else [trace],
+        "subject": [subject, examples] if subject is not None and examples else [],
+    }
     results, failures = [], {}
-    for analysis in FIRST_ANALYSES:
+    for call in calls:
         try:
-            results.append(analysis(trace))
-        except CaptureError as error:
-            failures[analysis.__name__.replace("_", " ")] = error
-    if not results:
-        raise failures["sinks"]
+            results.append(call(*sources[call.analysis.inputs]))
+        except (CaptureError, InputError) as error:
+            failures[said(call.analysis.name)] = error
+    if failures and not results:
+        raise next(iter(failures.values()))
     return results, [f"No {name}: {error}" for name, error in failures.items()]
 
 
-def _maps_of_results(results: Sequence[Result], after: Trace | None) -> list[Metric]:
+def _maps_of_results(
+    results: Sequence[Result], calls: Sequence[AnalysisCall], after: Trace | None
+) -> list[Metric]:
     changed: dict[str, Result] = {}
     if after is not None:
-        changed = {result.name: result for result in _analysed(after)[0]}
+        alone = [call for call in calls if call.analysis.inputs == "trace"]
+        changed = {result.name: result for result in _analysed(alone, after)[0]}
     metrics = [metric for result in results for metric in maps_of(result, changed.get(result.name))]
     seen: dict[str, int] = {}
     for place, metric in enumerate(metrics):

@@ -67,6 +67,7 @@ def look(
     generate: int = 0,
     fixes: Any = (),
     progress: Progress | None = None,
+    keep: Mapping[str, Any] | None = None,
 ) -> Look:
     """Run the examples one by one, first without and then with the fixes.
 
@@ -77,6 +78,7 @@ def look(
         generate: tokens to generate, greedily; 0 runs one forward pass.
         fixes: a fix, its name, the path of a spec, or a list of these that act together.
         progress: told how many runs are done, and of how many.
+        keep: options of `hw.capture` beside the statistics, for analyses that need more.
 
     Raises:
         InputError: there is nothing to run, an example is a batch, or more is to be generated than there is room for.
@@ -94,11 +96,11 @@ def look(
         if progress is not None:
             progress(done, total)
 
-    before = _run(subject, asked, generate, told)
+    before = _run(subject, asked, generate, told, keep or {})
     after = None
     if arm:
         with patch(subject, arm.fixes):
-            after = _run(subject, asked, generate, lambda done: told(len(asked) + done))
+            after = _run(subject, asked, generate, lambda done: told(len(asked) + done), keep or {})
     shown = windows_of(subject, given, asked, before.trace)
     given, prepared = tuple(one for one, _ in shown), tuple(inputs for _, inputs in shown)
     return Look(subject, given, prepared, before, after, arm.label if arm else "", spec)
@@ -203,12 +205,19 @@ def _spec(fixes: Sequence[Any], subject: Subject) -> str:
         return ""
 
 
-def _run(subject: Subject, examples: Sequence[Generation], generate: int, told: Callable[[int], None]) -> Run:
+def _run(
+    subject: Subject,
+    examples: Sequence[Generation],
+    generate: int,
+    told: Callable[[int], None],
+    keep: Mapping[str, Any],
+) -> Run:
     longest = _longest(subject, [asked.inputs for asked in examples], generate)
     traces, readings, replies, notes = [], [], [], []
     for number, asked in enumerate(examples, start=1):
         notes += [note for note in asked.notes if note not in notes]
-        trace, texts = _captured(subject, asked, generate, maps=all(r is not None for r in readings))
+        maps = all(r is not None for r in readings)
+        trace, texts = _captured(subject, asked, generate, {**keep, "maps": maps or keep.get("maps", False)})
         reading = read_patterns(trace, sink_keys(trace, sinks_of(trace)), longest=longest)
         if reading is None and all(r is not None for r in readings):
             notes.append(
@@ -216,20 +225,20 @@ def _run(subject: Subject, examples: Sequence[Generation], generate: int, told: 
                 "Maps, tokens and tables are complete; give a shorter input to see patterns."
             )
         readings.append(reading)
-        traces.append(_without_maps(trace))
+        traces.append(trace if keep.get("maps") else _without_maps(trace))
         replies += texts
         told(number)
     return Run(_joined(traces), join_readings(readings), tuple(replies), tuple(notes))
 
 
 def _captured(
-    subject: Subject, asked: Generation, generate: int, *, maps: bool
+    subject: Subject, asked: Generation, generate: int, keep: Mapping[str, Any]
 ) -> tuple[Trace, list[str | None]]:
     """The trace, and the reply of each of its examples: one, or one per window of a long recording."""
     model: Any = subject.model
     out = None
     try:
-        with capture(subject, maps=maps, map_limit=MOST_MAPS) as trace, torch.no_grad():
+        with capture(subject, **keep, map_limit=MOST_MAPS) as trace, torch.no_grad():
             if generate:
                 out = model.generate(
                     **asked.inputs, **asked.options, max_new_tokens=generate, do_sample=False
@@ -237,9 +246,9 @@ def _captured(
             else:
                 model(**asked.inputs)
     except CaptureError as error:
-        if not maps or "map_limit" not in str(error):
+        if not keep["maps"] or "map_limit" not in str(error):
             raise
-        return _captured(subject, asked, generate, maps=False)
+        return _captured(subject, asked, generate, {**keep, "maps": False})
     if trace.examples > 1:
         return trace, [_written(trace, number) for number in range(trace.examples)]
     return trace, [None if out is None else _reply(subject, asked.inputs, out)]

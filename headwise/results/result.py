@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,17 @@ class Result(Chart):
             static=self._pictures() if path.suffix == ".html" else "",
         )
 
+    def largest(self, count: int) -> pd.DataFrame:
+        """The rows with the largest values; the first ones where the value is a word."""
+        if len(self.frame) and self.frame[self.value].dtype.kind in "iufb":
+            return self.frame.sort_values(self.value, ascending=False, kind="stable").head(count)
+        return self.frame.head(count)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, JSON-able."""
+        rows = json.loads(self.frame.to_json(orient="records", double_precision=15))
+        return {**self._about(), "rows": rows}
+
     def _about(self) -> dict[str, Any]:
         return {
             "result": FORMAT,
@@ -110,16 +122,11 @@ class Result(Chart):
     def _repr_html_(self) -> str:
         from headwise.figures.cell import cell
 
-        ranked, caption = self.frame, "No rows"
-        if len(self.frame):
-            numbers = self.frame[self.value].dtype.kind in "iufb"
-            ranked = (
-                self.frame.sort_values(self.value, ascending=False, kind="stable") if numbers else self.frame
-            )
-            caption = f"Largest {said(self.value)}" if numbers else said(self.value).capitalize()
+        numbers = len(self.frame) and self.frame[self.value].dtype.kind in "iufb"
+        caption = f"Largest {said(self.value)}" if numbers else said(self.value).capitalize()
         return cell(
             self.summary,
-            tables=[(caption, ranked)],
+            tables=[(caption if len(self.frame) else "No rows", self.largest(len(self.frame)))],
             pictures=self._pictures(),
             description=self.description,
         )
@@ -152,13 +159,3 @@ def _result(about: Mapping[str, Any], frame: pd.DataFrame) -> Result:
 def provenance_of(meta: Mapping[str, Any], analysis: str, **parameters: Any) -> dict[str, Any]:
     """What a result says about where it came from."""
     return {**meta, "analysis": analysis, "parameters": parameters}
-
-
-def with_ids(frame: pd.DataFrame, ids: Sequence[str] | None) -> pd.DataFrame:
-    """A table whose examples also carry the names that the user gave them, beside their numbers."""
-    if not ids or "example" not in frame or "id" in frame:
-        return frame
-    frame = frame.copy()
-    names = [ids[example] if example < len(ids) else None for example in frame["example"]]
-    frame.insert(frame.columns.get_loc("example") + 1, "id", names)  # type: ignore[arg-type]
-    return frame

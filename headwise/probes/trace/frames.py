@@ -14,7 +14,7 @@ from headwise.functional.distance import relative_distance
 from headwise.functional.entropy import normalised_entropy
 from headwise.layout import ROLES, Axis, TokenLayout
 from headwise.probes.attach.sites import Site, key_stack
-from headwise.probes.trace.fields import Record, head_numbers
+from headwise.probes.trace.fields import Record, example_count, head_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,26 @@ def frame_of(records: Records, layout: TokenLayout, level: Literal["head", "quer
         of_site = _queries if level == "query" else _heads
         parts = [of_site(site, record, layout, roles) for site, record in counted.items()]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return pd.DataFrame(columns)
+    return with_ids(pd.DataFrame(columns), trace)
+
+
+def with_ids(frame: pd.DataFrame, trace: Trace) -> pd.DataFrame:
+    """A table of a trace whose examples also carry the names that the user gave them, beside their numbers.
+
+    A tower that reads something else than one thing per example (tiles of pictures, windows of sound) has no names.
+    """
+    ids = trace.meta.get("ids")
+    if not ids or "example" not in frame or "id" in frame:
+        return frame
+    counts = {site.stack: example_count(record) for site, record in trace.records.items()}
+    stacks = frame["stack"] if "stack" in frame else [None] * len(frame)
+    named = [
+        ids[example] if counts.get(stack, len(ids)) == len(ids) and example < len(ids) else None
+        for example, stack in zip(frame["example"], stacks, strict=True)
+    ]
+    frame = frame.copy()
+    frame.insert(list(frame).index("example") + 1, "id", named)
+    return frame
 
 
 def statistics(records: Records) -> dict[Site, Record]:

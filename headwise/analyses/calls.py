@@ -1,0 +1,103 @@
+"""Analyses with their parameters, as a name, a line of text, or the analysis itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from headwise.analyses.record import INPUTS, Analysis
+from headwise.analyses.registry import get
+from headwise.errors import InputError
+from headwise.plugins import split_call
+
+if TYPE_CHECKING:
+    from headwise.results.result import Result
+
+
+@dataclass(frozen=True)
+class AnalysisCall:
+    """An analysis and its parameters; called with what it takes, it gives a `Result`."""
+
+    analysis: Analysis[Any]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self, *sources: Any) -> Result:
+        """Run it on a trace, on two of them, or on a subject with data.
+
+        Raises:
+            CaptureError: a trace lacks what it needs.
+            InputError: a parameter is out of range, or it takes something else.
+        """
+        wanted = INPUTS[self.analysis.inputs]
+        if len(sources) != len(wanted):
+            raise InputError(
+                f"{self.analysis.name} takes {' and '.join(wanted)}.",
+                evidence=f"got {len(sources)}",
+                remedy="A pair is what the model does without and with a fix: give fixes=, or two traces.",
+            )
+        return self.analysis(*sources, **self.parameters)
+
+
+def analysis_call(source: str | Analysis[Any] | AnalysisCall) -> AnalysisCall:
+    """An analysis by name, with parameters where they are named: `"sinks"`, `"sinks:epsilon=0.2,min_rows=8"`.
+
+    Raises:
+        InputError: there is no such analysis or parameter, or a value is of the wrong kind.
+
+    Example:
+        >>> analysis_call("sinks:epsilon=0.2").parameters
+        {'epsilon': 0.2}
+    """
+    if isinstance(source, AnalysisCall):
+        return source
+    if isinstance(source, Analysis):
+        return AnalysisCall(source)
+    if not isinstance(source, str):
+        raise InputError(
+            "An analysis is named, or is one of hw.analyses.",
+            evidence=type(source).__name__,
+            remedy='For example "entropy", or "sinks:epsilon=0.2".',
+        )
+    name, given = split_call(source)
+    analysis = get(name)
+    return AnalysisCall(analysis, {option: _value(analysis, option, text) for option, text in given.items()})
+
+
+def needs_of(calls: Iterable[AnalysisCall]) -> dict[str, bool]:
+    """Options of `hw.capture` that give what all of these need."""
+    return {need: True for call in calls for need in call.analysis.needs}
+
+
+def analysis_calls(sources: str | Analysis[Any] | Sequence[Any]) -> list[AnalysisCall]:
+    """Several of them, or one."""
+    return [analysis_call(one) for one in ([sources] if isinstance(sources, str | Analysis) else sources)]
+
+
+def _value(analysis: Analysis[Any], option: str, text: str) -> Any:
+    """A value as the parameter's annotation wants it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    known = analysis.parameters
+    if option not in known:
+        close = get_close_matches(option, known) or sorted(known)
+        raise InputError(
+            f"The analysis {analysis.name} has no parameter {option!r}.",
+            evidence=f"it has: {', '.join(close) or 'none'}",
+            remedy="Use one of these, or leave it out.",
+        )
+    annotation = known[option].annotation
+    kind: Any = eval(annotation, analysis.table.__globals__) if isinstance(annotation, str) else annotation  # type: ignore[attr-defined]
+    try:
+        return TypeAdapter(kind).validate_python(text)
+    except ValidationError:
+        pass
+    try:
+        return TypeAdapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise InputError(
+            f"The parameter {option!r} of {analysis.name} cannot be {text!r}.",
+            evidence=error.errors()[0]["msg"],
+            remedy="Give a value of its kind.",
+        ) from error

@@ -1,0 +1,95 @@
+"""What `headwise analyse` does once its arguments are known to be good."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import headwise as hw
+from headwise.analyses.calls import AnalysisCall, analysis_call, needs_of
+from headwise.cli.request import Request
+from headwise.cli.session import progress, quiet_transformers
+from headwise.cli.work import load, run
+from headwise.errors import InputError
+from headwise.fixes.registry import parse_fix
+from headwise.results.result import Result
+
+
+def listed() -> list[dict[str, Any]]:
+    """Every analysis: its name, what it says of itself, what it needs and takes, and its parameters."""
+    every = [hw.analyses.get(name) for name in hw.analyses.names()]
+    return [
+        {
+            "name": one.name,
+            "about": (one.__doc__ or "").strip().splitlines()[0] if one.__doc__ else "",
+            "kind": one.kind,
+            "takes": one.inputs,
+            "needs": list(one.needs),
+            "parameters": list(one.parameters),
+        }
+        for one in every
+    ]
+
+
+def check(names: Sequence[str], out: Sequence[Path]) -> list[AnalysisCall]:
+    """The analyses of a command line.
+
+    Raises:
+        InputError: one is unknown, or there are more files than analyses.
+    """
+    calls = [analysis_call(name) for name in names]
+    if len(out) > len(calls):
+        raise InputError(
+            "There are more files than analyses.",
+            evidence=f"{len(out)} files, {len(calls)} analyses",
+            remedy="Give --out once per analysis, in order.",
+        )
+    return calls
+
+
+def analysed(
+    request: Request, calls: Sequence[AnalysisCall], *, generate: int, fix: str | None
+) -> tuple[list[Result], list[str]]:
+    """Load, run without and with the fix as far as it is needed, analyse.
+
+    Returns:
+        A result per analysis, and what was found worth saying on the way.
+    """
+    saved = Path(request.model)
+    if saved.is_file() and saved.suffix == ".safetensors":
+        if not request.empty or fix or generate:
+            raise InputError(
+                "A saved trace was captured already.", evidence=str(saved), remedy="Give its file and the analyses alone."
+            )
+        trace = hw.load_trace(saved)
+        return [call(trace) for call in calls], list(trace.warnings)
+    request.check()
+    if request.empty and not request.in_zoo:
+        raise InputError("There is nothing to read.", remedy="Give --text, --text-file, --image or --audio.")
+    kinds = {call.analysis.inputs for call in calls}
+    if "pair" in kinds and fix is None:
+        raise InputError(
+            "An analysis of pairs compares the model without and with a fix.",
+            evidence=", ".join(call.analysis.name for call in calls if call.analysis.inputs == "pair"),
+            remedy="Add --fix.",
+        )
+    with quiet_transformers():
+        subject, notes = load(request.model)
+        keep = needs_of(calls)
+        traces = []
+        fixes = None if fix is None else parse_fix(fix, subject)
+        wanted = ([None] if fixes is None or "pair" in kinds else []) + ([fixes] if fixes is not None else [])
+        for one in wanted if kinds - {"subject"} else ():
+            with nullcontext() if one is None else hw.patch(subject, one):
+                trace, more = run(subject, request, keep=keep, generate=generate)
+            traces.append(trace)
+            notes += [note for note in (*more, *trace.warnings) if note not in notes]
+        sources = {
+            "trace": traces[-1:],
+            "pair": traces,
+            "subject": [subject, request.examples(generate)],
+        }
+        with progress("Analysing"):
+            return [call(*sources[call.analysis.inputs]) for call in calls], notes
