@@ -73,8 +73,9 @@ def sinks(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> pd.Da
     title="Sink rate per position",
 )
 def sink_rate(trace: Trace, epsilon: float = 0.3) -> pd.DataFrame:
-    """How often each position is a sink: percent of (example, layer, head) triples in which α exceeds
-    epsilon.
+    """How often each position is a sink.
+
+    Percent of (example, layer, head) triples in which α exceeds epsilon.
 
     Args:
         trace: a capture with statistics.

@@ -89,12 +89,9 @@ def _value(analysis: Analysis[Any], option: str, text: str) -> Any:
         )
     annotation = known[option].annotation
     kind: Any = eval(annotation, analysis.table.__globals__) if isinstance(annotation, str) else annotation  # type: ignore[attr-defined]
+    adapter = TypeAdapter(kind)
     try:
-        return TypeAdapter(kind).validate_python(text)
-    except ValidationError:
-        pass
-    try:
-        return TypeAdapter(kind).validate_json(text)
+        return adapter.validate_json(text) if text.startswith(("[", "{")) else adapter.validate_python(text)
     except ValidationError as error:
         raise InputError(
             f"The parameter {option!r} of {analysis.name} cannot be {text!r}.",

@@ -13,7 +13,7 @@ from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
 from headwise.cli.work import load, run
 from headwise.errors import InputError
-from headwise.fixes.registry import parse_fix
+from headwise.fixes.parsing import parse_fix
 from headwise.results.result import Result
 
 
@@ -61,7 +61,9 @@ def analysed(
     if saved.is_file() and saved.suffix == ".safetensors":
         if not request.empty or fix or generate:
             raise InputError(
-                "A saved trace was captured already.", evidence=str(saved), remedy="Give its file and the analyses alone."
+                "A saved trace was captured already.",
+                evidence=str(saved),
+                remedy="Give it alone.",
             )
         trace = hw.load_trace(saved)
         return [call(trace) for call in calls], list(trace.warnings)

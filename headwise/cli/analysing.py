@@ -13,7 +13,6 @@ from headwise.cli.options import (
     Image,
     Json,
     Language,
-    Model,
     SpeechTask,
     Target,
     Text,
@@ -29,7 +28,9 @@ from headwise.text import visible
 def analyse(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL", help="A folder with a saved model, a name on the hub, or a saved trace."),
+        typer.Argument(
+            metavar="MODEL", help="A folder with a saved model, a name on the hub, or a saved trace."
+        ),
     ] = None,
     names: Annotated[
         list[str] | None,
@@ -43,11 +44,14 @@ def analyse(
     language: Language = None,
     speech_task: SpeechTask = None,
     generate: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Generate this many tokens, greedily, and count them, too.")
+        int,
+        typer.Option(metavar="N", min=0, help="Generate this many tokens, greedily, and count them, too."),
     ] = 0,
     fix: Annotated[
         str | None,
-        typer.Option(metavar="FIX", help="Run under a fix; an analysis of pairs compares without and with it."),
+        typer.Option(
+            metavar="FIX", help="Run under a fix; an analysis of pairs compares without and with it."
+        ),
     ] = None,
     out: Annotated[
         list[Path] | None,
@@ -65,11 +69,15 @@ def analyse(
         if model is None:
             from headwise.cli.analyse_work import listed
 
-            print_answer({"analyses": listed()}, [f"{one['name']:<14}{one['about']}" for one in listed()], as_json=as_json)
+            found = listed()
+            lines = [f"{one['name']:<14}{one['about']}" for one in found]
+            print_answer({"analyses": found}, lines, as_json=as_json)
             return
         if not names:
             raise InputError("No analysis is named.", remedy="Name one; `headwise analyse` lists them.")
-        request = Request.of(model, text, text_file, image, audio, target, language=language, task=speech_task)
+        request = Request.of(
+            model, text, text_file, image, audio, target, language=language, task=speech_task
+        )
         from headwise.cli.analyse_work import analysed, check
 
         calls = check(names, out or [])

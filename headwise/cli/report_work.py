@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import headwise as hw
+from headwise.analyses.calls import analysis_calls, needs_of
 from headwise.cli.request import Request
 from headwise.cli.session import progress, progress_count, quiet_transformers
 from headwise.cli.work import load
@@ -55,6 +56,7 @@ def write_report(
     proof: Proof | None = None,
     limit: int = LIMIT,
     judge_sinks: bool = False,
+    analyses: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Load, compare the fixes, run the examples without and with the first, write the page.
 
@@ -65,19 +67,22 @@ def write_report(
         InputError: with `judge_sinks`, when the input is too short to say whether heads have sinks.
     """
     proof = proof or Proof()
-    command = _shell(request, out, generate, proof, limit)
+    command = _shell(request, out, generate, proof, limit, analyses or ())
     with quiet_transformers():
         subject, notes = load(request.model)
         comparison = _compared(subject, proof)
         examples = _examples(request, subject, proof, comparison, generate)
         fixes = comparison.arms[1].fixes if comparison else proof.fixes
         with progress_count("Running the examples") as advance:
-            looked = look(subject, examples, generate=generate, fixes=list(fixes), progress=advance)
+            keep = needs_of(analysis_calls(analyses)) if analyses else {}
+            looked = look(
+                subject, examples, generate=generate, fixes=list(fixes), progress=advance, keep=keep
+            )
         if comparison is not None:
             looked = replace(looked, fix=comparison.arms[1].label)
         with progress("Writing the report"):
             source = [looked] if comparison is None else [looked, comparison]
-            content = gather(source, call="", command=command)
+            content = gather(source, call="", command=command, analyses=analyses)
             content = replace(content, warnings=(*notes, *content.warnings))
             if judge_sinks and content.sink_share is None:
                 raise InputError(
@@ -106,7 +111,10 @@ def _examples(
     return changed_examples(comparison, task, request.samples or SAMPLES, replies=replies)
 
 
-def _shell(request: Request, out: Path, generate: int, proof: Proof, limit: int) -> str:
+def _shell(
+    request: Request, out: Path, generate: int, proof: Proof, limit: int, analyses: Sequence[str]
+) -> str:
     more = ["--generate", str(generate)] if generate else []
     more += ["--max-size", f"{limit / 1e6:g}"] if limit != LIMIT else []
+    more += [part for name in analyses for part in ("--analysis", name)]
     return request.shell("report", *proof.flags(), *more, "--out", str(out))

@@ -34,7 +34,9 @@ def print_frame(frame: pd.DataFrame) -> None:
     from headwise.figures.tables import cell_text
 
     rows = [[visible(str(name)) for name in frame]]
-    rows += [[cell_text(value, limit=24) for value in row] for row in frame.itertuples(index=False, name=None)]
+    rows += [
+        [cell_text(value, limit=24) for value in row] for row in frame.itertuples(index=False, name=None)
+    ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     numeric = [kind.kind in "iuf" for kind in frame.dtypes]
     for row in rows:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from headwise.errors import InputError
 from headwise.fixes.registry import find_fix
 from headwise.fixes.spec.specs import fixes_of, load_spec
+from headwise.plugins import split_call, split_outside_brackets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,32 +38,6 @@ def parse_fix(text: str, subject: Subject | PreTrainedModel | None = None) -> An
     if text.endswith(".json") or os.path.isfile(text):  # False where the text is too long for a path
         found = load_spec(text).fixes if subject is None else fixes_of(text, subject)
         return found[0] if len(found) == 1 else found
-    several = tuple(_parse_one(part) for part in _split(text, "+"))
+    parts = map(split_call, split_outside_brackets(text, "+"))
+    several = tuple(find_fix(name, **options) for name, options in parts)
     return several[0] if len(several) == 1 else several
-
-
-def _parse_one(text: str) -> Any:
-    name, _, rest = text.strip().partition(":")
-    options = {}
-    for pair in _split(rest, ",") if rest else ():
-        option, sign, value = pair.partition("=")
-        if not (option.strip() and sign and value.strip()):
-            raise InputError(
-                f"This is no parameter of {name}.",
-                evidence=repr(pair),
-                remedy="Write NAME:PARAMETER=VALUE, for example VAR:p=0.4.",
-            )
-        options[option.strip()] = value.strip()
-    return find_fix(name, **options)
-
-
-def _split(text: str, mark: str) -> list[str]:
-    """The parts between marks that stand outside of brackets."""
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter in "[{(") - (letter in "]})")
-        if letter == mark and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
-    return parts
