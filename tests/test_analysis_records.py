@@ -84,9 +84,7 @@ def traced(model, **keep):
 
 
 def test_what_is_missing_is_named_with_the_call_that_gives_it(model):
-    with pytest.raises(
-        CaptureError, match=r"no head outputs.*output_norm needs them.*hw.capture\(subject, heads=True\)"
-    ):
+    with pytest.raises(CaptureError, match=r"no head outputs.*needs them.*hw.capture\(subject, heads=True\)"):
         output_norm(traced(model))
     found = output_norm(traced(model, heads=True))
     assert found.kind == "heads"
@@ -181,11 +179,12 @@ class TestIds:
         pd.testing.assert_frame_equal(hw.analyses.entropy(back).frame, hw.analyses.entropy(trace).frame)
 
 
-class TestCommand:
-    @pytest.fixture(scope="class")
-    def folder(self, tmp_path_factory):
-        return str(save(tmp_path_factory.mktemp("model")))
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(save(tmp_path_factory.mktemp("model")))
 
+
+class TestCommand:
     def test_it_prints_and_saves(self, folder, tmp_path):
         out = tmp_path / "e.json"
         done = run(
@@ -204,5 +203,6 @@ class TestCommand:
         file = tmp_path / "t.safetensors"
         run("trace", folder, "--text", TEXT, "--out", file)
         assert "distance: Heads look" in run("analyse", file, "distance").stdout
-        refused = run("analyse", file, "distance", "--text", TEXT, code=2)
+        refused = run("analyse", file, "distance", "--text", TEXT)
+        assert refused.exit_code == 2
         assert "captured already" in refused.stderr

@@ -100,7 +100,7 @@ class Analysis(Generic[P]):
         provenance = provenance_of(meta, self.name, **parameters)
         if len(traces) > 1:
             provenance["compared_with"] = dict(traces[1].meta)
-        frame = with_ids(frame, traces[0]) if traces else frame
+        frame = with_ids(frame, traces[0].records, meta.get("ids")) if traces else frame
         sentence = self.sentence(frame, parameters, sources) + caveat(meta)
         return self.result(frame, parameters, summary=sentence, provenance=provenance)
 

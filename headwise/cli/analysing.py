@@ -65,14 +65,15 @@ def analyse(
     debug: Debug = False,
 ) -> None:
     """Run analyses by name and print what they find; without a model, list them."""
-    with session(debug=debug):
-        if model is None:
+    if model is None:
+        with session(debug=debug):
             from headwise.cli.analyse_work import listed
 
-            found = listed()
-            lines = [f"{one['name']:<14}{one['about']}" for one in found]
-            print_answer({"analyses": found}, lines, as_json=as_json)
-            return
+            known = listed()
+        lines = [f"{one['name']:<14}{one['about']}" for one in known]
+        print_answer({"analyses": known}, lines, as_json=as_json)
+        return
+    with session(debug=debug):
         if not names:
             raise InputError("No analysis is named.", remedy="Name one; `headwise analyse` lists them.")
         request = Request.of(

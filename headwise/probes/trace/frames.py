@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -36,18 +36,17 @@ def frame_of(records: Records, layout: TokenLayout, level: Literal["head", "quer
         of_site = _queries if level == "query" else _heads
         parts = [of_site(site, record, layout, roles) for site, record in counted.items()]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return with_ids(pd.DataFrame(columns), trace)
+    return pd.DataFrame(columns)
 
 
-def with_ids(frame: pd.DataFrame, trace: Trace) -> pd.DataFrame:
+def with_ids(frame: pd.DataFrame, records: Records, ids: Sequence[str] | None) -> pd.DataFrame:
     """A table of a trace whose examples also carry the names that the user gave them, beside their numbers.
 
     A tower that reads something else than one thing per example (tiles of pictures, windows of sound) has no names.
     """
-    ids = trace.meta.get("ids")
     if not ids or "example" not in frame or "id" in frame:
         return frame
-    counts = {site.stack: example_count(record) for site, record in trace.records.items()}
+    counts = {site.stack: example_count(record) for site, record in records.items()}
     stacks = frame["stack"] if "stack" in frame else [None] * len(frame)
     named = [
         ids[example] if counts.get(stack, len(ids)) == len(ids) and example < len(ids) else None

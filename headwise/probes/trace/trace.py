@@ -22,7 +22,7 @@ from headwise.probes.trace.fields import (
     merge_layouts,
     merge_records,
 )
-from headwise.probes.trace.frames import frame_of
+from headwise.probes.trace.frames import frame_of, with_ids
 from headwise.probes.trace.nonfinite import Absent
 from headwise.probes.trace.views import FieldView, GradientView, attribution_of, unknown_site
 
@@ -267,7 +267,7 @@ class Trace:
         Raises:
             CaptureError: when the trace holds no statistics.
         """
-        return frame_of(self.records, self.layout, level)
+        return with_ids(frame_of(self.records, self.layout, level), self.records, self.meta.get("ids"))
 
     def save(self, path: str | Path) -> Path:
         """Write everything to one safetensors file; `headwise.load_trace` reads it back."""
