@@ -36,6 +36,7 @@ WRITES = {
     "README.md": {"report.html", "run.safetensors", "pope.parquet", "compare.parquet"},
     "compare.md": {"compare.html", "compare.parquet", "table.html"},
     "harness.md": {"animals.parquet"},
+    "howto/add_analysis.md": {"peak.parquet", "peak.html"},
     "serve.md": {"winner.json", "baked"},
 }
 """Page -> what its Python leaves behind."""
