@@ -168,8 +168,8 @@ def test_every_public_name_is_in_the_reference_once() -> None:
     ]
     names = [dotted.rpartition(".")[2] for pair in listed for dotted in pair if dotted]
     public = {*hw.__all__, *hw.analyses.__all__, *hw.fixes.__all__, *hw.evaluation.__all__, *hw.zoo.__all__}
-    public |= {*hw.reports.__all__}
-    modules = {"analyses", "errors", "evaluation", "faults", "fixes", "reports", "zoo"}
+    public |= {*hw.reports.__all__, *hw.testing.__all__}
+    modules = {"analyses", "errors", "evaluation", "fixes", "reports", "testing", "zoo", "zoo_checks"}
     assert sorted(public - modules - set(names)) == []
     dotted = [name for pair in listed for name in pair if name]
     assert sorted(name for name in set(dotted) if dotted.count(name) > 1) == []

@@ -10,6 +10,7 @@ import torch
 
 import headwise as hw
 from headwise.errors import FixError, InputError
+from headwise.fixes.parsing import parse_fix
 from headwise.testing.inputs import PADDED, alone, first, forward, random_ids, together
 from tests.invariance import FIXES
 from tests.tiny import ARCHITECTURES
@@ -161,8 +162,8 @@ class TestCachedPrompts:
 )
 def test_flags_and_seeds_are_checked(text: str, match: str) -> None:
     with pytest.raises(FixError, match=match):
-        hw.fixes.registry.parse_fix(text)
+        parse_fix(text)
 
 
 def test_flags_may_be_written_as_in_python() -> None:
-    assert hw.fixes.registry.parse_fix("VHR:outliers=False").outliers is False
+    assert parse_fix("VHR:outliers=False").outliers is False

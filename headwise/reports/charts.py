@@ -31,7 +31,7 @@ def round_ticks(panel: Panel) -> list[float]:
 
     Example:
         >>> round_ticks(Panel("", "", [Interval("fix", 10.0, -3.0, 21.0)]))
-        [-8.0, 0.0, 8.0, 16.0, 24.0]
+        [-6.0, 0.0, 6.0, 12.0, 18.0, 24.0]
     """
     ends = [
         0.0,

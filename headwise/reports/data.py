@@ -79,7 +79,7 @@ def gather(
 
     content = Content(
         title=title or short_name(str(meta.get("model") or "Attention report")),
-        verdict=_verdict(by_name, results, material.comparisons),
+        verdict=_verdict(by_name, results, material.comparisons, None if analyses is None else len(calls)),
         warnings=(
             *warnings_of(meta, trace if look is None else None),
             *(look.before.notes if look else ()),
@@ -252,13 +252,18 @@ def _with_media(
 
 
 def _verdict(
-    by_name: Mapping[str, Result], results: Sequence[Result], comparisons: Sequence[Comparison]
+    by_name: Mapping[str, Result],
+    results: Sequence[Result],
+    comparisons: Sequence[Comparison],
+    named: int | None,
 ) -> tuple[str, ...]:
-    """Three sentences: what the fix did where one was compared, then what was found."""
+    """Three sentences: what the fix did where one was compared, then what was found; all of it, where it was named."""
     spoken = [item.summary for item in comparisons]
-    found = [by_name[name].summary for name in SPOKEN if name in by_name]
+    found = [by_name[name].summary for name in SPOKEN if name in by_name] if named is None else []
     spoken += found or [result.summary for result in results]
-    return tuple(shortened(sentence) for sentence in spoken[: max(3, len(comparisons) + 1)])
+    return tuple(
+        shortened(sentence) for sentence in spoken[: len(comparisons) + max(3 - len(comparisons), named or 1)]
+    )
 
 
 def _mixed(results: Sequence[Result]) -> list[str]:
