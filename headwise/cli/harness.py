@@ -51,7 +51,7 @@ def harness(
 ) -> None:
     """Score a language model on tasks of lm-evaluation-harness, and say what fixes change."""
     with session(debug=debug):
-        from headwise.evaluation.results.io import SUFFIXES
+        from headwise.results.store import SUFFIXES
 
         paths = out or []
         for path in paths:

@@ -81,7 +81,6 @@ def load_table(
     except (
         ArrowException,
         AttributeError,
-        InputError,
         KeyError,
         OSError,
         OverflowError,

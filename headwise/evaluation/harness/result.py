@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.harness.table import difference_rows, example_rows, metric_rows
 from headwise.evaluation.results.comparison import NONE
-from headwise.evaluation.results.io import store
+from headwise.evaluation.results.io import ROWS
+from headwise.results.store import save_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ class HarnessResult:
         Raises:
             InputError: on another suffix, or when the folder does not exist.
         """
-        return store(path, self.frame, self.to_dict(), what="harness result")
+        return save_table(path, self.frame, self.to_dict(), what="harness result", rows=ROWS)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but the per-example table, JSON-able."""

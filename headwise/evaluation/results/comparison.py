@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.evaluation.results.io import check_fields, store_or_draw, stored
+from headwise.evaluation.results.io import ROWS, check_fields, store_or_draw
 from headwise.evaluation.statistics.estimate import Estimate, from_fields, span, to_fields
 from headwise.evaluation.statistics.paired import Difference
+from headwise.results.store import load_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -269,7 +270,7 @@ def load_comparison(path: str | Path) -> Comparison:
             raise ValueError("rows and arms do not belong together")
         return Comparison(about["task"], arms, frame, dict(about["manifest"]))
 
-    return stored(path, build, what="comparison")
+    return load_table(path, build, what="comparison", rows=ROWS)
 
 
 def _check(arm: Arm, first: Arm) -> None:

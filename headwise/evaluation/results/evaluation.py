@@ -8,8 +8,9 @@ from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.evaluation.results.io import store_or_draw, stored
+from headwise.evaluation.results.io import ROWS, store_or_draw
 from headwise.evaluation.statistics.estimate import Estimate, span
+from headwise.results.store import load_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -101,4 +102,4 @@ def load_evaluation(path: str | Path) -> Evaluation:
             about["task"], {item.metric: item for item in numbers}, frame, dict(about["manifest"])
         )
 
-    return stored(path, build, what="evaluation")
+    return load_table(path, build, what="evaluation", rows=ROWS)
