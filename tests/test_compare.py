@@ -336,7 +336,7 @@ def test_a_hallucination_score_stands_beside_recall_and_length():
     assert tokens.value == pytest.approx(mean["quiet"] - mean["none"])
     assert tokens.higher_is_better is None
     assert found["quiet"].main.higher_is_better is False
-    assert found["quiet"].differences["recall"].clear
+    assert found["quiet"].differences["recall"].significant
     assert f"Beside it: quiet recall {found['quiet'].differences['recall'].value:+.3f}" in found.summary
 
 
