@@ -10,9 +10,12 @@ from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headwise.errors import HeadwiseError, InputError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 def needed(kind: type, given: Collection[str]) -> list[str]:
@@ -136,3 +139,15 @@ def split_outside_brackets(text: str, mark: str) -> list[str]:
         else:
             parts[-1] += letter
     return parts
+
+
+def valued(kind: TypeAdapter[Any], value: Any) -> Any:
+    """The value in its type; what is no word or number is written as JSON, such as heads: [[1, 0]]."""
+    from pydantic import ValidationError
+
+    try:
+        return kind.validate_python(value)
+    except ValidationError:
+        if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+            raise
+        return kind.validate_json(value)

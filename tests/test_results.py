@@ -14,8 +14,10 @@ import headwise as hw
 from headwise.analyses import HEAD, load_result, merge
 from headwise.errors import InputError
 from headwise.figures.drawers import BY_KIND
+from headwise.probes.attach.sites import Site
 from headwise.reports.data import gather
 from tests.helpers_results import SITE, every_kind, made, table
+from tests.helpers_trace import make_trace, random_pattern
 
 KINDS = every_kind()
 
@@ -133,6 +135,15 @@ class TestShapes:
         figure = KINDS["nothing"].plot()
         assert "nothing was found" in [note.text for note in figure.layout.annotations]
         assert len(KINDS["nothing"].frame) == 0
+
+
+def test_maps_and_heads_of_a_page_name_a_layer_alike():
+    sites = {Site("vision", "self", 0, call=call): random_pattern(1, 2, 4, 4, seed=call) for call in range(3)}
+    content = gather(make_trace(sites))
+    panels = [panel for metric in content.metrics for panel in metric.panels if panel.across == "head"]
+    named = {panel.layers for panel in panels}
+    assert named == {("0", "0.1", "0.2")}
+    assert {group.layers for group in content.groups} <= named
 
 
 class TestRefusals:

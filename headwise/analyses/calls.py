@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from headwise.analyses.record import INPUTS, Analysis
 from headwise.analyses.registry import get
 from headwise.errors import InputError
-from headwise.plugins import split_call
+from headwise.plugins import split_call, valued
 
 if TYPE_CHECKING:
     from headwise.results.result import Result
@@ -35,7 +35,9 @@ class AnalysisCall:
             raise InputError(
                 f"{self.analysis.name} takes {' and '.join(wanted)}.",
                 evidence=f"got {len(sources)}",
-                remedy="A pair is what the model does without and with a fix: give fixes=, or two traces.",
+                remedy="Give two traces, or fixes= beside a subject: without and with the fix."
+                if self.analysis.inputs == "pair"
+                else "Give these, in this order.",
             )
         return self.analysis(*sources, **self.parameters)
 
@@ -91,7 +93,7 @@ def _value(analysis: Analysis[Any], option: str, text: str) -> Any:
     kind: Any = eval(annotation, analysis.table.__globals__) if isinstance(annotation, str) else annotation  # type: ignore[attr-defined]
     adapter = TypeAdapter(kind)
     try:
-        return adapter.validate_json(text) if text.startswith(("[", "{")) else adapter.validate_python(text)
+        return valued(adapter, text)
     except ValidationError as error:
         raise InputError(
             f"The parameter {option!r} of {analysis.name} cannot be {text!r}.",

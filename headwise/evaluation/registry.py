@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from headwise.errors import InputError
 from headwise.evaluation.task import Task
-from headwise.plugins import Plugins, needed
+from headwise.plugins import Plugins, needed, valued
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+    pass
 
 _HERE = "headwise.evaluation.tasks"
 
@@ -96,7 +96,7 @@ def find_task(name: str, **options: Any) -> Task:
                 remedy="Use one of these, or leave it out.",
             )
         try:
-            values[option] = _valued(TypeAdapter(hints[option]), value)
+            values[option] = valued(TypeAdapter(hints[option]), value)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise InputError(
@@ -113,18 +113,6 @@ def find_task(name: str, **options: Any) -> Task:
             remedy=f"find_task({name!r}, {missing[0]}=...), or --set {missing[0]}=VALUE.",
         )
     return found(**values)
-
-
-def _valued(kind: TypeAdapter[Any], value: Any) -> Any:
-    """The value in its type; what is no word or number is written as JSON, such as heads: [[1, 0]]."""
-    from pydantic import ValidationError
-
-    try:
-        return kind.validate_python(value)
-    except ValidationError:
-        if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
-            raise
-        return kind.validate_json(value)
 
 
 def _class_of(name: str) -> type[Task]:

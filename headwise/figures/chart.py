@@ -116,7 +116,7 @@ class Chart:
                 remedy=f"A result of kind {self.kind!r} has the key columns {', '.join(self.axes) or 'of its rows'}; "
                 "`value` names one of the others.",
             )
-        if self.kind != "classes" and len(self.frame) and self.frame[self.value].dtype.kind not in "iufb":
+        if self.kind != "classes" and len(self.frame) and not self.numeric:
             raise InputError(
                 f"{self.name}: {self.value!r} holds no numbers.", remedy='Words per head are kind="classes".'
             )
@@ -128,6 +128,11 @@ class Chart:
                 evidence=", ".join(f"{name} {value}" for name, value in row.items()),
                 remedy="Add the column that tells them apart to `keys`.",
             )
+
+    @property
+    def numeric(self) -> bool:
+        """True when the values are numbers, and there is one."""
+        return len(self.frame) > 0 and self.frame[self.value].dtype.kind in "iufb"
 
     @property
     def examples(self) -> int:

@@ -136,6 +136,10 @@ def mean_received(record: Record) -> torch.Tensor:
     return at_numbers(received.where(seen >= MIN_ROWS, torch.nan).cpu(), record, "received")
 
 
+FIRST_CALL = ".0"
+"""End of a layer's name in a figure that the page leaves out, so that maps and heads have one address."""
+
+
 def layer_label(layer: int, call: int) -> str:
     """A layer on the page: its number, and the call where the layer is called more than once."""
     return f"{layer}.{call}" if call else str(layer)
@@ -171,7 +175,7 @@ def _panel(result: Result, panel: ChartPanel, after: pd.DataFrame | None) -> Pan
     of_heads = across == "head" and {"stack", "kind"} <= set(result.keys)
     return Panel(
         label=" · ".join(panel.names) or said(result.value),
-        layers=tuple(map(str, grid.index)),
+        layers=tuple(str(name).removesuffix(FIRST_CALL) for name in grid.index),
         cells=_cells(grid),
         across=title,
         group=group_key(*panel.part[["stack", "kind"]].iloc[0]) if of_heads else "",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from headwise.figures.chart import Chart
 from headwise.figures.labels import said
 from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
 from headwise.files import check_suffix
-from headwise.results.store import SUFFIXES, load_table, save_table
+from headwise.results.store import SUFFIXES, json_rows, load_table, save_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,14 +88,13 @@ class Result(Chart):
 
     def largest(self, count: int) -> pd.DataFrame:
         """The rows with the largest values; the first ones where the value is a word."""
-        if len(self.frame) and self.frame[self.value].dtype.kind in "iufb":
+        if self.numeric:
             return self.frame.sort_values(self.value, ascending=False, kind="stable").head(count)
         return self.frame.head(count)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything, JSON-able."""
-        rows = json.loads(self.frame.to_json(orient="records", double_precision=15))
-        return {**self._about(), "rows": rows}
+        return {**self._about(), "rows": json_rows(self.frame)}
 
     def _about(self) -> dict[str, Any]:
         return {
@@ -122,8 +120,7 @@ class Result(Chart):
     def _repr_html_(self) -> str:
         from headwise.figures.cell import cell
 
-        numbers = len(self.frame) and self.frame[self.value].dtype.kind in "iufb"
-        caption = f"Largest {said(self.value)}" if numbers else said(self.value).capitalize()
+        caption = f"Largest {said(self.value)}" if self.numeric else said(self.value).capitalize()
         return cell(
             self.summary,
             tables=[(caption if len(self.frame) else "No rows", self.largest(len(self.frame)))],

@@ -37,8 +37,7 @@ def save_table(
     with replacing(path) as part:
         match path.suffix:
             case ".json":
-                table = json.loads(frame.to_json(orient="records", double_precision=15))
-                whole = {**about, "columns": list(frame), rows: table}
+                whole = {**about, "columns": list(frame), rows: json_rows(frame)}
                 part.write_text(json.dumps(whole, indent=1, ensure_ascii=False), encoding="utf-8")
             case ".parquet":
                 whole = frame.copy()
@@ -47,6 +46,11 @@ def save_table(
             case ".csv":
                 frame.to_csv(part, index=False)
     return path
+
+
+def json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, JSON-able; None where a number is missing."""
+    return json.loads(frame.to_json(orient="records", double_precision=15))
 
 
 def load_table(
