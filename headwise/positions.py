@@ -157,7 +157,7 @@ def prompt_warnings(model: PreTrainedModel, layout: TokenLayout, *, unplaced: bo
             "Texts were padded on the left without position_ids, and this model counts positions from the left edge: "
             "their patterns are not those of the texts alone. subject.prepare gives the positions."
         )
-    doubles = sum(_opens_twice(axis) for stack, axis in layout.axes.items() if stack in ("text", "encoder"))
+    doubles = sum(_opens_twice(axis) for tower, axis in layout.axes.items() if tower in ("text", "encoder"))
     if doubles:
         found.append(f"The beginning-of-sequence token stands twice in front of {doubles} prompts.")
     return found

@@ -11,7 +11,7 @@ import pandas as pd
 from headwise.analyses import HEAD
 from headwise.results.result import Result
 
-SITE = ("stack", "kind")
+SITE = ("tower", "kind")
 
 
 def made(
@@ -30,7 +30,7 @@ def made(
 def table(value: str = "score", *, seed: int = 0, **axes: Any) -> pd.DataFrame:
     """A row for every combination of the axes, with random values."""
     frame = pd.DataFrame(list(product(*axes.values())), columns=list(axes))
-    frame.insert(0, "stack", "text")
+    frame.insert(0, "tower", "text")
     frame.insert(1, "kind", "self")
     return frame.assign(**{value: np.random.default_rng(seed).random(len(frame)).round(3)})
 

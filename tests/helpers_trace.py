@@ -27,19 +27,19 @@ def random_pattern(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).mul(2).softmax(-1)
 
 
-def axis(stack: str, roles: list[list[str]], tokens: list[list[str]] | None = None) -> Axis:
+def axis(tower: str, roles: list[list[str]], tokens: list[list[str]] | None = None) -> Axis:
     """An axis from role names."""
     index = [[ROLES.index(role) for role in row] for row in roles]
     text = tuple(map(tuple, tokens)) if tokens is not None else None
-    return Axis(stack, torch.tensor(index, dtype=torch.uint8), tokens=text)
+    return Axis(tower, torch.tensor(index, dtype=torch.uint8), tokens=text)
 
 
-def plain_axis(stack: str, examples: int, length: int, padding: tuple[int, ...] = ()) -> Axis:
+def plain_axis(tower: str, examples: int, length: int, padding: tuple[int, ...] = ()) -> Axis:
     """[CLS], then words; `padding` columns on the left of every example, none by default."""
     padding = padding or (0,) * examples
     roles = [["padding"] * p + ["special"] + ["content"] * (length - p - 1) for p in padding]
     tokens = [["[PAD]"] * p + ["[CLS]"] + [f"w{i}" for i in range(1, length - p)] for p in padding]
-    return axis(stack, roles, tokens)
+    return axis(tower, roles, tokens)
 
 
 def record(
@@ -104,17 +104,17 @@ def make_trace(
     axes = dict(axes or {})
     for site, pattern in patterns.items():
         if site.kind == "self":
-            axes.setdefault(site.stack, plain_axis(site.stack, pattern.shape[0], pattern.shape[3]))
+            axes.setdefault(site.tower, plain_axis(site.tower, pattern.shape[0], pattern.shape[3]))
     records = {}
     for site, pattern in patterns.items():
-        queries = axes[site.stack]
-        keys = axes["encoder" if site.stack == "decoder" else "vision"] if site.kind == "cross" else queries
+        queries = axes[site.tower]
+        keys = axes["encoder" if site.tower == "decoder" else "vision"] if site.kind == "cross" else queries
         records[site] = record(
             pattern,
             query_valid=queries.valid,
             key_valid=keys.valid,
             key_roles=keys.roles,
-            causal=causal and site.stack in ("text", "decoder"),
+            causal=causal and site.tower in ("text", "decoder"),
             cross=site.kind == "cross",
         )
     return Trace(records, TokenLayout(axes), meta or {"model": "by hand"})

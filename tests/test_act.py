@@ -48,7 +48,7 @@ class Fixed:
             context = Context(
                 positions=at,
                 run=run,
-                stack="text",
+                tower="text",
                 memory=memory,
                 visibility=lambda at=at: (torch.arange(count) <= at[:, None])[None],
             )

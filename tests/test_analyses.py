@@ -258,21 +258,21 @@ class TestSinks:
         summary = analyses.sinks(make_trace({TEXT: pattern}, axes, causal=False)).summary
         assert summary.startswith("The key at position 1 takes 100 %")
 
-    def test_stacks_are_kept_apart_and_all_named(self):
+    def test_towers_are_kept_apart_and_all_named(self):
         axes = {"decoder": plain_axis("decoder", 1, 6), "encoder": plain_axis("encoder", 1, 9)}
         patterns = {DECODER: causal(random_pattern(1, 2, 6, 6)), CROSS: random_pattern(1, 2, 6, 9)}
         result = analyses.sinks(make_trace(patterns, axes))
-        assert set(zip(result.frame["stack"], result.frame["kind"], strict=True)) == {
+        assert set(zip(result.frame["tower"], result.frame["kind"], strict=True)) == {
             ("decoder", "self"),
             ("decoder", "cross"),
         }
         assert "decoder self: " in result.summary
         assert "; decoder cross: " in result.summary
 
-    def test_a_stack_with_too_few_rows_is_named(self):
+    def test_a_tower_with_too_few_rows_is_named(self):
         patterns = {TEXT: causal(random_pattern(1, 1, 8, 8)), VISION: random_pattern(1, 1, 3, 3)}
         result = analyses.sinks(make_trace(patterns))
-        assert set(result.frame["stack"]) == {"text"}
+        assert set(result.frame["tower"]) == {"text"}
         assert "vision self: left out, no key was seen by 4 rows" in result.summary
 
     def test_sites_of_different_sizes(self):

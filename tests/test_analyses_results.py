@@ -59,7 +59,7 @@ def test_a_result_says_what_it_is(result):
     assert result.value in result.frame
     assert result.provenance["seed"] == 1
     assert result.provenance["analysis"] == result.name
-    assert {"stack", "kind"} <= set(result.frame)
+    assert {"tower", "kind"} <= set(result.frame)
     with pytest.raises(AttributeError):
         result.name = "other"
 
@@ -111,7 +111,7 @@ def test_figures_share_one_scale(result):
     scale = figure.layout.coloraxis
     assert result.unit in scale.colorbar.title.text
     assert scale.cmin == 0
-    assert scale.cmax >= result.frame.groupby(["stack", "kind"])[result.value].max().max() * 0.5
+    assert scale.cmax >= result.frame.groupby(["tower", "kind"])[result.value].max().max() * 0.5
     panels = [a.text for a in figure.layout.annotations]
     assert any(title.startswith("text self") for title in panels)
     assert any(title.startswith("vision self") for title in panels)
@@ -120,7 +120,7 @@ def test_figures_share_one_scale(result):
 def test_a_map_shows_the_mean_over_examples(trace):
     result = analyses.entropy(trace)
     grid = np.array(result.plot().data[0].z)
-    frame = result.frame.query("stack == 'text'")
+    frame = result.frame.query("tower == 'text'")
     for layer in range(4):
         for head in range(3):
             cell = frame.query("layer == @layer and head == @head")[result.value].mean()

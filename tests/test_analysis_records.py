@@ -36,7 +36,7 @@ def output_norm(trace):
     for site in trace.sites:
         norms = trace.records[site]["z"][:, -1].norm(dim=-1)
         rows += [
-            (example, site.stack, site.kind, site.layer, site.call, head, norms[example, head].item())
+            (example, site.tower, site.kind, site.layer, site.call, head, norms[example, head].item())
             for example in range(norms.shape[0])
             for head in range(norms.shape[1])
         ]

@@ -50,7 +50,7 @@ REFUSED: dict[str, dict[str, str]] = {
     },
     **{name: {"text self": SOFTMAX} for name in ("mpt", "xglm", "deberta", "deberta_v2", "mpnet", "xlnet")},
 }
-"""Stacks that cannot be baked, and why."""
+"""Towers that cannot be baked, and why."""
 CAN = [
     name
     for name, row in ARCHITECTURES.items()
@@ -59,19 +59,19 @@ CAN = [
 CANNOT = [(name, place) for name, places in REFUSED.items() for place in places]
 
 
-def _on_every_stack(name: str, model: PreTrainedModel) -> list[Any]:
-    """For every stack and kind that can be baked: head 0 scaled everywhere, head 1 of the last layer silent."""
+def _on_every_tower(name: str, model: PreTrainedModel) -> list[Any]:
+    """For every tower and kind that can be baked: head 0 scaled everywhere, head 1 of the last layer silent."""
     row, several = ARCHITECTURES[name], []
     for place in set(row.sites) - set(REFUSED.get(name, ())):
-        stack, kind = place.split()
-        entries = [e for e in attention_modules(model) if (e.stack, e.kind) == (stack, kind)]
+        tower, kind = place.split()
+        entries = [e for e in attention_modules(model) if (e.tower, e.kind) == (tower, kind)]
         layers = [entry.layer for entry in entries if entry.name not in row.unreached]
         silent = layers[-1:]
         if entries[0].shared:  # one W_O for all layers
             layers = silent = list(range(row.sites[place]))
         several += [
-            fixes.ScaleHeads(heads=[(layer, 0) for layer in layers], factor=-0.3, stack=stack, kind=kind),
-            fixes.ZeroHeads(heads=[(layer, 1) for layer in silent], stack=stack, kind=kind),
+            fixes.ScaleHeads(heads=[(layer, 0) for layer in layers], factor=-0.3, tower=tower, kind=kind),
+            fixes.ZeroHeads(heads=[(layer, 1) for layer in silent], tower=tower, kind=kind),
         ]
     return several
 
@@ -80,7 +80,7 @@ def _on_every_stack(name: str, model: PreTrainedModel) -> list[Any]:
 def test_baked_weights_give_the_logits_of_the_patched_model(name: str) -> None:
     row = ARCHITECTURES[name]
     model, inputs = row.build(), row.inputs["plain"]()
-    several = _on_every_stack(name, model)
+    several = _on_every_tower(name, model)
     plain, before = tensors(forward(model, inputs)), snapshot(model)
     baked = bake(model, several, inputs=inputs)
     assert snapshot(model) == before
@@ -98,12 +98,12 @@ def test_baked_weights_give_the_logits_of_the_patched_model(name: str) -> None:
 @pytest.mark.parametrize(("name", "place"), telling(CANNOT))
 def test_heads_that_no_weight_can_scale_are_refused_with_the_reason(name: str, place: str) -> None:
     row = ARCHITECTURES[name]
-    model, (stack, kind) = row.build(), place.split()
-    layer = next(e.layer for e in attention_modules(model) if (e.stack, e.kind) == (stack, kind))
+    model, (tower, kind) = row.build(), place.split()
+    layer = next(e.layer for e in attention_modules(model) if (e.tower, e.kind) == (tower, kind))
     before = snapshot(model)
     with pytest.raises(hw.HeadwiseError, match=REFUSED[name][place]):
         bake(
-            model, fixes.ZeroHeads(heads=((layer, 0),), stack=stack, kind=kind), inputs=row.inputs["plain"]()
+            model, fixes.ZeroHeads(heads=((layer, 0),), tower=tower, kind=kind), inputs=row.inputs["plain"]()
         )
     assert snapshot(model) == before
 
@@ -161,7 +161,7 @@ def test_mode_and_random_state_stay_what_they_are() -> None:
     model.train()
     next(model.children()).eval()
     state = torch.get_rng_state()
-    baked = bake(model, fixes.ZeroHeads(heads=((0, 0),), stack="vision"))
+    baked = bake(model, fixes.ZeroHeads(heads=((0, 0),), tower="vision"))
     assert torch.equal(torch.get_rng_state(), state)
     modes = [{name: m.training for name, m in some.named_modules()} for some in (model, baked.model)]
     assert modes[0] == modes[1]
@@ -192,7 +192,7 @@ def test_a_spec_is_baked_into_its_own_model_alone(llama: PreTrainedModel, tmp_pa
 
 
 def test_a_picture_is_made_up_for_a_model_that_takes_one() -> None:
-    subject, fix = subjects.llava(), fixes.ZeroHeads(heads=((0, 0),), stack="vision")
+    subject, fix = subjects.llava(), fixes.ZeroHeads(heads=((0, 0),), tower="vision")
     baked = bake(subject, fix)
     inputs = dict(subject.prepare(text="a cat", image=subjects.picture()))
     with hw.patch(subject, fix):
@@ -376,7 +376,7 @@ def test_a_baked_folder_loads_where_there_is_no_headwise(tmp_path: Path) -> None
     for name, loader in loaders.items():
         row = ARCHITECTURES[name]
         model, inputs = row.build(), row.inputs["plain"]()
-        several = _on_every_stack(name, model)
+        several = _on_every_tower(name, model)
         bake(model, several, tmp_path / name, inputs=inputs)
         torch.save({**inputs, "loader": loader}, tmp_path / f"{name}.inputs")
         with hw.patch(model, several):

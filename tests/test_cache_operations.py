@@ -222,7 +222,7 @@ def test_the_encoder_follows_the_examples_of_a_cache(name: str, operation: str) 
         translate(sources, new, rows)
     with hw.capture(model, **EVERYTHING) as whole:
         translate(sources[rows], new[rows], None)
-    assert {stack: len(axis.roles) for stack, axis in trace.layout.axes.items()} == {
+    assert {tower: len(axis.roles) for tower, axis in trace.layout.axes.items()} == {
         "encoder": len(rows),
         "decoder": len(rows),
     }
@@ -248,8 +248,8 @@ def test_what_is_recorded_of_drafts_is_what_one_forward_on_the_returned_ids_give
         ids = generate(model, inputs, **options)
     whole = complete(model, inputs, ids, **EVERYTHING)
     assert_same_records(trace, whole)
-    for stack, axis in trace.layout.axes.items():
-        assert axis.roles.shape == whole.layout.axes[stack].roles.shape
+    for tower, axis in trace.layout.axes.items():
+        assert axis.roles.shape == whole.layout.axes[tower].roles.shape
 
 
 def assistant(name: str, model: Any) -> Any:

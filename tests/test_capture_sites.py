@@ -16,7 +16,7 @@ from headwise.probes.trace.fields import FIELDS, HEAD_FIELDS, head_field, head_n
 from tests.tiny import ARCHITECTURES
 
 TELLING = ("llama", "whisper", "mllama")
-"""Grouped heads; two stacks and both kinds; cross layers among the others."""
+"""Grouped heads; two towers and both kinds; cross layers among the others."""
 QUICK = [
     pytest.param(name, marks=() if name in TELLING else pytest.mark.slow)
     for name, architecture in ARCHITECTURES.items()
@@ -36,17 +36,17 @@ def run(name, model=None, **options):
 
 
 def places(trace):
-    return list(dict.fromkeys((site.stack, site.kind) for site in trace.sites))
+    return list(dict.fromkeys((site.tower, site.kind) for site in trace.sites))
 
 
 def some_heads(trace):
-    """A high head of the first site of every stack and kind, and the first of its last one, as pairs.
+    """A high head of the first site of every tower and kind, and the first of its last one, as pairs.
 
     A pair means every site of its layer: the high head is the last one that all of them have.
     """
     pairs = {}
-    for stack, kind in places(trace):
-        own = [site for site in trace.sites if (site.stack, site.kind) == (stack, kind)]
+    for tower, kind in places(trace):
+        own = [site for site in trace.sites if (site.tower, site.kind) == (tower, kind)]
         alike = [site for site in trace.sites if site.layer == own[0].layer]
         last = min(head_numbers(trace.records[site], "received")[-1] for site in alike)
         pairs.setdefault((own[0].layer, last))
@@ -59,9 +59,9 @@ class TestSites:
     def test_what_is_kept_is_what_a_full_capture_keeps(self, name):
         model = ARCHITECTURES[name].build("eager")  # one kernel, whatever is kept
         full, _ = run(name, model, **EVERY_FIELD)
-        for stack, kind in places(full):
-            part, _ = run(name, model, **EVERY_FIELD, sites={"stack": stack, "kind": kind})
-            assert part.sites == tuple(s for s in full.sites if (s.stack, s.kind) == (stack, kind))
+        for tower, kind in places(full):
+            part, _ = run(name, model, **EVERY_FIELD, sites={"tower": tower, "kind": kind})
+            assert part.sites == tuple(s for s in full.sites if (s.tower, s.kind) == (tower, kind))
             assert part.examples == full.examples
             for site in part.sites:
                 assert part.records[site].keys() == full.records[site].keys()
@@ -95,7 +95,7 @@ class TestSites:
                     torch.testing.assert_close(value, expected, equal_nan=True, rtol=1e-5, atol=1e-5)
         frame = part.to_frame("head")
         assert set(zip(frame["layer"], frame["head"], strict=True)) <= set(pairs)
-        whole = full.to_frame("head").merge(frame, on=["example", "stack", "kind", "layer", "call", "head"])
+        whole = full.to_frame("head").merge(frame, on=["example", "tower", "kind", "layer", "call", "head"])
         assert len(whole) == len(frame)
         np.testing.assert_allclose(whole["entropy_x"], whole["entropy_y"], atol=1e-5)
 
@@ -139,7 +139,7 @@ class TestSites:
         assert [str(site) for site in trace.residual] == ["decoder self 1"]
         assert trace.examples == 2
         trace, _ = run("whisper", stats=False, residual=True, sites="cross")
-        assert {(site.stack, site.layer) for site in trace.residual} >= {("decoder", 0), ("decoder", 1)}
+        assert {(site.tower, site.layer) for site in trace.residual} >= {("decoder", 0), ("decoder", 1)}
 
     def test_gradients_of_chosen_sites(self):
         model = ARCHITECTURES["llama"].build()
@@ -180,12 +180,12 @@ class TestWords:
         ("words", "mapping"),
         [
             ("cross", {"kind": "cross"}),
-            ("decoder", {"stack": "decoder"}),
-            ("decoder cross 1-3", {"stack": "decoder", "kind": "cross", "layers": range(1, 4)}),
+            ("decoder", {"tower": "decoder"}),
+            ("decoder cross 1-3", {"tower": "decoder", "kind": "cross", "layers": range(1, 4)}),
             ("L1 L2", {"layers": [1, 2]}),
             ("self 0, 2", {"kind": "self", "layers": [0, 2]}),
             ("L2H3 L2H1", {"heads": [(2, 3), (2, 1)]}),
-            ("text L0H3", {"stack": "text", "heads": ((0, 3),)}),
+            ("text L0H3", {"tower": "text", "heads": ((0, 3),)}),
         ],
     )
     def test_words_and_mapping_say_the_same(self, words, mapping):
@@ -219,7 +219,7 @@ class TestWords:
         [
             *(3, 1.5, None, [], [["text"]], "", "self cross", "1-", "a b"),
             *({}, {"layer": 1}, {"layers": ["1"]}, {"layers": [-1]}, {"layers": True}),
-            *({"heads": [1]}, {"heads": []}, {"kind": "x"}, {"stack": 3}),
+            *({"heads": [1]}, {"heads": []}, {"kind": "x"}, {"tower": 3}),
         ],
     )
     def test_what_names_no_sites_is_refused(self, choice):
@@ -239,7 +239,7 @@ class TestWords:
                 r"no such site: maps='corss'\. \(it has encoder self 0-1; decoder self 0-1; decoder cross",
             ),
             ("decoder cross 2", "no such site"),
-            ({"stack": "text"}, "no such site"),
+            ({"tower": "text"}, "no such site"),
             ("L9H0", "no such site"),
             ("L1H4", r"no head L1H4\. \(layer 1 has 4 heads"),
         ],
@@ -294,7 +294,7 @@ class TestDownstream:
         trace, _ = run("whisper", sites=["cross", "decoder self L1H2"])
         for analysis in (entropy, mass, sinks):
             frame = analysis(trace).frame
-            assert set(zip(frame["stack"], frame["kind"], strict=True)) <= {
+            assert set(zip(frame["tower"], frame["kind"], strict=True)) <= {
                 ("decoder", "self"),
                 ("decoder", "cross"),
             }

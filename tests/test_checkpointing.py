@@ -176,7 +176,7 @@ def test_windows_that_are_run_again_are_patched(reentrant: bool) -> None:
     """The vision tower of Qwen2.5-VL works window by window."""
     inputs = ARCHITECTURES["qwen2_5_vl"].inputs["plain"]()
     fix: Any = FirstKey()
-    fix.stack = "vision"
+    fix.tower = "vision"
     model = built("qwen2_5_vl", None)
     plain = loss_of(model, inputs)
     with hw.patch(model, fix):

@@ -56,7 +56,7 @@ def test_the_model_speaks_without_and_with_the_fixes(model: str, spec: Path) -> 
     assert answer["fixes"] == [
         {
             "fix": "zero_heads",
-            "parameters": {"heads": [[0, 0], [0, 1], [1, 0], [1, 1]], "stack": None, "kind": "self"},
+            "parameters": {"heads": [[0, 0], [0, 1], [1, 0], [1, 1]], "tower": None, "kind": "self"},
         }
     ]
     assert (answer["folder"], answer["warnings"]) == (None, [])

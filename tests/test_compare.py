@@ -103,7 +103,7 @@ def test_the_manifest_says_what_was_installed(found):
     assert found.manifest["fixes"]["silent"] == [
         {
             "fix": "zero_heads",
-            "parameters": {"heads": [[0, 0], [0, 1]], "stack": None, "kind": "self"},
+            "parameters": {"heads": [[0, 0], [0, 1]], "tower": None, "kind": "self"},
         }
     ]
     assert found.manifest["task"] == {"name": "next", "version": 1, "options": {"count": 40}}
@@ -192,7 +192,7 @@ class Blind:
         ([3], FixError, "This is no fix.*int: 3"),
         ([ZeroHeads(heads=((7, 0),))], FixError, "names layer 7"),
         ({"a": SILENT, "b": [HALF, ZeroHeads(heads=((0, 9),))]}, FixError, "names head 9"),
-        ([MaskKeys(keys=(0,), stack="vision")], FixError, "no self-attention in a stack 'vision'"),
+        ([MaskKeys(keys=(0,), tower="vision")], FixError, "no self-attention in a tower 'vision'"),
         ([Blind()], NotFitted, "Blind lacks"),
         (["no/such/spec.json"], InputError, "no such spec file"),
     ],

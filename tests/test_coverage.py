@@ -12,7 +12,7 @@ import torch
 
 import headwise as hw
 from headwise.families.verified import VERIFIED
-from headwise.probes.attach.sites import key_stack
+from headwise.probes.attach.sites import key_tower
 from headwise.testing.inputs import Inputs, forward
 from tests.tiny import ARCHITECTURES, Architecture
 from tests.tiny.reference import Patterns, eager_reference, in_blocks, tensors
@@ -66,27 +66,27 @@ def reference(seen: Seen, site: Site) -> torch.Tensor:
         return in_blocks(seen.recorded, site.module)
     if key in seen.recorded:
         return seen.recorded[key]
-    return seen.exposed[f"{site.stack} {site.kind}"][site.layer]
+    return seen.exposed[f"{site.tower} {site.kind}"][site.layer]
 
 
-def valid(seen: Seen, stack: str, examples: int, positions: int) -> torch.Tensor:
+def valid(seen: Seen, tower: str, examples: int, positions: int) -> torch.Tensor:
     """(example, position) False on padding: by the input's mask, or where no row of the encoder looks."""
     mask = seen.inputs.get("attention_mask")
-    if stack in ("text", "encoder") and mask is not None:
-        if stack == "text":  # image features may stand before the words
+    if tower in ("text", "encoder") and mask is not None:
+        if tower == "text":  # image features may stand before the words
             return torch.nn.functional.pad(mask.bool(), (positions - mask.shape[1], 0), value=True)
         if mask.shape == (examples, positions):
             return mask.bool()
-        encoder = next(site for site in seen.maps.sites if site.stack == "encoder")
+        encoder = next(site for site in seen.maps.sites if site.tower == "encoder")
         return reference(seen, encoder).ne(0).any(2).any(1)
     return torch.ones(examples, positions, dtype=torch.bool)
 
 
 def axes_of(seen: Seen, site: Site, pattern: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, str]:
-    """Which rows and which keys of a site are real, and the stack of its keys."""
+    """Which rows and which keys of a site are real, and the tower of its keys."""
     examples, _, rows, keys = pattern.shape
-    source = key_stack(site.stack, site.kind, list(seen.maps.layout.axes))
-    return valid(seen, site.stack, examples, rows), valid(seen, source, examples, keys), source
+    source = key_tower(site.tower, site.kind, list(seen.maps.layout.axes))
+    return valid(seen, site.tower, examples, rows), valid(seen, source, examples, keys), source
 
 
 def key_roles(trace: Trace, source: str, key_valid: torch.Tensor) -> torch.Tensor:
@@ -115,10 +115,10 @@ def test_patterns_equal_eager_bit_for_bit(name: str, variant: str) -> None:
 @pytest.mark.parametrize(("name", "variant"), telling(CASES))
 def test_sites_carry_the_right_labels(name: str, variant: str) -> None:
     row, seen = ARCHITECTURES[name], see(name, variant)
-    assert Counter(f"{site.stack} {site.kind}" for site in seen.maps.sites) == dict(row.sites)
+    assert Counter(f"{site.tower} {site.kind}" for site in seen.maps.sites) == dict(row.sites)
     assert set(seen.stats.sites) == set(seen.maps.sites)
     for kind, layers in seen.exposed.items():
-        sites = sorted(site for site in seen.maps.sites if f"{site.stack} {site.kind}" == kind)
+        sites = sorted(site for site in seen.maps.sites if f"{site.tower} {site.kind}" == kind)
         if name in REGROUPED or (not sites and row.unreached):
             continue
         assert len(sites) == len(layers), kind

@@ -106,7 +106,7 @@ def test_a_part_of_a_model_may_be_run(llama: PreTrainedModel, bart: PreTrainedMo
     assert_same_trace(body, capture_of(llama, inputs, maps=True))
     with hw.capture(bart, maps=True) as encoder, torch.no_grad():
         bart.get_encoder()(**inputs)
-    assert {site.stack for site in encoder.sites} == {"encoder"}
+    assert {site.tower for site in encoder.sites} == {"encoder"}
     whole = capture_of(bart, inputs | {"decoder_input_ids": random_ids(2, 7)}, maps=True)
     assert_same_trace(encoder, whole)
 
@@ -121,7 +121,7 @@ def test_an_encoder_may_have_run_before(bart: PreTrainedModel) -> None:
         "decoder_input_ids": target,
     }
     trace = capture_of(bart, given, maps=True)
-    assert {(site.stack, site.kind) for site in trace.sites} == {("decoder", "self"), ("decoder", "cross")}
+    assert {(site.tower, site.kind) for site in trace.sites} == {("decoder", "self"), ("decoder", "cross")}
     assert_same_trace(trace, capture_of(bart, inputs | {"decoder_input_ids": target}, maps=True))
 
 

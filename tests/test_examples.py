@@ -111,12 +111,12 @@ def replies(
 
 
 def assert_rows_are_those_of_a_forward(
-    trace: Trace, example: int, model: Any, inputs: dict[str, Any], stack: str
+    trace: Trace, example: int, model: Any, inputs: dict[str, Any], tower: str
 ) -> None:
     with hw.capture(model, maps=True, stats=True) as whole:
         forward(model, inputs, use_cache=False)
     for site in whole.sites:
-        if site.stack != stack:
+        if site.tower != tower:
             continue
         expected, pattern = whole.maps[site][0], trace.maps[site][example]
         rows, keys = expected.shape[1:]
@@ -127,14 +127,14 @@ def assert_rows_are_those_of_a_forward(
         assert entropy[:, rows:].isnan().all()
         received = trace.records[site]["received"][example][:, :keys]
         torch.testing.assert_close(received, whole.records[site]["received"][0], rtol=1e-4, atol=1e-5)
-    axis, alone = trace.layout.axes[stack], whole.layout.axes[stack]
+    axis, alone = trace.layout.axes[tower], whole.layout.axes[tower]
     valid = axis.valid[example]
     assert int(valid.sum()) == int(alone.valid.sum())
     if alone.ids is not None and axis.ids is not None:
         assert axis.ids[example][valid].tolist() == alone.ids[0][alone.valid[0]].tolist()
 
 
-def stack_of(model: Any) -> str:
+def tower_of(model: Any) -> str:
     return "decoder" if model.config.is_encoder_decoder else "text"
 
 
@@ -156,7 +156,7 @@ def test_a_returned_beam_is_an_example_with_the_rows_of_one_forward(name: str, s
     assert trace.returned == tuple(range(2 * each))
     for number, sequence in enumerate(sequences):
         whole = replies(model, inputs, sequence, number // each, 9)
-        assert_rows_are_those_of_a_forward(trace, number, model, whole, stack_of(model))
+        assert_rows_are_those_of_a_forward(trace, number, model, whole, tower_of(model))
 
 
 def test_beams_that_were_not_returned_are_kept_when_asked_for() -> None:
@@ -223,13 +223,13 @@ def test_rows_end_where_this_call_of_generate_ended(name: str, cached: bool, end
             generate(model, prompt(name, batch), **options)
         traces.append(trace)
     two, one = traces
-    stack = stack_of(model)
+    tower = tower_of(model)
     own = name == "whisper" and ending == "none"  # its generate takes None for the model's own
     ends_early = own or ending in ("of the model", "criteria")
-    written = two.layout.axes[stack].valid.sum(-1)
+    written = two.layout.axes[tower].valid.sum(-1)
     assert int(written[1] - written[0]) == (2 if ends_early else 0)
     for site in one.sites:
-        if site.stack == stack:
+        if site.tower == tower:
             rows, keys = one.maps[site].shape[2:]
             torch.testing.assert_close(two.maps[site][0, :, :rows, :keys], one.maps[site][0], **CLOSE)
             assert two.maps[site][0, :, rows:].isnan().all()
@@ -274,8 +274,8 @@ def test_drafts_and_their_writer_are_no_examples(name: str, assistant: str) -> N
     with hw.capture(model, maps=True) as trace:
         ids = generate(model, inputs, **options, eos_token_id=None)
     assert trace.examples == 1
-    stack = stack_of(model)
-    assert_rows_are_those_of_a_forward(trace, 0, model, replies(model, inputs, ids[0], 0, -1), stack)
+    tower = tower_of(model)
+    assert_rows_are_those_of_a_forward(trace, 0, model, replies(model, inputs, ids[0], 0, -1), tower)
 
 
 def long_sound(seconds: tuple[float, ...]) -> tuple[Any, dict[str, torch.Tensor]]:

@@ -29,17 +29,17 @@ HOSTILE = [
 
 
 def heads(panels=1, *, layers=4, heads=8, examples=1, unit="share", low=0.0, high=1.0, roles=None, **names):
-    """A result with a row per head: `panels` stacks of random values."""
+    """A result with a row per head: `panels` towers of random values."""
     rng = np.random.default_rng(0)
-    stacks = roles or [f"stack{number}" for number in range(panels)]
+    towers = roles or [f"tower{number}" for number in range(panels)]
     rows = [
-        (example, stack, "self", layer, 0, head, rng.uniform(low, high))
+        (example, tower, "self", layer, 0, head, rng.uniform(low, high))
         for example in range(examples)
-        for stack in stacks
+        for tower in towers
         for layer in range(layers)
         for head in range(heads)
     ]
-    columns = ["example", "stack", "kind", "layer", "call", "head", "score"]
+    columns = ["example", "tower", "kind", "layer", "call", "head", "score"]
     facts = {
         "name": "metric",
         "description": "High is more.",
@@ -52,9 +52,9 @@ def heads(panels=1, *, layers=4, heads=8, examples=1, unit="share", low=0.0, hig
 
 
 def sinks(tokens):
-    frame = pd.DataFrame({"stack": "text", "kind": "self", "position": range(len(tokens)), "token": tokens})
+    frame = pd.DataFrame({"tower": "text", "kind": "self", "position": range(len(tokens)), "token": tokens})
     frame["share"] = np.linspace(1, 0.5, len(tokens))
-    keys = ("stack", "kind", "position")
+    keys = ("tower", "kind", "position")
     return made("sinks", "positions", frame, keys, "share", provenance={"model": HOSTILE[0]})
 
 

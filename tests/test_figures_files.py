@@ -133,8 +133,8 @@ def test_a_cell_is_small_static_and_escaped(name):
 
 def test_a_cell_prints_the_scale_and_names_the_ends_of_a_map():
     cells = [(0, 0, 0.25), (0, 1, 0.5), (1, 0, 0.125), (1, 1, np.nan)]
-    frame = pd.DataFrame(cells, columns=["layer", "head", "score"]).assign(stack="s", kind="self")
-    keys = ("stack", "kind", "layer", "head")
+    frame = pd.DataFrame(cells, columns=["layer", "head", "score"]).assign(tower="s", kind="self")
+    keys = ("tower", "kind", "layer", "head")
     cell = made("metric", "heads", frame, keys, "score")._repr_html_()
     (alt, _) = re.findall(r'alt="([^"]*)"', cell)
     assert alt == (

@@ -152,7 +152,7 @@ def test_beam_search_keeps_the_rows_of_the_beams_that_win(name: str) -> None:
     beams = trace.layout.axes["decoder" if model.config.is_encoder_decoder else "text"].ids
     assert beams[list(trace.returned)].tolist() == fed(model, ids).tolist()
     for site in trace.sites:
-        alone = site.stack == "encoder"
+        alone = site.tower == "encoder"
         assert len(trace.maps[site]) == (len(ids) if alone else 3 * len(ids))
         assert_same_rows(trace, whole, site, slice(None) if alone else list(trace.returned))
 

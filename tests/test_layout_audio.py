@@ -137,10 +137,10 @@ def test_sound_without_a_rule_for_its_positions_is_left_out():
 def test_seconds_in_the_frame():
     subject = whisper()
     frame = subject.layout(subject.prepare(audio=tone())).to_frame()
-    sound = frame[frame["stack"] == "encoder"]
+    sound = frame[frame["tower"] == "encoder"]
     assert sound["modality"].unique().tolist() == ["audio", "silence"]
     assert sound["start_seconds"].iloc[1] == pytest.approx(0.02)
-    assert frame[frame["stack"] == "decoder"]["start_seconds"].isna().all()
+    assert frame[frame["tower"] == "decoder"]["start_seconds"].isna().all()
 
 
 def test_windows_know_their_recording_and_their_offset(tmp_path):
@@ -176,7 +176,7 @@ def test_windows_of_long_sounds_are_placed_in_their_recordings():
             written = subject.model.generate(**heard, return_timestamps=True, return_segments=True)
             expected |= {(recording, round(float(part["start"]), 2)) for part in written["segments"][0]}
     frame = trace.layout.to_frame()
-    first = frame[(frame["stack"] == "encoder") & (frame["position"] == 0)]
+    first = frame[(frame["tower"] == "encoder") & (frame["position"] == 0)]
     assert {(row.recording, round(row.start_seconds, 2)) for row in first.itertuples()} >= expected
     assert len(expected) > 3
     text = trace.layout.axes["decoder"]

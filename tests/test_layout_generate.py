@@ -75,8 +75,8 @@ def assert_extends(long: Axis, short: Axis, *, written: bool) -> None:
 def assert_same_layout(read: TokenLayout, written: TokenLayout, examples: int, language: str) -> None:
     assert set(read.axes) == set(written.axes)
     assert len(written.axes[language].roles) == examples
-    for stack, axis in read.axes.items():
-        assert_extends(written.axes[stack], axis, written=stack == language)
+    for tower, axis in read.axes.items():
+        assert_extends(written.axes[tower], axis, written=tower == language)
     assert written.axes[language].roles.shape[1] == read.axes[language].roles.shape[1] + NEW - 1
 
 
@@ -92,7 +92,7 @@ def test_a_picture_has_the_rows_of_one_forward_however_often_it_is_read(name: st
                 **inputs, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, use_cache=cached
             )
     for site in read.sites:
-        if site.stack == "vision":
+        if site.tower == "vision":
             torch.testing.assert_close(written.maps[site], read.maps[site], atol=1e-5, rtol=1e-4)
             assert len(written.positions[site]) == len(read.positions[site])
 
@@ -188,7 +188,7 @@ def test_two_pictures_are_not_the_copies_of_one_for_two_beams(every: bool) -> No
     assert len(read.layout.axes["vision"].images) == 2
     assert written.layout.axes["vision"].images == read.layout.axes["vision"].images
     for site in read.sites:
-        if site.stack == "vision":
+        if site.tower == "vision":
             torch.testing.assert_close(written.maps[site], read.maps[site], atol=1e-5, rtol=1e-4)
 
 

@@ -117,11 +117,11 @@ def test_two_adjacent_images_that_are_not_square():
 def test_places_in_the_frame():
     subject = llava(llava_processor(width=16))
     frame = subject.layout(subject.prepare(text="<image> a", image=picture())).to_frame()
-    text = frame[frame["stack"] == "text"]
+    text = frame[frame["tower"] == "text"]
     assert text["row"].tolist()[1:9] == [0, 0, 1, 1, 2, 2, 3, 3]
     assert text["column"].tolist()[1:9] == [0, 1] * 4
     assert text["image"].isna().tolist() == [True] + [False] * 8 + [True]
-    vision = frame[frame["stack"] == "vision"]
+    vision = frame[frame["tower"] == "vision"]
     assert vision["modality"].unique().tolist() == ["image"]
     assert vision["row"].isna().tolist() == [True] + [False] * 8
 
@@ -211,4 +211,4 @@ def test_every_architecture_can_be_described(name):
     for make in row.inputs.values():
         layout = describe(model, word_tokenizer(), make())
         assert isinstance(layout, TokenLayout)
-        assert all(stack == axis.stack for stack, axis in layout.axes.items())
+        assert all(tower == axis.tower for tower, axis in layout.axes.items())

@@ -33,9 +33,9 @@ def names(roles: torch.Tensor) -> list[list[str]]:
     return [[ROLES[role] for role in row] for row in roles.tolist()]
 
 
-def roles(model, processor, stack="text", **inputs) -> list[list[str]]:
+def roles(model, processor, tower="text", **inputs) -> list[list[str]]:
     inputs = {name: torch.tensor(value) for name, value in inputs.items()}
-    return names(describe(model, processor, inputs).axes[stack].roles)
+    return names(describe(model, processor, inputs).axes[tower].roles)
 
 
 # Words, punctuation, special tokens
@@ -233,7 +233,7 @@ def test_steps_of_another_batch():
 
 
 @pytest.mark.parametrize(
-    ("stack", "sound", "role"),
+    ("tower", "sound", "role"),
     [
         ("text", False, "content"),
         ("vision", False, "image"),
@@ -241,8 +241,8 @@ def test_steps_of_another_batch():
         ("encoder", True, "audio"),
     ],
 )
-def test_an_axis_of_which_only_the_size_is_known(stack, sound, role):
-    axis = generic_axis(stack, 1, 2, torch.tensor([[True, False]]), sound=sound)
+def test_an_axis_of_which_only_the_size_is_known(tower, sound, role):
+    axis = generic_axis(tower, 1, 2, torch.tensor([[True, False]]), sound=sound)
     assert names(axis.roles) == [[role, "padding"]]
 
 
@@ -251,7 +251,7 @@ def test_a_frame_has_a_row_per_position():
     subject = hw.wrap(LLAMA, tokenizer)
     frame = subject.layout(subject.prepare(text=["a cat", "a"])).to_frame()
     assert list(frame.columns) == [
-        "stack", "example", "position", "token", "id", "role", "modality",
+        "tower", "example", "position", "token", "id", "role", "modality",
         "image", "row", "column", "start_seconds", "end_seconds",
     ]  # fmt: skip
     assert frame["token"].tolist() == ["<bos>", "a", "cat", "<pad>", "<bos>", "a"]

@@ -77,7 +77,7 @@ def traced(model, *runs):
 def rows_of(trace, site, example):
     """The pattern of one example between real positions."""
     pattern = trace.maps[site][example]
-    rows = trace.layout.axes[site.stack].valid[example] if site.stack in trace.layout.axes else slice(None)
+    rows = trace.layout.axes[site.tower].valid[example] if site.tower in trace.layout.axes else slice(None)
     pattern = pattern[:, rows] if isinstance(rows, slice) or len(rows) == pattern.shape[1] else pattern
     keys = rows if site.kind == "self" and not isinstance(rows, slice) else slice(None)
     return pattern[:, :, keys]
@@ -103,7 +103,7 @@ def test_a_batch_of_two_is_two_batches_of_one(name, side):
         last = alone[1][:, -length:]
         torch.testing.assert_close(outputs[0][1:, end - length : end], last, atol=2e-5, rtol=1e-4)
     for site in together.sites:
-        if site.stack in ("text", "encoder") and site.kind == "self":
+        if site.tower in ("text", "encoder") and site.kind == "self":
             for example in (0, 1):
                 one, other = rows_of(together, site, example), rows_of(apart, site, example)
                 torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
@@ -122,16 +122,16 @@ def words(frame, trace):
 
     The log-sum-exp is left out: ALiBi adds one number to a whole row, which padding changes and no pattern shows.
     """
-    frame = frame[frame["stack"].isin(["text", "encoder", "decoder"])].drop(columns=["lse"], errors="ignore")
+    frame = frame[frame["tower"].isin(["text", "encoder", "decoder"])].drop(columns=["lse"], errors="ignore")
     if "position" not in frame:
         return frame
-    counted = {stack: axis.valid.cumsum(1) - 1 for stack, axis in trace.layout.axes.items()}
+    counted = {tower: axis.valid.cumsum(1) - 1 for tower, axis in trace.layout.axes.items()}
     source = "encoder" if "encoder" in counted else "vision"
     keys = "entropy" not in frame
-    rows = zip(frame["stack"], frame["kind"], frame["example"], frame["position"], strict=True)
+    rows = zip(frame["tower"], frame["kind"], frame["example"], frame["position"], strict=True)
     places = []
-    for stack, kind, example, place in rows:
-        axis = counted.get(source if keys and kind == "cross" else stack)
+    for tower, kind, example, place in rows:
+        axis = counted.get(source if keys and kind == "cross" else tower)
         places.append(place if axis is None else int(axis[example, place]))
     return frame.assign(position=places)
 

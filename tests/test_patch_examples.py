@@ -113,7 +113,7 @@ def test_the_encoder_of_a_translation_model() -> None:
     model: Any = ARCHITECTURES["bart"].build()
     inputs = {"input_ids": random_ids(2, 9)}
     options = {"num_beams": 2, "do_sample": False, "output_scores": True, **OPTIONS}
-    fix = hw.fixes.ZeroHeads(heads=((0, 1), (1, 0)), stack="encoder")
+    fix = hw.fixes.ZeroHeads(heads=((0, 1), (1, 0)), tower="encoder")
     plain = model.generate(**inputs, **options)
     with hw.patch(model, fix):
         patched = model.generate(**inputs, **options)
@@ -165,5 +165,5 @@ def test_examples_that_are_not_there_are_refused(llama: PreTrainedModel) -> None
     assert snapshot(llama) == before
     with pytest.raises(hw.FixError, match="not one of examples"):
         hw.patch(
-            ARCHITECTURES["llava"].build(), hw.fixes.ZeroHeads(heads=((0, 0),), stack="vision"), examples=[0]
+            ARCHITECTURES["llava"].build(), hw.fixes.ZeroHeads(heads=((0, 0),), tower="vision"), examples=[0]
         )

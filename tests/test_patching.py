@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-def test_fixes_reach_the_stack_and_kind_they_name(bart: PreTrainedModel) -> None:
+def test_fixes_reach_the_tower_and_kind_they_name(bart: PreTrainedModel) -> None:
     inputs = ARCHITECTURES["bart"].inputs["padded"]()
     with hw.patch(bart, fixes.MaskKeys(keys=(1,), kind="cross")), hw.capture(bart, maps=True) as trace:
         forward(bart, inputs)
     for site in trace.sites:
         weights = trace.maps[site][..., 1]
         assert bool(weights[~weights.isnan()].eq(0).all()) == (site.kind == "cross")
-    zero = fixes.ZeroHeads(heads=((0, 1),), stack="encoder")
+    zero = fixes.ZeroHeads(heads=((0, 1),), tower="encoder")
     with hw.patch(bart, zero), hw.capture(bart, stats=False, heads=True) as trace:
         forward(bart, inputs)
     for site in trace.sites:
         silent = bool(trace.heads[site][:, :, 1].eq(0).all())
-        assert silent == (site.stack == "encoder" and site.layer == 0)
+        assert silent == (site.tower == "encoder" and site.layer == 0)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_fixes_reach_the_stack_and_kind_they_name(bart: PreTrainedModel) -> None
     [
         fixes.ScaleHeads(heads=((0, 9),), factor=0.0),
         fixes.ScaleHeads(heads=((7, 0),), factor=0.0),
-        fixes.ZeroHeads(heads=((0, 0),), stack="vision"),
+        fixes.ZeroHeads(heads=((0, 0),), tower="vision"),
         fixes.Replace(quantity="z", layer=9, value=torch.zeros(1, 1, 4, 8)),
         object(),
         FirstKey,

@@ -91,7 +91,7 @@ def refusals(model: PreTrainedModel, inputs: dict[str, Any], hidden: set[str]) -
         if entry.name in trace.unreached:
             hidden.add(entry.name)
             fix: Any = FirstKey()
-            fix.stack, fix.kind, fix.layers = entry.stack, entry.kind, (entry.layer,)
+            fix.tower, fix.kind, fix.layers = entry.tower, entry.kind, (entry.layer,)
             with (
                 pytest.raises(hw.UnsupportedModel, match=r"cannot reach|did not reach") as refusal,
                 hw.patch(model, fix),

@@ -33,14 +33,14 @@ def opened(seen, report):
     return partial(seen, report)
 
 
-def map_of(metric, stack):
+def map_of(metric, tower):
     """Where a map stands: `#map-1-0`, its rows and its columns."""
     content = zoo_content("vlm")
     outer = next(i for i, one in enumerate(content.metrics) if one.key == metric)
     inner, panel = next(
         (i, one)
         for i, one in enumerate(content.metrics[outer].panels)
-        if one.label.startswith(f"{stack} · self")
+        if one.label.startswith(f"{tower} · self")
     )
     return f"#map-{outer}-{inner}", {"rows": len(panel.layers), "columns": len(panel.cells[0])}
 

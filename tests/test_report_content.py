@@ -67,7 +67,7 @@ def test_missing_values_stay_blank():
     assert empty.scale == (0.0, 1.0)
 
 
-def test_roles_that_a_stack_does_not_have_are_left_out():
+def test_roles_that_a_tower_does_not_have_are_left_out():
     axes = {"text": axis("text", [["bos"] + ["content"] * 7]), "vision": axis("vision", [["image"] * 8])}
     pattern = random_pattern(1, 2, 8, 8)
     trace = make_trace({Site("vision", "self", 0): pattern, Site("text", "self", 0): causal(pattern)}, axes)

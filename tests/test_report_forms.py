@@ -132,11 +132,11 @@ def test_a_folder_replaces_only_its_own_kind(tmp_path):
 
 def hostile_report(path, *, limit=10_000_000):
     """Hostile text wherever a page takes text from outside."""
-    stack = "a b/<i>'\"\u202e\x00</script>"
+    tower = "a b/<i>'\"\u202e\x00</script>"
     tokens = [*HOSTILE, "x" * 10_000, *(f"w{i}" for i in range(7))]
     meta = META | {"model": EVIL, "warnings": [EVIL], "unreached": [EVIL], "revision": EVIL, "task": EVIL}
     named = {}
-    for name in (stack, "text"):
+    for name in (tower, "text"):
         named[name] = axis(name, [["bos"] + ["content"] * 11], [tokens])
     trace = make_trace(
         {Site(name, "self", 0): causal(random_pattern(1, 2, 12, 12)) for name in named}, named, meta=meta

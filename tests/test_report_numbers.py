@@ -229,16 +229,16 @@ def test_no_share_without_sinks_is_more_than_all():
         assert gather(trace).examples[0].strips[0].tokens[1].rest == pytest.approx(1)
 
 
-@pytest.mark.parametrize("stack", ["text", "encoder"])
-def test_shares_per_role_sum_to_one_with_and_without_sinks(stack):
+@pytest.mark.parametrize("tower", ["text", "encoder"])
+def test_shares_per_role_sum_to_one_with_and_without_sinks(tower):
     roles = [["bos", "content", "punctuation", "content", *["content"] * 5, "eos"]] * 2
     patterns = {}
     for layer in range(2):
         pattern = random_pattern(2, 4, 10, 10, seed=layer)
         pattern[..., 0] += 2 * layer + 1
         pattern = pattern / pattern.sum(-1, keepdim=True)
-        patterns[Site(stack, "self", layer)] = causal(pattern) if stack == "text" else pattern
-    content = gather(make_trace(patterns, {stack: axis(stack, roles)}))
+        patterns[Site(tower, "self", layer)] = causal(pattern) if tower == "text" else pattern
+    content = gather(make_trace(patterns, {tower: axis(tower, roles)}))
     table = next(table for table in content.tables if table.key == "roles").records()
     assert {row["role"] for row in table} == {"bos", "content", "punctuation", "eos"}
     assert sum(row["mean"] for row in table) == pytest.approx(1, abs=1e-5)

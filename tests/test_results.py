@@ -115,7 +115,7 @@ class TestShapes:
 
     def test_examples_of_a_matrix_stay_apart(self):
         frame = table(example=[0, 1], query=range(2), key=range(2))
-        keys = ("stack", "kind", "example", "query", "key")
+        keys = ("tower", "kind", "example", "query", "key")
         result = made("m", "matrix", frame, keys, "score", axes=("query", "key"))
         assert [panel.title for panel in result.panels()] == ["text self: example 0", "text self: example 1"]
         with pytest.raises(InputError, match="cells of a matrix"):
@@ -152,7 +152,7 @@ class TestRefusals:
             made("m", "maps", table(layer=[0], head=[0]), HEAD, "score")
 
     def test_a_missing_column(self):
-        with pytest.raises(InputError, match=r"no column 'head'.*columns: stack, kind, layer, score"):
+        with pytest.raises(InputError, match=r"no column 'head'.*columns: tower, kind, layer, score"):
             made("m", "heads", table(layer=[0]), (*SITE, "layer"), "score")
 
     def test_an_axis_that_is_no_key(self):

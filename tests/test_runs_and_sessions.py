@@ -27,8 +27,8 @@ def ids(batch: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(5, 90, (batch, length), generator=torch.Generator().manual_seed(seed))
 
 
-def roles_of(trace: hw.Trace, stack: str = "text") -> list[list[str]]:
-    return [[ROLES[role] for role in row] for row in trace.layout.axes[stack].roles.tolist()]
+def roles_of(trace: hw.Trace, tower: str = "text") -> list[list[str]]:
+    return [[ROLES[role] for role in row] for row in trace.layout.axes[tower].roles.tolist()]
 
 
 class TestThreads:
@@ -132,8 +132,8 @@ class TestRuns:
         with hw.capture(bart) as trace:
             bart(input_ids=ids(1, 6), decoder_input_ids=ids(1, 3))
             bart.generate(ids(2, 9, 1), max_new_tokens=3, do_sample=False)
-        for stack in ("encoder", "decoder"):
-            assert len(trace.records[trace.site(0, stack)]["seen"]) == 3
+        for tower in ("encoder", "decoder"):
+            assert len(trace.records[trace.site(0, tower)]["seen"]) == 3
 
     def test_two_inputs_of_an_encoder_are_two_examples(self):
         model = ARCHITECTURES["distilbert"].build().eval()
@@ -191,15 +191,15 @@ class TestRuns:
         handle.remove()
 
 
-class TestRowsOfOtherStacks:
-    def test_the_last_row_is_that_of_the_stack(self, bart):
+class TestRowsOfOtherTowers:
+    def test_the_last_row_is_that_of_the_tower(self, bart):
         with hw.capture(bart, rows=[-1], stats=False) as trace:
             bart(input_ids=ids(1, 7), decoder_input_ids=ids(1, 3))
         assert trace.positions[trace.site(0, "encoder")].tolist() == [6]
         assert trace.positions[trace.site(0, "decoder")].tolist() == [2]
 
     def test_an_edit_meets_the_last_row_of_the_encoder(self, bart):
-        fix = fixes.SetRows(heads=((0, 0),), row=-1, weights={2: 1.0}, stack="encoder")
+        fix = fixes.SetRows(heads=((0, 0),), row=-1, weights={2: 1.0}, tower="encoder")
         with hw.patch(bart, fix), hw.capture(bart, maps=True) as trace:
             bart(input_ids=ids(1, 7), decoder_input_ids=ids(1, 3))
         row = trace.maps[trace.site(0, "encoder")][0, 0, 6]
@@ -210,7 +210,7 @@ class TestRowsOfOtherStacks:
         model = row.build().eval()
         with hw.capture(model, residual=True) as trace:
             model(**row.inputs["plain"]())
-        assert {site.stack for site in trace.residual} == {"text", "vision"}
+        assert {site.tower for site in trace.residual} == {"text", "vision"}
 
 
 class TestFallback:

@@ -34,7 +34,7 @@ LAYER, HEAD = st.integers(0, 1), st.integers(0, 3)
 HEADS = st.lists(st.tuples(LAYER, HEAD), max_size=4)
 LAYERS = st.lists(LAYER, min_size=1, max_size=3)
 SHARE = st.floats(0, 1)
-PLACE = st.sampled_from([{}, {"stack": "text"}, {"stack": "vision", "kind": "self"}])
+PLACE = st.sampled_from([{}, {"tower": "text"}, {"tower": "vision", "kind": "self"}])
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 
@@ -167,10 +167,10 @@ def test_the_file_is_what_it_should_be(path: Path) -> None:
     assert set(content.pop("versions")) == {"headwise", "torch", "transformers"}
     assert content.pop("schema") == 2
     assert content.pop("fixes") == [
-        {"fix": "zero_heads", "parameters": {"heads": [[0, 1], [1, 3]], "stack": None, "kind": "self"}},
+        {"fix": "zero_heads", "parameters": {"heads": [[0, 1], [1, 3]], "tower": None, "kind": "self"}},
         {
             "fix": "scale_heads",
-            "parameters": {"heads": [[1, 0]], "factor": 0.5, "stack": None, "kind": "self"},
+            "parameters": {"heads": [[1, 0]], "factor": 0.5, "tower": None, "kind": "self"},
         },
     ]
     assert content.pop("model") == {
@@ -179,16 +179,16 @@ def test_the_file_is_what_it_should_be(path: Path) -> None:
         "class_name": "LlamaForCausalLM",
         "dtype": "float32",
         "vocabulary": 32,
-        "stacks": [{"stack": "text", "kind": "self", "layers": [0, 1], "heads": [4, 4], "width": 16}],
+        "towers": [{"tower": "text", "kind": "self", "layers": [0, 1], "heads": [4, 4], "width": 16}],
         "weights": load_spec(path).model.weights.model_dump(),
     }
     assert content == {}
     assert "[[0, 1], [1, 3]]" in path.read_text()
 
 
-def test_only_stacks_that_are_used_are_described(bart: PreTrainedModel, path: Path) -> None:
+def test_only_towers_that_are_used_are_described(bart: PreTrainedModel, path: Path) -> None:
     save_spec(path, [fixes.ZeroHeads(heads=((0, 0),), kind="cross"), ZERO], bart)
-    assert [stack.name for stack in load_spec(path).model.stacks] == ["decoder cross", "decoder self"]
+    assert [tower.name for tower in load_spec(path).model.towers] == ["decoder cross", "decoder self"]
 
 
 def test_what_depends_on_the_model_is_filled_in(path: Path) -> None:
@@ -241,7 +241,7 @@ OTHERS = {
         False,
     ),
     "width": (_llama(hidden_size=32), ["width 16, this model layers 0 to 1 of 4 heads, width 32"], False),
-    "stack": (ARCHITECTURES["bart"].build(), ["this model none", "BartFor"], False),
+    "tower": (ARCHITECTURES["bart"].build(), ["this model none", "BartFor"], False),
     "architecture": (
         ARCHITECTURES["gpt2"].build(),
         ["LlamaForCausalLM (llama), this model GPT2LMHeadModel"],
@@ -275,15 +275,15 @@ def test_another_model_is_refused_with_what_differs(name: str, path: Path) -> No
     ("fix", "said"),
     [
         (ZERO, "text self: the spec has none"),
-        (fixes.ZeroHeads(heads=((0, 0),), stack="vision"), "vision self"),
+        (fixes.ZeroHeads(heads=((0, 0),), tower="vision"), "vision self"),
     ],
 )
-def test_a_spec_must_describe_the_stacks_that_its_fixes_act_on(fix: Any, said: str, path: Path) -> None:
+def test_a_spec_must_describe_the_towers_that_its_fixes_act_on(fix: Any, said: str, path: Path) -> None:
     save_spec(path, fix, LLAVA)
     content = json.loads(path.read_text())
-    other = {**content["model"]["stacks"][0], "kind": "cross"}
-    for stacks in ([], [other]):
-        path.write_text(json.dumps({**content, "model": {**content["model"], "stacks": stacks}}))
+    other = {**content["model"]["towers"][0], "kind": "cross"}
+    for towers in ([], [other]):
+        path.write_text(json.dumps({**content, "model": {**content["model"], "towers": towers}}))
         for force in (False, True):
             with pytest.raises(hw.FixError, match=said):
                 load_spec(path).check(LLAVA, force=force)
@@ -291,10 +291,10 @@ def test_a_spec_must_describe_the_stacks_that_its_fixes_act_on(fix: Any, said: s
                 hw.patch(LLAVA, path, force=force)
 
 
-def test_a_spec_of_neutral_fixes_needs_no_stacks(path: Path) -> None:
+def test_a_spec_of_neutral_fixes_needs_no_towers(path: Path) -> None:
     save_spec(path, fixes.ZeroHeads(heads=()), LLAVA)
     content = json.loads(path.read_text())
-    content["model"]["stacks"] = []
+    content["model"]["towers"] = []
     path.write_text(json.dumps(content))
     load_spec(path).check(LLAVA)
 
@@ -307,7 +307,7 @@ def test_force_takes_another_architecture_of_the_same_shape(path: Path) -> None:
     load_spec(path).check(mistral, force=True)
 
 
-def test_a_spec_of_a_language_stack_fits_the_same_stack_inside_another_model(path: Path) -> None:
+def test_a_spec_of_a_language_tower_fits_the_same_tower_inside_another_model(path: Path) -> None:
     inner = LlamaForCausalLM(LLAVA.config.text_config).eval()
     save_spec(path, fixes.ZeroHeads(heads=((1, 1),)), LLAVA)
     load_spec(path).check(inner, force=True)

@@ -32,7 +32,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     path = tmp_path_factory.mktemp("spec") / "good.json"
     several = [
         fixes.ZeroHeads(heads=((0, 1),)),
-        fixes.ScaleHeads(heads=((1, 1),), factor=0.5, stack="vision"),
+        fixes.ScaleHeads(heads=((1, 1),), factor=0.5, tower="vision"),
         fixes.SetRows(heads=((1, 0),), row=-1, weights={0: 0.5, 2: 0.5}),
         fixes.MaskKeys(keys=(3,)),
         fixes.ACT(heads=((1, 2),)),
@@ -131,7 +131,7 @@ CHANGES = {
         "model.weights.sample: String should match",
     ),
     "bent sample": (_set("model", "weights", "sample", to="AAA"), "model.weights.sample: Value error"),
-    "layers": (_set("model", "stacks", 0, "layers", to=[-1]), "greater than or equal to 0"),
+    "layers": (_set("model", "towers", 0, "layers", to=[-1]), "greater than or equal to 0"),
     "no fixes": (_set("fixes", to=[]), "fixes: Tuple should have at least 1 item"),
     "many fixes": (_set("fixes", to=[{"fix": "x", "parameters": {}}] * 101), "at most 100 items"),
     "versions": (_set("versions", to=None), "versions: Input should be"),
@@ -155,7 +155,7 @@ CHANGES = {
     "heads flat": (_set(*ZERO, "heads", to=[0, 1]), "'heads' of zero_heads cannot be [0, 1]"),
     "heads as text": (_set(*ZERO, "heads", to="all"), "'heads' of zero_heads cannot be \"all\""),
     "30,000 bad heads": (_set(*ZERO, "heads", to=[["\x1b", 0]] * 30_000), "and 29999 more"),
-    "stack": (_set(*ZERO, "stack", to="\x1b[2J" + "y" * 10**5), "There is no stack"),
+    "tower": (_set(*ZERO, "tower", to="\x1b[2J" + "y" * 10**5), "There is no tower"),
     "kind": (_set(*ZERO, "kind", to=None), "'kind' of zero_heads cannot be null"),
     "word": (_set(*VHR, "choose", to="best"), "'choose' of vhr cannot be \"best\""),
     "nested": (_set(*KEYS, "keys", to=[[[3]]]), "'keys' of mask_keys cannot be [[[3]]]"),

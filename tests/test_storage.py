@@ -53,8 +53,8 @@ def assert_same(left, right):
             torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
     assert dict(right.meta) == dict(left.meta)
     assert set(right.layout.axes) == set(left.layout.axes)
-    for stack, axis in left.layout.axes.items():
-        other = right.layout.axes[stack]
+    for tower, axis in left.layout.axes.items():
+        other = right.layout.axes[tower]
         assert other.images == axis.images
         for a, b in ((axis.roles, other.roles), (axis.ids, other.ids), (axis.seconds, other.seconds)):
             assert (a is None) == (b is None)

@@ -10,7 +10,7 @@ from headwise.errors import InputError
 from headwise.evaluation import find_task
 from tests.subjects import word_tokenizer
 
-READ = {"of": "translation", "stack": "encoder", "min_rows": 8}
+READ = {"of": "translation", "tower": "encoder", "min_rows": 8}
 
 
 @pytest.mark.slow

@@ -81,11 +81,11 @@ class TestReading:
         assert trace.sites == tuple(sites)
         assert trace.site(1) == sites[2]
         assert trace.site(1, call=1) == sites[3]
-        assert trace.site(0, stack="vision") == VISION
+        assert trace.site(0, tower="vision") == VISION
         assert make_trace({VISION: causal_pattern()}).site(0) == VISION
         with pytest.raises(CaptureError, match="holds no text self 7"):
             trace.site(7)
-        with pytest.raises(CaptureError, match="stacks: vision, qformer"):
+        with pytest.raises(CaptureError, match="towers: vision, qformer"):
             make_trace({VISION: causal_pattern(), Site("qformer", "self", 0): causal_pattern()}).site(0)
 
     def test_repr_is_one_line(self):
@@ -150,7 +150,7 @@ class TestFrames:
         pattern = torch.tensor([[[[1.0, 0.0], [0.25, 0.75]]]])
         frame = make_trace({TEXT: pattern}).to_frame("key")
         assert frame.columns.tolist() == [
-            *("example", "stack", "kind", "layer", "call", "head", "position", "token", "role"),
+            *("example", "tower", "kind", "layer", "call", "head", "position", "token", "role"),
             *("received", "mean_received", "seen"),
         ]
         assert frame["token"].tolist() == ["[CLS]", "w1"]

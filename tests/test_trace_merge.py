@@ -85,7 +85,7 @@ def test_a_site_that_one_run_did_not_reach_keeps_the_examples_in_step():
         assert not record["received"].isnan().all()
 
 
-def test_a_run_without_a_stack_adds_nothing_to_it():
+def test_a_run_without_a_tower_adds_nothing_to_it():
     merged = merge_records([run(3), run(3) | run(4, site=VISION)])
     assert merged[TEXT]["maps"].shape[0] == 2
     assert merged[VISION]["maps"].shape[0] == 1

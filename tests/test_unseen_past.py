@@ -48,7 +48,7 @@ def decode(model: Any, ids: torch.Tensor) -> None:
 
 def test_a_capture_refuses_a_step_whose_past_it_did_not_see(sealed: Any) -> None:
     with (
-        pytest.raises(hw.CaptureError, match="6 keys in the self-attention of the text stack, 0 cached"),
+        pytest.raises(hw.CaptureError, match="6 keys in the self-attention of the text tower, 0 cached"),
         hw.capture(sealed, check=False),
     ):
         decode(sealed, random_ids(2, 6))

@@ -92,7 +92,7 @@ class TestModel:
             forward(model, alone(0, "llava"))
         with hw.patch(model, FIX), hw.capture(model, residual=True, stats=False) as fixed:
             forward(model, alone(0, "llava"))
-        site = [site for site in plain.sites if site.stack == "text"][-1]
+        site = [site for site in plain.sites if site.tower == "text"][-1]
         before, after = plain.residual[site], fixed.residual[site]
         assert torch.equal(before[:, :17], after[:, :17])
         assert not torch.allclose(before[:, 17:], after[:, 17:])
@@ -121,7 +121,7 @@ class TestModel:
             forward(model, inputs)
         with hw.patch(model, fix), hw.capture(model, maps=True) as fixed:
             forward(model, inputs)
-        site = next(site for site in plain.sites if site.stack == "text")
+        site = next(site for site in plain.sites if site.tower == "text")
         image = inputs["input_ids"] == 100
         sinks = sink_score(plain.residual[site], [3, 5]) >= 1.5
         pattern = plain.maps[site]
@@ -141,7 +141,7 @@ class TestModel:
                 pad_token_id=0,
             )
         for site in trace.sites:
-            if site.stack == "text":
+            if site.tower == "text":
                 sums = trace.maps[site].double().sum(-1)
                 torch.testing.assert_close(sums, torch.ones_like(sums), atol=tolerance, rtol=0)
         assert tokens.shape[1] > inputs["input_ids"].shape[1]
@@ -152,7 +152,7 @@ class TestConstants:
         shape = {"text_family": "llama", "layers": 32, "heads": 32, "width": 4096, "key_heads": 32}
         return Anatomy(
             **(
-                {"name": "m", "family": "llava", "stack": "text", "vocabulary": 32064, "sees": True}
+                {"name": "m", "family": "llava", "tower": "text", "vocabulary": 32064, "sees": True}
                 | shape
                 | facts
             )

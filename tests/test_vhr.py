@@ -53,7 +53,7 @@ class TestModel:
         finally:
             if handle is not None:
                 handle.remove()
-        return [trace.records[site]["z"][0, -1] for site in trace.sites if site.stack == "text"]
+        return [trace.records[site]["z"][0, -1] for site in trace.sites if site.tower == "text"]
 
     def chosen(self, model, inputs, fix) -> list[list[int]]:
         """Heads that a patched model multiplies, per layer, read off its head outputs before and after."""
@@ -63,7 +63,7 @@ class TestModel:
                 forward(model, inputs)
             with hw.patch(model, replace(fix, layers=(layer,))), hw.capture(model, heads=True) as trace:
                 forward(model, inputs)
-            site = next(s for s in plain.sites if (s.stack, s.layer) == ("text", layer))
+            site = next(s for s in plain.sites if (s.tower, s.layer) == ("text", layer))
             z, new = plain.records[site]["z"], trace.records[site]["z"]
             ratio = (new / z)[0].median(0).values.median(-1).values
             found.append([head for head, factor in enumerate(ratio.tolist()) if factor > 1.5])
@@ -147,7 +147,7 @@ class TestModel:
         model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
         with hw.patch(model, hw.fixes.VHR(layers=(1,))), hw.capture(model, heads=True) as trace:
             forward(model, inputs)
-        assert len(trace.to_frame("head").query("stack == 'text'")["example"].unique()) == 1
+        assert len(trace.to_frame("head").query("tower == 'text'")["example"].unique()) == 1
         assert trace.records[trace.sites[-1]]["z"].shape[0] == 1
 
     def test_beams_and_batch_agree_with_single_prompts(self) -> None:
@@ -205,7 +205,7 @@ def test_reinforcing_turns_the_layer_towards_the_head(alpha: float) -> None:
 
 
 def test_layers_by_table_and_by_depth() -> None:
-    facts = {"name": "m", "text_family": "llama", "stack": "text", "heads": 32, "width": 64, "sees": True}
+    facts = {"name": "m", "text_family": "llama", "tower": "text", "heads": 32, "width": 64, "sees": True}
     assert hw.fixes.VHR().bind(Anatomy(family="llava", layers=32, **facts)).layers == (1, *range(18, 32))
     assert hw.fixes.VHR().bind(Anatomy(family="instructblip", layers=32, **facts)).layers == tuple(
         range(14, 32)

@@ -63,7 +63,7 @@ def test_texts_are_those_of_the_page_and_unknown_names_have_none(trace):
     widget = hw.view(trace)
     assert {name: widget.text(name) for name in page_blobs(widget._content)} == page_blobs(widget._content)
     assert json.loads(opened(widget.text("about"))) == widget.about
-    assert b'data-stack="text"' in opened(widget.text("example-0"))
+    assert b'data-tower="text"' in opened(widget.text("example-0"))
     assert [widget.text(name) for name in ("example-1", "patterns-other", "__class__", "")] == [None] * 4
 
 

@@ -104,7 +104,7 @@ def test_a_row_of_the_pattern_shades_the_tokens(browser):
         assert complaints == []
 
 
-def test_pictures_examples_and_stacks(browser, seeing):
+def test_pictures_examples_and_towers(browser, seeing):
     with in_browser(browser, seeing, viewport={"width": 1000, "height": 900}) as (page, complaints):
         overlay, opacity = page.locator(".overlay"), "(canvas) => canvas.style.opacity"
         overlay.wait_for()
@@ -123,7 +123,7 @@ def test_pictures_examples_and_stacks(browser, seeing):
         page.wait_for_selector(".example[data-number='1']")
         assert picture(page, PATTERN) != first
         assert page.locator(".shown-example .controls select").first.input_value() == "1"
-        page.get_by_label("Stack").select_option(label="vision · self")
+        page.get_by_label("Tower").select_option(label="vision · self")
         page.wait_for_function("document.querySelector('.head h2').textContent.startsWith('vision · self')")
         page.get_by_label("Map").select_option(label="Row entropy")
         assert page.locator(".map .caption").text_content() == "Row entropy"

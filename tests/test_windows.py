@@ -32,7 +32,7 @@ def inputs_of(grids: list[list[int]]) -> dict[str, torch.Tensor]:
 
 
 def vision_sites(trace: hw.Trace) -> list[hw.Site]:
-    return [site for site in trace.sites if site.stack == "vision"]
+    return [site for site in trace.sites if site.tower == "vision"]
 
 
 @pytest.mark.parametrize("grids", [[[1, 4, 4]], PICTURES], ids=["one", "two"])
@@ -70,7 +70,7 @@ def test_statistics_of_windows_are_those_of_the_whole_pattern(name: str) -> None
         torch.testing.assert_close(record["seen"][0], (pattern[0, 0] > 0).sum(0).float())
         torch.testing.assert_close(record["visible"][0], (pattern[0, 0] > 0).sum(1).float())
     heads = hw.analyses.entropy(streamed).frame
-    assert len(heads[heads["stack"] == "vision"]) == 2 * 4
+    assert len(heads[heads["tower"] == "vision"]) == 2 * 4
     assert "of 8 heads" in hw.analyses.sinks(streamed).summary
 
 
@@ -79,7 +79,7 @@ def test_positions_of_a_fix_are_those_of_the_tower() -> None:
     model, inputs, key = ARCHITECTURES["qwen2_5_vl"].build(), inputs_of(PICTURES), 30
     with torch.no_grad(), hw.capture(model, maps=True) as plain:
         model(**inputs)
-    fix = hw.fixes.MaskKeys(keys=[key], stack="vision")
+    fix = hw.fixes.MaskKeys(keys=[key], tower="vision")
     with torch.no_grad(), hw.patch(model, fix), hw.capture(model, maps=True) as hidden:
         model(**inputs)
     site = vision_sites(plain)[0]
@@ -98,7 +98,7 @@ def test_recorded_windows_may_be_put_back(quantity: str) -> None:
     field = {"pattern": "maps", "k": "keys", "v": "values", "q": "queries", "z": "heads"}[quantity]
     own = getattr(trace, field)[site]
     for value, same in ((own, True), (own.flip(1) if quantity == "pattern" else own * 2, False)):
-        fix = hw.fixes.Replace(layer=0, quantity=quantity, value=value, stack="vision")
+        fix = hw.fixes.Replace(layer=0, quantity=quantity, value=value, tower="vision")
         with torch.no_grad(), hw.patch(model, fix):
             changed = model(**inputs).logits
         assert torch.allclose(changed, plain, atol=1e-4) == same

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headwise.analyses._heads import HEAD, by_stack, extremes, head_table
+from headwise.analyses._heads import HEAD, by_tower, extremes, head_table
 from headwise.analyses.record import analysis
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _summary(frame: pd.DataFrame) -> str:
-    return by_stack(frame, _sentence)
+    return by_tower(frame, _sentence)
 
 
 def _sentence(frame: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from headwise.probes.trace.trace import Trace
 
-HEAD = ("example", "stack", "kind", "layer", "call", "head")
+HEAD = ("example", "tower", "kind", "layer", "call", "head")
 """The columns that name a head of an example."""
 
 
@@ -29,7 +29,7 @@ def head_table(trace: Trace, columns: list[str], *, value: str) -> pd.DataFrame:
         check_known(received(trace))
         raise CaptureError(
             f"{value.replace('_', ' ').capitalize()} is defined for no head of this trace.",
-            evidence=", ".join(dict.fromkeys(f"{site.stack} {site.kind}" for site in trace.sites)),
+            evidence=", ".join(dict.fromkeys(f"{site.tower} {site.kind}" for site in trace.sites)),
             remedy="Capture a longer input, or another kind of attention.",
         )
     return frame
@@ -45,7 +45,7 @@ def extremes(frame: pd.DataFrame, value: str) -> tuple[tuple[str, float], tuple[
     return low, high
 
 
-def by_stack(frame: pd.DataFrame, sentence: Callable[[pd.DataFrame], str]) -> str:
-    """One sentence about the frame; with several stacks or kinds, one clause for each."""
-    groups = frame.groupby(["stack", "kind"], sort=False)
-    return one_sentence({f"{stack} {kind}": sentence(part) for (stack, kind), part in groups})
+def by_tower(frame: pd.DataFrame, sentence: Callable[[pd.DataFrame], str]) -> str:
+    """One sentence about the frame; with several towers or kinds, one clause for each."""
+    groups = frame.groupby(["tower", "kind"], sort=False)
+    return one_sentence({f"{tower} {kind}": sentence(part) for (tower, kind), part in groups})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from headwise.analyses._heads import HEAD, by_stack
+from headwise.analyses._heads import HEAD, by_tower
 from headwise.analyses._received import check_known, received
 from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _summary(frame: pd.DataFrame, by: str) -> str:
-    return by_stack(frame, lambda part: _sentence(part, by))
+    return by_tower(frame, lambda part: _sentence(part, by))
 
 
 def _sentence(frame: pd.DataFrame, by: str) -> str:
@@ -48,7 +48,7 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> pd.DataFrame
             audio, silence).
 
     Returns:
-        One row per example, head and role (or modality) that occurs among the keys of its stack.
+        One row per example, head and role (or modality) that occurs among the keys of its tower.
 
     Raises:
         InputError: when `by` is something else.
@@ -65,12 +65,12 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> pd.DataFrame
             group = role if by == "role" else MODALITIES.get(role, "text")
             wide[group] = wide.get(group, 0.0) + heads[f"mass_{role}"]
     frame = wide.melt(list(HEAD), var_name=by, value_name="mass")
-    there = frame.groupby(["stack", "kind", by])["mass"].transform("max") > 0  # else no key has the role
+    there = frame.groupby(["tower", "kind", by])["mass"].transform("max") > 0  # else no key has the role
     if not there.any():
         check_known(received(trace))
         there = frame["mass"].isna()
     frame = frame[there]
-    order = wide.groupby(["stack", "kind"], sort=False).ngroup()
+    order = wide.groupby(["tower", "kind"], sort=False).ngroup()
     return frame.iloc[np.argsort(np.resize(order, len(there))[frame.index], kind="stable")].reset_index(
         drop=True
     )

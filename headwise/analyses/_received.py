@@ -24,12 +24,12 @@ MIN_ROWS = 4
 
 @dataclass(frozen=True)
 class Received:
-    """Mean received attention of one stack and kind; offset 0 is the first real key of an example.
+    """Mean received attention of one tower and kind; offset 0 is the first real key of an example.
 
     Heads of all layers stand side by side. NaN where an example, a layer or a key does not exist.
     """
 
-    stack: str
+    tower: str
     kind: str
     sites: tuple[Site, ...]
     alpha: Float[Tensor, "example head offset"]
@@ -41,7 +41,7 @@ class Received:
 
     @property
     def name(self) -> str:
-        return f"{self.stack} {self.kind}"
+        return f"{self.tower} {self.kind}"
 
     @property
     def unknown(self) -> bool:
@@ -54,7 +54,7 @@ class Received:
 
 
 def received(trace: Trace) -> list[Received]:
-    """Mean received attention of every stack and kind of a trace.
+    """Mean received attention of every tower and kind of a trace.
 
     Raises:
         CaptureError: when the trace holds no statistics.
@@ -62,13 +62,13 @@ def received(trace: Trace) -> list[Received]:
     groups: dict[tuple[str, str], list[Site]] = {}
     records = statistics(trace.records)
     for site in records:
-        groups.setdefault((site.stack, site.kind), []).append(site)
+        groups.setdefault((site.tower, site.kind), []).append(site)
     joined = []
-    for (stack, kind), sites in groups.items():
+    for (tower, kind), sites in groups.items():
         parts = [_aligned(records[site]["received"], records[site]["seen"]) for site in sites]
         joined.append(
             Received(
-                stack=stack,
+                tower=tower,
                 kind=kind,
                 sites=tuple(sites),
                 alpha=_side_by_side([alpha for alpha, _, _ in parts]),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def sink_sentence(frame: pd.DataFrame, trace: Trace | None, epsilon: float, min_rows: int) -> str:
     """The strongest key of every tower and kind; of the table alone where the trace is not at hand."""
     if trace is None:
-        parts = frame.groupby(["stack", "kind"], sort=False)
+        parts = frame.groupby(["tower", "kind"], sort=False)
         return one_sentence({" ".join(map(str, names)): _of_table(part, epsilon) for names, part in parts})
     groups = received(trace)
     kept = {group.name: group for group in with_rows(groups, min_rows)}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @analysis(
     kind="positions",
-    keys=("example", "stack", "kind", "position"),
+    keys=("example", "tower", "kind", "position"),
     value="mean_received",
     unit="share",
     description="Mean attention a key receives from the rows that may see it, mean over all heads. A key is a sink of "
@@ -42,7 +42,7 @@ def sinks(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> pd.Da
         min_rows: leave out keys that fewer rows may see.
 
     Returns:
-        One row per example, stack, kind and key that is a sink of some head; the strongest key is listed in
+        One row per example, tower, kind and key that is a sink of some head; the strongest key is listed in
         any case. `position` is absolute, `offset` counts from the first real key (so padding on the left
         changes nothing); `mean_received` is the mean over all heads, `peak_received` the mean over the heads
         of `peak_layer`; `heads` is the number of heads in which the key is a sink, `share` their share.
@@ -64,7 +64,7 @@ def sinks(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> pd.Da
 @analysis(
     kind="matrix",
     axes=("layer", "offset"),
-    keys=("stack", "kind", "layer", "offset"),
+    keys=("tower", "kind", "layer", "offset"),
     value="rate",
     unit="percent",
     description="Percent of (example, head) pairs of a layer in which the position receives more than {epsilon:g} of "
@@ -82,7 +82,7 @@ def sink_rate(trace: Trace, epsilon: float = 0.3) -> pd.DataFrame:
         epsilon: threshold on the mean received attention.
 
     Returns:
-        One row per stack, kind, layer and offset from the first real key: `rate` (percent), `mean_received`,
+        One row per tower, kind, layer and offset from the first real key: `rate` (percent), `mean_received`,
         `triples` (examples × heads that have the key) and `rows`, the fewest rows that saw it. A causal key
         near the end is seen by few rows, and then a high rate says little.
 
@@ -102,7 +102,7 @@ def sink_rate(trace: Trace, epsilon: float = 0.3) -> pd.DataFrame:
             triples = (~alpha.isnan()).sum((0, 1))
             part = DataFrame(
                 {
-                    "stack": group.stack,
+                    "tower": group.tower,
                     "kind": group.kind,
                     "layer": layer,
                     "offset": range(alpha.shape[2]),
@@ -139,7 +139,7 @@ def _rows(group: Received, trace: Trace, epsilon: float) -> list[dict[str, Any]]
             rows.append(
                 {
                     "example": example,
-                    "stack": group.stack,
+                    "tower": group.tower,
                     "kind": group.kind,
                     "position": position,
                     "offset": offset,

@@ -55,12 +55,12 @@ def print_doctor(report: DoctorReport) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, emoji=False, width=PLAIN_WIDTH)
-    table = Table("stack", "kind", "layer", "call", box=None)
+    table = Table("tower", "kind", "layer", "call", box=None)
     table.add_column("module", overflow="fold")
     for heading in ("seen through", "patterns", "streaming"):
         table.add_column(heading, no_wrap=True)
     for row in report.to_dict()["sites"]:
-        place = [visible(str(row[name])) for name in ("stack", "kind", "layer", "call", "module", "route")]
+        place = [visible(str(row[name])) for name in ("tower", "kind", "layer", "call", "module", "route")]
         table.add_row(*place, *(_difference(row[f"{what}_difference"]) for what in ("pattern", "streaming")))
     console.print(table)
     console.print(f"largest difference that counts as agreement: {_difference(report.tolerance)}")

@@ -95,7 +95,7 @@ def static(chart: Chart) -> str:
 
 def _parts(chart: Chart) -> Iterator[tuple[str, pd.DataFrame]]:
     """The rows of each panel."""
-    groups = [name for name in ("stack", "kind") if name in chart.keys]
+    groups = [name for name in ("tower", "kind") if name in chart.keys]
     for names, part in chart.frame.groupby(groups, sort=False) if groups else [((), chart.frame)]:
         yield " ".join(map(str, names)), part.nlargest(MOST, chart.value)
 
@@ -105,7 +105,7 @@ def _row_name(row: pd.Series, chart: Chart) -> str:
     token = row["token"] if "token" in row and isinstance(row["token"], str) else ""
     named = [token_text(token, limit=24)] if token and chart.kind == "positions" else []
     for name in chart.keys:
-        if name in ("stack", "kind", *EXAMPLE):
+        if name in ("tower", "kind", *EXAMPLE):
             continue
         number = not isinstance(row[name], str)
         named.append(f"{said(name)} {row[name]}" if number else str(row[name]))

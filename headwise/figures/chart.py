@@ -243,11 +243,11 @@ def round_up(value: float) -> float:
 
 def _title(groups: list[str], names: tuple[str, ...]) -> str:
     """Tower and kind, then what else names a panel; numbers behind the name of their column."""
-    sites = [name for group, name in zip(groups, names, strict=True) if group in ("stack", "kind")]
+    sites = [name for group, name in zip(groups, names, strict=True) if group in ("tower", "kind")]
     others = [
         f"{said(group)} {name}" if name.lstrip("-").isdigit() else name
         for group, name in zip(groups, names, strict=True)
-        if group not in ("stack", "kind")
+        if group not in ("tower", "kind")
     ]
     return ": ".join(filter(None, (" ".join(sites), ", ".join(others))))
 

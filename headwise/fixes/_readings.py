@@ -61,7 +61,7 @@ def readings(subject: Subject, fixes: tuple[Any, ...], inputs: Mapping[str, Any]
         entry.name
         for entry in instrumented.modules.values()
         for layer in entry.layers
-        if any(plan.touches(Site(entry.stack, entry.kind, layer), instrumented.language) for plan in plans)
+        if any(plan.touches(Site(entry.tower, entry.kind, layer), instrumented.language) for plan in plans)
     }
     chosen: list[Reading] = []
     tried, complaint = False, None

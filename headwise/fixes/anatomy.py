@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """The shape of a model's language (or decoder) stack, and its family.
+    """The shape of a model's language (or decoder) tower, and its family.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=9, n_positions=8))
         >>> anatomy_of(model)
-        Anatomy(name='GPT2LMHeadModel', family='gpt2', text_family='gpt2', stack='text', layers=2, heads=2, width=8)
+        Anatomy(name='GPT2LMHeadModel', family='gpt2', text_family='gpt2', tower='text', layers=2, heads=2, width=8)
     """
 
     name: str
@@ -30,8 +30,8 @@ class Anatomy:
     """`model_type` of the model's config, such as "llava"."""
     text_family: str
     """`model_type` of its language part, such as "llama"."""
-    stack: str
-    """The stack that fixes address by default."""
+    tower: str
+    """The tower that fixes address by default."""
     layers: int
     heads: int
     """Query heads per layer."""
@@ -40,7 +40,7 @@ class Anatomy:
     key_heads: int = field(default=0, repr=False)
     vocabulary: int = field(default=0, repr=False)
     sees: bool = field(default=False, repr=False)
-    """True when images become positions of the language stack."""
+    """True when images become positions of the language tower."""
 
 
 def anatomy_of(model: PreTrainedModel, instrumented: Instrumentation | None = None) -> Anatomy:
@@ -54,23 +54,23 @@ def anatomy_of(model: PreTrainedModel, instrumented: Instrumentation | None = No
     entries = [
         entry
         for entry in instrumented.modules.values()
-        if (entry.stack, entry.kind) == (instrumented.language, "self")
+        if (entry.tower, entry.kind) == (instrumented.language, "self")
     ]
     heads = head_count(entries[0].module) if entries else None
     width = getattr(config, "hidden_size", None) or getattr(config, "d_model", None)
     if not entries or heads is None or not isinstance(width, int):
         raise UnsupportedModel(
-            "The size of this model's language stack could not be found out.",
+            "The size of this model's language tower could not be found out.",
             evidence=type(model).__name__,
             remedy="Use fixes that name layers and heads themselves, such as ScaleHeads.",
         )
-    stacks = {entry.stack for entry in instrumented.modules.values()}
-    sees = not stacks.isdisjoint(("vision", "qformer")) or "vision_config" in model.config
+    towers = {entry.tower for entry in instrumented.modules.values()}
+    sees = not towers.isdisjoint(("vision", "qformer")) or "vision_config" in model.config
     return Anatomy(
         name=getattr(model.config, "_name_or_path", "") or type(model).__name__,
         family=str(model.config.model_type),
         text_family=str(config.model_type),
-        stack=instrumented.language,
+        tower=instrumented.language,
         layers=1 + max(layer for entry in entries for layer in entry.layers),
         heads=heads,
         width=width,

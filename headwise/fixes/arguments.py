@@ -71,11 +71,11 @@ def finite(value: float, name: str) -> float:
     return number
 
 
-def as_stack(stack: str | None, kind: str) -> None:
-    """Refuses a stack or kind that does not exist."""
-    stacks = ("text", "vision", "encoder", "decoder", "qformer")
-    if stack is not None and stack not in stacks:
-        raise FixError(f"There is no stack {stack!r}.", remedy=f"One of {', '.join(stacks)}.")
+def as_tower(tower: str | None, kind: str) -> None:
+    """Refuses a tower or kind that does not exist."""
+    towers = ("text", "vision", "encoder", "decoder", "qformer")
+    if tower is not None and tower not in towers:
+        raise FixError(f"There is no tower {tower!r}.", remedy=f"One of {', '.join(towers)}.")
     if kind not in ("self", "cross"):
         raise FixError(f"There is no kind {kind!r}.", remedy="Either 'self' or 'cross'.")
 

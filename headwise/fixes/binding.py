@@ -22,7 +22,7 @@ def bound(
     """One fix or several, checked against a model, with everything filled in that depends on it.
 
     Raises:
-        FixError: an object that is no fix, a layer, head or stack that the model does not have.
+        FixError: an object that is no fix, a layer, head or tower that the model does not have.
         NotFitted: constants are missing.
     """
     instrumented = instrumented or instrument(model)
@@ -80,21 +80,21 @@ def _require_images(plan: FixPlan, anatomy: Anatomy) -> None:
 def _validate(plan: FixPlan, instrumented: Instrumentation) -> None:
     if plan.neutral:
         return
-    stack, kind = plan.stack or instrumented.language, plan.kind
-    there = [entry for entry in instrumented.modules.values() if (entry.stack, entry.kind) == (stack, kind)]
+    tower, kind = plan.tower or instrumented.language, plan.kind
+    there = [entry for entry in instrumented.modules.values() if (entry.tower, entry.kind) == (tower, kind)]
     if not there:
-        have = sorted({f"{entry.stack} {entry.kind}" for entry in instrumented.modules.values()})
+        have = sorted({f"{entry.tower} {entry.kind}" for entry in instrumented.modules.values()})
         raise FixError(
-            f"This model has no {kind}-attention in a stack {stack!r}.",
+            f"This model has no {kind}-attention in a tower {tower!r}.",
             evidence=f"it has {', '.join(have)}",
-            remedy="Set the fix's stack and kind.",
+            remedy="Set the fix's tower and kind.",
         )
     layers = {layer for entry in there for layer in entry.layers}
     heads = plan.heads or ()
     missing = sorted(({layer for layer, _ in heads} | set(plan.layers or ())) - layers)
     if missing:
         raise FixError(
-            f"{plan.name} names layer {missing[0]}, which this model's {stack} stack does not have.",
+            f"{plan.name} names layer {missing[0]}, which this model's {tower} tower does not have.",
             evidence=f"layers {min(layers)} to {max(layers)}",
         )
     for layer, head in heads:

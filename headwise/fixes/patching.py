@@ -159,10 +159,10 @@ def _examples(examples: Sequence[int], fixes: Iterable[Any], language: str) -> t
             remedy="For example examples=[0, 2].",
         )
     for plan in map(plan_fix, fixes):
-        stack = plan.stack or language
-        if stack != language and (stack, language) != ("encoder", "decoder"):
+        tower = plan.tower or language
+        if tower != language and (tower, language) != ("encoder", "decoder"):
             raise FixError(
-                f"{plan.name} acts on the {stack} stack, whose batch is not one of examples.",
+                f"{plan.name} acts on the {tower} tower, whose batch is not one of examples.",
                 remedy="Patch whole requests with scope='thread'.",
             )
     return numbers

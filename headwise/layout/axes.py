@@ -1,4 +1,4 @@
-"""The positions of one stack, and of all stacks of a model."""
+"""The positions of one tower, and of all towers of a model."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class ImageSpan:
 
 @dataclass(frozen=True)
 class Axis:
-    """The positions of one stack, for every example of a batch."""
+    """The positions of one tower, for every example of a batch."""
 
-    stack: str
+    tower: str
     roles: UInt8[Tensor, "example position"]
     """Indices into `ROLES`."""
     ids: Int[Tensor, "example position"] | None = None
@@ -119,7 +119,7 @@ class Axis:
         example = torch.arange(examples).repeat_interleave(positions)
         frame = pd.DataFrame(
             {
-                "stack": self.stack,
+                "tower": self.tower,
                 "example": example.numpy(),
                 "position": torch.arange(positions).repeat(examples).numpy(),
                 "role": [ROLES[role] for role in self.roles.flatten().tolist()],
@@ -129,7 +129,7 @@ class Axis:
             frame["token"] = [token for row in self.tokens for token in row]
         if self.ids is not None:
             frame["id"] = self.ids.flatten().cpu().numpy()
-        looks = self.stack in ("vision", "qformer")
+        looks = self.tower in ("vision", "qformer")
         frame["modality"] = [MODALITIES.get(role, "image" if looks else "text") for role in frame["role"]]
         if self.images:
             place = pd.DataFrame(self._places(), columns=["example", "position", "image", "row", "column"])
@@ -155,15 +155,15 @@ class Axis:
 
 @dataclass(frozen=True)
 class TokenLayout:
-    """One `Axis` per stack of the model."""
+    """One `Axis` per tower of the model."""
 
     axes: Mapping[str, Axis] = field(default_factory=dict)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per stack, example and position.
+        """One row per tower, example and position.
 
-        Columns: stack, example, position, token, id, role, modality, image, row, column, start_seconds,
-        end_seconds (of the recording) and, for windows of long recordings, recording. What a stack does not have (the
+        Columns: tower, example, position, token, id, role, modality, image, row, column, start_seconds,
+        end_seconds (of the recording) and, for windows of long recordings, recording. What a tower does not have (the
         token of a patch, the second of a word) is missing.
 
         Example:
@@ -176,7 +176,7 @@ class TokenLayout:
         import pandas as pd
 
         columns = [
-            "stack",
+            "tower",
             "example",
             "position",
             "token",
@@ -197,7 +197,7 @@ class TokenLayout:
 
 
 def generic_axis(
-    stack: str,
+    tower: str,
     examples: int,
     positions: int,
     valid: Bool[Tensor, "example position"] | None = None,
@@ -207,7 +207,7 @@ def generic_axis(
     """An axis of which nothing is known but its size.
 
     Args:
-        stack: its positions are `image` in "vision" and "qformer", else `content`.
+        tower: its positions are `image` in "vision" and "qformer", else `content`.
         examples: number of examples.
         positions: number of positions.
         valid: False where a position is padding.
@@ -218,11 +218,11 @@ def generic_axis(
         >>> [ROLES[role] for role in axis.roles[0]]
         ['padding', 'content', 'content']
     """
-    role = "audio" if sound else "image" if stack in ("vision", "qformer") else "content"
+    role = "audio" if sound else "image" if tower in ("vision", "qformer") else "content"
     roles = torch.full((examples, positions), ROLES.index(role), dtype=torch.uint8)
     if valid is not None:
         roles[~valid.bool().cpu()] = ROLES.index("padding")
-    return Axis(stack, roles)
+    return Axis(tower, roles)
 
 
 def extend(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def describe(
     model: PreTrainedModel, processor: Any, inputs: Mapping[str, Any], *, past: int = 0
 ) -> TokenLayout:
-    """What every position of a call is, for each stack that the inputs tell something about.
+    """What every position of a call is, for each tower that the inputs tell something about.
 
     Args:
         model: the model that is called.
@@ -41,7 +41,7 @@ def describe(
         past: how many positions the ids continue.
 
     Returns:
-        The layout, without token texts (`with_tokens` adds them). A stack that cannot be described is absent.
+        The layout, without token texts (`with_tokens` adds them). A tower that cannot be described is absent.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -64,13 +64,13 @@ def describe(
         axes.append(_word_axis(model, processor, given, "text", "", past))
     axes.append(vision_axis(model, given.get("pixel_values")) or packed_axis(model, given))
     axes.append(qformer_axis(config, given))
-    return TokenLayout({axis.stack: axis for axis in axes if axis is not None})
+    return TokenLayout({axis.tower: axis for axis in axes if axis is not None})
 
 
 def with_tokens(layout: TokenLayout, processor: Any) -> TokenLayout:
     """The layout with the text of every position, or its id where there is no tokenizer."""
     tokenizer = tokenizer_of(processor)
-    return TokenLayout({stack: _with_tokens(axis, tokenizer) for stack, axis in layout.axes.items()})
+    return TokenLayout({tower: _with_tokens(axis, tokenizer) for tower, axis in layout.axes.items()})
 
 
 def _with_tokens(axis: Axis, tokenizer: Any) -> Axis:
@@ -108,7 +108,7 @@ def _word_axis(
     model: PreTrainedModel,
     processor: Any,
     given: Mapping[str, Tensor],
-    stack: str,
+    tower: str,
     prefix: str,
     past: int = 0,
 ) -> Axis | None:
@@ -120,13 +120,13 @@ def _word_axis(
         if embeddings is None:
             return None
         size = (embeddings.shape[0], embeddings.shape[1])
-        return _begun(generic_axis(stack, *size, _valid(mask, size)), mask, past)
+        return _begun(generic_axis(tower, *size, _valid(mask, size)), mask, past)
     ids = ids.detach().cpu()
     vocabulary = Vocabulary.of(model, processor)
     valid = _valid(mask, (ids.shape[0], ids.shape[1]))
-    roles = vocabulary.roles(ids, valid, decoder=stack == "decoder")
-    axis = _begun(Axis(stack, roles, ids=ids), mask, past)
-    if stack != "text":
+    roles = vocabulary.roles(ids, valid, decoder=tower == "decoder")
+    axis = _begun(Axis(tower, roles, ids=ids), mask, past)
+    if tower != "text":
         return axis
     if family_of(model.config).image_first:
         return _behind_image(model, axis, given.get("pixel_values"))
@@ -136,7 +136,7 @@ def _word_axis(
 def _begun(axis: Axis, mask: Tensor | None, past: int) -> Axis:
     """The axis with its first token marked, where it is read from its beginning on and does not continue a cache."""
     longer = mask is not None and mask.ndim == 2 and mask.shape[1] > axis.roles.shape[1]
-    if past or longer or axis.stack == "encoder":
+    if past or longer or axis.tower == "encoder":
         return axis
     return replace(axis, roles=mark_first(axis.roles))
 

@@ -62,8 +62,8 @@ def capture(
     `stats`, `maps`, `qkv`, `heads` and `residual` each take True, or name the sites and heads to keep:
 
     - words as sites print them: `"cross"`, `"decoder cross 1-3"`, `"text self 0"`, `"L2H3"`;
-    - a mapping with any of `stack`, `kind`, `layers` and `heads`, which are pairs (layer, head):
-      `{"stack": "decoder", "layers": [1, 2]}`;
+    - a mapping with any of `tower`, `kind`, `layers` and `heads`, which are pairs (layer, head):
+      `{"tower": "decoder", "layers": [1, 2]}`;
     - a `Site` of another trace;
     - a list of these, any of which may hold.
 
@@ -219,8 +219,8 @@ def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence
 
 
 def _examples(records: Mapping[Site, Record], layout: TokenLayout, language: str) -> int:
-    """Examples of the language stack; a vision tower may see several images or windows of each."""
-    counts = {site.stack: count for site, record in records.items() if (count := example_count(record))}
+    """Examples of the language tower; a vision tower may see several images or windows of each."""
+    counts = {site.tower: count for site, record in records.items() if (count := example_count(record))}
     if language not in counts and language in layout.axes:
         return len(layout.axes[language].roles)
     return counts.get(language, min(counts.values(), default=0))
@@ -276,7 +276,7 @@ def _check_call(options: CaptureOptions) -> None:
         raise InputError(
             "Gradients are those of whole patterns, so heads cannot be chosen.",
             evidence=_call(options),
-            remedy="Choose stacks, kinds and layers, and take the heads from trace.map_gradients.",
+            remedy="Choose towers, kinds and layers, and take the heads from trace.map_gradients.",
         )
 
 

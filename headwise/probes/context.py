@@ -27,8 +27,8 @@ class BaseContext:
 
     run: Generation = field(repr=False)
     """The prompt and what was decoded from it so far."""
-    stack: str
-    """The stack that the fix acts on."""
+    tower: str
+    """The tower that the fix acts on."""
     memory: Memory = field(repr=False)
     """Memory that this fix has of this generation."""
 
@@ -39,18 +39,18 @@ class BaseContext:
 
     @property
     def prompt_length(self) -> int:
-        """Positions of the prompt in this stack, padding counted."""
-        return self.run.extent(self.stack)
+        """Positions of the prompt in this tower, padding counted."""
+        return self.run.extent(self.tower)
 
     def have_role(self, role: str, batch: int) -> Bool[Tensor, "batch position"]:
         """True on the positions of the prompt that have a role, such as "image"; on the CPU."""
-        roles = self.run.axis(self.stack, batch, self.prompt_length).roles
+        roles = self.run.axis(self.tower, batch, self.prompt_length).roles
         return roles[:, : self.prompt_length] == ROLES.index(role)
 
     def text_behind_image(self, batch: int) -> Bool[Tensor, "batch position"]:
         """True on the positions of the prompt that are text behind an image of their example; on the CPU."""
         image = self.have_role("image", batch)
-        valid = self.run.axis(self.stack, batch, self.prompt_length).valid[:, : self.prompt_length]
+        valid = self.run.axis(self.tower, batch, self.prompt_length).valid[:, : self.prompt_length]
         return valid & ~image & (image.cumsum(1) > 0)
 
 
@@ -106,7 +106,7 @@ class Context(BaseContext):
     ) -> Bool[Tensor, "batch key"]:
         """True on the keys of a pattern of self-attention that have a role, such as "image"; on its device."""
         count = pattern.shape[-1]
-        roles = self.run.axis(self.stack, len(pattern), self.prompt_length).roles[:, :count]
+        roles = self.run.axis(self.tower, len(pattern), self.prompt_length).roles[:, :count]
         found = torch.nn.functional.pad(roles == ROLES.index(role), (0, count - roles.shape[1]))
         return found.to(pattern.device)
 
@@ -119,7 +119,7 @@ class Context(BaseContext):
 
     def last_prompt_positions(self, batch: int) -> Int[Tensor, " batch"]:
         """Absolute position of every example's last prompt token, whatever side the padding is on."""
-        valid = self.run.axis(self.stack, batch, self.prompt_length).valid[:, : self.prompt_length]
+        valid = self.run.axis(self.tower, batch, self.prompt_length).valid[:, : self.prompt_length]
         order = torch.arange(1, self.prompt_length + 1)
         return (valid * order).argmax(-1).to(self.positions.device)
 
@@ -134,7 +134,7 @@ class Fix(Protocol):
     * `begin(prompt)`: once per prompt, before the forward that reads it (see `PromptContext`).
     * `bind(anatomy)`: the same fix with everything filled in that depends on the model (`headwise.fixes.anatomy`).
     * `fit(subject, data)`: the same fix with what was learned from held-out data (`headwise.fixes.calibration`).
-    * `stack`, `kind`: where it acts; the language (or decoder) stack's self-attention when absent.
+    * `tower`, `kind`: where it acts; the language (or decoder) tower's self-attention when absent.
     * `layers`: the layers it acts on; all when absent or None.
     * `heads`: (layer, head) pairs; layers that are not named are left to the model's own kernel. Numbers of heads
       for a fix with one `layer`.

@@ -37,7 +37,7 @@ class DoctorReport:
     """Findings of the doctor. `ok` is True when engine and eager attention agree everywhere they can be compared."""
 
     frame: pd.DataFrame
-    """One row per site: stack, kind, layer, call, module, route, pattern_difference, streaming_difference, reached.
+    """One row per site: tower, kind, layer, call, module, route, pattern_difference, streaming_difference, reached.
 
     `route` is "interface" or "softmax" (the fallback, whose pattern is the model's own softmax). Differences are
     the largest absolute ones of probabilities, and the largest relative ones of statistics.
@@ -45,7 +45,7 @@ class DoctorReport:
     logits_difference: float
     """Largest difference of logits between the engine and the model's eager attention, over the largest logit."""
     edit_effect: float
-    """Largest change of a logit when the pattern of every language-stack head is edited; 0 means edits are lost, NaN
+    """Largest change of a logit when the pattern of every language-tower head is edited; 0 means edits are lost, NaN
     that there is but one key."""
     tolerance: float
     unreached: list[str] = field(default_factory=list)
@@ -160,8 +160,8 @@ class _Move:
     Rows still sum to what they did, so that no norm behind attention can hide the edit.
     """
 
-    def __init__(self, stack: str, kind: str) -> None:
-        self.stack, self.kind = stack, kind
+    def __init__(self, tower: str, kind: str) -> None:
+        self.tower, self.kind = tower, kind
 
     def edit(self, pattern: Tensor, site: Site, context: Any) -> Tensor:
         first = pattern.gt(0).byte().argmax(-1, keepdim=True)
@@ -201,7 +201,7 @@ def _edit_effect(model: PreTrainedModel, inputs: Mapping[str, Tensor], plain: Te
     from headwise.probes.engine.session import Session
 
     instrumented = instrument(model)
-    entry = next(entry for entry in instrumented.modules.values() if entry.stack == instrumented.language)
+    entry = next(entry for entry in instrumented.modules.values() if entry.tower == instrumented.language)
     session = Session(model, None, instrumented.language, fixes=(_Move(instrumented.language, entry.kind),))
     session.thread = threading.get_ident()  # what other threads do with the model meanwhile stays as it is
     with attached(instrumented, session):
@@ -226,7 +226,7 @@ def _row(
             difference = (pattern - own).abs().where(~pattern.isnan(), 0.0)
             apart = float(difference.nan_to_num(nan=float("inf")).max())
     return {
-        "stack": site.stack,
+        "tower": site.tower,
         "kind": site.kind,
         "layer": site.layer,
         "call": site.call,
@@ -268,7 +268,7 @@ def _problems(
 ) -> list[str]:
     problems = []
     for row in rows:
-        where = f"{row['stack']} {row['kind']} layer {row['layer']} call {row['call']} ({row['module']})"
+        where = f"{row['tower']} {row['kind']} layer {row['layer']} call {row['call']} ({row['module']})"
         if row["pattern_difference"] > limit:
             problems.append(f"{where}: patterns differ from eager by {row['pattern_difference']:.2g}.")
         if row["streaming_difference"] > max(limit, 1e-4):

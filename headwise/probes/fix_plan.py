@@ -29,7 +29,7 @@ class FixPlan:
     names_rows: bool
     """True for a fix with `rows`."""
     neutral: bool
-    stack: str | None
+    tower: str | None
     kind: str
     layers: Sequence[int] | None
     heads: Sequence[tuple[int, int]] | None
@@ -51,8 +51,8 @@ class FixPlan:
         return "edit_residual" in self.steps and not self.neutral
 
     def touches(self, site: Site, language: str) -> bool:
-        """True when the fix acts on a site; `language` is the stack of a fix without one."""
-        if site.stack != (self.stack or language) or site.kind != self.kind:
+        """True when the fix acts on a site; `language` is the tower of a fix without one."""
+        if site.tower != (self.tower or language) or site.kind != self.kind:
             return False
         if self.layers is not None and site.layer not in self.layers:
             return False
@@ -76,7 +76,7 @@ def plan_fix(fix: Any) -> FixPlan:
         begins=begins,
         names_rows=hasattr(fix, "rows"),
         neutral=bool(getattr(fix, "neutral", False)),
-        stack=getattr(fix, "stack", None),
+        tower=getattr(fix, "tower", None),
         kind=getattr(fix, "kind", "self"),
         layers=getattr(fix, "layers", None),
         heads=getattr(fix, "heads", None) if getattr(fix, "layer", None) is None else None,

@@ -15,7 +15,7 @@ from headwise.probes.attach.sites import AttentionModule, Site, head_count
 
 SiteChoice = bool | str | Mapping[str, Any] | Site | Sequence[str | Mapping[str, Any] | Site]
 """Names of sites: all or none; words as sites print them ("cross", "decoder cross 1-3", "L2H3"); a mapping with the
-words of fixes, `stack`, `kind`, `layers` and `heads`, pairs (layer, head); a `Site`; or a list of these.
+words of fixes, `tower`, `kind`, `layers` and `heads`, pairs (layer, head); a `Site`; or a list of these.
 """
 
 _KINDS = ("self", "cross")
@@ -23,7 +23,7 @@ _NUMBERS = re.compile(r"(\d+)(?:-(\d+))?")
 _HEAD = re.compile(r"L(\d+)(?:H(\d+))?", re.IGNORECASE)
 _REMEDY = (
     'Use words such as "cross", "decoder self 2-4" or "L2H3", a mapping such as '
-    '{"stack": "decoder", "kind": "cross", "layers": [1, 2]} or {"heads": [(2, 3)]}, a Site, or a list of these.'
+    '{"tower": "decoder", "kind": "cross", "layers": [1, 2]} or {"heads": [(2, 3)]}, a Site, or a list of these.'
 )
 
 
@@ -66,21 +66,21 @@ class Heads:
 
 @dataclass(frozen=True)
 class _Rule:
-    stack: str | None = None
+    tower: str | None = None
     kind: str | None = None
     layers: tuple[int, ...] | None = None
     heads: tuple[tuple[int, int], ...] | None = None
     call: int | None = None
     module: str | None = None
 
-    def covers(self, stack: str, layer: int) -> bool:
-        """True for a layer of a stack that the rule names, whatever the kind."""
-        if self.stack not in (None, stack) or (self.layers is not None and layer not in self.layers):
+    def covers(self, tower: str, layer: int) -> bool:
+        """True for a layer of a tower that the rule names, whatever the kind."""
+        if self.tower not in (None, tower) or (self.layers is not None and layer not in self.layers):
             return False
         return self.heads is None or any(own == layer for own, _ in self.heads)
 
     def heads_of(self, site: Site) -> Heads | None:
-        if not self.covers(site.stack, site.layer) or self.kind not in (None, site.kind):
+        if not self.covers(site.tower, site.layer) or self.kind not in (None, site.kind):
             return None
         if self.call not in (None, site.call) or self.module not in (None, site.module):
             return None
@@ -126,9 +126,9 @@ class Selection:
             numbers.update(() if heads is None else heads.numbers or ())
         return Heads(tuple(sorted(numbers))) if numbers else None
 
-    def covers(self, stack: str, layer: int) -> bool:
+    def covers(self, tower: str, layer: int) -> bool:
         """True for a layer some site of which is meant."""
-        return any(rule.covers(stack, layer) for rule in self.rules)
+        return any(rule.covers(tower, layer) for rule in self.rules)
 
     @property
     def names_heads(self) -> bool:
@@ -173,19 +173,19 @@ NOTHING = Selection((), False)
 
 
 def describe(modules: Sequence[AttentionModule]) -> Iterator[str]:
-    """The stacks, kinds and layers of a model, one phrase each: "decoder cross 0-5"."""
+    """The towers, kinds and layers of a model, one phrase each: "decoder cross 0-5"."""
     layers: dict[tuple[str, str], set[int]] = {}
     for entry in modules:
-        layers.setdefault((entry.stack, entry.kind), set()).update(entry.layers)
-    for (stack, kind), numbers in layers.items():
+        layers.setdefault((entry.tower, entry.kind), set()).update(entry.layers)
+    for (tower, kind), numbers in layers.items():
         low, high = min(numbers), max(numbers)
         whole = high - low + 1 == len(numbers) > 1
-        yield f"{stack} {kind} " + (f"{low}-{high}" if whole else ", ".join(map(str, sorted(numbers))))
+        yield f"{tower} {kind} " + (f"{low}-{high}" if whole else ", ".join(map(str, sorted(numbers))))
 
 
 def _names(rule: _Rule, entry: AttentionModule) -> bool:
     return (
-        rule.stack in (None, entry.stack)
+        rule.tower in (None, entry.tower)
         and rule.kind in (None, entry.kind)
         and rule.module in (None, entry.name)
     )
@@ -193,10 +193,10 @@ def _names(rule: _Rule, entry: AttentionModule) -> bool:
 
 def _rule(part: Any, option: str) -> _Rule:
     if isinstance(part, Site):
-        return _Rule(part.stack, part.kind, (part.layer,), call=part.call, module=part.module or None)
+        return _Rule(part.tower, part.kind, (part.layer,), call=part.call, module=part.module or None)
     if isinstance(part, str):
         return _of_words(part, option)
-    if not isinstance(part, Mapping) or not part or not set(part) <= {"stack", "kind", "layers", "heads"}:
+    if not isinstance(part, Mapping) or not part or not set(part) <= {"tower", "kind", "layers", "heads"}:
         raise _unclear(option, part)
     layers: Any = part.get("layers")
     heads: Any = part.get("heads")
@@ -207,7 +207,7 @@ def _rule(part: Any, option: str) -> _Rule:
     except (TypeError, ValueError):
         raise _unclear(option, part) from None
     numbers = [*(layers or ()), *(number for pair in heads or () for number in pair)]
-    texts = [part.get(name) for name in ("stack", "kind") if part.get(name) is not None]
+    texts = [part.get(name) for name in ("tower", "kind") if part.get(name) is not None]
     if (
         not all(map(_is_number, numbers))
         or not all(isinstance(text, str) for text in texts)
@@ -215,11 +215,11 @@ def _rule(part: Any, option: str) -> _Rule:
         or part.get("kind") not in (None, *_KINDS)
     ):
         raise _unclear(option, part)
-    return _joined(_Rule(part.get("stack"), part.get("kind"), layers, heads), option, part)
+    return _joined(_Rule(part.get("tower"), part.get("kind"), layers, heads), option, part)
 
 
 def _of_words(text: str, option: str) -> _Rule:
-    stack = kind = call = None
+    tower = kind = call = None
     layers: list[int] = []
     heads: list[tuple[int, int]] = []
     words = text.replace(",", " ").split()
@@ -240,13 +240,13 @@ def _of_words(text: str, option: str) -> _Rule:
             layers += range(low, high + 1)
         elif word in _KINDS and kind is None:
             kind = word
-        elif word.isidentifier() and stack is None and word not in (*_KINDS, "call"):
-            stack = word
+        elif word.isidentifier() and tower is None and word not in (*_KINDS, "call"):
+            tower = word
         elif word != "call":
             raise _unclear(option, text)
     if not words:
         raise _unclear(option, text)
-    return _joined(_Rule(stack, kind, tuple(layers) or None, tuple(heads) or None, call), option, text)
+    return _joined(_Rule(tower, kind, tuple(layers) or None, tuple(heads) or None, call), option, text)
 
 
 def _joined(rule: _Rule, option: str, part: Any) -> _Rule:

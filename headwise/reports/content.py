@@ -32,7 +32,7 @@ class Headline:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """A map of one stack and kind."""
+    """A map of one tower and kind."""
 
     label: str
     layers: tuple[str, ...]
@@ -90,16 +90,16 @@ class Metric:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """All heads of one stack and kind, and what is shown of each."""
+    """All heads of one tower and kind, and what is shown of each."""
 
     key: str
     label: str
     layers: tuple[str, ...]
     heads: int
     rows: str
-    """What the rows of a pattern are: positions of this stack."""
+    """What the rows of a pattern are: positions of this tower."""
     columns: str
-    """What its columns are: positions of this stack, or of the one that cross-attention looks at."""
+    """What its columns are: positions of this tower, or of the one that cross-attention looks at."""
     patterns: np.ndarray | None = None
     """(layer, head, row, key), uint8: 255 √weight, the largest over examples and over `bins`."""
     bins: tuple[int, int] = (1, 1)

@@ -132,8 +132,8 @@ def _example(example: Example) -> dict[str, Any]:
             "group": picture.group,
             "start": picture.start,
             "places": {
-                visible(stack, limit=60): {"grid": list(grid), "start": start}
-                for stack, (grid, start) in picture.places.items()
+                visible(tower, limit=60): {"grid": list(grid), "start": start}
+                for tower, (grid, start) in picture.places.items()
             },
             "shares": [_rounded(float(value)) for value in picture.shares.ravel()],
         },

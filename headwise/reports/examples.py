@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from headwise.layout import ROLES, Axis
-from headwise.probes.attach.sites import Site, key_stack
+from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.trace.frames import labels, statistics
 from headwise.reports.inputs import Example, Matrix, Strip, Token
 from headwise.reports.maps import mean_received
@@ -34,14 +34,14 @@ def examples_of(
 ) -> tuple[Example, ...]:
     """The examples of the trace: their tokens, and their cross-attention where patterns were kept."""
     found: dict[int, Example] = {}
-    for stack, axis in trace.layout.axes.items():
-        shares, rest = _received(trace, reading, stack, axis, sinks)
+    for tower, axis in trace.layout.axes.items():
+        shares, rest = _received(trace, reading, tower, axis, sinks)
         texts, _ = labels(axis, *axis.roles.shape)
         if shares is None or rest is None or all(text is None for text in texts.flat):
             continue
         for number in range(min(len(axis.roles), MOST_EXAMPLES)):
             tokens = _tokens(axis, number, texts[number], shares[number], rest[number])
-            strip = Strip(stack, tuple(tokens[:MOST_TOKENS]), max(len(tokens) - MOST_TOKENS, 0))
+            strip = Strip(tower, tuple(tokens[:MOST_TOKENS]), max(len(tokens) - MOST_TOKENS, 0))
             known = found.get(number, Example(number))
             found[number] = replace(known, strips=(*known.strips, strip))
     for number, matrix in _matrices(trace, reading).items():
@@ -50,14 +50,14 @@ def examples_of(
 
 
 def prompts_of(trace: Trace) -> dict[str, list[list[int]]]:
-    """The token ids that every example was given, per stack; what was generated is left out."""
+    """The token ids that every example was given, per tower; what was generated is left out."""
     apart = {ROLES.index("generated"), ROLES.index("padding")}
     return {
-        stack: [
+        tower: [
             [token for token, role in zip(ids, roles, strict=True) if role not in apart]
             for ids, roles in zip(axis.ids.tolist(), axis.roles.tolist(), strict=True)
         ]
-        for stack, axis in trace.layout.axes.items()
+        for tower, axis in trace.layout.axes.items()
         if axis.ids is not None
     }
 
@@ -65,18 +65,18 @@ def prompts_of(trace: Trace) -> dict[str, list[list[int]]]:
 def _received(
     trace: Trace,
     reading: Reading | None,
-    stack: str,
+    tower: str,
     axis: Axis,
     sinks: Mapping[Site, Bool[torch.Tensor, "example key"]],
 ) -> tuple[Float[torch.Tensor, "example position"] | None, Float[torch.Tensor, "example position"] | None]:
-    """Mean over the heads of all self-attention sites of the stack, and the same of what the sinks leave.
+    """Mean over the heads of all self-attention sites of the tower, and the same of what the sinks leave.
 
     Without patterns the second is an estimate: the mean by what the sinks leave of all rows together, at most 1.
     NaN where too few rows see the key; in the second also at the sinks.
     """
     means, rests = [], []
     for site, record in statistics(trace.records).items():
-        if site.stack != stack or site.kind != "self" or record["seen"].shape != axis.roles.shape:
+        if site.tower != tower or site.kind != "self" or record["seen"].shape != axis.roles.shape:
             continue
         share = mean_received(record).nanmean(1)
         means.append(share)
@@ -115,18 +115,18 @@ def _tokens(
 
 
 def _matrices(trace: Trace, reading: Reading | None) -> dict[int, Matrix]:
-    """Cross-attention per example, where a stack that reads tokens looks at another."""
+    """Cross-attention per example, where a tower that reads tokens looks at another."""
     found: dict[int, Matrix] = {}
-    for stack, patterns in (reading.crossing if reading else {}).items():
-        axis = trace.layout.axes.get(stack)
-        seen = trace.layout.axes.get(key_stack(stack, "cross", trace.layout.axes))
+    for tower, patterns in (reading.crossing if reading else {}).items():
+        axis = trace.layout.axes.get(tower)
+        seen = trace.layout.axes.get(key_tower(tower, "cross", trace.layout.axes))
         for number, weights in enumerate(patterns[:MOST_EXAMPLES]):
             if weights.numel():
-                found[number] = _matrix(stack, number, weights.numpy(), axis, seen)
+                found[number] = _matrix(tower, number, weights.numpy(), axis, seen)
     return found
 
 
-def _matrix(stack: str, number: int, weights: np.ndarray, axis: Axis | None, seen: Axis | None) -> Matrix:
+def _matrix(tower: str, number: int, weights: np.ndarray, axis: Axis | None, seen: Axis | None) -> Matrix:
     weights = weights[:MOST_TOKENS]
     columns = _real(seen, number)[: weights.shape[1]]
     names = _names(seen, number, columns) if seen is not None and seen.seconds is None else ()
@@ -139,7 +139,7 @@ def _matrix(stack: str, number: int, weights: np.ndarray, axis: Axis | None, see
         names = ()
     rows = _real(axis, number)[: weights.shape[0]]
     return Matrix(
-        group=group_key(stack, "cross"),
+        group=group_key(tower, "cross"),
         weights=weights,
         rows=_names(axis, number, rows) if axis is not None else (),
         columns=names,

@@ -13,7 +13,7 @@ from torch import Tensor
 from headwise.analyses import sinks
 from headwise.errors import CaptureError
 from headwise.functional.entropy import normalised_entropy
-from headwise.probes.attach.sites import Site, key_stack
+from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.trace.fields import Record, at_numbers
 from headwise.probes.trace.frames import key_axis, labels, statistics
 from headwise.reports.content import Cells, Group, Metric, OwnPattern, TopKey
@@ -31,7 +31,7 @@ EVERY_PATTERN = 3_000_000
 """Bytes up to which the patterns of every head on every example are kept; above it, those of singled-out heads."""
 EVERY_RECEIVED = 1_500_000
 MIN_SHARE = 0.1
-"""A key counts as a sink of a whole stack when this share of the heads has it as one (ours)."""
+"""A key counts as a sink of a whole tower when this share of the heads has it as one (ours)."""
 
 
 def sinks_of(trace: Trace) -> Result | None:
@@ -43,14 +43,14 @@ def sinks_of(trace: Trace) -> Result | None:
 
 
 def sink_keys(trace: Trace, found: Result | None) -> dict[Site, Bool[Tensor, "example key"]]:
-    """True at the keys that a tenth of the heads of a stack or more have as a sink, per site of the stack."""
+    """True at the keys that a tenth of the heads of a tower or more have as a sink, per site of the tower."""
     masks = {}
     for site, record in statistics(trace.records).items():
         keys = torch.zeros(record["seen"].shape, dtype=torch.bool)
         if found is not None:
             frame = found.frame
             own = frame[
-                (frame["stack"] == site.stack) & (frame["kind"] == site.kind) & (frame["share"] >= MIN_SHARE)
+                (frame["tower"] == site.tower) & (frame["kind"] == site.kind) & (frame["share"] >= MIN_SHARE)
             ]
             for example, position in zip(own["example"], own["position"], strict=True):
                 if example < len(keys) and position < keys.shape[1]:
@@ -60,12 +60,12 @@ def sink_keys(trace: Trace, found: Result | None) -> dict[Site, Bool[Tensor, "ex
 
 
 def groups_of(trace: Trace, reading: Reading | None, metrics: Sequence[Metric]) -> tuple[Group, ...]:
-    """Every stack and kind of the trace with what is shown of its heads."""
+    """Every tower and kind of the trace with what is shown of its heads."""
     grouped: dict[tuple[str, str], list[tuple[Site, Record]]] = {}
     for site, record in statistics(trace.records).items():
-        grouped.setdefault((site.stack, site.kind), []).append((site, record))
+        grouped.setdefault((site.tower, site.kind), []).append((site, record))
     return tuple(
-        _group(trace, stack, kind, sites, reading, metrics) for (stack, kind), sites in grouped.items()
+        _group(trace, tower, kind, sites, reading, metrics) for (tower, kind), sites in grouped.items()
     )
 
 
@@ -73,24 +73,24 @@ def partly_drawn(trace: Trace, reading: Reading | None) -> list[str]:
     """What is said where patterns were kept of some layers only: the page draws those of all layers or none."""
     grouped: dict[tuple[str, str], list[bool]] = {}
     for site in statistics(trace.records) if reading is not None else ():
-        grouped.setdefault((site.stack, site.kind), []).append(reading is not None and site in reading.pixels)
+        grouped.setdefault((site.tower, site.kind), []).append(reading is not None and site in reading.pixels)
     return [
-        f"Patterns of {stack} {kind} attention were kept of {sum(drawn)} of {len(drawn)} layers and are not drawn; "
-        f'capture the same layers of both, as with sites="{stack} {kind} …".'
-        for (stack, kind), drawn in grouped.items()
+        f"Patterns of {tower} {kind} attention were kept of {sum(drawn)} of {len(drawn)} layers and are not drawn; "
+        f'capture the same layers of both, as with sites="{tower} {kind} …".'
+        for (tower, kind), drawn in grouped.items()
         if any(drawn) and not all(drawn)
     ]
 
 
 def _group(
     trace: Trace,
-    stack: str,
+    tower: str,
     kind: str,
     sites: list[tuple[Site, Record]],
     reading: Reading | None,
     metrics: Sequence[Metric],
 ) -> Group:
-    key = group_key(stack, kind)
+    key = group_key(tower, kind)
     shares = [mean_received(record)[:MOST_EXAMPLES] for _, record in sites]
     drawn = reading is not None and all(site in reading.pixels for site, _ in sites)
     pictures = (
@@ -108,11 +108,11 @@ def _group(
         received = _only(received, chosen)
     return Group(
         key=key,
-        label=f"{stack} · {kind}",
+        label=f"{tower} · {kind}",
         layers=tuple(layer_label(site.layer, site.call) for site, _ in sites),
         heads=heads,
-        rows=stack,
-        columns=key_stack(stack, kind, trace.layout.axes),
+        rows=tower,
+        columns=key_tower(tower, kind, trace.layout.axes),
         patterns=patterns,
         bins=bins,
         histogram=_stacked([_histogram(record)[None] for _, record in sites], heads, fill=0)[0],

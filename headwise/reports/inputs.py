@@ -28,9 +28,9 @@ class Token:
 
 @dataclass(frozen=True)
 class Strip:
-    """The tokens of one example on one stack; `left_out` counts tokens that are not shown."""
+    """The tokens of one example on one tower; `left_out` counts tokens that are not shown."""
 
-    stack: str
+    tower: str
     tokens: tuple[Token, ...]
     left_out: int = 0
 
@@ -49,7 +49,7 @@ class Picture:
     shares: np.ndarray
     """(row, column), mean received attention."""
     places: Mapping[str, tuple[tuple[int, int], int]] = field(default_factory=dict)
-    """Grid and first position of the image in every stack that has it: a vision tower, and the text it is read by."""
+    """Grid and first position of the image in every tower that has it: a vision tower, and the text it is read by."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One input: its tokens on every stack that reads tokens, what is seen or heard, what came out."""
+    """One input: its tokens on every tower that reads tokens, what is seen or heard, what came out."""
 
     number: int
     strips: tuple[Strip, ...] = ()

@@ -279,12 +279,12 @@ _OPENING = 4
 
 
 def _longest(subject: Subject, prepared: Sequence[Mapping[str, Any]], generate: int) -> dict[str, int]:
-    """Real positions of the longest example, per stack, and what will be generated behind it."""
+    """Real positions of the longest example, per tower, and what will be generated behind it."""
     longest: dict[str, int] = {}
     for inputs in prepared:
-        for stack, axis in subject.layout(inputs).axes.items():
-            more = generate if stack in ("text", "decoder") else 0
-            longest[stack] = max(longest.get(stack, 0), int(axis.valid.sum(1).max()) + more)
+        for tower, axis in subject.layout(inputs).axes.items():
+            more = generate if tower in ("text", "decoder") else 0
+            longest[tower] = max(longest.get(tower, 0), int(axis.valid.sum(1).max()) + more)
     if generate and subject.config.is_encoder_decoder and "decoder" not in longest:
         longest["decoder"] = _OPENING + generate
     return longest

@@ -101,17 +101,17 @@ def site_panels(
     """Panels of values that are known per site, (example, head)."""
     grouped: dict[tuple[str, str], list[Site]] = {}
     for site in values:
-        grouped.setdefault((site.stack, site.kind), []).append(site)
+        grouped.setdefault((site.tower, site.kind), []).append(site)
     panels = []
-    for (stack, kind), sites in grouped.items():
+    for (tower, kind), sites in grouped.items():
         own = [values[site] for site in sites]
         new = [after[site] for site in sites if site in after] if after else []
         panels.append(
             Panel(
-                label=f"{stack} · {kind}",
+                label=f"{tower} · {kind}",
                 layers=tuple(layer_label(site.layer, site.call) for site in sites),
                 cells=_means(own),
-                group=group_key(stack, kind),
+                group=group_key(tower, kind),
                 after=_means(new) if len(new) == len(sites) else None,
                 by_example=_by_site(own),
             )
@@ -172,13 +172,13 @@ def _panel(result: Result, panel: ChartPanel, after: pd.DataFrame | None) -> Pan
     title = "head" if across == "head" else axis_title(across)
     if across != "head" and len(grid.columns) > WIDEST:
         grid, title = grid.iloc[:, :WIDEST], f"{title} (first {WIDEST})"
-    of_heads = across == "head" and {"stack", "kind"} <= set(result.keys)
+    of_heads = across == "head" and {"tower", "kind"} <= set(result.keys)
     return Panel(
         label=" · ".join(panel.names) or said(result.value),
         layers=tuple(str(name).removesuffix(FIRST_CALL) for name in grid.index),
         cells=_cells(grid),
         across=title,
-        group=group_key(*panel.part[["stack", "kind"]].iloc[0]) if of_heads else "",
+        group=group_key(*panel.part[["tower", "kind"]].iloc[0]) if of_heads else "",
         after=None if after is None else _cells(after.reindex(index=grid.index, columns=grid.columns)),
         by_example=_by_example(panel.part, grid, result.value)
         if of_heads and result.kind == "heads" and "example" in result.keys

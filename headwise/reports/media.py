@@ -57,15 +57,15 @@ def picture_of(
     if shown is None or not found:
         return None
     note = "the picture as the model saw it" if seen is not None else "the picture as it was given"
-    stack, (span, shares) = next(iter(found.items()))
-    several = sum(other.example == number for other in trace.layout.axes[stack].images)
+    tower, (span, shares) = next(iter(found.items()))
+    several = sum(other.example == number for other in trace.layout.axes[tower].images)
     if several > 1:
         note += f"; the first of {several}"
     return Picture(
         image=_png(shown),
         note=note,
         grid=shares.shape,
-        group=group_key(stack, "self"),
+        group=group_key(tower, "self"),
         start=span.start,
         shares=shares,
         places={name: (grid.shape, own.start) for name, (own, grid) in found.items()},
@@ -73,20 +73,20 @@ def picture_of(
 
 
 def _places(trace: Trace, number: int) -> dict[str, tuple[ImageSpan, np.ndarray]]:
-    """Where the first image of an example lies in every stack, and what its places receive there; text stacks first."""
+    """Where the first image of an example lies in every tower, and what its places receive there; text towers first."""
     found = {}
-    for stack, axis in sorted(trace.layout.axes.items(), key=lambda item: item[1].tokens is None):
+    for tower, axis in sorted(trace.layout.axes.items(), key=lambda item: item[1].tokens is None):
         span = next((s for s in axis.images if s.example == number and s.grid and s.places is None), None)
         heads = [
             mean_received(record)[number].nanmean(0)
             for site, record in statistics(trace.records).items()
-            if site.kind == "self" and site.stack == stack and len(record["received"]) > number
+            if site.kind == "self" and site.tower == tower and len(record["received"]) > number
         ]
         if span is None or span.grid is None or not heads or len(axis.roles) != trace.examples:
             continue  # a vision tower whose rows are images or tiles: its row is not the example of this number
         shares = torch.stack(heads).nanmean(0)[span.start : span.start + span.length]
         if len(shares) == span.length:
-            found[stack] = (span, shares.nan_to_num(0).reshape(span.grid).numpy())
+            found[tower] = (span, shares.nan_to_num(0).reshape(span.grid).numpy())
     return found
 
 

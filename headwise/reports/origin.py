@@ -37,11 +37,11 @@ def warnings_of(meta: Mapping[str, Any], trace: Trace | None) -> list[str]:
     family = meta.get("family")
     if family is not None and (said := doubt(str(family))):
         warnings.append(said)
-    for stack, axis in trace.layout.axes.items() if trace is not None else ():
+    for tower, axis in trace.layout.axes.items() if trace is not None else ():
         padding = (axis.roles == ROLES.index("padding")).float().mean().item()
         if padding > 0:
             warnings.append(
-                f"{percent(padding)} of the {stack} positions are padding; they are left out of every number."
+                f"{percent(padding)} of the {tower} positions are padding; they are left out of every number."
             )
     return warnings
 

@@ -14,7 +14,7 @@ from torch.nn.functional import max_pool2d, pad
 from headwise.analyses._received import MIN_ROWS
 from headwise.functional.entropy import entropy_without
 from headwise.functional.received import received_without
-from headwise.probes.attach.sites import Site, key_stack
+from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.trace.fields import Record, at_numbers
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Reading:
     received_without: Mapping[Site, Float[Tensor, "example _key"]]
     """Mean received attention of every key when the sinks are left out in the same way, mean over heads."""
     crossing: Mapping[str, tuple[Float[Tensor, "_row _key"], ...]]
-    """Cross-attention of a stack per example, mean over layers and heads."""
+    """Cross-attention of a tower per example, mean over layers and heads."""
 
 
 def read_patterns(
@@ -51,7 +51,7 @@ def read_patterns(
     Args:
         trace: a capture with `stats=True, maps=True`.
         sinks: True at the keys that are sinks, per site.
-        longest: positions of the longest example per stack, where other traces are to be shown with this one.
+        longest: positions of the longest example per tower, where other traces are to be shown with this one.
     """
     held = {
         site: record
@@ -64,9 +64,9 @@ def read_patterns(
     sums: dict[str, list[list[Tensor]]] = {}
     for site, record in held.items():
         rows, keys = _real_rows(record), _real_keys(record)
-        read = key_stack(site.stack, site.kind, trace.layout.axes)
+        read = key_tower(site.tower, site.kind, trace.layout.axes)
         sizes = (
-            max(int(rows.sum(1).max()), (longest or {}).get(site.stack, 1)),
+            max(int(rows.sum(1).max()), (longest or {}).get(site.tower, 1)),
             max(int(keys.sum(1).max()), (longest or {}).get(read, 1)),
         )
         bins[site] = (-(-sizes[0] // SIDE), -(-sizes[1] // SIDE))
@@ -77,7 +77,7 @@ def read_patterns(
             own = maps[example][:, rows[example]][:, :, keys[example]].float()
             small[example] = _pooled(own, bins[site], shape)
             if site.kind == "cross":
-                sums.setdefault(site.stack, [[] for _ in range(len(maps))])[example].append(own.mean(0).cpu())
+                sums.setdefault(site.tower, [[] for _ in range(len(maps))])[example].append(own.mean(0).cpu())
         pixels[site] = at_numbers(small, record, "maps", fill=0)
         if site in sinks:
             left = entropy_without(maps, sinks[site], rows=rows, keys=keys)
@@ -86,7 +86,7 @@ def read_patterns(
                 maps, sinks[site], rows=rows, seen=record["seen"].detach(), min_rows=MIN_ROWS
             )
     crossing = {
-        stack: tuple(torch.stack(own).mean(0) for own in examples) for stack, examples in sums.items()
+        tower: tuple(torch.stack(own).mean(0) for own in examples) for tower, examples in sums.items()
     }
     return Reading(pixels, bins, without, received, crossing)
 
@@ -107,9 +107,9 @@ def join_readings(readings: Sequence[Reading | None]) -> Reading | None:
         _joined([one.entropy_without for one in known], sites),
         _joined([one.received_without for one in known], sites),
         {
-            stack: tuple(own for one in known for own in one.crossing[stack])
-            for stack in known[0].crossing
-            if all(stack in one.crossing for one in known)
+            tower: tuple(own for one in known for own in one.crossing[tower])
+            for tower in known[0].crossing
+            if all(tower in one.crossing for one in known)
         },
     )
 

@@ -35,14 +35,14 @@ def sink_table(result: Result | None) -> Table | None:
         return None
     frame = result.frame.sort_values("peak_received", ascending=False, kind="stable").head(MOST_SINKS)
     frame = frame.assign(
-        site=frame["stack"] + " · " + frame["kind"], token=frame["token"].fillna("(no text)")
+        site=frame["tower"] + " · " + frame["kind"], token=frame["token"].fillna("(no text)")
     )
     columns = (
         Column("token", "token", "token"),
         Column("example", "example", "count"),
         Column("position", "position", "count"),
         Column("role", "role"),
-        Column("site", "stack"),
+        Column("site", "tower"),
         Column("peak_layer", "layer", "count"),
         Column("peak_received", "share", "share"),
         Column("mean_received", "all layers", "share"),
@@ -60,24 +60,24 @@ def role_table(
 
     Args:
         result: of `headwise.analyses.mass`.
-        left: the same per stack, kind and role without the sinks, from `shares_without_sinks`.
+        left: the same per tower, kind and role without the sinks, from `shares_without_sinks`.
     """
     if result is None:
         return None
     by = result.provenance["parameters"]["by"]
     left = left if left and by == "role" else {}
     rows = []
-    for _, heads in result.mean().groupby(["stack", "kind", by], sort=False):
+    for _, heads in result.mean().groupby(["tower", "kind", by], sort=False):
         best = max(heads.to_dict("records"), key=lambda row: row["mass"])
-        if best["mass"] == 0:  # a role that this stack does not have
+        if best["mass"] == 0:  # a role that this tower does not have
             continue
-        stack, kind, role = best["stack"], best["kind"], best[by]
-        without = [left.get((stack, kind), {}).get(role)] if left else []
-        name = head_address(group_key(stack, kind), layer_label(best["layer"], best["call"]), best["head"])
-        rows.append((f"{stack} · {kind}", role, fmean(heads["mass"]), *without, name, best["mass"]))
+        tower, kind, role = best["tower"], best["kind"], best[by]
+        without = [left.get((tower, kind), {}).get(role)] if left else []
+        name = head_address(group_key(tower, kind), layer_label(best["layer"], best["call"]), best["head"])
+        rows.append((f"{tower} · {kind}", role, fmean(heads["mass"]), *without, name, best["mass"]))
     rows.sort(key=lambda row: (row[0], -row[2]))
     columns = (
-        Column("site", "stack"),
+        Column("site", "tower"),
         Column(by, by),
         Column("mean", "mean over heads", "share"),
         *((Column("without_sinks", "without the sinks", "share"),) if left else ()),
@@ -95,7 +95,7 @@ def role_table(
 def shares_without_sinks(
     trace: Trace, sinks: Mapping[Site, Bool[torch.Tensor, "example key"]]
 ) -> dict[tuple[str, str], dict[str, float]]:
-    """Share of the attention per role once the sink keys are taken away, per stack and kind; empty without sinks.
+    """Share of the attention per role once the sink keys are taken away, per tower and kind; empty without sinks.
 
     Mean over layers, heads and examples of what is left; a head that leaves nothing does not count.
     """
@@ -110,7 +110,7 @@ def shares_without_sinks(
         for role in {role for role in roles.flat if role not in (None, "padding")}:
             own = kept.where(torch.from_numpy(roles == role)[:, None], 0).sum(-1) / rest
             mean = own[rest > 1e-6].mean().item() if (rest > 1e-6).any() else float("nan")
-            found.setdefault((site.stack, site.kind), {}).setdefault(role, []).append(mean)
+            found.setdefault((site.tower, site.kind), {}).setdefault(role, []).append(mean)
     return {
         place: {role: float(np.nanmean(means)) for role, means in roles.items() if not np.isnan(means).all()}
         for place, roles in found.items()
@@ -131,7 +131,7 @@ def layer_table(metrics: Sequence[Metric]) -> Table | None:
         return None
     units = ["" if metric.form == "share" else f" ({metric.unit})" for metric in shown]
     columns = (
-        Column("site", "stack"),
+        Column("site", "tower"),
         Column("layer", "layer"),
         *(
             Column(metric.key, metric.title.lower() + unit, metric.form)

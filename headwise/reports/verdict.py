@@ -26,7 +26,7 @@ def headlines_of(
     if sinks is not None:
         top = leading_sink(sinks)
         where = f" in example {top['example']}" if sinks.frame["example"].nunique() > 1 else ""
-        label = f"of the attention in {top['stack']} layer {top['peak_layer']} goes to one key{where}"
+        label = f"of the attention in {top['tower']} layer {top['peak_layer']} goes to one key{where}"
         value = percent(top["peak_received"])
         headlines.append(
             Headline(value, label, _key(top["token"], top["position"]), tuple(_places(top, groups)))
@@ -62,7 +62,7 @@ def sink_warning(result: Result | None) -> list[str]:
     heads = round(top["heads"] / top["share"])
     return [
         f"Attention sinks are present: {_key(top['token'], top['position'])} is a sink in {top['heads']} of "
-        f"{heads} {top['stack']} heads. They pull entropy down and stretch distance, so a low entropy here "
+        f"{heads} {top['tower']} heads. They pull entropy down and stretch distance, so a low entropy here "
         "need not mean a head that picks something out."
     ]
 
@@ -76,10 +76,10 @@ def leading_sink(result: Result) -> dict[Any, Any]:
     rows = result.frame.to_dict("records")
     found: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
-        found.setdefault((row["stack"], row["kind"], row["offset"]), []).append(row["mean_received"])
+        found.setdefault((row["tower"], row["kind"], row["offset"]), []).append(row["mean_received"])
 
     def strength(row: Mapping[Any, Any]) -> tuple[float, ...]:
-        shares = found[row["stack"], row["kind"], row["offset"]]
+        shares = found[row["tower"], row["kind"], row["offset"]]
         return len(shares), fmean(shares), row["peak_received"]
 
     return max(rows, key=strength)
@@ -111,7 +111,7 @@ def change_of(metrics: Sequence[Metric], fix: str) -> Headline | None:
 def _places(top: Mapping[Any, Any], groups: Sequence[Group]) -> list[tuple[str, str]]:
     """Where to see the strongest sink: the head of its layer that gives it most, and the example."""
     found = []
-    key = group_key(top["stack"], top["kind"])
+    key = group_key(top["tower"], top["kind"])
     for group in groups:
         if group.key != key or str(top["peak_layer"]) not in group.layers:
             continue

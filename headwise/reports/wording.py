@@ -63,15 +63,15 @@ def show(value: Value, form: Form) -> str:
     return f"{value:,.0f}" if form == "count" else f"{value:.3g}"
 
 
-def group_key(stack: str, kind: str) -> str:
-    """Name of a stack and kind in addresses, names of files and elements; other than letters, digits, `.` and `_`
+def group_key(tower: str, kind: str) -> str:
+    """Name of a tower and kind in addresses, names of files and elements; other than letters, digits, `.` and `_`
     are written as their code.
 
     Example:
         >>> group_key("text", "self"), group_key("decoder", "cross"), group_key("a/b", "self")
         ('text', 'decoder-cross', 'a_2f_b')
     """
-    name = "-".join(map(_plain, (stack,) if kind == "self" else (stack, kind)))
+    name = "-".join(map(_plain, (tower,) if kind == "self" else (tower, kind)))
     return name if len(name) <= LONGEST_KEY else f"{name[:LONGEST_KEY]}_{crc32(name.encode()):08x}"
 
 

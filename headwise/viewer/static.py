@@ -1,4 +1,4 @@
-"""What a cell shows of a trace where no scripts run: a sentence and one small picture per stack."""
+"""What a cell shows of a trace where no scripts run: a sentence and one small picture per tower."""
 
 from __future__ import annotations
 

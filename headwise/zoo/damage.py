@@ -101,7 +101,7 @@ def text_sink(model: Any, vector: Float[Tensor, " width"], tokens: Sequence[int]
 
 
 def scale_written(model: Any, heads: Sequence[tuple[int, int]], factor: float) -> None:
-    """Scales what heads write: their columns of W_O in a Llama-class text stack."""
+    """Scales what heads write: their columns of W_O in a Llama-class text tower."""
     layers = model.get_decoder().layers
     for layer, head in heads:
         attention = layers[layer].self_attn

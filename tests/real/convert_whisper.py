@@ -116,9 +116,9 @@ class Weights:
     def __getitem__(self, name: str) -> torch.Tensor:
         return torch.from_numpy(self.tensors[name].astype(np.float32))
 
-    def layers(self, stack: str) -> int:
+    def layers(self, tower: str) -> int:
         """Number of layers of the encoder or decoder."""
-        begin = f"{stack}/layer_"
+        begin = f"{tower}/layer_"
         numbers = {name.removeprefix(begin).split("/")[0] for name in self.tensors if name.startswith(begin)}
         return sum(number.isdigit() for number in numbers)
 
@@ -127,23 +127,23 @@ class Weights:
         state = {"model.decoder.embed_tokens.weight": self["decoder/embeddings/weight"]}
         for number in (1, 2):
             state |= self._pair(f"model.encoder.conv{number}", f"encoder/conv{number}", "weight")
-        for stack in ("encoder", "decoder"):
-            state[f"model.{stack}.embed_positions.weight"] = self[f"{stack}/position_encodings/encodings"]
-            state |= self._pair(f"model.{stack}.layer_norm", f"{stack}/layer_norm", "gamma")
-            for number in range(self.layers(stack)):
-                state |= self._layer(f"model.{stack}.layers.{number}", f"{stack}/layer_{number}", stack)
+        for tower in ("encoder", "decoder"):
+            state[f"model.{tower}.embed_positions.weight"] = self[f"{tower}/position_encodings/encodings"]
+            state |= self._pair(f"model.{tower}.layer_norm", f"{tower}/layer_norm", "gamma")
+            for number in range(self.layers(tower)):
+                state |= self._layer(f"model.{tower}.layers.{number}", f"{tower}/layer_{number}", tower)
         return state
 
     def _pair(self, target: str, source: str, weight: str) -> dict[str, torch.Tensor]:
         bias = "beta" if weight == "gamma" else "bias"
         return {f"{target}.weight": self[f"{source}/{weight}"], f"{target}.bias": self[f"{source}/{bias}"]}
 
-    def _layer(self, target: str, source: str, stack: str) -> dict[str, torch.Tensor]:
+    def _layer(self, target: str, source: str, tower: str) -> dict[str, torch.Tensor]:
         own, cross = f"{source}/self_attention", f"{source}/attention"
         state = self._split(f"{target}.self_attn", f"{own}/linear_0", "qkv")
         state |= self._pair(f"{target}.self_attn.out_proj", f"{own}/linear_1", "weight")
         state |= self._pair(f"{target}.self_attn_layer_norm", f"{own}/layer_norm", "gamma")
-        if stack == "decoder":
+        if tower == "decoder":
             state |= self._split(f"{target}.encoder_attn", f"{cross}/linear_0", "q")
             state |= self._split(f"{target}.encoder_attn", f"{cross}/linear_1", "kv")
             state |= self._pair(f"{target}.encoder_attn.out_proj", f"{cross}/linear_2", "weight")

@@ -25,7 +25,7 @@ def order_of_heads(subject: hw.Subject) -> Finding:
         with torch.no_grad(), hw.capture(subject, stats=False, maps="cross") as trace:
             subject.model(**inputs)
         frame = trace.layout.to_frame()
-        words_of = (frame["stack"] == "decoder") & frame["role"].isin(["content", "punctuation"])
+        words_of = (frame["tower"] == "decoder") & frame["role"].isin(["content", "punctuation"])
         rows = frame[words_of]["position"].to_list()
         steps = torch.arange(len(rows), dtype=torch.float64)
         for site in trace.maps:

@@ -44,7 +44,7 @@ def test_a_transcription_is_captured_as_one_forward(language: str | None, real, 
         ids = subject.model.generate(**inputs, max_new_tokens=60, **options)
     assert steps.examples == 1
     frame = steps.layout.to_frame()
-    decoder = frame[frame["stack"] == "decoder"]
+    decoder = frame[frame["tower"] == "decoder"]
     read = torch.tensor([decoder["id"].to_list()], dtype=torch.long)
     text = subject.tokenizer.decode(read[0].tolist(), skip_special_tokens=True)
     assert plain(text) == plain(words)
@@ -56,9 +56,9 @@ def test_a_transcription_is_captured_as_one_forward(language: str | None, real, 
         subject.model(input_features=inputs["input_features"], decoder_input_ids=read)
     for site in forward.sites:
         torch.testing.assert_close(steps.maps[site], forward.maps[site], atol=1e-4, rtol=0, equal_nan=True)
-    columns = ["stack", "position", "token", "start_seconds"]
+    columns = ["tower", "position", "token", "start_seconds"]
     assert frame[columns].equals(forward.layout.to_frame()[columns])
-    encoder = frame[frame["stack"] == "encoder"]
+    encoder = frame[frame["tower"] == "encoder"]
     sound = encoder[encoder["role"] == "audio"]
     assert abs(sound["end_seconds"].max() - 7.1) < 0.1
     assert set(encoder[encoder["position"] > sound["position"].max()]["role"]) == {"silence"}

@@ -43,7 +43,7 @@ class Architecture:
     inputs: Mapping[str, Callable[[], Inputs]]
     """Variants of the input, made afresh at every call: `plain`, and `padded` where padding is possible."""
     sites: Mapping[str, int] = field(default_factory=lambda: TEXT)
-    """How many attention computations one forward makes, per "stack kind"."""
+    """How many attention computations one forward makes, per "tower kind"."""
     expected: Expected = "pass"
     unreached: tuple[str, ...] = ()
     """Qualified names of attention modules that run where headwise cannot see them."""

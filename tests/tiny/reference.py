@@ -97,11 +97,11 @@ def in_blocks(patterns: Patterns, name: str) -> torch.Tensor:
 
 
 def exposed_patterns(output: Any, main: str) -> dict[str, list[torch.Tensor]]:
-    """The patterns in a model's output, in layer order, per "stack kind".
+    """The patterns in a model's output, in layer order, per "tower kind".
 
     Args:
         output: output of a forward with `output_attentions=True`.
-        main: the "stack kind" that a field named `attentions` holds.
+        main: the "tower kind" that a field named `attentions` holds.
     """
     cross = "decoder cross" if output.get("decoder_attentions") is not None else "text cross"
     fields = FIELDS | {"attentions": main, "cross_attentions": cross}

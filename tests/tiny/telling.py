@@ -15,7 +15,7 @@ TELLING = frozenset(
         *("whisper", "wavlm", "bart", "t5", "longt5"),
     }
 )
-"""One architecture of every kind: grouped heads, sink logits, biases of distance, windows, several stacks."""
+"""One architecture of every kind: grouped heads, sink logits, biases of distance, windows, several towers."""
 
 
 def telling(rows: Iterable[Any], few: Collection[Any] = TELLING) -> list[Any]:

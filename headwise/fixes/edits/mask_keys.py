@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.fixes.arguments import Heads, as_heads, as_numbers, as_stack, of_layer
+from headwise.fixes.arguments import Heads, as_heads, as_numbers, as_tower, of_layer
 from headwise.functional.masking import hide_keys
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
@@ -23,12 +23,12 @@ class MaskKeys:
 
     Args:
         keys: absolute positions, padding counted. Keys that a row does not have (yet) are no error.
-        heads: (layer, head) pairs; every head of the stack when None.
-        stack: the language (or decoder) stack when None.
+        heads: (layer, head) pairs; every head of the tower when None.
+        tower: the language (or decoder) tower when None.
         kind: "self" or "cross".
 
     Raises:
-        FixError: a negative position, malformed heads, an unknown stack or kind.
+        FixError: a negative position, malformed heads, an unknown tower or kind.
 
     Example:
         >>> MaskKeys(keys=[0]).keys
@@ -37,14 +37,14 @@ class MaskKeys:
 
     keys: Sequence[int]
     heads: Heads | None = None
-    stack: str | None = None
+    tower: str | None = None
     kind: str = "self"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", as_numbers(self.keys, "keys"))
         if self.heads is not None:
             object.__setattr__(self, "heads", as_heads(self.heads))
-        as_stack(self.stack, self.kind)
+        as_tower(self.tower, self.kind)
 
     @property
     def neutral(self) -> bool:

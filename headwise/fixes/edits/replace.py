@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import FixError
-from headwise.fixes.arguments import as_numbers, as_stack
+from headwise.fixes.arguments import as_numbers, as_tower
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
 
@@ -44,7 +44,7 @@ class Replace:
         value: the activation to put in.
         heads: head numbers (key heads for k and v); all when None. The residual has none.
         positions: absolute positions of query rows (of keys for k and v); all that the value holds when None.
-        stack: the language (or decoder) stack when None.
+        tower: the language (or decoder) tower when None.
         kind: "self" or "cross".
 
     Raises:
@@ -60,7 +60,7 @@ class Replace:
     value: Tensor = field(repr=False, compare=False)
     heads: Sequence[int] | None = None
     positions: Sequence[int] | None = None
-    stack: str | None = None
+    tower: str | None = None
     kind: str = "self"
 
     def __post_init__(self) -> None:
@@ -79,7 +79,7 @@ class Replace:
             chosen = getattr(self, name)
             if chosen is not None:
                 object.__setattr__(self, name, as_numbers(chosen, name))
-        as_stack(self.stack, self.kind)
+        as_tower(self.tower, self.kind)
 
     @property
     def layers(self) -> tuple[int, ...]:

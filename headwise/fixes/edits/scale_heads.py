@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.fixes.arguments import Heads, as_heads, as_stack, finite, of_layer
+from headwise.fixes.arguments import Heads, as_heads, as_tower, finite, of_layer
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
 
@@ -22,11 +22,11 @@ class ScaleHeads:
     Args:
         heads: (layer, head) pairs.
         factor: any finite number.
-        stack: the language (or decoder) stack when None.
+        tower: the language (or decoder) tower when None.
         kind: "self" or "cross".
 
     Raises:
-        FixError: malformed heads, a factor that is not finite, an unknown stack or kind.
+        FixError: malformed heads, a factor that is not finite, an unknown tower or kind.
 
     Example:
         >>> ScaleHeads(heads=((0, 1),), factor=0.5).factor
@@ -35,13 +35,13 @@ class ScaleHeads:
 
     heads: Heads
     factor: float
-    stack: str | None = None
+    tower: str | None = None
     kind: str = "self"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", as_heads(self.heads))
         object.__setattr__(self, "factor", finite(self.factor, "factor"))
-        as_stack(self.stack, self.kind)
+        as_tower(self.tower, self.kind)
 
     @property
     def linear(self) -> bool:
@@ -75,11 +75,11 @@ class ZeroHeads:
 
     Args:
         heads: (layer, head) pairs.
-        stack: the language (or decoder) stack when None.
+        tower: the language (or decoder) tower when None.
         kind: "self" or "cross".
 
     Raises:
-        FixError: malformed heads, an unknown stack or kind.
+        FixError: malformed heads, an unknown tower or kind.
 
     Example:
         >>> ZeroHeads(heads=[(2, 0)]).heads
@@ -87,12 +87,12 @@ class ZeroHeads:
     """
 
     heads: Heads
-    stack: str | None = None
+    tower: str | None = None
     kind: str = "self"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", as_heads(self.heads))
-        as_stack(self.stack, self.kind)
+        as_tower(self.tower, self.kind)
 
     @property
     def linear(self) -> bool:

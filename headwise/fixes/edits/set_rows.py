@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import FixError
-from headwise.fixes.arguments import Heads, as_heads, as_stack, finite, of_layer
+from headwise.fixes.arguments import Heads, as_heads, as_tower, finite, of_layer
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
 
@@ -25,7 +25,7 @@ class SetRows:
         heads: (layer, head) pairs.
         row: absolute position of the row, padding counted; negative counts from the end of every example's prompt.
         weights: key position -> weight, or a tensor (key,). Weights are not negative and sum to 1.
-        stack: the language (or decoder) stack when None.
+        tower: the language (or decoder) tower when None.
         kind: "self" or "cross".
 
     Raises:
@@ -39,7 +39,7 @@ class SetRows:
     heads: Heads
     row: int
     weights: Mapping[int, float] | Tensor | Sequence[tuple[int, float]]
-    stack: str | None = None
+    tower: str | None = None
     kind: str = "self"
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class SetRows:
             raise FixError(
                 "row must be one position.", evidence=f"got {self.row!r}", remedy="For example row=-1."
             )
-        as_stack(self.stack, self.kind)
+        as_tower(self.tower, self.kind)
 
     @property
     def neutral(self) -> bool:

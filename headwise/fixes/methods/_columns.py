@@ -223,7 +223,7 @@ class Columns:
     def _first(self) -> tuple[Bool[Tensor, "batch 1 key"], bool]:
         """True on the first real token of every example that has one so far, and whether all have."""
         context, here = self.context, self.start + self.count
-        roles = context.run.axis(context.stack, self.batch, here).roles[:, :here]
+        roles = context.run.axis(context.tower, self.batch, here).roles[:, :here]
         real = roles != ROLES.index("padding")
         first = torch.nn.functional.pad(real & (real.cumsum(-1) == 1), (0, self.keys - here))
         return first[:, None].to(self.rows.device), bool(real.any(-1).all())

@@ -52,7 +52,7 @@ def find_sink_dimensions(
     for prompt in prompts:
         with torch.no_grad(), capture(subject, stats=False, residual=True, check=False) as trace:
             subject.model(**subject.prepare(**prompt))
-        sites = [site for site in trace.residual if site.stack == "text" and site.kind == "self"]
+        sites = [site for site in trace.residual if site.tower == "text" and site.kind == "self"]
         depth = max(site.layer for site in sites) + 1
         wanted = layers if layers is not None else range(2, depth - 1)
         bos = trace.layout.axes["text"].roles[0] == ROLES.index("bos")

@@ -183,7 +183,7 @@ class VAR:
         if known:
             before[:, :known] = memory.of(name, batch)
         image = context.have_role("image", batch)[:, :stop].to(residual.device)
-        valid = context.run.axis(context.stack, batch, stop).valid[:, :stop].to(residual.device)
+        valid = context.run.axis(context.tower, batch, stop).valid[:, :stop].to(residual.device)
         sinks = torch.cat([before, found], 1) & valid
         if known and self.require_visual_sink:
             late = ~(image & sinks)[:, :known].any(1) & (image & sinks).any(1)

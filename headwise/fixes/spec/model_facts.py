@@ -10,7 +10,7 @@ from torch import nn
 
 from headwise.errors import FixError
 from headwise.fixes.spec.weights import Weights, difference, weights_of
-from headwise.probes.attach.sites import AttentionModule, attention_modules, head_count, language_stack
+from headwise.probes.attach.sites import AttentionModule, attention_modules, head_count, language_tower
 from headwise.subject import unwrap
 from headwise.text import visible
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 Count = Annotated[int, Field(ge=0)]
 
 
-class StackFacts(BaseModel):
-    """The shape of one stack's attention of one kind."""
+class TowerFacts(BaseModel):
+    """The shape of one tower's attention of one kind."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    stack: str
+    tower: str
     kind: str
     layers: tuple[Count, ...]
     """The layers that have such attention."""
@@ -38,8 +38,8 @@ class StackFacts(BaseModel):
 
     @property
     def name(self) -> str:
-        """Stack and kind, as in "text self"."""
-        return f"{self.stack} {self.kind}"
+        """Tower and kind, as in "text self"."""
+        return f"{self.tower} {self.kind}"
 
     def __str__(self) -> str:
         heads = dict.fromkeys("unknown" if count is None else str(count) for count in self.heads)
@@ -59,9 +59,9 @@ class ModelFacts(BaseModel):
     dtype: str
     """Of its weights. Not compared."""
     vocabulary: Count | None
-    """Words of its language stack; None for a model without words."""
-    stacks: tuple[StackFacts, ...]
-    """The stacks that the fixes act on."""
+    """Words of its language tower; None for a model without words."""
+    towers: tuple[TowerFacts, ...]
+    """The towers that the fixes act on."""
     weights: Weights
     """What is kept of its weights, to tell them from others in whatever type they are held."""
 
@@ -72,36 +72,36 @@ class ModelFacts(BaseModel):
 
 
 def model_facts(subject: Subject | PreTrainedModel, places: Sequence[tuple[str | None, str]]) -> ModelFacts:
-    """The facts of a model, with the stacks in `places`.
+    """The facts of a model, with the towers in `places`.
 
     Args:
         subject: a `Subject` or a bare transformers model.
-        places: (stack, kind) pairs; None is the language (or decoder) stack. Those that the model does not have
+        places: (tower, kind) pairs; None is the language (or decoder) tower. Those that the model does not have
             are left out.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=9, n_positions=8))
         >>> facts = model_facts(model, [(None, "self")])
-        >>> facts.architecture, str(facts.stacks[0])
+        >>> facts.architecture, str(facts.towers[0])
         ('GPT2LMHeadModel (gpt2)', 'layers 0 to 1 of 2 heads, width 8')
     """
     model, _ = unwrap(subject)
     entries = attention_modules(model)
-    language = language_stack([entry.stack for entry in entries]) if entries else ""
-    wanted = dict.fromkeys((stack or language, kind) for stack, kind in places)
-    stacks = []
-    for stack, kind in wanted:
-        alike = [entry for entry in entries if (entry.stack, entry.kind) == (stack, kind)]
+    language = language_tower([entry.tower for entry in entries]) if entries else ""
+    wanted = dict.fromkeys((tower or language, kind) for tower, kind in places)
+    towers = []
+    for tower, kind in wanted:
+        alike = [entry for entry in entries if (entry.tower, entry.kind) == (tower, kind)]
         if alike:
-            stacks.append(_stack(stack, kind, alike))
+            towers.append(_tower(tower, kind, alike))
     return ModelFacts(
         name=_name(subject, model),
         family=str(model.config.model_type),
         class_name=type(model).__name__,
         dtype=str(model.dtype).removeprefix("torch."),
         vocabulary=getattr(model.config.get_text_config(decoder=True), "vocab_size", None),
-        stacks=tuple(stacks),
+        towers=tuple(towers),
         weights=weights_of(model),
     )
 
@@ -109,25 +109,25 @@ def model_facts(subject: Subject | PreTrainedModel, places: Sequence[tuple[str |
 def check_fits(written: ModelFacts, own: ModelFacts, *, force: bool) -> None:
     """Refuse a model that is not the one in `written`.
 
-    With `force` a model of another architecture, vocabulary or other weights will do, if it has every stack with
-    the same layers, heads and width, and no other stack that the fixes act on.
+    With `force` a model of another architecture, vocabulary or other weights will do, if it has every tower with
+    the same layers, heads and width, and no other tower that the fixes act on.
 
     Args:
         written: of the model that the fixes were made for.
-        own: of this model, with every stack that the fixes act on.
+        own: of this model, with every tower that the fixes act on.
         force: see above.
 
     Raises:
         FixError: the models differ; both values of everything that does are named.
     """
-    have = {stack.name: stack for stack in own.stacks}
+    have = {tower.name: tower for tower in own.towers}
     shape = [
-        (stack.name, str(stack), str(have.get(stack.name, "none")))
-        for stack in written.stacks
-        if have.get(stack.name) != stack
+        (tower.name, str(tower), str(have.get(tower.name, "none")))
+        for tower in written.towers
+        if have.get(tower.name) != tower
     ]
-    described = {stack.name for stack in written.stacks}
-    shape += [(stack.name, "none", str(stack)) for stack in own.stacks if stack.name not in described]
+    described = {tower.name for tower in written.towers}
+    shape += [(tower.name, "none", str(tower)) for tower in own.towers if tower.name not in described]
     rows: list[tuple[str, Any, Any]] = [
         ("architecture", written.architecture, own.architecture),
         *shape,
@@ -170,11 +170,11 @@ def _name(subject: Subject | PreTrainedModel, model: PreTrainedModel) -> str:
     return own or getattr(model.config, "_name_or_path", "") or type(model).__name__
 
 
-def _stack(stack: str, kind: str, entries: list[AttentionModule]) -> StackFacts:
+def _tower(tower: str, kind: str, entries: list[AttentionModule]) -> TowerFacts:
     layers = {layer: head_count(entry.module) for entry in entries for layer in entry.layers}
     numbers = sorted(layers)
-    return StackFacts(
-        stack=stack,
+    return TowerFacts(
+        tower=tower,
         kind=kind,
         layers=tuple(numbers),
         heads=tuple(layers[number] for number in numbers),

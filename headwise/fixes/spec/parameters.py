@@ -30,7 +30,7 @@ def to_entry(fix: Any) -> Entry:
     Example:
         >>> from headwise.fixes import ZeroHeads
         >>> to_entry(ZeroHeads(heads=((0, 1),)))
-        Entry(fix='zero_heads', parameters={'heads': [[0, 1]], 'stack': None, 'kind': 'self'})
+        Entry(fix='zero_heads', parameters={'heads': [[0, 1]], 'tower': None, 'kind': 'self'})
     """
     kind = type(fix)
     name = _registered_name(kind)
@@ -50,7 +50,7 @@ def from_entry(entry: Entry) -> Any:
 
     Example:
         >>> from_entry(Entry(fix="zero_heads", parameters={"heads": [[0, 1]]}))
-        ZeroHeads(heads=((0, 1),), stack=None, kind='self')
+        ZeroHeads(heads=((0, 1),), tower=None, kind='self')
     """
     kind = get(entry.fix)
     known = {item.name: item for item in _parameters(kind, entry.fix)}

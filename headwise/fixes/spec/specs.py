@@ -45,18 +45,18 @@ class Spec:
     def check(self, subject: Subject | PreTrainedModel, *, force: bool = False) -> None:
         """Refuse a model that is not the one the spec was written for.
 
-        Class, family, vocabulary and weights must be the same, and the stacks that the fixes act on must have the
+        Class, family, vocabulary and weights must be the same, and the towers that the fixes act on must have the
         same layers, heads and width. The type that weights are held in does not matter: float32 and bfloat16 of one
         checkpoint are one model. Quantised weights are others.
 
         Args:
             subject: a `Subject` or a bare transformers model.
-            force: accept a model that differs in everything but the shape of these stacks.
+            force: accept a model that differs in everything but the shape of these towers.
 
         Raises:
             FixError: the model differs; both values of everything that does are named.
         """
-        described = [(stack.stack, stack.kind) for stack in self.model.stacks]
+        described = [(tower.tower, tower.kind) for tower in self.model.towers]
         active = [fix for fix in self.fixes if not plan_fix(fix).neutral]
         check_fits(self.model, model_facts(subject, [*described, *_places(active)]), force=force)
 
@@ -87,7 +87,7 @@ def save_spec(path: str | Path, fixes: Any | Iterable[Any], subject: Subject | P
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     save_spec(f"{folder}/winner.json", hw.fixes.ZeroHeads(heads=((0, 1),)), model)
         ...     load_spec(f"{folder}/winner.json").fixes
-        (ZeroHeads(heads=((0, 1),), stack=None, kind='self'),)
+        (ZeroHeads(heads=((0, 1),), tower=None, kind='self'),)
     """
     target = Path(path)
     check_suffix(target, (".json",), what="a spec")
@@ -148,8 +148,8 @@ def fixes_of(path: str | Path, subject: Subject | PreTrainedModel, *, force: boo
 
 
 def _places(fixes: Iterable[Any]) -> list[tuple[str | None, str]]:
-    """Stack and kind that every fix acts on; None is the language (or decoder) stack."""
-    return [(plan.stack, plan.kind) for plan in map(plan_fix, fixes)]
+    """Tower and kind that every fix acts on; None is the language (or decoder) tower."""
+    return [(plan.tower, plan.kind) for plan in map(plan_fix, fixes)]
 
 
 def _text(envelope: Envelope) -> str:

@@ -1,4 +1,4 @@
-"""Sites of attention in a model: stacks, kinds, layers, and the modules behind them."""
+"""Sites of attention in a model: towers, kinds, layers, and the modules behind them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _VISION = re.compile(r"vision|visual|image_encoder|(^|\.)vit(\.|$)")
 _AUDIO = re.compile(r"audio|speech")
 _CROSS = re.compile(r"cross|x_attn|encoder_attn|encdec", re.IGNORECASE)
-_KEY_STACKS = {"decoder": ("encoder", "vision"), "text": ("vision", "encoder"), "qformer": ("vision",)}
+_KEY_TOWERS = {"decoder": ("encoder", "vision"), "text": ("vision", "encoder"), "qformer": ("vision",)}
 _SOUND_INPUTS = ("input_values", "input_features")
 
 
@@ -31,8 +31,8 @@ class Site:
     the windows of a vision tower are not new sites.
     """
 
-    stack: str
-    """`text`, `vision`, `encoder`, `decoder` or `qformer` (learned queries between a vision and a text stack)."""
+    tower: str
+    """`text`, `vision`, `encoder`, `decoder` or `qformer` (learned queries between a vision and a text tower)."""
     kind: str
     """`self` or `cross`."""
     layer: int
@@ -42,7 +42,7 @@ class Site:
 
     def __str__(self) -> str:
         call = f" call {self.call}" if self.call else ""
-        return f"{self.stack} {self.kind} {self.layer}{call}"
+        return f"{self.tower} {self.kind} {self.layer}{call}"
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,13 @@ class AttentionModule:
 
     module: nn.Module
     name: str
-    stack: str
+    tower: str
     kind: str
     layer: int
     interface: bool
     """True when its forward asks the transformers attention interface for its function."""
     shared: bool
-    """True when one module serves every layer of its stack (ALBERT); its call number is the layer."""
+    """True when one module serves every layer of its tower (ALBERT); its call number is the layer."""
     block: str
     """Qualified name of the layer around it: the residual stream enters there."""
 
@@ -71,45 +71,45 @@ class AttentionModule:
     def site(self, call: int) -> Site:
         """The site of this module's `call`-th call within one forward."""
         if self.shared:
-            return Site(self.stack, self.kind, call, self.name)
-        return Site(self.stack, self.kind, self.layer, self.name, call)
+            return Site(self.tower, self.kind, call, self.name)
+        return Site(self.tower, self.kind, self.layer, self.name, call)
 
 
 def attention_modules(model: PreTrainedModel) -> list[AttentionModule]:
     """Every module of `model` that computes attention, in module order.
 
     A module counts when its class says so by name and it holds projections of its own; a wrapper around such a
-    module does not. The layer is the first number in its path, or, where two modules of a stack would share that
+    module does not. The layer is the first number in its path, or, where two modules of a tower would share that
     number, their order.
 
     Example:
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=9, n_positions=8))
-        >>> [(m.name, m.stack, m.kind, m.layer) for m in attention_modules(model)]
+        >>> [(m.name, m.tower, m.kind, m.layer) for m in attention_modules(model)]
         [('transformer.h.0.attn', 'text', 'self', 0), ('transformer.h.1.attn', 'text', 'self', 1)]
     """
     names = {id(module): name for name, module in model.named_modules()}
     language = _language_part(model)
     found = [
-        (name, module, _stack(model, name, language), _kind(name, module))
+        (name, module, _tower(model, name, language), _kind(name, module))
         for name, module in _candidates(model, names)
     ]
     order = Counter()
     numbers = {name: _first_number(name) for name, *_ in found}
-    taken = Counter((stack, kind, numbers[name]) for name, _, stack, kind in found)
-    ambiguous = {(stack, kind) for (stack, kind, number), n in taken.items() if n > 1 or number is None}
+    taken = Counter((tower, kind, numbers[name]) for name, _, tower, kind in found)
+    ambiguous = {(tower, kind) for (tower, kind, number), n in taken.items() if n > 1 or number is None}
     selves = [name for name, _, _, kind in found if kind == "self"]
     result = []
-    for name, module, stack, kind in found:
-        ordinal = order[stack, kind]
-        order[stack, kind] += 1
+    for name, module, tower, kind in found:
+        ordinal = order[tower, kind]
+        order[tower, kind] += 1
         number = numbers[name]
-        layer = ordinal if number is None or (stack, kind) in ambiguous else number
+        layer = ordinal if number is None or (tower, kind) in ambiguous else number
         result.append(
             AttentionModule(
                 module=module,
                 name=name,
-                stack=stack,
+                tower=tower,
                 kind=kind,
                 layer=layer,
                 interface=uses_interface(module),
@@ -120,25 +120,25 @@ def attention_modules(model: PreTrainedModel) -> list[AttentionModule]:
     return result
 
 
-def key_stack(stack: str, kind: str, known: Collection[str]) -> str:
-    """The stack whose positions are the keys of a site: its own in self-attention, the source in cross-attention.
+def key_tower(tower: str, kind: str, known: Collection[str]) -> str:
+    """The tower whose positions are the keys of a site: its own in self-attention, the source in cross-attention.
 
-    `known` are the stacks that exist.
+    `known` are the towers that exist.
 
     Example:
-        >>> key_stack("decoder", "cross", ["encoder", "decoder"])
+        >>> key_tower("decoder", "cross", ["encoder", "decoder"])
         'encoder'
     """
-    sources = (stack,) if kind == "self" else _KEY_STACKS.get(stack, ("encoder",))
+    sources = (tower,) if kind == "self" else _KEY_TOWERS.get(tower, ("encoder",))
     return next((source for source in sources if source in known), sources[0])
 
 
-def language_stack(stacks: list[str]) -> str:
-    """The stack that edits address by default: `text`, else `decoder`, else the first one."""
-    for stack in ("text", "decoder"):
-        if stack in stacks:
-            return stack
-    return stacks[0]
+def language_tower(towers: list[str]) -> str:
+    """The tower that edits address by default: `text`, else `decoder`, else the first one."""
+    for tower in ("text", "decoder"):
+        if tower in towers:
+            return tower
+    return towers[0]
 
 
 def uses_interface(module: nn.Module) -> bool:
@@ -219,7 +219,7 @@ def _language_part(model: PreTrainedModel) -> str:
     return max(parts, key=len, default="")
 
 
-def _stack(model: PreTrainedModel, name: str, language: str) -> str:
+def _tower(model: PreTrainedModel, name: str, language: str) -> str:
     from transformers import PreTrainedModel as Base
 
     owner, path = model, ""

@@ -34,7 +34,7 @@ def try_decoding(model: PreTrainedModel, language: str, nested: NestedForward, *
 
     Args:
         model: one that something is attached to, and whose forward trial has passed.
-        language: its language stack.
+        language: its language tower.
         nested: in which the trial runs.
         static: with a static cache.
     """
@@ -146,18 +146,18 @@ def _generate_of(model: PreTrainedModel) -> Callable[..., Any]:
 
 
 def _rows_of(session: Comparison) -> dict[Site, Record]:
-    """The records of self-attention in the language stack."""
+    """The records of self-attention in the language tower."""
     return {
         site: buffer.compute()
         for run in session.runs
         for site, buffer in run.buffers.items()
-        if (site.stack, site.kind) == (session.language, "self")
+        if (site.tower, site.kind) == (session.language, "self")
     }
 
 
 def _joined(session: Comparison, whole: Comparison, length: int) -> str:
     """Problem of the rows of prompt and step: they belong to one example, each at its position."""
-    runs = [run for run in session.runs if any(site.stack == session.language for site in run.buffers)]
+    runs = [run for run in session.runs if any(site.tower == session.language for site in run.buffers)]
     if len(runs) != 1:
         return f"a step does not join its prompt: the capture holds {len(runs)} examples, not 1"
     expected = _rows_of(whole)

@@ -42,11 +42,11 @@ def attend(
     the model.
     """
     tracker = plan.leader.tracker()
-    layout = tracker.call_layout(plan.site.stack, plan.site.kind, call, labels=bool(plan.watch))
+    layout = tracker.call_layout(plan.site.tower, plan.site.kind, call, labels=bool(plan.watch))
     if plan.edit_qkv:
         call = edit_qkv(plan, call, layout)
     edits = active_edits(plan, len(call.query), layout) if plan.edit else []
-    drafts = tracker.revocable(plan.site.stack) if plan.stats else 0
+    drafts = tracker.revocable(plan.site.tower) if plan.stats else 0
     output = _run(plan, call, layout, edits, native, drafts=drafts, maps=keep or plan.maps, training=training)
     if plan.stats and not output.statistics:
         output.statistics = statistics(plan, call, layout, output, drafts)

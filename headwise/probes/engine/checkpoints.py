@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def keep_moment(instrumented: Instrumentation) -> None:
     """Lets every checkpoint that the caller is in run again what was in force at this moment.
 
-    Both kinds of `torch.utils.checkpoint` are found on the stack; what they will run again is put in a wrapper.
+    Both kinds of `torch.utils.checkpoint` are found on the tower; what they will run again is put in a wrapper.
 
     Raises:
         CaptureError: a capture wants gradients of what a reentrant checkpoint computes without a graph.

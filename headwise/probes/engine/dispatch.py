@@ -48,7 +48,7 @@ def attend(
     eager = name in instrumented.installed.eager
     arguments = interface.call_arguments(kwargs, instrumented.installed.originals[name])
     call = normalise(module, query, key, value, mask, masked=eager, **arguments)
-    call = replace(call, window=window) if window else plan.leader.tracker().fit(site.stack, site.kind, call)
+    call = replace(call, window=window) if window else plan.leader.tracker().fit(site.tower, site.kind, call)
     keep = eager and bool(kwargs.get("output_attentions"))
 
     def native(used: Call) -> Tensor:

@@ -22,18 +22,18 @@ def copies_of(call: GenerateCall | None) -> int:
     return max(int(call.option(name) or 1) for name in ("num_beams", "num_return_sequences"))
 
 
-def chosen(session: Session, stack: str, rows: int, device: torch.device) -> Bool[Tensor, " example"]:
+def chosen(session: Session, tower: str, rows: int, device: torch.device) -> Bool[Tensor, " example"]:
     """True on the rows of a batch that a session acts on.
 
     Raises:
         FixError: it names an example that the batch does not have.
     """
     tracker = session.tracker()
-    copies = session.copies if stack == tracker.language and rows % session.copies == 0 else 1
+    copies = session.copies if tower == tracker.language and rows % session.copies == 0 else 1
 
     def find() -> Tensor:
         last, origin = max(session.examples or ()), None
-        if stack == tracker.language and tracker.run is not None:
+        if tower == tracker.language and tracker.run is not None:
             origin = tracker.run.origin  # where examples of the cache were reordered, left out or copied
         if origin is not None and len(origin) != rows:
             origin = None
@@ -47,14 +47,14 @@ def chosen(session: Session, stack: str, rows: int, device: torch.device) -> Boo
         at = came.to(device) // copies
         return torch.isin(at, torch.tensor(session.examples, device=device))
 
-    return tracker.once(("examples", id(session), stack, rows), find)
+    return tracker.once(("examples", id(session), tower, rows), find)
 
 
 def keep_others(
-    session: Session, stack: str, new: Shaped[Tensor, "example ..."], old: Shaped[Tensor, "example ..."]
+    session: Session, tower: str, new: Shaped[Tensor, "example ..."], old: Shaped[Tensor, "example ..."]
 ) -> Shaped[Tensor, "example ..."]:
     """Result of a step of a fix, with every example that the session is not for as it was."""
     if session.examples is None or new is old:
         return new
-    mine = chosen(session, stack, len(old), old.device)
+    mine = chosen(session, tower, len(old), old.device)
     return torch.where(mine.view(-1, *(1 for _ in old.shape[1:])), new, old)

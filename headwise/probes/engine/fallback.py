@@ -20,10 +20,10 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
     """
     tracker, site = plan.leader.tracker(), plan.site
     batch, _, rows, keys = pattern.shape
-    filled = tracker.filled(site.stack, site.kind, rows, keys)
+    filled = tracker.filled(site.tower, site.kind, rows, keys)
     whole, scores = pattern, scores.reshape(pattern.shape)[..., :filled]
     pattern = pattern[..., :filled]
-    layout = tracker.shaped(site.stack, site.kind, batch, rows, filled, pattern.device)
+    layout = tracker.shaped(site.tower, site.kind, batch, rows, filled, pattern.device)
     lowest = torch.finfo(scores.dtype).min / 64  # some models scale after masking
     seen_by = (~(scores.detach() <= lowest)).any(1)  # NaN is a score that the model gave
     new = _edited(plan, pattern, layout, seen_by)
@@ -32,7 +32,7 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
         buffer = session.buffer(site)
         if keep.stats is not None:
             buffer.keep_heads("received", keep.stats)
-            for index in separable(rows, tracker.revocable(site.stack)):
+            for index in separable(rows, tracker.revocable(site.tower)):
                 here = layout.rows(index)
                 count = counts(seen_by[:, index], len(here.positions), filled, here)
                 some = None if lse is None else lse[:, :, index]
@@ -45,7 +45,7 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
             session.charge(site, own)
             buffer.keep_heads("maps", keep.maps)
             buffer.add_rows("maps", own, layout, sighted=seen_by.any(-1))
-        elif keep.rows is not None and len(index := session.row_index(plan.site.stack, layout)):
+        elif keep.rows is not None and len(index := session.row_index(plan.site.tower, layout)):
             own = keep.rows.of(new.detach()[:, :, index], 1)
             buffer.keep_heads("maps", keep.rows)
             buffer.add_rows("maps", own, layout, index=index, sighted=seen_by.any(-1))
@@ -73,9 +73,9 @@ def _scaled(plan: Plan, pattern: Tensor, layout: CallLayout) -> Tensor:
         if not step.plan.linear:
             raise _out_of_reach(plan, "head outputs")
         ones = torch.ones(batch, rows, heads, 1, dtype=pattern.dtype, device=pattern.device)
-        here = context(step, plan.site.stack, layout)
+        here = context(step, plan.site.tower, layout)
         scaled = pattern * step.fix.scale(ones, plan.site, here).transpose(1, 2)
-        pattern = keep_others(step.session, plan.site.stack, scaled, pattern)
+        pattern = keep_others(step.session, plan.site.tower, scaled, pattern)
     return pattern
 
 

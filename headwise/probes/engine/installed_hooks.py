@@ -72,11 +72,11 @@ class InstalledHooks:
             intercept.install()
         self._generate.install()
         self._batching.install()
-        for module, primary in self._stacks():
+        for module, primary in self._towers():
             self._before(module, Enter(instrumented, primary), with_kwargs=True)
             self._after(module, Leave(instrumented), with_kwargs=True, always_call=True)
         for entry in instrumented.modules.values():
-            if entry.interface and entry.kind == "self" and entry.stack in windows.STACKS:
+            if entry.interface and entry.kind == "self" and entry.tower in windows.TOWERS:
                 self._before(entry.module, EnterWindows(instrumented), with_kwargs=True)
         embedding = input_embedding(instrumented.model)
         if isinstance(embedding, nn.Embedding):
@@ -219,16 +219,16 @@ class InstalledHooks:
             if switch.original == before:
                 switch.original = name
 
-    def _stacks(self) -> Iterable[tuple[nn.Module, str]]:
-        """Every model and sub-model with attention, and the stack that tells whether a call of it begins a run."""
+    def _towers(self) -> Iterable[tuple[nn.Module, str]]:
+        """Every model and sub-model with attention, and the tower that tells whether a call of it begins a run."""
         from transformers import PreTrainedModel
 
         for name, module in self._instrumented.model.named_modules():
             if isinstance(module, PreTrainedModel):
                 prefix = f"{name}." if name else ""
-                stacks = [e.stack for e in self._instrumented.modules.values() if e.name.startswith(prefix)]
-                if stacks:
+                towers = [e.tower for e in self._instrumented.modules.values() if e.name.startswith(prefix)]
+                if towers:
                     yield (
                         module,
-                        self._instrumented.language if self._instrumented.language in stacks else stacks[0],
+                        self._instrumented.language if self._instrumented.language in towers else towers[0],
                     )

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from headwise.errors import CaptureError
 from headwise.probes.attach import interface
-from headwise.probes.attach.sites import AttentionModule, attention_modules, language_stack
+from headwise.probes.attach.sites import AttentionModule, attention_modules, language_tower
 from headwise.probes.check.generate_check import require_generate
 from headwise.probes.check.reference import Reference
 from headwise.probes.engine import dispatch
@@ -43,7 +43,7 @@ class Instrumentation:
         if not found:
             raise no_attention(model)
         self.modules: dict[int, AttentionModule] = {id(entry.module): entry for entry in found}
-        self.language = language_stack([entry.stack for entry in found])
+        self.language = language_tower([entry.tower for entry in found])
         self.sessions: tuple[Session, ...] = ()
         self.generations: tuple[GenerateCall, ...] = ()
         """The outermost calls of `generate` that are under way, on all threads, in the order in which they began."""
@@ -277,7 +277,7 @@ def instrument(model: PreTrainedModel) -> Instrumentation:
         raise CaptureError(
             "A model around this one, or a part of it, is captured or patched already.",
             evidence=f"{type(held.model).__name__} is attached, {type(model).__name__} was asked for",
-            remedy="Attach to the same model both times; stack and kind choose the part.",
+            remedy="Attach to the same model both times; tower and kind choose the part.",
         )
     return fresh
 

@@ -109,7 +109,7 @@ class Plan:
 
 
 def plan_of(site: Site, sessions: Iterable[Session], language: str) -> Plan:
-    """Plan of some sessions for a site, in their order; `language` is the stack that a fix without one acts on."""
+    """Plan of some sessions for a site, in their order; `language` is the tower that a fix without one acts on."""
     sessions = tuple(sessions)
     steps: dict[str, list[FixStep]] = {step: [] for step in STEPS}
     for session in sessions:
@@ -140,7 +140,7 @@ class AttentionOutput:
 
 def context(
     step: FixStep,
-    stack: str,
+    tower: str,
     layout: CallLayout,
     block: slice = slice(None),
     visibility: Visibility | None = None,
@@ -150,7 +150,7 @@ def context(
     return Context(
         positions=layout.positions[block],
         run=run,
-        stack=stack,
+        tower=tower,
         memory=run.memory(step.number),
         query_valid=None if valid is None else valid[:, block],
         residual=step.session.entering,
@@ -174,13 +174,13 @@ def edited_rows(plan: Plan, edits: FixSteps, batch: int, layout: CallLayout) -> 
 def _acts(plan: Plan, step: FixStep, batch: int, layout: CallLayout) -> bool:
     """True when an edit asks for some row of a call; found once per forward."""
     shape = (batch, len(layout.positions), layout.key_start)
-    name = ("acts", step.number, plan.site.stack, plan.site.kind, *shape)
+    name = ("acts", step.number, plan.site.tower, plan.site.kind, *shape)
     return step.session.tracker().once(name, lambda: bool(_asked(plan, step, batch, layout).any()))
 
 
 def _asked(plan: Plan, step: FixStep, batch: int, layout: CallLayout) -> Tensor:
     """True on the rows of a call that an edit asks for."""
-    rows = step.fix.rows(context(step, plan.site.stack, layout), batch)
+    rows = step.fix.rows(context(step, plan.site.tower, layout), batch)
     at = layout.positions
     if isinstance(rows, range):
         return (at >= rows.start) & (at < rows.stop)
@@ -207,12 +207,12 @@ def apply_edits(
         before, apart = shown, shown is pattern and block is None
         shown = shown.clone() if apart or step.session.examples is not None else shown
         same = untouched(shown)
-        here = context(step, plan.site.stack, layout, block or slice(None), visibility)
+        here = context(step, plan.site.tower, layout, block or slice(None), visibility)
         new = step.fix.edit(shown, plan.site, here)
         if same(new):
             continue
         check_edit(new, shown, outside=None, positions=slice(0, 0))
-        new = keep_others(step.session, plan.site.stack, new, before)
+        new = keep_others(step.session, plan.site.tower, new, before)
         given = new[..., start:].to(pattern.dtype)
     return given
 
@@ -233,9 +233,9 @@ def edit_qkv(plan: Plan, call: Call, layout: CallLayout) -> Call:
     """The call with queries, keys and values as the fixes want them."""
     q, k, v = call.query, call.key, call.value
     for step in plan.edit_qkv:
-        new = step.fix.edit_qkv(q, k, v, plan.site, context(step, plan.site.stack, layout))
+        new = step.fix.edit_qkv(q, k, v, plan.site, context(step, plan.site.tower, layout))
         pairs = zip(new, (q, k, v), strict=True)
-        q, k, v = (keep_others(step.session, plan.site.stack, *pair) for pair in pairs)
+        q, k, v = (keep_others(step.session, plan.site.tower, *pair) for pair in pairs)
     return replace(call, query=q, key=k, value=v)
 
 
@@ -243,18 +243,18 @@ def scale(plan: Plan, z: Tensor, layout: CallLayout) -> Tensor:
     """Head outputs as the fixes want them."""
     for step in plan.scale:
         given = z if step.session.examples is None else z.clone()
-        new = step.fix.scale(given, plan.site, context(step, plan.site.stack, layout))
+        new = step.fix.scale(given, plan.site, context(step, plan.site.tower, layout))
         if new.shape != z.shape:
             raise FixError(
                 "A fix returned head outputs of the wrong shape.",
                 evidence=f"got {tuple(new.shape)}, expected {tuple(z.shape)}",
                 remedy="`scale` must return (batch, query, head, width) as it received it.",
             )
-        z = keep_others(step.session, plan.site.stack, new, z)
+        z = keep_others(step.session, plan.site.tower, new, z)
     return z
 
 
 def unedited(plan: Plan, z: Tensor, native: Callable[[], Tensor]) -> Tensor:
     """Head outputs with those of the model's own kernel for every example that no edit of `some_examples` is for."""
-    rows = [chosen(step.session, plan.site.stack, len(z), z.device) for step in plan.edit]
+    rows = [chosen(step.session, plan.site.tower, len(z), z.device) for step in plan.edit]
     return torch.where(torch.stack(rows).any(0).view(-1, 1, 1, 1), z, native())

@@ -64,7 +64,7 @@ def _prompt_context(
     run = session.tracker().current
     return PromptContext(
         run=run,
-        stack=session.plans[number].stack or instrumented.language,
+        tower=session.plans[number].tower or instrumented.language,
         memory=run.memory(number),
         inputs=inputs,
         batch=batch_of(inputs),

@@ -92,7 +92,7 @@ def _record_rows(
 ) -> None:
     session, heads = watch.session, watch.keep.rows
     assert heads is not None
-    index, buffer = session.row_index(site.stack, layout), session.buffer(site)
+    index, buffer = session.row_index(site.tower, layout), session.buffer(site)
     buffer.keep_heads("maps", heads)
     if output.rows is not None:
         for inside, rows in output.rows:
@@ -129,7 +129,7 @@ def _sees_any(call: Call, batch: int) -> Tensor:
 def wanted_rows(plan: Plan, layout: CallLayout) -> Tensor | None:
     """Rows of a call whose pattern someone keeps, counted within the call."""
     wanted = [
-        watch.session.row_index(plan.site.stack, layout)
+        watch.session.row_index(plan.site.tower, layout)
         for watch in plan.watch
         if watch.keep.rows is not None
     ]

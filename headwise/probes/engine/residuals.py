@@ -38,15 +38,15 @@ def enter_layer(
     for session in sessions:
         for number, plan in enumerate(session.plans):
             if plan.edits_residual and plan.touches(site, instrumented.language):
-                rows = session.tracker().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
+                rows = session.tracker().rows(site.tower, hidden.shape[0], hidden.shape[1], hidden.device)
                 session.entering = None
-                here = context(FixStep(plan, session, number), site.stack, rows)
+                here = context(FixStep(plan, session, number), site.tower, rows)
                 changed = plan.fix.edit_residual(new, site, here)
-                new = keep_others(session, site.stack, changed, new)
+                new = keep_others(session, site.tower, changed, new)
     for session in sessions:
         session.entering = new if session.needs_residual else None
-        if not local.repeats and session.options.keeps_residual(site.stack, site.layer):
-            rows = session.tracker().rows(site.stack, hidden.shape[0], hidden.shape[1], hidden.device)
+        if not local.repeats and session.options.keeps_residual(site.tower, site.layer):
+            rows = session.tracker().rows(site.tower, hidden.shape[0], hidden.shape[1], hidden.device)
             session.buffer(site).add_rows("residual", new.detach().clone(), rows)
     if new is hidden:
         return None

@@ -162,14 +162,14 @@ class Session:
         """The records of a site in the current run."""
         run = self.tracker().run
         assert run is not None
-        if site.stack != run.language and run.readings and run.read.get(site) != run.readings:
+        if site.tower != run.language and run.readings and run.read.get(site) != run.readings:
             run.buffers.pop(site, None)  # a picture that is read again with every word
             run.read[site] = run.readings
         return run.buffers.setdefault(site, Buffer())
 
-    def row_index(self, stack: str, layout: CallLayout) -> Tensor:
+    def row_index(self, tower: str, layout: CallLayout) -> Tensor:
         """Rows of a call that this session keeps, counted within the call."""
-        extent = self.tracker().current.extent(stack)
+        extent = self.tracker().current.extent(tower)
         wanted = [row if row >= 0 else extent + row for row in self.options.rows or ()]
         at = torch.tensor(wanted, dtype=torch.long, device=layout.positions.device)
         return torch.isin(layout.positions, at).nonzero()[:, 0]
@@ -184,16 +184,16 @@ class Session:
     def forecast(
         self, site: Site, shape: tuple[int, int, int, int], size: int, modules: Iterable[AttentionModule]
     ) -> None:
-        """Refuses before any pattern is made when those of all sites of a stack and kind would not fit.
+        """Refuses before any pattern is made when those of all sites of a tower and kind would not fit.
 
         Once per run, at the first such site; what is kept already counts.
         """
-        place, run = (site.stack, site.kind), self.tracker().current
+        place, run = (site.tower, site.kind), self.tracker().current
         if place in run.forecast:
             return
         run.forecast.add(place)
         batch, heads, rows, keys = shape
-        alike = [entry for entry in modules if (entry.stack, entry.kind) == place]
+        alike = [entry for entry in modules if (entry.tower, entry.kind) == place]
         sites = [entry.site(layer if entry.shared else 0) for entry in alike for layer in entry.layers]
         kept = [
             own.count(heads) for own in (self.options.at(other).maps for other in sites) if own is not None

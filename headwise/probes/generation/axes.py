@@ -20,7 +20,7 @@ def lengthened(axis: Axis, chunk: Axis | None, new: int, padding: Tensor | None)
     if chunk is not None and len(chunk.roles) != len(axis.roles):
         chunk = None
     if chunk is None:
-        chunk = Axis(axis.stack, torch.full((len(axis.roles), new), GENERATED, dtype=torch.uint8))
+        chunk = Axis(axis.tower, torch.full((len(axis.roles), new), GENERATED, dtype=torch.uint8))
         if padding is not None:
             chunk.roles[padding.cpu()] = PADDING
     known = axis.ids is not None and chunk.ids is not None
@@ -35,7 +35,7 @@ def behind_cached(axis: Axis, past: int, mask: Tensor | None) -> Axis:
     before = torch.full((len(axis.roles), past), _CACHED, dtype=torch.uint8)
     if mask is not None and mask.dim() == 2 and mask.shape[1] >= past:
         before[mask[:, :past].cpu() == 0] = PADDING
-    return Axis(axis.stack, torch.cat([before, axis.roles], dim=1))
+    return Axis(axis.tower, torch.cat([before, axis.roles], dim=1))
 
 
 def with_generated(axis: Axis, prompt: int, fed: int, ends_at: Tensor | None) -> Axis:

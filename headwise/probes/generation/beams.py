@@ -35,9 +35,9 @@ class Hypothesis:
     row: int
     """Its place among the beams of all examples."""
     axis: Axis
-    """The language stack as far as it was fed, every beam."""
+    """The language tower as far as it was fed, every beam."""
     buffers: Mapping[Site, Buffer]
-    """Records of the language stack, every beam."""
+    """Records of the language tower, every beam."""
 
     @property
     def fed(self) -> list[int]:
@@ -49,7 +49,7 @@ class Hypothesis:
         alone = {site: buffer.fork() for site, buffer in self.buffers.items()}
         for buffer in alone.values():
             buffer.reorder(torch.tensor([self.row]))
-        layout = TokenLayout({self.axis.stack: self.axis.select(torch.tensor([self.row]))})
+        layout = TokenLayout({self.axis.tower: self.axis.select(torch.tensor([self.row]))})
         records, counts = computed(alone)
         return RunResult(records, layout, None, counts)
 
@@ -59,8 +59,8 @@ class BeamSearch:
 
     Args:
         beams: running beams of every example.
-        language: the stack that is searched.
-        once_read: stacks that were read before `generate` copied the examples: their rows are no copies.
+        language: the tower that is searched.
+        once_read: towers that were read before `generate` copied the examples: their rows are no copies.
         layout: what every position of the run is by now.
         buffers: the records of the run, which go on being filled.
     """
@@ -138,17 +138,17 @@ class BeamSearch:
             if every:
                 groups += self._running(example, layout)[: self._beams - len(group)]
         parts = [hypothesis.result() for hypothesis in groups]
-        others = {site: buffer for site, buffer in self._held.items() if site.stack != self._language}
+        others = {site: buffer for site, buffer in self._held.items() if site.tower != self._language}
         records, counts = computed(others)
         records = {
-            site: record if site.stack in self._once_read else self._record_once(record)
+            site: record if site.tower in self._once_read else self._record_once(record)
             for site, record in records.items()
         }
         records |= merge_records([part.records for part in parts])
         for part in parts:
             for (site, what), count in part.counts.items():
                 nonfinite.add(counts, site, {what: count})
-        axes = {stack: self._once(axis) for stack, axis in layout.axes.items() if stack != self._language}
+        axes = {tower: self._once(axis) for tower, axis in layout.axes.items() if tower != self._language}
         axes |= merge_layouts([part.layout for part in parts]).axes
         records = {site: records[site] for site in self._held if site in records}
         return RunResult(records, TokenLayout(axes), returned, counts)
@@ -164,11 +164,11 @@ class BeamSearch:
         return [beam for beam in beams if beam.fed not in returned]
 
     def _buffers(self) -> dict[Site, Buffer]:
-        return {s: buffer.fork() for s, buffer in self._held.items() if s.stack == self._language}
+        return {s: buffer.fork() for s, buffer in self._held.items() if s.tower == self._language}
 
     def _once(self, axis: Axis) -> Axis:
-        """An axis of another stack without the copies that a search makes of its examples."""
-        if axis.stack in self._once_read or len(axis.roles) != self._size():
+        """An axis of another tower without the copies that a search makes of its examples."""
+        if axis.tower in self._once_read or len(axis.roles) != self._size():
             return axis
         return axis.select(torch.arange(0, len(axis.roles), self._beams))
 

@@ -42,11 +42,11 @@ def require_past(inputs: Mapping[str, Any], past: int) -> None:
         )
 
 
-def unseen_past(stack: str, keys: int, rows: int, past: int) -> CaptureError:
+def unseen_past(tower: str, keys: int, rows: int, past: int) -> CaptureError:
     """The error for self-attention that shows positions which came in no cache that is known."""
     return CaptureError(
         "A forward attends to positions that headwise did not see come in, so its rows cannot be followed.",
-        evidence=f"{keys} keys in the self-attention of the {stack} stack, {past} cached positions known and {rows} "
+        evidence=f"{keys} keys in the self-attention of the {tower} tower, {past} cached positions known and {rows} "
         "new ones",
         remedy="Hand the past over as a cache of transformers (past_key_values=DynamicCache()), or run with "
         "use_cache=False.",

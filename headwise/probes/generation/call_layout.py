@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from headwise.layout import generic_axis
-from headwise.probes.attach.sites import key_stack
+from headwise.probes.attach.sites import key_tower
 from headwise.probes.generation.axes import PADDING
 from headwise.probes.generation.generation import Generation
 from headwise.probes.kernels.statistics import CallLayout
@@ -16,7 +16,7 @@ from headwise.probes.kernels.windows import Window
 
 def bare_layout(
     run: Generation,
-    stack: str,
+    tower: str,
     kind: str,
     batch: int,
     rows: int,
@@ -25,7 +25,7 @@ def bare_layout(
     window: Window | None,
 ) -> CallLayout:
     """Positions alone, where nothing is padding."""
-    past = _first_row(run, stack, window)
+    past = _first_row(run, tower, window)
     cross = kind == "cross" or (past == 0 and keys != rows)
     return CallLayout(
         positions=torch.arange(past, past + rows, device=device),
@@ -38,7 +38,7 @@ def bare_layout(
 
 def full_layout(
     run: Generation,
-    stack: str,
+    tower: str,
     kind: str,
     batch: int,
     rows: int,
@@ -47,15 +47,15 @@ def full_layout(
     window: Window | None,
 ) -> CallLayout:
     """Positions, roles and padding."""
-    past = _first_row(run, stack, window)
+    past = _first_row(run, tower, window)
     cross = kind == "cross" or (past == 0 and keys != rows)
-    queries = run.axis(stack, batch, past + rows if window is None else window.total)
+    queries = run.axis(tower, batch, past + rows if window is None else window.total)
     start = 0 if cross else max(0, past + rows - keys)
     held = queries
     if kind == "cross":
-        held = run.axis(key_stack(stack, kind, run.axes), batch, keys)
-    elif cross:  # keys were pooled (Segformer): they are no positions of the stack
-        held = generic_axis(stack, batch, keys)
+        held = run.axis(key_tower(tower, kind, run.axes), batch, keys)
+    elif cross:  # keys were pooled (Segformer): they are no positions of the tower
+        held = generic_axis(tower, batch, keys)
     roles = held.roles[:, start : start + keys].to(device)
     padded = roles == PADDING
     present = tuple(sorted(set(roles.unique().tolist()) - {PADDING}))
@@ -74,8 +74,8 @@ def full_layout(
     )
 
 
-def _first_row(run: Generation, stack: str, window: Window | None) -> int:
+def _first_row(run: Generation, tower: str, window: Window | None) -> int:
     """Absolute position of the first row of a call."""
     if window is not None:
         return window.start
-    return run.past if stack == run.language else 0
+    return run.past if tower == run.language else 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def axes_given(model: PreTrainedModel, processor: Any, call: GenerateCall) -> Mapping[str, Axis]:
-    """The axes of every stack by the arguments of a call of `generate`."""
+    """The axes of every tower by the arguments of a call of `generate`."""
     arguments = dict(call.outermost.arguments)
     inputs = arguments.pop("inputs", None)
     if isinstance(inputs, Tensor):
@@ -48,17 +48,17 @@ def completed(own: Mapping[str, Axis], given: Mapping[str, Axis], language: str)
     Args:
         own: axes by the arguments of the forward.
         given: axes by the arguments of `generate`, one example per prompt.
-        language: the stack whose examples are copied for beams.
+        language: the tower whose examples are copied for beams.
     """
     axes = dict(own)
-    for stack, axis in given.items():
-        mine = own.get(stack)
+    for tower, axis in given.items():
+        mine = own.get(tower)
         if mine is None:
-            axes[stack] = axis
-        elif stack == language or mine.ids is not None:
-            axes[stack] = _pictured(mine, axis)
+            axes[tower] = axis
+        elif tower == language or mine.ids is not None:
+            axes[tower] = _pictured(mine, axis)
         elif not mine.images and mine.roles.shape == axis.roles.shape:
-            axes[stack] = axis
+            axes[tower] = axis
     return axes
 
 
@@ -82,7 +82,7 @@ def news(described: Mapping[str, Axis], known: Mapping[str, Axis]) -> dict[str, 
     """Axes of a call that its run does not know better: `generate` hands the decoder outputs of the encoder, and
     what is behind them was seen when the encoder ran.
     """
-    return {stack: axis for stack, axis in described.items() if not _known(known.get(stack), axis)}
+    return {tower: axis for tower, axis in described.items() if not _known(known.get(tower), axis)}
 
 
 def _known(before: Axis | None, axis: Axis) -> bool:

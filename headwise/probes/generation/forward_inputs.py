@@ -119,13 +119,13 @@ def with_flat_masks(inputs: dict[str, Any], past: int) -> dict[str, Any]:
 
 
 def ids_of(inputs: Mapping[str, Any], primary: str) -> Tensor | None:
-    """Token ids of the words of a stack; None where embeddings were given."""
+    """Token ids of the words of a tower; None where embeddings were given."""
     value = inputs.get("decoder_input_ids") if primary == "decoder" else None
     return inputs.get("input_ids") if value is None else value
 
 
 def words_of(inputs: Mapping[str, Any], primary: str) -> tuple[int, int]:
-    """Examples and words of a stack, as ids or embeddings; (0, 0) where there are none."""
+    """Examples and words of a tower, as ids or embeddings; (0, 0) where there are none."""
     names = ("decoder_input_ids", "decoder_inputs_embeds") if primary == "decoder" else ()
     for name in (*names, "input_ids", "inputs_embeds"):
         value = inputs.get(name)

@@ -59,14 +59,14 @@ class Generation:
         """True once a call of `generate` that decoded it is over."""
         self.cropped = 0
         """Positions of the prompt that were read and then cropped from the cache."""
-        self.stacks: set[str] = set()
+        self.towers: set[str] = set()
         self.buffers: dict[Any, Any] = {}
         self.readings = 0
         """Number of times that the whole sequence was read again, for want of a cache."""
         self.read: dict[Any, int] = {}
-        """In which of these readings a site of another stack was last reached."""
+        """In which of these readings a site of another tower was last reached."""
         self.forecast: set[tuple[str, str]] = set()
-        """Stacks and kinds whose patterns were found to fit, before any was made."""
+        """Towers and kinds whose patterns were found to fit, before any was made."""
         self._memories: dict[int, Memory] = {}
         self._cache: weakref.ref | None = None
         self._order: Tensor | None = None
@@ -76,7 +76,7 @@ class Generation:
     def still(self) -> Generation:
         """The same as it is now; what comes later does not change it."""
         twin = copy(self)
-        twin.axes, twin.stacks, twin.buffers = dict(self.axes), set(self.stacks), dict(self.buffers)
+        twin.axes, twin.towers, twin.buffers = dict(self.axes), set(self.towers), dict(self.buffers)
         twin._pending, twin.read = list(self._pending), dict(self.read)
         twin._memories = {number: memory.still() for number, memory in self._memories.items()}
         return twin
@@ -112,7 +112,7 @@ class Generation:
         search = self.search = BeamSearch(
             beams,
             language=self.language,
-            once_read=frozenset(self.stacks),
+            once_read=frozenset(self.towers),
             layout=self.layout,
             buffers=self.buffers,
         )
@@ -134,7 +134,7 @@ class Generation:
         prelude = self.call is not None and self.loop is None and self.call.loop is not None
         if self.kept is not None and not len(self.kept):
             return False
-        return not self.branch and not (prelude and self.language in self.stacks)
+        return not self.branch and not (prelude and self.language in self.towers)
 
     def append(self, ids: Tensor | None, new: int, padding: Tensor | None) -> None:
         """Adds the tokens of a continuing call; an example that this call of `generate` has ended is padding."""
@@ -158,7 +158,7 @@ class Generation:
 
     @property
     def padded(self) -> bool:
-        """True when a position of the language stack may be padding."""
+        """True when a position of the language tower may be padding."""
         if self._padded is None:
             axis = self.axes.get(self.language)
             self._padded = axis is not None and not bool(axis.valid.all())
@@ -178,29 +178,29 @@ class Generation:
             result = RunResult(records, self.layout(), None, counts)
         return result if self.kept is None else result.select(self.kept, len(self.axes["encoder"].roles))
 
-    def extent(self, stack: str) -> int:
-        """Positions of a stack that do not come from decoding."""
-        axis = self.axes.get(stack)
-        return self.prompt if stack == self.language or axis is None else axis.roles.shape[1]
+    def extent(self, tower: str) -> int:
+        """Positions of a tower that do not come from decoding."""
+        axis = self.axes.get(tower)
+        return self.prompt if tower == self.language or axis is None else axis.roles.shape[1]
 
-    def axis(self, stack: str, examples: int, positions: int) -> Axis:
-        """The axis of a stack; a generic one where the inputs did not tell, or tell another size."""
+    def axis(self, tower: str, examples: int, positions: int) -> Axis:
+        """The axis of a tower; a generic one where the inputs did not tell, or tell another size."""
         self._flush()
-        axis = self.axes.get(stack)
+        axis = self.axes.get(tower)
         if axis is not None and axis.roles.shape[1] >= positions:
             known = axis.roles.shape[0]
             if known == examples:
                 return axis
             if examples % known == 0:  # beams: the copies of an example stand side by side
-                return self._several(stack, axis, examples // known)
+                return self._several(tower, axis, examples // known)
         sound = axis is not None and bool((axis.roles == ROLES.index("audio")).any())
-        self.axes[stack] = generic_axis(stack, examples, positions, sound=sound)
-        return self.axes[stack]
+        self.axes[tower] = generic_axis(tower, examples, positions, sound=sound)
+        return self.axes[tower]
 
-    def _several(self, stack: str, axis: Axis, times: int) -> Axis:
+    def _several(self, tower: str, axis: Axis, times: int) -> Axis:
         wide = axis.repeat(times)
-        if stack == self.language:
-            self.axes[stack] = wide
+        if tower == self.language:
+            self.axes[tower] = wide
         return wide
 
     def reorder(self, choose: Choice) -> None:
@@ -221,16 +221,16 @@ class Generation:
         self._flush()
         cpu = index.cpu()
         self.origin = cpu if self.origin is None else self.origin[cpu]
-        stacks = {self.language}
-        for stack in {self.language, "encoder"} & set(self.axes):
-            axis = self.axes[stack]
-            if stack == self.language and len(cpu) != self.batch and not self.batch % len(axis.roles):
+        towers = {self.language}
+        for tower in {self.language, "encoder"} & set(self.axes):
+            axis = self.axes[tower]
+            if tower == self.language and len(cpu) != self.batch and not self.batch % len(axis.roles):
                 axis = axis.repeat(self.batch // len(axis.roles))
             if len(axis.roles) == self.batch:  # else the encoder read each example once for all its copies
-                self.axes[stack] = axis.select(cpu)
-                stacks.add(stack)
+                self.axes[tower] = axis.select(cpu)
+                towers.add(tower)
         for site, buffer in self.buffers.items():
-            if site.stack in stacks:
+            if site.tower in towers:
                 buffer.reorder(index)
         for memory in self._memories.values():
             memory.reorder(index, self.batch)
@@ -271,7 +271,7 @@ class Generation:
         Raises:
             CaptureError: it lies amid the rows of a call of which sums were kept.
         """
-        buffers = {site: buffer for site, buffer in self.buffers.items() if site.stack == self.language}
+        buffers = {site: buffer for site, buffer in self.buffers.items() if site.tower == self.language}
         for buffer in buffers.values():
             buffer.statistics.require_separable(length)
         self._flush()

@@ -40,7 +40,7 @@ class RunResult:
             }
             for site, record in self.records.items()
         }
-        axes = {stack: axis.select(chosen(len(axis.roles))) for stack, axis in self.layout.axes.items()}
+        axes = {tower: axis.select(chosen(len(axis.roles))) for tower, axis in self.layout.axes.items()}
         returned = self.returned
         if returned is not None:
             number = max(len(axis.roles) for axis in self.layout.axes.values())

@@ -42,7 +42,7 @@ class GenerationTracker:
 
     prompt      a forward at position 0 begins a run; more of the prompt may come behind it, in pieces (`_continue`)
     decode      a forward continues the run that its cache belongs to; without a cache, one whose ids it extends, or
-                one that has not seen this stack yet (an encoder comes before its decoder)
+                one that has not seen this tower yet (an encoder comes before its decoder)
     reorder     the cache's examples change places (beam search); put in force by the next forward (`settle`)
     roll back   the cache is cropped, or the next forward begins earlier (drafts were refused): rows are forgotten
     over        its call of `generate` ends (`close`), or its cache is gone
@@ -64,12 +64,12 @@ class GenerationTracker:
     def enter(
         self, primary: str, inputs: Mapping[str, Any], call: GenerateCall | None, *, cache: Any, past: int
     ) -> bool:
-        """A forward begins, perhaps within a call of `generate`; `primary` is the stack that tells if its run is new.
+        """A forward begins, perhaps within a call of `generate`; `primary` is the tower that tells if its run is new.
 
         It was given a key-value `cache` of `past` positions, or None of 0.
 
         Returns:
-            True when it begins the prompt of the language stack.
+            True when it begins the prompt of the language tower.
         """
         self._memo.clear()
         ids = ids_of(inputs, primary)
@@ -79,10 +79,10 @@ class GenerationTracker:
         loop = None if call is None else call.loop
         run = self._continued(primary, ids, inputs, cache, past, loop)
         described: Mapping[str, Axis] = {}
-        stacks = {primary}
-        opens = primary == self.language and (run is None or primary not in run.stacks)
+        towers = {primary}
+        opens = primary == self.language and (run is None or primary not in run.towers)
         drafts = drafts_of(inputs, ids, past + new, new, call, opens=opens) if primary == self.language else 0
-        if run is not None and primary in run.stacks and past:
+        if run is not None and primary in run.towers and past:
             run.settle()
             if past < run.length:
                 run.roll_back(past)
@@ -94,14 +94,14 @@ class GenerationTracker:
             described = describe(self.model, self.processor, inputs, past=past).axes
             if not past and primary == self.language and primary in described:
                 new = described[primary].roles.shape[1]  # with what the model puts in front of the text
-            stacks |= set(described) if primary == self.language else set()
+            towers |= set(described) if primary == self.language else set()
             if call is not None and not past:
                 described = completed(described, self._given(call), self.language)
             if call is not None and call.windows is not None:
                 described = call.windows.place(described, inputs, before=self._recordings)
             if run is None:
                 run = self._begin(primary, inputs, past, new, described, call)
-            elif primary in run.stacks:
+            elif primary in run.towers:
                 run.truncate(0)
                 run.readings += 1
                 run.axes.update(news(described, run.axes))
@@ -117,7 +117,7 @@ class GenerationTracker:
         if primary == self.language:
             run.drafts = drafts
             run.past, run.length, run.ids, run.batch = past, past + new, ids, batch
-        run.stacks |= stacks
+        run.towers |= towers
         if cache is not None:
             hand_over(self.runs, cache, run)
         self.run = run
@@ -168,29 +168,29 @@ class GenerationTracker:
         if run is not None and run.prompt <= length < run.length:
             run.truncate(length)
 
-    def fit(self, stack: str, kind: str, call: Call) -> Call:
+    def fit(self, tower: str, kind: str, call: Call) -> Call:
         """The call without the slots of a static cache that are not filled yet."""
         keys = call.key.shape[2]
-        filled = self.filled(stack, kind, call.query.shape[2], keys)
+        filled = self.filled(tower, kind, call.query.shape[2], keys)
         return call.crop(filled) if filled < keys and not call.causal else call
 
-    def filled(self, stack: str, kind: str, rows: int, keys: int) -> int:
+    def filled(self, tower: str, kind: str, rows: int, keys: int) -> int:
         """Number of keys of a call that exist: a static cache hands over all its slots.
 
         Raises:
             CaptureError: there are keys of a past that came in no known cache.
         """
         run = self.run
-        if kind == "cross" or stack != self.language or run is None or keys <= run.past + rows:
+        if kind == "cross" or tower != self.language or run is None or keys <= run.past + rows:
             return keys
         if not run.cached:
-            raise unseen_past(stack, keys, rows, run.past)
+            raise unseen_past(tower, keys, rows, run.past)
         return run.past + rows
 
-    def revocable(self, stack: str) -> int:
+    def revocable(self, tower: str) -> int:
         """Number of the last rows of a call that may be rolled back: the drafts of assisted generation."""
         run = self.run
-        return 0 if run is None or stack != self.language else min(run.drafts, run.length - run.past)
+        return 0 if run is None or tower != self.language else min(run.drafts, run.length - run.past)
 
     @property
     def current(self) -> Generation:
@@ -198,15 +198,15 @@ class GenerationTracker:
         assert self.run is not None
         return self.run
 
-    def call_layout(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> CallLayout:
+    def call_layout(self, tower: str, kind: str, call: Call, *, labels: bool = True) -> CallLayout:
         """Layout of the rows and keys of a call; without `labels`, their roles are left out."""
         batch, _, rows, keys = call.shape
         device, window = call.query.device, call.window
-        return self.shaped(stack, kind, batch, rows, keys, device, labels=labels, window=window)
+        return self.shaped(tower, kind, batch, rows, keys, device, labels=labels, window=window)
 
     def shaped(
         self,
-        stack: str,
+        tower: str,
         kind: str,
         batch: int,
         rows: int,
@@ -217,11 +217,11 @@ class GenerationTracker:
         window: Window | None = None,
     ) -> CallLayout:
         """`call_layout` for a call of this shape; computed once per forward."""
-        name = ("places", stack, kind, batch, rows, keys, labels, window)
+        name = ("places", tower, kind, batch, rows, keys, labels, window)
         run = self.current
-        bare = not labels and stack == self.language and not run.padded
+        bare = not labels and tower == self.language and not run.padded
         make = bare_layout if bare else full_layout
-        return self.once(name, lambda: make(run, stack, kind, batch, rows, keys, device, window))
+        return self.once(name, lambda: make(run, tower, kind, batch, rows, keys, device, window))
 
     def once(self, name: Any, find: Callable[[], Any]) -> Any:
         """Result of `find`, found once per forward."""
@@ -229,10 +229,10 @@ class GenerationTracker:
             self._memo[name] = find()
         return self._memo[name]
 
-    def rows(self, stack: str, batch: int, rows: int, device: Any) -> CallLayout:
+    def rows(self, tower: str, batch: int, rows: int, device: Any) -> CallLayout:
         """`call_layout` for rows alone."""
-        past = self.current.past if stack == self.language else 0
-        return self.shaped(stack, "self", batch, rows, past + rows, device, labels=self.keep)
+        past = self.current.past if tower == self.language else 0
+        return self.shaped(tower, "self", batch, rows, past + rows, device, labels=self.keep)
 
     def counts(self, call: Call, layout: CallLayout) -> tuple[Tensor, Tensor]:
         """`counts` of a call; computed once per forward and mask."""
@@ -256,7 +256,7 @@ class GenerationTracker:
         if past:
             return cached_run(self.runs, cache, past)
         run = self.run
-        if run is None or primary not in run.stacks:
+        if run is None or primary not in run.towers:
             return run
         cached = inputs.get("use_cache")
         if cached is None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-STACKS = ("vision", "encoder")
-"""Stacks whose modules may work in windows."""
+TOWERS = ("vision", "encoder")
+"""Towers whose modules may work in windows."""
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def _rehearse(modules: Iterable[AttentionModule], language: str, session: Sessio
         heads, stand = head_count(entry.module) or 1, Stand(plan, 3)
         step: Any = FixStep(plan, stand, number)  # type: ignore[arg-type]
         layout = stand.rows(1, 4, torch.device("cpu"))
-        here = context(step, entry.stack, layout)
+        here = context(step, entry.tower, layout)
         try:
             if plan.names_rows:
                 plan.fix.rows(here, 1)

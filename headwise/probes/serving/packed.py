@@ -195,7 +195,7 @@ class Stand:
         """Memory that a fix has of it."""
         return _Unknown(self.plans[0].fix)
 
-    def revocable(self, stack: str) -> int:
+    def revocable(self, tower: str) -> int:
         """Rows that may be rolled back."""
         return 0
 
@@ -203,7 +203,7 @@ class Stand:
         """Result of `find`, found anew for every request."""
         return find()
 
-    def call_layout(self, stack: str, kind: str, call: Call, *, labels: bool = True) -> CallLayout:
+    def call_layout(self, tower: str, kind: str, call: Call, *, labels: bool = True) -> CallLayout:
         """Positions of the rows and keys; the keys end where the rows do."""
         return self.rows(call.shape[2], call.shape[3], call.query.device)
 

@@ -70,9 +70,9 @@ class CaptureOptions:
             gradients=self.gradients,
         )
 
-    def keeps_residual(self, stack: str, layer: int) -> bool:
+    def keeps_residual(self, tower: str, layer: int) -> bool:
         """True where the residual that enters a layer is kept; it belongs to a layer, whatever the kind."""
-        return self.residual.covers(stack, layer) and self.sites.covers(stack, layer)
+        return self.residual.covers(tower, layer) and self.sites.covers(tower, layer)
 
 
 class Part(NamedTuple):

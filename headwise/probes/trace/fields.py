@@ -103,7 +103,7 @@ def merge_records(runs: Sequence[Mapping[Site, Record]]) -> dict[Site, Record]:
 
     Query rows are placed by their absolute position, keys by their column. What a run does not have is NaN,
     except that a key which does not exist has weight 0 in a pattern. A site that one run did not reach keeps
-    its place: the examples of that run are NaN. A run without any site of a stack (a text without an image)
+    its place: the examples of that run are NaN. A run without any site of a tower (a text without an image)
     adds nothing to it.
 
     A single run is handed on as it is, the same tensors, so gradients survive. Several runs are detached and
@@ -119,7 +119,7 @@ def _merge_site(site: Site, runs: Sequence[Mapping[Site, Record]]) -> Record:
     full = [run[site] for run in runs if site in run]
     parts = []
     for run in runs:
-        twin = next((run[other] for other in run if other.stack == site.stack), None)
+        twin = next((run[other] for other in run if other.tower == site.tower), None)
         if site in run:
             parts.append(run[site])
         elif twin is not None:
@@ -180,15 +180,15 @@ def _nothing(like: Record, *, examples: int) -> Record:
 
 
 def merge_layouts(layouts: Sequence[TokenLayout]) -> TokenLayout:
-    """Put the examples of several layouts behind one another, stack by stack, padded on the right.
+    """Put the examples of several layouts behind one another, tower by tower, padded on the right.
 
     Ids, token texts and seconds are kept where every run has them; seconds belong to positions, not to
     examples, so runs that disagree on them keep none. Examples that are no windows are recordings of their own.
     """
     if len(layouts) == 1:
         return layouts[0]
-    stacks = dict.fromkeys(stack for layout in layouts for stack in layout.axes)
-    axes = {s: _merge_axes([layout.axes[s] for layout in layouts if s in layout.axes]) for s in stacks}
+    towers = dict.fromkeys(tower for layout in layouts for tower in layout.axes)
+    axes = {s: _merge_axes([layout.axes[s] for layout in layouts if s in layout.axes]) for s in towers}
     return TokenLayout(axes)
 
 
@@ -201,7 +201,7 @@ def _merge_axes(axes: Sequence[Axis]) -> Axis:
         start += axis.roles.shape[0]
     ids = [axis.ids for axis in axes if axis.ids is not None]
     return Axis(
-        stack=axes[0].stack,
+        tower=axes[0].tower,
         roles=torch.cat([_pad(axis.roles, width, ROLES.index("padding")) for axis in axes]),
         ids=torch.cat([_pad(i, width, 0) for i in ids]) if len(ids) == len(axes) else None,
         tokens=tuple(tokens) if len(tokens) == start else None,

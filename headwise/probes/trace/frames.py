@@ -13,7 +13,7 @@ from headwise.errors import CaptureError, InputError
 from headwise.functional.distance import relative_distance
 from headwise.functional.entropy import normalised_entropy
 from headwise.layout import ROLES, Axis, TokenLayout
-from headwise.probes.attach.sites import Site, key_stack
+from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.trace.fields import Record, example_count, head_numbers
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ def with_ids(frame: pd.DataFrame, records: Records, ids: Sequence[str] | None) -
     """
     if not ids or "example" not in frame or "id" in frame:
         return frame
-    counts = {site.stack: example_count(record) for site, record in records.items()}
-    stacks = frame["stack"] if "stack" in frame else [None] * len(frame)
+    counts = {site.tower: example_count(record) for site, record in records.items()}
+    towers = frame["tower"] if "tower" in frame else [None] * len(frame)
     named = [
-        ids[example] if counts.get(stack, len(ids)) == len(ids) and example < len(ids) else None
-        for example, stack in zip(frame["example"], stacks, strict=True)
+        ids[example] if counts.get(tower, len(ids)) == len(ids) and example < len(ids) else None
+        for example, tower in zip(frame["example"], towers, strict=True)
     ]
     frame = frame.copy()
     frame.insert(list(frame).index("example") + 1, "id", named)
@@ -87,7 +87,7 @@ def roles_present(records: Records, layout: TokenLayout) -> tuple[str, ...]:
 def key_axis(layout: TokenLayout, site: Site) -> Axis | None:
     """Axis of the keys of a site; None where the layout does not know."""
     axes = layout.axes
-    return axes.get(key_stack(site.stack, site.kind, axes))
+    return axes.get(key_tower(site.tower, site.kind, axes))
 
 
 def labels(axis: Axis | None, examples: int, positions: int) -> tuple[np.ndarray, np.ndarray]:
@@ -112,7 +112,7 @@ def _queries(site: Site, record: Record, layout: TokenLayout, roles: Iterable[st
     real = ~np.isnan(visible)
     example, head, row = _index(real, record["entropy"].shape[1])
     last = int(positions.max(initial=-1)) + 1
-    tokens, names = labels(layout.axes.get(site.stack), len(visible), last)
+    tokens, names = labels(layout.axes.get(site.tower), len(visible), last)
     columns = _site_columns(site, example, _numbers(record)[head]) | {
         "position": positions[row],
         "token": tokens[example, positions[row]],
@@ -173,7 +173,7 @@ def _numbers(record: Record) -> np.ndarray:
 
 
 def _site_columns(site: Site, example: np.ndarray, head: np.ndarray) -> dict[str, Any]:
-    constant = {"stack": site.stack, "kind": site.kind, "layer": site.layer, "call": site.call}
+    constant = {"tower": site.tower, "kind": site.kind, "layer": site.layer, "call": site.call}
     return {
         "example": example,
         **{

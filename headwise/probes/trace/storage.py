@@ -34,7 +34,7 @@ class _Tensor(_Part):
 
 
 class _Site(_Part):
-    stack: str
+    tower: str
     kind: Literal["self", "cross"]
     layer: NonNegativeInt
     module: str
@@ -52,7 +52,7 @@ class _Span(_Part):
 
 
 class _Axis(_Part):
-    stack: str
+    tower: str
     tokens: list[list[str]] | None
     images: list[_Span]
     fields: dict[Literal["roles", "ids", "seconds", "offset", "recording"], _Tensor]
@@ -95,7 +95,7 @@ def write_trace(
         tensors |= {f"axis.{number}.{name}": tensor for name, tensor in fields.items()}
         spans = [vars(span) for span in axis.images]
         axes.append(
-            {"stack": axis.stack, "tokens": axis.tokens, "images": spans, "fields": _describe(fields)}
+            {"tower": axis.tower, "tokens": axis.tokens, "images": spans, "fields": _describe(fields)}
         )
     header = {
         "schema_version": SCHEMA,
@@ -136,12 +136,12 @@ def read_trace(path: str | Path) -> tuple[dict[Site, Mapping[str, Tensor]], Toke
     header = _read_header(metadata, path)
     _check(header, file, path)
     records: dict[Site, Mapping[str, Tensor]] = {
-        Site(site.stack, site.kind, site.layer, site.module, site.call): _LazyRecord(
+        Site(site.tower, site.kind, site.layer, site.module, site.call): _LazyRecord(
             file, {name: f"site.{number}.{name}" for name in site.fields}
         )
         for number, site in enumerate(header.sites)
     }
-    axes = {axis.stack: _axis(number, axis, file) for number, axis in enumerate(header.layout)}
+    axes = {axis.tower: _axis(number, axis, file) for number, axis in enumerate(header.layout)}
     _check_layout(axes, path)
     return records, TokenLayout(axes), header.meta
 
@@ -234,7 +234,7 @@ def _check(header: _Header, file: Any, path: Path) -> None:
 def _axis(number: int, axis: _Axis, file: Any) -> Axis:
     tensors = {name: file.get_tensor(f"axis.{number}.{name}") for name in axis.fields}
     return Axis(
-        stack=axis.stack,
+        tower=axis.tower,
         roles=tensors["roles"],
         ids=tensors.get("ids"),
         tokens=None if axis.tokens is None else tuple(map(tuple, axis.tokens)),
@@ -256,7 +256,7 @@ def _axis(number: int, axis: _Axis, file: Any) -> Axis:
 
 
 def _check_layout(axes: Mapping[str, Axis], path: Path) -> None:
-    for stack, axis in axes.items():
+    for tower, axis in axes.items():
         shape = axis.roles.shape
         sound = (
             axis.roles.dtype == torch.uint8
@@ -271,7 +271,7 @@ def _check_layout(axes: Mapping[str, Axis], path: Path) -> None:
             and all(span.places is None or len(span.places) == span.length for span in axis.images)
         )
         if not sound:
-            raise _damaged(path, f"the layout of {stack!r} does not fit together")
+            raise _damaged(path, f"the layout of {tower!r} does not fit together")
 
 
 def _damaged(path: Path, why: str) -> TraceError:

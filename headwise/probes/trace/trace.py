@@ -211,35 +211,35 @@ class Trace:
         record = FieldView(self.records, field, what=field).record(site)
         return tuple(head_numbers(record, field))
 
-    def site(self, layer: int, stack: str | None = None, kind: str = "self", call: int = 0) -> Site:
+    def site(self, layer: int, tower: str | None = None, kind: str = "self", call: int = 0) -> Site:
         """The site of a layer.
 
         Args:
             layer: from 0.
-            stack: without it, the language stack (`text`, or `decoder`), or the only stack there is.
+            tower: without it, the language tower (`text`, or `decoder`), or the only tower there is.
             kind: `self` or `cross`.
             call: number of the call within one forward, for modules that are called more than once.
 
         Raises:
-            CaptureError: when the trace holds no such site, or `stack` is needed to choose.
+            CaptureError: when the trace holds no such site, or `tower` is needed to choose.
         """
-        stacks = list(dict.fromkeys(site.stack for site in self.sites))
-        if stack is None:
-            stack = next((name for name in ("text", "decoder") if name in stacks), None)
-        if stack is None and len(stacks) == 1:
-            stack = stacks[0]
-        if stack is None:
+        towers = list(dict.fromkeys(site.tower for site in self.sites))
+        if tower is None:
+            tower = next((name for name in ("text", "decoder") if name in towers), None)
+        if tower is None and len(towers) == 1:
+            tower = towers[0]
+        if tower is None:
             raise CaptureError(
-                "This trace has no language stack, so the stack has to be named.",
-                evidence=f"stacks: {', '.join(stacks) or 'none'}",
-                remedy="Pass stack=….",
+                "This trace has no language tower, so the tower has to be named.",
+                evidence=f"towers: {', '.join(towers) or 'none'}",
+                remedy="Pass tower=….",
             )
         for site in self.sites:
-            if (site.stack, site.kind, site.layer, site.call) == (stack, kind, layer, call):
+            if (site.tower, site.kind, site.layer, site.call) == (tower, kind, layer, call):
                 return site
         partial = self.meta.get("partial")
         kept = f" Statistics were kept of {partial} alone." if partial else ""
-        raise unknown_site(Site(stack, kind, layer, call=call), self.records, more=kept)
+        raise unknown_site(Site(tower, kind, layer, call=call), self.records, more=kept)
 
     def attribution(
         self, site: Site, per: Literal["key", "query"] = "key"

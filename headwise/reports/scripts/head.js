@@ -2,7 +2,7 @@
 
 const ROOT_SCALE = "Colours follow the square root of the weight, from 0 to 100 %, the same for every pattern.";
 
-// hooks: id, the start of the ids of its elements; name(stack, example, position) -> text of a token or null;
+// hooks: id, the start of the ids of its elements; name(tower, example, position) -> text of a token or null;
 //        exampleLink(number) -> address or null; choose(example or null);
 //        row(example, row, shares), where a row of a pattern can be chosen
 async function fillHead(root, data, head, example, hooks) {
@@ -19,7 +19,7 @@ async function fillHead(root, data, head, example, hooks) {
   else {
     parts.push(element("p", { class: "note" }, "No pattern was kept. Capture with maps=True to see it."));
   }
-  if (ranks.length) parts.push(element("h3", {}, "Among the heads of this stack"), rankTable(ranks, hooks, group.unit));
+  if (ranks.length) parts.push(element("h3", {}, "Among the heads of this tower"), rankTable(ranks, hooks, group.unit));
   if (top.length) parts.push(element("h3", {}, "Keys that receive most"), topTable(top, hooks, group.unit));
   if (counts && counts.some((count) => count)) {
     parts.push(element("h3", {}, "Rows by entropy"), histogramPicture(counts));
@@ -34,8 +34,8 @@ function patternParts(data, group, head, example, kept, codes, hooks) {
   const [tall, wide] = group.bins;
   const host = element("div", { class: "grid pattern" });
   const used = example ?? (data.about.examples.length === 1 ? data.about.examples[0].number : null);
-  const name = (stack, place, width) => {
-    const text = used === null ? null : hooks.name(stack, used, place * width);
+  const name = (tower, place, width) => {
+    const text = used === null ? null : hooks.name(tower, used, place * width);
     return width > 1 ? `${place * width}–${place * width + width - 1}` : (text ?? String(place));
   };
   const weight = (row, column) => (codes[row * columns + column] / 255) ** 2;

@@ -167,17 +167,17 @@ function leavePanel() {
 
 // examples ---------------------------------------------------------------------------------------------------------
 
-function tokenName(stack, example, nth) {
-  return tokenAt(document.querySelector(`#example-${example} [data-stack="${CSS.escape(stack)}"]`), nth);
+function tokenName(tower, example, nth) {
+  return tokenAt(document.querySelector(`#example-${example} [data-tower="${CSS.escape(tower)}"]`), nth);
 }
 
 async function shadeExamples() {
   const turn = ++shading;
-  const seen = state.head ? data.groups.get(state.head.group).columns : ""; // the stack whose positions are keys
+  const seen = state.head ? data.groups.get(state.head.group).columns : ""; // the tower whose positions are keys
   document.querySelectorAll("[name=sinks]").forEach((radio) => (radio.disabled = state.head !== null));
   for (const strip of document.querySelectorAll(".tokens")) {
     const example = Number(strip.closest(".example").dataset.number);
-    const own = seen === strip.dataset.stack ? await data.received(state.head, example) : null;
+    const own = seen === strip.dataset.tower ? await data.received(state.head, example) : null;
     if (turn !== shading) return; // the reader has gone on
     shadeStrip(strip, own, state.sinks, about.tops);
   }

@@ -5,13 +5,13 @@ let viewers = 0;
 const SHADINGS = { head: "the chosen head", with: "the mean over all heads", without: "the mean without sinks" };
 const WAYS = Object.keys(SHADINGS);
 
-// Stack and kind of a map, as the groups are labelled.
-const stackOf = (panel) => panel.label.split(" · ").slice(0, 2).join(" · ");
+// Tower and kind of a map, as the groups are labelled.
+const towerOf = (panel) => panel.label.split(" · ").slice(0, 2).join(" · ");
 
-// Maps that can be chosen for a stack and kind.
-function mapsOf(about, stack) {
+// Maps that can be chosen for a tower and kind.
+function mapsOf(about, tower) {
   return about.metrics.flatMap((metric) => metric.panels
-    .filter((panel) => stackOf(panel) === stack)
+    .filter((panel) => towerOf(panel) === tower)
     .map((panel) => ({ metric, panel, name: [metric.title, ...panel.label.split(" · ").slice(2)].join(": ") })));
 }
 
@@ -34,9 +34,9 @@ async function startViewer(root, model, ask, say) {
   const about = model.get("about") ?? JSON.parse(await textOf(ask("about")));
   const data = makeData(about, ask);
   const id = `headwise-viewer-${++viewers}`;
-  const stacks = [...new Set([...about.groups.map((group) => group.label), ...about.metrics.flatMap((m) => m.panels.map(stackOf))])];
-  const language = stacks.findIndex((label) => ["text · self", "decoder · self"].includes(label));
-  const state = { stack: Math.max(language, 0), map: 0, view: "before", head: null, example: null, shown: 0, row: null, shading: "head" };
+  const towers = [...new Set([...about.groups.map((group) => group.label), ...about.metrics.flatMap((m) => m.panels.map(towerOf))])];
+  const language = towers.findIndex((label) => ["text · self", "decoder · self"].includes(label));
+  const state = { tower: Math.max(language, 0), map: 0, view: "before", head: null, example: null, shown: 0, row: null, shading: "head" };
   let map = null;
   let sheet = null;
   let article = null;
@@ -63,8 +63,8 @@ async function startViewer(root, model, ask, say) {
     await shade();
   }));
 
-  const group = () => about.groups.find((one) => one.label === stacks[state.stack]) ?? null;
-  const maps = () => mapsOf(about, stacks[state.stack]);
+  const group = () => about.groups.find((one) => one.label === towers[state.tower]) ?? null;
+  const maps = () => mapsOf(about, towers[state.tower]);
   const choose = async (layer, head) => {
     if (!group()) return;
     state.head = { group: group().key, layer, head };
@@ -77,7 +77,7 @@ async function startViewer(root, model, ask, say) {
     const views = [["before", "without the fix"], ["after", `with ${about.fix}`], ["difference", "the difference"]];
     const focused = controls.contains(document.activeElement);
     controls.replaceChildren(...[
-      stacks.length > 1 && chooser("Stack", stacks, state.stack, act(showStack)),
+      towers.length > 1 && chooser("Tower", towers, state.tower, act(showTower)),
       options.length > 1 && chooser("Map", options, state.map, (number) => { state.map = number; showMap(); }),
       about.fix && chooser("Show", views.map(([, words]) => words), views.findIndex(([view]) => view === state.view),
         (number) => { state.view = views[number][0]; showMap(); }),
@@ -85,8 +85,8 @@ async function startViewer(root, model, ask, say) {
     if (focused) controls.querySelector("select").focus({ preventScroll: true });
   }
 
-  async function showStack(number) {
-    Object.assign(state, { stack: number, map: 0, head: null, row: null });
+  async function showTower(number) {
+    Object.assign(state, { tower: number, map: 0, head: null, row: null });
     showControls();
     showMap();
     if (!group()) return;
@@ -145,7 +145,7 @@ async function startViewer(root, model, ask, say) {
     const filled = place("head");
     await fillHead(filled, data, head, state.example, {
       id,
-      name: (stack, example, nth) => (example === shownNumber() ? tokenAt(stripOf(stack), nth) : null),
+      name: (tower, example, nth) => (example === shownNumber() ? tokenAt(stripOf(tower), nth) : null),
       exampleLink: (number) => (about.examples.some((one) => one.number === number) ? `${id}-${number}` : null),
       choose: act(async (example) => { Object.assign(state, { example, row: null }); await showHead(); }),
       row: act(chooseRow),
@@ -164,7 +164,7 @@ async function startViewer(root, model, ask, say) {
   }
 
   const shownNumber = () => about.examples[state.shown]?.number ?? null;
-  const stripOf = (stack) => article?.querySelector(`[data-stack="${CSS.escape(stack)}"]`) ?? null;
+  const stripOf = (tower) => article?.querySelector(`[data-tower="${CSS.escape(tower)}"]`) ?? null;
 
   // A row of the pattern on the example that is shown: a second choice of the same row takes it back.
   async function chooseRow(example, row, shares) {
@@ -216,7 +216,7 @@ async function startViewer(root, model, ask, say) {
     const sinks = state.shading === "without" ? "without" : "with";
     let whose = sinks === "with" ? SHADINGS.with : SHADINGS.without;
     for (const strip of article.querySelectorAll(".tokens")) {
-      const own = await received("columns", strip.dataset.stack);
+      const own = await received("columns", strip.dataset.tower);
       if (turn !== shadings) return; // the reader has gone on
       shadeStrip(strip, own, sinks, about.tops);
       if (own) whose = headWords();
@@ -246,7 +246,7 @@ async function startViewer(root, model, ask, say) {
     act(chooseExample)(about.examples.findIndex((one) => one.number === Number(link.hash.slice(id.length + 2))));
   });
 
-  if (stacks.length) await showStack(state.stack);
+  if (towers.length) await showTower(state.tower);
   if (!state.head && about.examples.length) await showExample();
   if (about.table) {
     const table = element("details", { ontoggle: act(async () => {

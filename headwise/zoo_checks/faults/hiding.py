@@ -24,7 +24,7 @@ class HideTokens:
 
     Args:
         tokens: token ids.
-        heads: (layer, head) pairs; every head of the language stack when None.
+        heads: (layer, head) pairs; every head of the language tower when None.
 
     Raises:
         FixError: a negative id, malformed heads; in use, a model that is not given token ids.
@@ -53,7 +53,7 @@ class HideTokens:
         """The pattern without the hidden tokens."""
         batch, count, _, keys = pattern.shape
         heads = list(range(count)) if self.heads is None else of_layer(self.heads, site.layer, count)
-        ids = context.run.axis(context.stack, batch, keys).ids
+        ids = context.run.axis(context.tower, batch, keys).ids
         if ids is None:
             raise FixError(
                 "HideTokens needs token ids.", evidence="the positions of this model are no tokens"

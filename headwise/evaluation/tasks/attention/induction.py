@@ -26,7 +26,7 @@ class Induction(Repeated):
 
     The induction score of a head is its mean attention from every token of the second copy to the token after
     that token's first occurrence (Olsson et al. 2022, "In-context Learning and Induction Heads"). `best` is
-    the largest over all heads of the text stack, 0 to 1; one key in 51 gives 0.02 to a flat head.
+    the largest over all heads of the text tower, 0 to 1; one key in 51 gives 0.02 to a flat head.
 
     Example:
         >>> import headwise as hw
@@ -74,7 +74,7 @@ class _InductionSolver:
         for inputs, first in repeated_batches(subject, examples, self.period, batch_size):
             with capture(subject, stats=False, maps=True, check=not responses) as trace, torch.no_grad():
                 subject.model(**inputs)
-            sites = [site for site in trace.maps if (site.stack, site.kind) == ("text", "self")]
+            sites = [site for site in trace.maps if (site.tower, site.kind) == ("text", "self")]
             if not sites:
                 name = type(subject.model).__name__
                 raise InputError("Induction needs a decoder-only model.", evidence=name)

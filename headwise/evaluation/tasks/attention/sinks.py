@@ -42,7 +42,7 @@ class Sinks(Task):
 
     of: str = "perplexity"
     """The task whose examples are read."""
-    stack: str = "text"
+    tower: str = "text"
     kind: str = "self"
     epsilon: float = 0.3
     min_rows: int = 16
@@ -104,7 +104,7 @@ class _SinksSolver:
             groups = [group for group in received(trace) if self._wanted(group)]
             if not groups:
                 raise InputError(
-                    f"The model has no {self.task.kind}-attention in a {self.task.stack} stack.",
+                    f"The model has no {self.task.kind}-attention in a {self.task.tower} tower.",
                     evidence=type(subject.model).__name__,
                 )
             alpha = groups[0].alpha.where(groups[0].rows >= self.task.min_rows, torch.nan)
@@ -114,7 +114,7 @@ class _SinksSolver:
         return [responses[index] for index in range(len(examples))]
 
     def _wanted(self, group: Any) -> bool:
-        return (group.stack, group.kind) == (self.task.stack, self.task.kind)
+        return (group.tower, group.kind) == (self.task.tower, self.task.kind)
 
     def _shaped(self, subject: Subject, example: Example) -> Example:
         """Cut to length; the decoder of an encoder-decoder model is given the right answer."""

@@ -28,11 +28,11 @@ def output_shift(before, after):
     rows = []
     for site in before.sites:
         old, new = before.heads[site], after.heads[site]
-        real = before.layout.axes[site.stack].valid[:, before.positions[site]]  # (example, query)
+        real = before.layout.axes[site.tower].valid[:, before.positions[site]]  # (example, query)
         apart = (old - new).norm(dim=-1)  # (example, query, head)
         shifts = torch.nanmean(apart.where(real[..., None], torch.nan), dim=1)
         rows += [
-            (example, site.stack, site.kind, site.layer, site.call, head, float(shifts[example, head]))
+            (example, site.tower, site.kind, site.layer, site.call, head, float(shifts[example, head]))
             for example in range(shifts.shape[0])
             for head in range(shifts.shape[1])
         ]
