@@ -83,10 +83,10 @@ def record(
         "maximum": maximum,
         "lse": np.full((examples, heads, rows), math.nan),
         "distance": distance,
-        "visible": visible,
+        "n_keys": visible,
         "mass": mass,
         "received": received,
-        "seen": seen,
+        "n_queries": seen,
     }
     kept = pattern.where(key_valid[:, None, None], 0.0).where(query_valid[:, None, :, None], math.nan)
     statistics = {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}

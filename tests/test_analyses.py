@@ -40,7 +40,7 @@ class TestFormulas:
         attn = torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0, 0, 0], [0.5, 0, 0.5, 0]])
         entropy = analyses.row_entropy(attn)
         torch.testing.assert_close(entropy, torch.tensor([math.log(4), 0.0, math.log(2)]))
-        share = analyses.normalised_entropy(entropy[None, None], visible=torch.full((1, 3), 4.0))
+        share = analyses.normalised_entropy(entropy[None, None], n_keys=torch.full((1, 3), 4.0))
         torch.testing.assert_close(share, torch.tensor([[[1.0, 0.0, 0.5]]]))
 
     @pytest.mark.parametrize("side", ["left", "right"])
@@ -94,7 +94,7 @@ class TestFormulas:
         np.testing.assert_allclose(alpha[[0, 1, 63]], [0.0741, 0.0594, 0.0156], atol=5e-5)
         torch.testing.assert_close(analyses.mean_distance(uniform()[0, 0]), torch.arange(T) / 2)
         relative = analyses.relative_distance(
-            torch.arange(T)[None, None] / 2, visible=torch.arange(1.0, T + 1)[None]
+            torch.arange(T)[None, None] / 2, n_keys=torch.arange(1.0, T + 1)[None]
         )
         assert relative[0, 0, 0].isnan()
         torch.testing.assert_close(relative[0, 0, 1:], torch.full((T - 1,), 0.5))

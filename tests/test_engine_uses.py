@@ -152,8 +152,8 @@ def test_a_mask_may_be_given_whole(llama: PreTrainedModel, dtype: torch.dtype) -
         torch.testing.assert_close(first(forward(llama, inputs)), expected, rtol=0, atol=1e-5)
     for site in trace.sites:
         assert trace.maps[site].masked_fill(packed, 0).eq(0).all()
-        assert trace.records[site]["visible"][0].tolist() == [1, 2, 3, 4, 5, 6] * 2
-        assert trace.records[site]["seen"][0].tolist() == [6, 5, 4, 3, 2, 1] * 2
+        assert trace.records[site]["n_keys"][0].tolist() == [1, 2, 3, 4, 5, 6] * 2
+        assert trace.records[site]["n_queries"][0].tolist() == [6, 5, 4, 3, 2, 1] * 2
 
 
 def test_inference_mode(llama: PreTrainedModel) -> None:

@@ -84,10 +84,10 @@ def assert_same_rows(
 def assert_same_statistics(trace: Trace, whole: Trace, site: Site) -> None:
     """The statistics of two captures agree; roles may differ, since only one knows what was generated."""
     record, expected = trace.records[site], whole.records[site]
-    for field in ("entropy", "maximum", "lse", "distance", "visible"):
+    for field in ("entropy", "maximum", "lse", "distance", "n_keys"):
         torch.testing.assert_close(record[field], expected[field], rtol=1e-5, atol=1e-5, equal_nan=True)
     keys = expected["received"].shape[-1]
-    for field in ("received", "seen"):
+    for field in ("received", "n_queries"):
         torch.testing.assert_close(
             record[field][..., :keys], expected[field], rtol=1e-5, atol=1e-5, equal_nan=True
         )

@@ -53,7 +53,7 @@ def test_the_second_run_is_with_the_fix_and_the_model_is_untouched():
     fix = hw.fixes.MaskKeys(keys=[0])
     looked = look(subject, EXAMPLES, fixes=fix)
     frame = looked.after.trace.to_frame("key")
-    first = frame[(frame["position"] == 0) & (frame["seen"] > 1)]
+    first = frame[(frame["position"] == 0) & (frame["n_queries"] > 1)]
     kept = first["received"] - 1  # the first row has nowhere else to look
     np.testing.assert_allclose(kept, 0, atol=1e-6)
     assert looked.fix == "MaskKeys"

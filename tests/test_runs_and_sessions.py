@@ -133,7 +133,7 @@ class TestRuns:
             bart(input_ids=ids(1, 6), decoder_input_ids=ids(1, 3))
             bart.generate(ids(2, 9, 1), max_new_tokens=3, do_sample=False)
         for tower in ("encoder", "decoder"):
-            assert len(trace.records[trace.site(0, tower)]["seen"]) == 3
+            assert len(trace.records[trace.site(0, tower)]["n_queries"]) == 3
 
     def test_two_inputs_of_an_encoder_are_two_examples(self):
         model = ARCHITECTURES["distilbert"].build().eval()

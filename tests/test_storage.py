@@ -107,7 +107,7 @@ def test_any_trace_comes_back(tmp_path, examples, heads, rows, dtype, meta, laye
         "positions": torch.arange(rows),
         "maps": maps.mT if transpose else maps,
         "z": maps.new_zeros(examples, rows, heads, 2),
-        "seen": torch.full((examples, rows), torch.nan),
+        "n_queries": torch.full((examples, rows), torch.nan),
     }
     trace = Trace(
         {Site("text", "self", layer): record}, TokenLayout({"text": plain_axis("text", examples, 4)}), meta
@@ -194,11 +194,12 @@ class TestRefusals:
         save_file(held | (tensors or {}), path, {"headwise_trace": text, "sha256": digest})
         return path
 
-    def test_newer_version(self, saved, tmp_path):
+    @pytest.mark.parametrize(("version", "remedy"), [(1, "Capture it again"), (3, "Upgrade headwise")])
+    def test_other_versions(self, saved, tmp_path, version, remedy):
         path = self.rewritten(
-            saved, tmp_path / "new", lambda header: header.update(schema_version=2, novelty=[])
+            saved, tmp_path / "other", lambda header: header.update(schema_version=version, novelty=[])
         )
-        with pytest.raises(TraceError, match=r"newer version of headwise.*schema 2.*Upgrade headwise"):
+        with pytest.raises(TraceError, match=rf"schema version {version}, .* reads 2.*{remedy}"):
             load_trace(path)
 
     @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ class TestReading:
         trace = make_trace({TEXT: causal_pattern(examples=3)})
         size = sum(t.nbytes for t in trace.records[TEXT].values()) / 1e6
         assert repr(trace) == (
-            "Trace(1 site, 3 examples, entropy maximum lse distance visible mass received seen maps, "
+            "Trace(1 site, 3 examples, entropy maximum lse distance n_keys mass received n_queries maps, "
             f"{size:.1f} MB)"
         )
 
@@ -151,13 +151,13 @@ class TestFrames:
         frame = make_trace({TEXT: pattern}).to_frame("key")
         assert frame.columns.tolist() == [
             *("example", "tower", "kind", "layer", "call", "head", "position", "token", "role"),
-            *("received", "mean_received", "seen"),
+            *("received", "mean_received", "n_queries"),
         ]
         assert frame["token"].tolist() == ["[CLS]", "w1"]
         assert frame["role"].tolist() == ["special", "content"]
         assert frame["received"].tolist() == [1.25, 0.75]
         assert frame["mean_received"].tolist() == [0.625, 0.75]
-        assert frame["seen"].tolist() == [2, 1]
+        assert frame["n_queries"].tolist() == [2, 1]
 
     def test_queries_by_hand(self):
         pattern = torch.tensor([[[[1.0, 0.0], [0.25, 0.75]]]])
@@ -166,7 +166,7 @@ class TestFrames:
         np.testing.assert_allclose(frame["entropy"], [0, nats], rtol=1e-6)
         assert frame["maximum"].tolist() == [1.0, 0.75]
         assert frame["distance"].tolist() == [0.0, 0.25]
-        assert frame["visible"].tolist() == [1, 2]
+        assert frame["n_keys"].tolist() == [1, 2]
         assert frame["mass_special"].tolist() == [1.0, 0.25]
         assert frame["mass_content"].tolist() == [0.0, 0.75]
         assert "mass_image" not in frame

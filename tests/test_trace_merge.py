@@ -52,7 +52,7 @@ def test_the_longer_run_is_kept_and_the_shorter_padded():
     assert merged["maps"][:2, :, :3, 3:].eq(0).all()
     assert merged["maps"][:2, :, 3:].isnan().all()
     assert merged["received"][:2, :, 3:].isnan().all()
-    assert merged["visible"][:2, 3:].isnan().all()
+    assert merged["n_keys"][:2, 3:].isnan().all()
     assert merged["v"][:2, :, 3:].isnan().all()
 
 

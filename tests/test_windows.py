@@ -67,8 +67,8 @@ def test_statistics_of_windows_are_those_of_the_whole_pattern(name: str) -> None
         torch.testing.assert_close(
             record["entropy"], torch.special.entr(pattern).sum(-1), rtol=1e-4, atol=1e-5
         )
-        torch.testing.assert_close(record["seen"][0], (pattern[0, 0] > 0).sum(0).float())
-        torch.testing.assert_close(record["visible"][0], (pattern[0, 0] > 0).sum(1).float())
+        torch.testing.assert_close(record["n_queries"][0], (pattern[0, 0] > 0).sum(0).float())
+        torch.testing.assert_close(record["n_keys"][0], (pattern[0, 0] > 0).sum(1).float())
     heads = hw.analyses.entropy(streamed).frame
     assert len(heads[heads["tower"] == "vision"]) == 2 * 4
     assert "of 8 heads" in hw.analyses.sinks(streamed).summary

@@ -40,10 +40,10 @@ def statistics(
         "entropy": _real(-(p * log).sum(-1), head_rows),
         "maximum": _real(p.max(-1), head_rows),
         "distance": _real((p * apart).sum(-1), head_rows & placed),
-        "visible": _real(seen_by.sum(-1), rows),
+        "n_keys": _real(seen_by.sum(-1), rows),
         "mass": _real(np.einsum("bhqk,bkr->bhqr", p, roles), head_rows[..., None]),
         "received": _real(p.sum(-2), head_keys),
-        "seen": _real(seen_by.sum(-2), keys),
+        "n_queries": _real(seen_by.sum(-2), keys),
     }
     return {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}
 

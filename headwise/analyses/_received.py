@@ -65,7 +65,7 @@ def received(trace: Trace) -> list[Received]:
         groups.setdefault((site.tower, site.kind), []).append(site)
     joined = []
     for (tower, kind), sites in groups.items():
-        parts = [_aligned(records[site]["received"], records[site]["seen"]) for site in sites]
+        parts = [_aligned(records[site]["received"], records[site]["n_queries"]) for site in sites]
         joined.append(
             Received(
                 tower=tower,

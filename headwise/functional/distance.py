@@ -29,7 +29,7 @@ def mean_distance(
 
 
 def relative_distance(
-    distance: Float[Tensor, "example head query"], *, visible: Float[Tensor, "example query"]
+    distance: Float[Tensor, "example head query"], *, n_keys: Float[Tensor, "example query"]
 ) -> Float[Tensor, "example head query"]:
     """Mean attention distance of a row as a share of the longest it could be, visible keys − 1.
 
@@ -39,11 +39,11 @@ def relative_distance(
 
     Args:
         distance: mean of |i − j| under the row's weights, in positions.
-        visible: number of keys each row may see.
+        n_keys: number of keys each row may see.
 
     Example:
-        >>> relative_distance(torch.tensor([[[0.0, 1.5]]]), visible=torch.tensor([[1.0, 4.0]]))
+        >>> relative_distance(torch.tensor([[[0.0, 1.5]]]), n_keys=torch.tensor([[1.0, 4.0]]))
         tensor([[[   nan, 0.5000]]])
     """
-    choices = visible.where(visible >= 2, torch.nan)[:, None]
+    choices = n_keys.where(n_keys >= 2, torch.nan)[:, None]
     return distance / (choices - 1)

@@ -39,7 +39,7 @@ def row_entropy(
 
 
 def normalised_entropy(
-    entropy: Float[Tensor, "example head query"], *, visible: Float[Tensor, "example query"]
+    entropy: Float[Tensor, "example head query"], *, n_keys: Float[Tensor, "example query"]
 ) -> Float[Tensor, "example head query"]:
     """Row entropy divided by the logarithm of the number of keys the row may see.
 
@@ -48,13 +48,13 @@ def normalised_entropy(
 
     Args:
         entropy: row entropy in nats.
-        visible: number of keys each row may see.
+        n_keys: number of keys each row may see.
 
     Example:
-        >>> normalised_entropy(torch.tensor([[[0.0, 0.6931]]]), visible=torch.tensor([[1.0, 4.0]]))
+        >>> normalised_entropy(torch.tensor([[[0.0, 0.6931]]]), n_keys=torch.tensor([[1.0, 4.0]]))
         tensor([[[   nan, 0.5000]]])
     """
-    choices = visible.where(visible >= 2, torch.nan)[:, None]
+    choices = n_keys.where(n_keys >= 2, torch.nan)[:, None]
     return entropy / choices.log()
 
 

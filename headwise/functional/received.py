@@ -39,7 +39,7 @@ def received_without(
     sinks: Bool[Tensor, "example key"],
     *,
     rows: Bool[Tensor, "example query"],
-    seen: Float[Tensor, "example key"],
+    n_queries: Float[Tensor, "example key"],
     min_rows: int = 4,
 ) -> Float[Tensor, "example key"]:
     """Mean attention a key receives without the sink keys, the rest of each row scaled up to one; mean over heads.
@@ -50,20 +50,20 @@ def received_without(
         maps: attention patterns.
         sinks: True at the keys to leave out.
         rows: True at real query rows.
-        seen: number of rows that may see each key; NaN at padding.
+        n_queries: number of rows that may see each key; NaN at padding.
         min_rows: rows that must see a key.
 
     Example:
         >>> maps = torch.tensor([0.8, 0.15, 0.05]).expand(1, 1, 4, 3)
-        >>> every, seen = torch.ones(1, 4, dtype=torch.bool), torch.full((1, 3), 4.0)
-        >>> received_without(maps, torch.tensor([[True, False, False]]), rows=every, seen=seen)
+        >>> every, n_queries = torch.ones(1, 4, dtype=torch.bool), torch.full((1, 3), 4.0)
+        >>> received_without(maps, torch.tensor([[True, False, False]]), rows=every, n_queries=n_queries)
         tensor([[  nan, 0.7500, 0.2500]])
     """
-    known = (seen >= min_rows) & ~sinks.to(seen.device)
+    known = (n_queries >= min_rows) & ~sinks.to(n_queries.device)
     sums = []
     for example, pattern in enumerate(maps):
         own = pattern[:, rows[example]].float()
-        kept = own.where(~sinks[example].to(own.device) & ~seen[example].isnan(), 0.0)
+        kept = own.where(~sinks[example].to(own.device) & ~n_queries[example].isnan(), 0.0)
         rest = kept.sum(-1, keepdim=True)
         sums.append((kept / rest.clamp_min(LEAST)).where(rest > LEAST, 0.0).sum(-2).mean(0))
-    return (torch.stack(sums) / seen).where(known, torch.nan).cpu()
+    return (torch.stack(sums) / n_queries).where(known, torch.nan).cpu()

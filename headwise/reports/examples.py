@@ -76,7 +76,7 @@ def _received(
     """
     means, rests = [], []
     for site, record in statistics(trace.records).items():
-        if site.tower != tower or site.kind != "self" or record["seen"].shape != axis.roles.shape:
+        if site.tower != tower or site.kind != "self" or record["n_queries"].shape != axis.roles.shape:
             continue
         share = mean_received(record).nanmean(1)
         means.append(share)

@@ -46,7 +46,7 @@ def sink_keys(trace: Trace, found: Result | None) -> dict[Site, Bool[Tensor, "ex
     """True at the keys that a tenth of the heads of a tower or more have as a sink, per site of the tower."""
     masks = {}
     for site, record in statistics(trace.records).items():
-        keys = torch.zeros(record["seen"].shape, dtype=torch.bool)
+        keys = torch.zeros(record["n_queries"].shape, dtype=torch.bool)
         if found is not None:
             frame = found.frame
             own = frame[
@@ -190,8 +190,8 @@ def _stacked(blocks: Sequence[np.ndarray], heads: int, *, fill: int) -> np.ndarr
 
 def _histogram(record: Record) -> np.ndarray:
     """(head, bin): rows by normalised entropy; rows that see fewer than two keys do not count."""
-    visible = record["visible"].detach().float()
-    entropy = normalised_entropy(record["entropy"].detach().float(), visible=visible)
+    n_keys = record["n_keys"].detach().float()
+    entropy = normalised_entropy(record["entropy"].detach().float(), n_keys=n_keys)
     bins = (entropy * BINS).floor().clamp(0, BINS - 1)
     counts = torch.stack([(bins == number).sum((0, 2)) for number in range(BINS)], -1).to(torch.int32)
     return at_numbers(counts[None].cpu(), record, "entropy", fill=0)[0].numpy()

@@ -131,7 +131,7 @@ def mean_received(record: Record) -> torch.Tensor:
 
     Heads that were not kept are NaN.
     """
-    seen = record["seen"].detach().float()[:, None]
+    seen = record["n_queries"].detach().float()[:, None]
     received = record["received"].detach().float() / seen
     return at_numbers(received.where(seen >= MIN_ROWS, torch.nan).cpu(), record, "received")
 

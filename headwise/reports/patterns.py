@@ -56,7 +56,7 @@ def read_patterns(
     held = {
         site: record
         for site, record in trace.records.items()
-        if "maps" in record and "seen" in record and "row_positions" not in record
+        if "maps" in record and "n_queries" in record and "row_positions" not in record
     }
     if not held:
         return None
@@ -83,7 +83,7 @@ def read_patterns(
             left = entropy_without(maps, sinks[site], rows=rows, keys=keys)
             without[site] = at_numbers(left, record, "maps")
             received[site] = received_without(
-                maps, sinks[site], rows=rows, seen=record["seen"].detach(), min_rows=MIN_ROWS
+                maps, sinks[site], rows=rows, n_queries=record["n_queries"].detach(), min_rows=MIN_ROWS
             )
     crossing = {
         tower: tuple(torch.stack(own).mean(0) for own in examples) for tower, examples in sums.items()
@@ -144,8 +144,8 @@ def _pooled(
 
 
 def _real_rows(record: Record) -> Bool[Tensor, "example query"]:
-    return ~record["visible"].detach().isnan()
+    return ~record["n_keys"].detach().isnan()
 
 
 def _real_keys(record: Record) -> Bool[Tensor, "example key"]:
-    return ~record["seen"].detach().isnan()
+    return ~record["n_queries"].detach().isnan()

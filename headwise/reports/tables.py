@@ -106,7 +106,7 @@ def shares_without_sinks(
         received = record["received"].detach().float().cpu().nan_to_num(0)
         kept = received.where(~sinks[site][:, None], 0)
         rest = kept.sum(-1)
-        roles = labels(key_axis(trace.layout, site), *record["seen"].shape)[1]
+        roles = labels(key_axis(trace.layout, site), *record["n_queries"].shape)[1]
         for role in {role for role in roles.flat if role not in (None, "padding")}:
             own = kept.where(torch.from_numpy(roles == role)[:, None], 0).sum(-1) / rest
             mean = own[rest > 1e-6].mean().item() if (rest > 1e-6).any() else float("nan")

@@ -165,8 +165,8 @@ def _joined(session: Comparison, whole: Comparison, length: int) -> str:
         at, last = record["positions"].tolist(), length - 1
         if at[-length:] != list(range(at[0], at[0] + length)):
             return f"a step does not join its prompt: {site} has rows {at} of {length} positions"
-        if "visible" in expected.get(site, {}):
-            here, there = (float(each["visible"][0, last]) for each in (record, expected[site]))
+        if "n_keys" in expected.get(site, {}):
+            here, there = (float(each["n_keys"][0, last]) for each in (record, expected[site]))
             if here < min(there, length):  # a row of one forward may look ahead, where a model lets it
                 return f"a step sees {here:.0f} keys in {site}, where one forward sees {there:.0f}"
     return ""

@@ -54,15 +54,15 @@ class Statistics:
     distance: Float[Tensor, "batch head query"]
     mass: Float[Tensor, "batch head query role"]
     received: Float[Tensor, "batch head key"]
-    visible: Float[Tensor, "batch query"]
-    seen: Float[Tensor, "batch key"]
+    n_keys: Float[Tensor, "batch query"]
+    n_queries: Float[Tensor, "batch key"]
     roles: tuple[int, ...] = ()
     key_start: int = 0
 
     def before(self, length: int) -> Statistics:
         """The same without the keys from an absolute position on, of which no row sees any."""
         count = max(0, length - self.key_start)
-        return replace(self, received=self.received[..., :count], seen=self.seen[..., :count])
+        return replace(self, received=self.received[..., :count], n_queries=self.n_queries[..., :count])
 
     def of_heads(self, heads: Heads) -> Statistics:
         """The same for some of the heads."""
@@ -98,10 +98,10 @@ def counts(
             seen_by = seen_by.tril()
     if layout.key_valid is not None:
         seen_by = seen_by & layout.key_valid[:, None]
-    visible = seen_by.sum(-1, dtype=torch.float32)
+    n_keys = seen_by.sum(-1, dtype=torch.float32)
     if layout.query_valid is not None:
         seen_by = seen_by & layout.query_valid[..., None]
-    return visible, seen_by.sum(1, dtype=torch.float32)
+    return n_keys, seen_by.sum(1, dtype=torch.float32)
 
 
 def counts_of(call: Call, layout: CallLayout) -> tuple[Tensor, Tensor]:
@@ -126,7 +126,7 @@ def finish(
 ) -> Statistics:
     """Raw sums as `Statistics`: padded rows and padded keys become NaN. Takes over the tensors it is given."""
     batch = received.shape[0]
-    visible, seen = (value.expand(batch, -1).clone() for value in count)
+    n_keys, n_queries = (value.expand(batch, -1).clone() for value in count)
     if layout.cross:
         row["distance"].fill_(torch.nan)
     if layout.query_valid is not None:
@@ -134,16 +134,16 @@ def finish(
         for value in row.values():
             value.masked_fill_(padded[:, None], torch.nan)
         mass.masked_fill_(padded[:, None, :, None], torch.nan)
-        visible.masked_fill_(padded, torch.nan)
+        n_keys.masked_fill_(padded, torch.nan)
     if layout.key_valid is not None:
         received.masked_fill_(~layout.key_valid[:, None], torch.nan)
-        seen.masked_fill_(~layout.key_valid, torch.nan)
+        n_queries.masked_fill_(~layout.key_valid, torch.nan)
     return Statistics(
         positions=layout.positions,
         mass=mass,
         received=received,
-        visible=visible,
-        seen=seen,
+        n_keys=n_keys,
+        n_queries=n_queries,
         roles=layout.roles,
         key_start=layout.key_start,
         **row,
@@ -245,11 +245,11 @@ class RunningStatistics:
         if not calls:
             return {}
         result = {name: torch.cat([getattr(c, name) for c in calls], dim=2) for name in ROW_FIELDS}
-        result["visible"] = torch.cat([call.visible for call in calls], dim=1)
+        result["n_keys"] = torch.cat([call.n_keys for call in calls], dim=1)
         result["mass"] = torch.cat([_every_role(call) for call in calls], dim=2)
         keys = max(call.key_start + call.received.shape[-1] for call in calls)
         result["received"] = _add_keys([(call.received, call.key_start) for call in calls], keys)
-        result["seen"] = _add_keys([(call.seen, call.key_start) for call in calls], keys)
+        result["n_queries"] = _add_keys([(call.n_queries, call.key_start) for call in calls], keys)
         result["positions"] = torch.cat([call.positions for call in calls])
         return result
 

@@ -19,10 +19,10 @@ STATISTICS = {
     "maximum": ("example", "head", "query"),
     "lse": ("example", "head", "query"),
     "distance": ("example", "head", "query"),
-    "visible": ("example", "query"),
+    "n_keys": ("example", "query"),
     "mass": ("example", "head", "query", "role"),
     "received": ("example", "head", "key"),
-    "seen": ("example", "key"),
+    "n_queries": ("example", "key"),
 }
 """Streaming statistics and their axes. NaN marks padding."""
 

@@ -107,12 +107,12 @@ def labels(axis: Axis | None, examples: int, positions: int) -> tuple[np.ndarray
 
 
 def _queries(site: Site, record: Record, layout: TokenLayout, roles: Iterable[str]) -> dict[str, np.ndarray]:
-    visible = _numpy(record["visible"])
+    n_keys = _numpy(record["n_keys"])
     positions = _numpy(record["positions"]).astype(np.int64)
-    real = ~np.isnan(visible)
+    real = ~np.isnan(n_keys)
     example, head, row = _index(real, record["entropy"].shape[1])
     last = int(positions.max(initial=-1)) + 1
-    tokens, names = labels(layout.axes.get(site.tower), len(visible), last)
+    tokens, names = labels(layout.axes.get(site.tower), len(n_keys), last)
     columns = _site_columns(site, example, _numbers(record)[head]) | {
         "position": positions[row],
         "token": tokens[example, positions[row]],
@@ -120,7 +120,7 @@ def _queries(site: Site, record: Record, layout: TokenLayout, roles: Iterable[st
     }
     for field in ("entropy", "maximum", "distance", "lse"):
         columns[field] = _numpy(record[field])[example, head, row]
-    columns["visible"] = visible[example, row]
+    columns["n_keys"] = n_keys[example, row]
     mass = _numpy(record["mass"])
     for role in roles:
         columns[f"mass_{role}"] = mass[example, head, row, ROLES.index(role)]
@@ -128,35 +128,37 @@ def _queries(site: Site, record: Record, layout: TokenLayout, roles: Iterable[st
 
 
 def _keys(site: Site, record: Record, layout: TokenLayout) -> dict[str, np.ndarray]:
-    seen, received = _numpy(record["seen"]), _numpy(record["received"])
-    example, head, key = _index(~np.isnan(seen), received.shape[1])
-    tokens, names = labels(key_axis(layout, site), *seen.shape)
-    received, seen = received[example, head, key], seen[example, key]
+    n_queries, received = _numpy(record["n_queries"]), _numpy(record["received"])
+    example, head, key = _index(~np.isnan(n_queries), received.shape[1])
+    tokens, names = labels(key_axis(layout, site), *n_queries.shape)
+    received, n_queries = received[example, head, key], n_queries[example, key]
     return _site_columns(site, example, _numbers(record)[head]) | {
         "position": key,
         "token": tokens[example, key],
         "role": names[example, key],
         "received": received,
-        "mean_received": np.divide(received, seen, out=np.full_like(received, np.nan), where=seen > 0),
-        "seen": seen,
+        "mean_received": np.divide(
+            received, n_queries, out=np.full_like(received, np.nan), where=n_queries > 0
+        ),
+        "n_queries": n_queries,
     }
 
 
 def _heads(site: Site, record: Record, layout: TokenLayout, roles: Iterable[str]) -> dict[str, np.ndarray]:
-    visible = record["visible"].detach().float()
-    choice = (visible >= 2)[:, None]
+    n_keys = record["n_keys"].detach().float()
+    choice = (n_keys >= 2)[:, None]
     entropy, distance = record["entropy"].detach().float(), record["distance"].detach().float()
     rows = {
         "entropy": entropy.where(choice, torch.nan),
-        "normalised_entropy": normalised_entropy(entropy, visible=visible),
+        "normalised_entropy": normalised_entropy(entropy, n_keys=n_keys),
         "maximum": record["maximum"],
         "distance": distance,
-        "relative_distance": relative_distance(distance, visible=visible),
+        "relative_distance": relative_distance(distance, n_keys=n_keys),
         "lse": record["lse"],
-        "visible": visible[:, None].expand_as(entropy),
+        "n_keys": n_keys[:, None].expand_as(entropy),
     }
     rows |= {f"mass_{role}": record["mass"][..., ROLES.index(role)] for role in roles}
-    real = ~np.isnan(_numpy(visible)).all(axis=1, keepdims=True)
+    real = ~np.isnan(_numpy(n_keys)).all(axis=1, keepdims=True)
     example, head = np.nonzero(np.broadcast_to(real, entropy.shape[:2]))
     means = {name: _numpy(value.detach().float().nanmean(-1))[example, head] for name, value in rows.items()}
     return _site_columns(site, example, _numbers(record)[head]) | means

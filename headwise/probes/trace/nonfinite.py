@@ -47,7 +47,7 @@ def count(record: Record, valid: Mapping[str, Tensor]) -> dict[str, tuple[int, i
     """
     found = {}
     if "maximum" in record:
-        found["rows"] = _count(record["maximum"][..., None], (record["visible"] > 0)[:, None])
+        found["rows"] = _count(record["maximum"][..., None], (record["n_keys"] > 0)[:, None])
     for field, axis in (("maps", 1), ("q", 1), ("k", 1), ("v", 1), ("z", 2), ("residual", None)):
         if field not in record or (field == "maps" and "rows" in found):
             continue

@@ -20,7 +20,7 @@ from headwise.layout import ROLES, Axis, ImageSpan, TokenLayout
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.fields import FIELDS, GRAPH_FIELDS, Record
 
-SCHEMA = 1
+SCHEMA = 2
 _HEADER, _DIGEST = "headwise_trace", "sha256"
 
 
@@ -195,11 +195,11 @@ def _read_header(metadata: Mapping[str, str], path: Path) -> _Header:
     except (ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     version = content.get("schema_version") if isinstance(content, dict) else None
-    if isinstance(version, int) and version > SCHEMA:
+    if type(version) is int and version != SCHEMA:
         raise TraceError(
-            "The trace was written by a newer version of headwise.",
-            evidence=f"schema {version}, this version reads up to {SCHEMA}: {path}",
-            remedy="Upgrade headwise.",
+            f"The trace has schema version {version}, and this version of headwise reads {SCHEMA}.",
+            evidence=str(path),
+            remedy="Upgrade headwise." if version > SCHEMA else "Capture it again.",
         )
     try:
         header = _Header.model_validate_json(text)

@@ -259,8 +259,8 @@ class Trace:
         """The statistics as a tidy table; padding is left out.
 
         `"query"` has one row per example, head and query position: entropy (nats), maximum, lse, distance
-        (positions), visible (keys the row may see), mass_<role> (share). `"key"` has one row per example,
-        head and key position: received (sum over rows), seen (rows that may see the key), mean_received
+        (positions), n_keys (keys the row may see), mass_<role> (share). `"key"` has one row per example,
+        head and key position: received (sum over rows), n_queries (rows that may see the key), mean_received
         (their ratio). `"head"` has means over the valid rows; entropy, normalised_entropy and
         relative_distance are over the rows that see two keys or more.
 
