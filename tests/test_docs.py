@@ -6,13 +6,18 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
 import headwise as hw
 from headwise.cli.app import app
 from headwise.evaluation import task_names
+from headwise.figures.chart import KINDS
+from headwise.layout.axes import ROLES
+from headwise.probes.attach.sites import TOWERS, Site
 from tests.helpers_docs import DOCS, PAGES, blocks, commands, differs, python_blocks, run
+from tests.helpers_trace import make_trace
 
 SLOW = {
     "README.md",
@@ -158,6 +163,15 @@ def test_every_task_is_in_the_docs() -> None:
 def test_every_analysis_has_a_page() -> None:
     own = [name for name in hw.analyses.names() if hw.analyses.get(name).__module__.startswith("headwise.")]
     assert [name for name in own if not (DOCS / "methods" / f"{name}.md").exists()] == []
+
+
+def test_the_glossary_knows_the_words_of_tables() -> None:
+    trace = make_trace({Site("text", "self", 0): torch.ones(1, 2, 3, 3).tril() / 3})
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    columns = {name for level in ("head", "query", "key") for name in trace.to_frame(level)}
+    measured = {name for name in columns if not name.startswith("mass_")} - {"position", "token", "call"}
+    said = set(re.findall(r"\w+", page))
+    assert sorted({*measured, *TOWERS, *ROLES, *KINDS} - said) == []
 
 
 def test_every_public_name_is_in_the_reference_once() -> None:

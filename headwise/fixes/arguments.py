@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from headwise.errors import FixError
+from headwise.probes.attach.sites import TOWERS
 
 Heads = Sequence[tuple[int, int]]
 """(layer, head) pairs; a fix keeps them as a tuple."""
@@ -73,9 +74,8 @@ def finite(value: float, name: str) -> float:
 
 def as_tower(tower: str | None, kind: str) -> None:
     """Refuses a tower or kind that does not exist."""
-    towers = ("text", "vision", "encoder", "decoder", "qformer")
-    if tower is not None and tower not in towers:
-        raise FixError(f"There is no tower {tower!r}.", remedy=f"One of {', '.join(towers)}.")
+    if tower is not None and tower not in TOWERS:
+        raise FixError(f"There is no tower {tower!r}.", remedy=f"One of {', '.join(TOWERS)}.")
     if kind not in ("self", "cross"):
         raise FixError(f"There is no kind {kind!r}.", remedy="Either 'self' or 'cross'.")
 

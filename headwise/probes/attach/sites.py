@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _VISION = re.compile(r"vision|visual|image_encoder|(^|\.)vit(\.|$)")
 _AUDIO = re.compile(r"audio|speech")
 _CROSS = re.compile(r"cross|x_attn|encoder_attn|encdec", re.IGNORECASE)
+TOWERS = ("text", "vision", "qformer", "encoder", "decoder")
 _KEY_TOWERS = {"decoder": ("encoder", "vision"), "text": ("vision", "encoder"), "qformer": ("vision",)}
 _SOUND_INPUTS = ("input_values", "input_features")
 
