@@ -12,10 +12,10 @@ import pytest
 import torch
 from jaxtyping import install_import_hook
 
-import tests.shapes
+import tests.kit.shapes
 
 # Shapes are checked in tests, and only there.
-install_import_hook(tests.shapes.modules(), "tests.shapes.checked")
+install_import_hook(tests.kit.shapes.modules(), "tests.kit.shapes.checked")
 
 torch.set_num_threads(1)
 
@@ -37,7 +37,7 @@ def minilm() -> str:
 @pytest.fixture(scope="module")
 def browser():
     """The system's Chromium."""
-    from tests.helpers_browser import launched
+    from tests.kit.browser import launched
 
     with launched() as opened:
         yield opened
@@ -46,7 +46,7 @@ def browser():
 @pytest.fixture
 def seen(browser):
     """Open a page by its path; that it complained about nothing is checked at the end."""
-    from tests.helpers_browser import visit
+    from tests.kit.browser import visit
 
     opened = []
 

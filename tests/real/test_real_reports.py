@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.helpers_browser import MARKS
-from tests.helpers_cli import run
+from tests.kit.browser import MARKS
+from tests.kit.cli import run
 from tests.real.facts_encoders import REACTIONS, tokens_and_atoms
 from tests.real.facts_smollm2 import PROSE
 from tests.real.test_real_models import picture

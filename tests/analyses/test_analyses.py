@@ -1,0 +1,375 @@
+"""Analyses: known answers, laws, and slow twins."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headwise import analyses
+from headwise.errors import CaptureError, InputError
+from headwise.layout import ROLES, TokenLayout
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.trace import Trace
+from tests.kit.traces import TEXT, axis, causal, make_trace, plain_axis, random_pattern
+
+T = 64
+LOWER = torch.ones(T, T, dtype=torch.bool).tril()
+VISION = Site("vision", "self", 0)
+DECODER = Site("decoder", "self", 0)
+CROSS = Site("decoder", "cross", 0)
+
+
+def uniform(length=T):
+    return causal(torch.ones(1, 1, length, length))
+
+
+def rates(trace, epsilon=0.3):
+    frame = analyses.sink_rate(trace, epsilon=epsilon).frame
+    return frame.groupby("offset")["rate"].mean().to_numpy()
+
+
+class TestFormulas:
+    """The functions on tensors, against plain loops."""
+
+    def test_entropy_of_known_rows(self):
+        attn = torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0, 0, 0], [0.5, 0, 0.5, 0]])
+        entropy = analyses.row_entropy(attn)
+        torch.testing.assert_close(entropy, torch.tensor([math.log(4), 0.0, math.log(2)]))
+        share = analyses.normalised_entropy(entropy[None, None], n_keys=torch.full((1, 3), 4.0))
+        torch.testing.assert_close(share, torch.tensor([[[1.0, 0.0, 0.5]]]))
+
+    @pytest.mark.parametrize("side", ["left", "right"])
+    def test_padding_does_not_change_entropy(self, side):
+        attn = torch.rand(2, 4, 6, generator=torch.Generator().manual_seed(0)).softmax(-1)
+        pad = (3, 0) if side == "left" else (0, 3)
+        padded = torch.nn.functional.pad(attn, pad, value=0.2)
+        mask = torch.nn.functional.pad(torch.ones(2, 6, dtype=torch.bool), pad, value=False)
+        torch.testing.assert_close(analyses.row_entropy(padded, key_mask=mask), analyses.row_entropy(attn))
+
+    def test_a_row_without_keys_is_nan(self):
+        mask = torch.zeros(1, 3, dtype=torch.bool)
+        assert analyses.row_entropy(torch.rand(1, 2, 3), key_mask=mask).isnan().all()
+        assert analyses.mean_received(torch.rand(3, 3), visible=mask.expand(3, 3)).isnan().all()
+
+    @given(st.permutations(range(5)))
+    @settings(max_examples=20, deadline=None)
+    def test_entropy_does_not_depend_on_the_order_of_keys(self, order):
+        attn = random_pattern(1, 1, 3, 5)
+        torch.testing.assert_close(analyses.row_entropy(attn[..., order]), analyses.row_entropy(attn))
+
+    def test_twins(self):
+        attn = causal(random_pattern(2, 3, 7, 7))
+        visible = torch.ones(7, 7, dtype=torch.bool).tril()
+        p = attn.double().numpy()
+        entropy, distance = np.zeros((2, 3, 7)), np.zeros((2, 3, 7))
+        received = np.zeros((2, 3, 7))
+        for b, h, i in np.ndindex(2, 3, 7):
+            for j in range(i + 1):
+                entropy[b, h, i] -= p[b, h, i, j] * math.log(p[b, h, i, j])
+                distance[b, h, i] += p[b, h, i, j] * (i - j)
+                received[b, h, j] += p[b, h, i, j] / (7 - j)
+        for value, twin in (
+            (analyses.row_entropy(attn), entropy),
+            (analyses.mean_distance(attn), distance),
+            (analyses.mean_received(attn, visible=visible), received),
+        ):
+            np.testing.assert_allclose(value.numpy(), twin, rtol=1e-5)
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_is_widened(self, dtype):
+        attn = random_pattern(1, 1, 4, 4).to(dtype)
+        visible = torch.ones(4, 4, dtype=torch.bool)
+        assert analyses.row_entropy(attn).dtype == torch.float32
+        assert analyses.mean_distance(attn).dtype == torch.float32
+        assert analyses.mean_received(attn, visible=visible).dtype == torch.float32
+
+    def test_the_flat_causal_map(self):
+        """language.md 2.1 (g) and 5.3: α of positions 0, 1 and 63; row i looks i / 2 away."""
+        alpha = analyses.mean_received(uniform()[0, 0], visible=LOWER)
+        np.testing.assert_allclose(alpha[[0, 1, 63]], [0.0741, 0.0594, 0.0156], atol=5e-5)
+        torch.testing.assert_close(analyses.mean_distance(uniform()[0, 0]), torch.arange(T) / 2)
+        relative = analyses.relative_distance(
+            torch.arange(T)[None, None] / 2, n_keys=torch.arange(1.0, T + 1)[None]
+        )
+        assert relative[0, 0, 0].isnan()
+        torch.testing.assert_close(relative[0, 0, 1:], torch.full((T - 1,), 0.5))
+
+    def test_rows_in_hand_have_their_own_positions(self):
+        attn = uniform(6)[0, 0, 4:]
+        torch.testing.assert_close(
+            analyses.mean_distance(attn, positions=torch.tensor([4, 5])), torch.tensor([2.0, 2.5])
+        )
+
+
+class TestSinkRate:
+    """Known answers of language.md 2.1 (g)."""
+
+    def test_a_flat_map_has_none(self):
+        trace = make_trace({TEXT: uniform()})
+        assert (rates(trace) == 0).all()
+        alpha = analyses.sink_rate(trace).frame["mean_received"].to_numpy()
+        np.testing.assert_allclose(alpha[[0, 1, 63]], [0.0741, 0.0594, 0.0156], atol=5e-5)
+
+    def test_all_mass_on_the_first_key(self):
+        pattern = torch.zeros(1, 1, T, T)
+        pattern[..., 0] = 1
+        rate = rates(make_trace({TEXT: pattern}))
+        assert rate[0] == 100
+        assert (rate[1:] == 0).all()
+
+    def test_the_trap_of_the_identity(self):
+        """Each of the last three keys is seen by so few rows that looking at oneself passes for a sink."""
+        trace = make_trace({TEXT: torch.eye(T)[None, None]})
+        frame = analyses.sink_rate(trace).frame
+        assert frame.loc[frame["rate"] > 0, "offset"].tolist() == [61, 62, 63]
+        assert frame["rows"].tolist() == list(range(T, 0, -1))
+        np.testing.assert_allclose(frame["mean_received"].tail(3), [1 / 3, 1 / 2, 1])
+        assert (analyses.sinks(trace).frame["heads"] == 0).all()
+        assert (analyses.sinks(trace, min_rows=2).frame.query("heads > 0")["position"].tolist()) == [62, 61]
+        assert "first key is a sink in 0.0 %" in analyses.sink_rate(trace).summary
+
+    def test_shares_of_triples(self):
+        """Two examples, two layers, two heads; four of the eight triples have the sink."""
+        sink = torch.zeros(T, T)
+        sink[:, 0] = 1
+        flat = uniform()[0, 0]
+        layers = {
+            Site("text", "self", 0): torch.stack([torch.stack([sink, flat]), torch.stack([sink, sink])]),
+            Site("text", "self", 1): torch.stack([torch.stack([sink, flat]), torch.stack([flat, flat])]),
+        }
+        frame = analyses.sink_rate(make_trace(layers)).frame.query("offset == 0")
+        assert frame["rate"].tolist() == [75.0, 25.0]
+        assert frame["triples"].tolist() == [4, 4]
+        assert "50.0 % of (example, layer, head) triples" in analyses.sink_rate(make_trace(layers)).summary
+
+    def test_the_most_frequent_position_is_named(self):
+        pattern = torch.zeros(1, 1, 12, 12)
+        pattern[..., 2] = 1
+        summary = analyses.sink_rate(make_trace({VISION: pattern})).summary
+        assert summary.endswith("most often position 2, 100.0 %.")
+
+    @pytest.mark.parametrize("padding", [(0, 3), (3, 0)])
+    def test_left_padding_changes_nothing(self, padding):
+        batch, alone = padded_batch(padding)
+        frames = [analyses.sink_rate(trace).frame for trace in (batch, *alone)]
+        for offset in range(5):
+            rate, *single = (frame[frame["offset"] == offset].iloc[0] for frame in frames)
+            assert rate["triples"] == sum(row["triples"] for row in single)
+            hits = sum(row["rate"] * row["triples"] for row in single)
+            np.testing.assert_allclose(rate["rate"] * rate["triples"], hits)
+
+
+def padded_batch(padding, heads=2):
+    """A batch with padding on the left, and each of its examples alone."""
+    width = 8
+    lengths = [width - p for p in padding]
+    alone = [causal(random_pattern(1, heads, n, n, seed=n)) for n in lengths]
+    pattern = torch.zeros(len(lengths), heads, width, width)
+    for b, (single, p) in enumerate(zip(alone, padding, strict=True)):
+        pattern[b, :, p : p + lengths[b], p : p + lengths[b]] = single[0]
+    batch = make_trace({TEXT: pattern}, {"text": plain_axis("text", len(lengths), width, padding)})
+    return batch, [make_trace({TEXT: single}) for single in alone]
+
+
+class TestSinks:
+    def planted(self, share=0.8, length=16, layers=(1, 2), total=4, position=0):
+        """`share` of every row on one key in two of the three heads of the given layers."""
+        sites = {}
+        for layer in range(total):
+            pattern = torch.full((1, 3, length, length), 1 / length)
+            if layer in layers:
+                pattern[:, :2] = (1 - share) / (length - 1)
+                pattern[:, :2, :, position] = share
+            sites[Site("vision", "self", layer)] = pattern
+        axes = {
+            "vision": axis(
+                "vision", [["special"] + ["image"] * (length - 1)], [["[CLS]"] + ["·"] * (length - 1)]
+            )
+        }
+        return make_trace(sites, axes)
+
+    def test_the_planted_sink_is_found(self):
+        result = analyses.sinks(self.planted())
+        assert len(result.frame) == 1
+        row = result.frame.iloc[0]
+        assert (row["position"], row["offset"], row["token"], row["role"]) == (0, 0, "[CLS]", "special")
+        assert (row["heads"], row["share"]) == (4, 4 / 12)
+        assert row["peak_layer"] in (1, 2)
+        np.testing.assert_allclose(row["peak_received"], (0.8 + 0.8 + 1 / 16) / 3, rtol=1e-5)
+        np.testing.assert_allclose(row["mean_received"], (4 * 0.8 + 8 / 16) / 12, rtol=1e-5)
+        assert result.summary == (
+            "[CLS] (position 0) takes 55 % of the attention in layers 1–2; "
+            "4 of 12 heads have a sink (alpha > 0.3)."
+        )
+
+    def test_the_same_numbers_by_loops(self):
+        site, other = TEXT, Site("text", "self", 1)
+        patterns = {
+            site: causal(random_pattern(2, 3, 9, 9)),
+            other: causal(random_pattern(2, 3, 9, 9, seed=1)),
+        }
+        frame = analyses.sinks(make_trace(patterns), epsilon=0.15).frame
+        stacked = torch.cat(list(patterns.values()), dim=1).double().numpy()
+        for example in range(2):
+            alpha = np.array([[np.mean(stacked[example, h, j:, j]) for j in range(6)] for h in range(6)])
+            listed = frame[frame["example"] == example].sort_values("position")
+            assert listed["position"].tolist() == np.nonzero((alpha > 0.15).any(0))[0].tolist()
+            np.testing.assert_allclose(listed["mean_received"], alpha.mean(0)[listed["position"]], rtol=1e-5)
+            np.testing.assert_array_equal(listed["heads"], (alpha > 0.15).sum(0)[listed["position"]])
+
+    def test_without_a_sink_the_strongest_key_is_named(self):
+        result = analyses.sinks(make_trace({TEXT: uniform()}))
+        assert result.frame["heads"].tolist() == [0]
+        assert result.summary == (
+            "[CLS] (position 0) takes 7 % of the attention in layer 0; "
+            "0 of 1 heads have a sink (alpha > 0.3)."
+        )
+
+    @pytest.mark.parametrize("padding", [(0, 3), (3, 0)])
+    def test_left_padding_changes_nothing(self, padding):
+        batch, alone = padded_batch(padding)
+        frame = analyses.sinks(batch, epsilon=0.2).frame
+        for example, trace in enumerate(alone):
+            mine = frame[frame["example"] == example].reset_index(drop=True)
+            single = analyses.sinks(trace, epsilon=0.2).frame
+            assert (mine["position"] - mine["offset"] == padding[example]).all()
+            for column in ("offset", "token", "role", "heads", "share", "peak_layer"):
+                assert mine[column].tolist() == single[column].tolist()
+            np.testing.assert_allclose(mine["mean_received"], single["mean_received"], rtol=1e-5)
+
+    def test_examples_with_different_first_keys_are_counted_together(self):
+        sink = torch.zeros(2, 1, 8, 8)
+        sink[0, :, :, 0] = 1
+        sink[1, :, 3:, 3] = 1
+        result = analyses.sinks(make_trace({TEXT: sink}, {"text": plain_axis("text", 2, 8, (0, 3))}))
+        assert result.frame["position"].tolist() == [0, 3]
+        assert result.summary.startswith("[CLS] (position 0 after the padding) takes 100 % of the attention")
+        assert "2 of 2 (example, head) pairs have a sink" in result.summary
+
+    def test_examples_that_differ_name_no_token(self):
+        pattern = torch.zeros(2, 1, 6, 6)
+        pattern[..., 1] = 1
+        axes = {"text": axis("text", [["content"] * 6] * 2, [["a", "b", "c", "d", "e", "f"], ["a"] * 6])}
+        summary = analyses.sinks(make_trace({TEXT: pattern}, axes, causal=False)).summary
+        assert summary.startswith("The key at position 1 takes 100 %")
+
+    def test_towers_are_kept_apart_and_all_named(self):
+        axes = {"decoder": plain_axis("decoder", 1, 6), "encoder": plain_axis("encoder", 1, 9)}
+        patterns = {DECODER: causal(random_pattern(1, 2, 6, 6)), CROSS: random_pattern(1, 2, 6, 9)}
+        result = analyses.sinks(make_trace(patterns, axes))
+        assert set(zip(result.frame["tower"], result.frame["kind"], strict=True)) == {
+            ("decoder", "self"),
+            ("decoder", "cross"),
+        }
+        assert "decoder self: " in result.summary
+        assert "; decoder cross: " in result.summary
+
+    def test_a_tower_with_too_few_rows_is_named(self):
+        patterns = {TEXT: causal(random_pattern(1, 1, 8, 8)), VISION: random_pattern(1, 1, 3, 3)}
+        result = analyses.sinks(make_trace(patterns))
+        assert set(result.frame["tower"]) == {"text"}
+        assert "vision self: left out, no key was seen by 4 rows" in result.summary
+
+    def test_sites_of_different_sizes(self):
+        """Towers with windows: another number of examples and keys per layer."""
+        patterns = {
+            Site("vision", "self", 0): random_pattern(4, 2, 5, 5),
+            Site("vision", "self", 1): random_pattern(1, 4, 7, 7),
+        }
+        records = {site: make_trace({site: pattern}).records[site] for site, pattern in patterns.items()}
+        trace = Trace(records, TokenLayout({}), {})
+        frame = analyses.sinks(trace, epsilon=0.1).frame
+        assert set(frame["example"]) == {0, 1, 2, 3}
+        assert frame["token"].isna().all()
+        assert analyses.sink_rate(trace).frame.query("layer == 0 and offset == 0")["triples"].item() == 8
+
+    @pytest.mark.parametrize("epsilon", [0.0, 1.0, -1.0, float("nan")])
+    def test_epsilon_is_a_share(self, epsilon):
+        trace = make_trace({TEXT: uniform(8)})
+        for analysis in (analyses.sinks, analyses.sink_rate):
+            with pytest.raises(InputError, match="epsilon is a share"):
+                analysis(trace, epsilon=epsilon)
+
+    def test_too_short_an_input_raises(self):
+        trace = make_trace({TEXT: uniform(3)})
+        with pytest.raises(CaptureError, match=r"No key was seen by 4 rows. \(the most is 3\)"):
+            analyses.sinks(trace)
+        with pytest.raises(InputError, match="min_rows"):
+            analyses.sinks(trace, min_rows=0)
+
+
+class TestHeads:
+    def test_entropy(self):
+        pattern = torch.cat([uniform(8), torch.eye(8)[None, None]], dim=1)
+        result = analyses.entropy(make_trace({TEXT: pattern}))
+        np.testing.assert_allclose(result.frame["normalised_entropy"], [1, 0], atol=1e-6)
+        mean = np.mean([math.log(n) for n in range(2, 9)])
+        np.testing.assert_allclose(result.frame["entropy"], [mean, 0], rtol=1e-6, atol=1e-7)
+        assert result.summary == (
+            f"Heads use 50 % of the largest possible entropy on average (mean {mean / 2:.2f} nats), "
+            "from 0 % in head 0.1 to 100 % in 0.0."
+        )
+
+    def test_distance(self):
+        pattern = torch.cat([uniform(8), torch.eye(8)[None, None]], dim=1)
+        frame = analyses.distance(make_trace({TEXT: pattern})).frame
+        np.testing.assert_allclose(frame["distance"], [3.5 / 2, 0], rtol=1e-6)
+        np.testing.assert_allclose(frame["relative_distance"], [0.5, 0], rtol=1e-6)
+
+    def test_distance_is_not_defined_across_axes(self):
+        axes = {"decoder": plain_axis("decoder", 1, 3), "encoder": plain_axis("encoder", 1, 5)}
+        cross = {CROSS: random_pattern(1, 2, 3, 5)}
+        with pytest.raises(CaptureError, match=r"Distance is defined for no head.*decoder cross"):
+            analyses.distance(make_trace(cross, axes))
+        both = analyses.distance(make_trace({DECODER: uniform(3), **cross}, axes))
+        assert set(both.frame["kind"]) == {"self"}
+
+    def test_entropy_needs_a_choice(self):
+        with pytest.raises(CaptureError, match="Normalised entropy is defined for no head"):
+            analyses.entropy(make_trace({TEXT: torch.ones(1, 1, 1, 1)}))
+
+    def test_mass_by_role_and_by_modality(self):
+        roles = axis("text", [["bos", "image", "image", "content", "punctuation"]])
+        pattern = causal(random_pattern(1, 2, 5, 5))
+        trace = make_trace({TEXT: pattern}, {"text": roles})
+        by_role = analyses.mass(trace)
+        table = by_role.frame.pivot_table(index="head", columns="role", values="mass", sort=False)
+        assert table.columns.tolist() == ["bos", "punctuation", "content", "image"]
+        np.testing.assert_allclose(table["image"], pattern[0, :, :, 1:3].sum(-1).mean(-1), rtol=1e-5)
+        np.testing.assert_allclose(table.sum(axis=1), 1, rtol=1e-6)
+        by_modality = analyses.mass(trace, by="modality").frame.pivot_table(
+            index="head", columns="modality", values="mass"
+        )
+        np.testing.assert_allclose(by_modality["image"], table["image"])
+        np.testing.assert_allclose(by_modality.sum(axis=1), 1, rtol=1e-6)
+        assert "image" in by_role.summary
+        assert by_role.provenance["parameters"] == {"by": "role"}
+        with pytest.raises(InputError, match="by role or by modality"):
+            analyses.mass(trace, by="token")
+
+    def test_every_role_name_is_a_group_of_its_own(self):
+        """Roles called image and audio are modalities too; nothing is counted twice."""
+        roles = axis("text", [list(ROLES[:9])])
+        trace = make_trace({TEXT: causal(random_pattern(1, 1, 9, 9))}, {"text": roles})
+        for by in ("role", "modality"):
+            np.testing.assert_allclose(analyses.mass(trace, by=by).frame["mass"].sum(), 1, rtol=1e-6)
+
+    @pytest.mark.parametrize("name", ["entropy", "distance", "mass"])
+    def test_a_batch_gives_each_example_the_numbers_it_has_alone(self, name):
+        batch, alone = padded_batch((0, 3))
+        analysis = analyses.get(name)
+        result = analysis(batch)
+        for example, trace in enumerate(alone):
+            mine = result.frame[result.frame["example"] == example][result.value]
+            np.testing.assert_allclose(mine, analysis(trace).frame[result.value], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", analyses.names())
+def test_without_statistics_there_is_no_result(name):
+    with pytest.raises(CaptureError, match="holds no statistics"):
+        analyses.get(name)(Trace({}))

@@ -1,0 +1,208 @@
+"""Analyses as records: what they need and take is said once, and everyone who runs them reads it."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import EntryPoint, EntryPoints
+
+import pandas as pd
+import pytest
+import torch
+
+import headwise as hw
+from headwise import analyses, plugins
+from headwise.analyses import HEAD, analysis, load_result
+from headwise.analyses.calls import analysis_call, needs_of
+from headwise.errors import CaptureError, InputError
+from headwise.reports.data import gather
+from tests.kit.cli import TEXT, run, save
+from tests.tiny import ARCHITECTURES
+
+IDS = torch.tensor([[5, 17, 23, 9, 31, 44], [7, 8, 50, 11, 3, 29]])
+
+
+@analysis(
+    kind="heads",
+    keys=HEAD,
+    value="norm",
+    unit="norm",
+    needs=("heads",),
+    description="Norm of a head's output at the last row.",
+    summary=lambda frame: f"The largest norm is {frame['norm'].max():.2f}.",
+)
+def output_norm(trace):
+    """Norm of what every head writes at the last row."""
+    rows = []
+    for site in trace.sites:
+        norms = trace.records[site]["z"][:, -1].norm(dim=-1)
+        rows += [
+            (example, site.tower, site.kind, site.layer, site.call, head, norms[example, head].item())
+            for example in range(norms.shape[0])
+            for head in range(norms.shape[1])
+        ]
+    return pd.DataFrame(rows, columns=[*HEAD, "norm"])
+
+
+@analysis(
+    kind="heads",
+    keys=HEAD,
+    value="change",
+    unit="nats",
+    inputs="pair",
+    description="Entropy after less entropy before, above {least:g}.",
+    summary=lambda frame, least: f"{len(frame)} heads change by more than {least:g}.",
+)
+def entropy_change(before, after, least: float = 0.0):
+    """Change of the row entropy between two captures."""
+    old, new = (trace.to_frame("head")[[*HEAD, "entropy"]] for trace in (before, after))
+    frame = old.merge(new, on=list(HEAD), suffixes=("_old", "_new"))
+    frame["change"] = frame.pop("entropy_new") - frame.pop("entropy_old")
+    return frame[frame["change"].abs() > least].reset_index(drop=True)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    points = [
+        EntryPoint(name, f"{__name__}:{name}", "headwise.analyses")
+        for name in ("output_norm", "entropy_change")
+    ]
+    points.append(EntryPoint("plain", "builtins:len", "headwise.analyses"))
+    monkeypatch.setattr(
+        plugins, "entry_points", lambda group: EntryPoints(points if "analyses" in group else ())
+    )
+
+
+@pytest.fixture(scope="module")
+def model():
+    return ARCHITECTURES["llama"].build()
+
+
+def traced(model, **keep):
+    with hw.capture(model, **keep) as trace, torch.no_grad():
+        model(input_ids=IDS)
+    return trace
+
+
+def test_what_is_missing_is_named_with_the_call_that_gives_it(model):
+    with pytest.raises(CaptureError, match=r"no head outputs.*needs them.*hw.capture\(subject, heads=True\)"):
+        output_norm(traced(model))
+    found = output_norm(traced(model, heads=True))
+    assert found.kind == "heads"
+    assert found.summary.startswith("The largest norm is")
+
+
+def test_plug_ins_are_found_by_name_everywhere(model, installed):
+    assert hw.analyses.output_norm is output_norm
+    assert "entropy_change" in dir(hw.analyses)
+    subject = hw.wrap(model)
+    page = gather(traced(model, heads=True), analyses=["output-norm"])
+    assert [metric.title for metric in page.metrics][-1] == "Output norm"
+    assert subject.name
+    with pytest.raises(InputError, match=r"'plain' has no record.*Decorate"):
+        hw.analyses.get("plain")
+
+
+def test_a_pair_is_two_traces(model):
+    before = traced(model)
+    with hw.patch(model, hw.fixes.ScaleHeads(heads=((0, 0),), factor=0.0)):
+        after = traced(model)
+    found = entropy_change(before, after, least=0.001)
+    assert found.provenance["parameters"] == {"least": 0.001}
+    assert found.provenance["compared_with"]["patched"] == ["ScaleHeads"]
+    assert found.description.endswith("above 0.001.")
+    assert set(found.frame["layer"]) == {1}
+    page = gather([before, after], analyses=[entropy_change])
+    assert [metric.title for metric in page.metrics] == ["Strongest key of each head", "Entropy change"]
+    with pytest.raises(InputError, match="takes before and after"):
+        gather(before, analyses=[entropy_change])
+
+
+def test_a_page_of_a_subject_captures_what_its_analyses_need(model, tmp_path, installed):
+    subject = hw.wrap(model)
+    page = hw.report(
+        subject, tmp_path / "r.html", examples=[{"text": IDS[0].tolist()}], analyses=["output_norm"]
+    )
+    text = page.read_text(encoding="utf-8")
+    assert "The largest norm is" in text
+    assert "Row entropy as a share" not in text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sinks:epsilon", "no parameter of sinks"),
+        ("sinks:eps=1", "no parameter 'eps'"),
+        ("sinks:epsilon=much", "cannot be 'much'"),
+        ("mass:by=colour", "cannot be 'colour'"),
+        ("synks", "close: sinks"),
+        ("", "There is no analysis ''"),
+    ],
+)
+def test_a_wrong_name_or_parameter_is_refused(text, words):
+    with pytest.raises(InputError, match=words):
+        analysis_call(text)
+
+
+def test_names_and_parameters():
+    call = analysis_call("sinks:epsilon=0.2, min_rows=8")
+    assert call.parameters == {"epsilon": 0.2, "min_rows": 8}
+    assert analysis_call("sink-rate").analysis is analyses.sink_rate
+    assert needs_of([call, analysis_call(output_norm)]) == {"stats": True, "heads": True}
+    with pytest.raises(InputError, match="needs that headwise does not know"):
+        analysis(kind="heads", keys=HEAD, value="v", unit="v", description="", summary=str, needs=("gold",))(
+            lambda trace: None
+        )
+
+
+class TestIds:
+    def test_results_join_with_the_table_of_an_evaluation(self, model):
+        found = hw.analyses.entropy(traced(model, ids=["a", "b"]))
+        assert list(found.frame.columns[:2]) == ["example", "id"]
+        scores = pd.DataFrame({"id": ["b", "a"], "correct": [0.0, 1.0]})
+        joined = found.frame.merge(scores, on="id")
+        assert joined.groupby("example")["correct"].first().tolist() == [1.0, 0.0]
+        assert "id" not in found.mean()
+        assert list(traced(model, ids=["a", "b"]).to_frame("key")["id"].unique()) == ["a", "b"]
+
+    def test_wrong_ids_are_refused(self, model):
+        with pytest.raises(InputError, match="3 ids, 2 examples"):
+            traced(model, ids=["a", "b", "c"])
+        with pytest.raises(InputError, match="the same id"):
+            traced(model, ids=["a", "a"])
+        with pytest.raises(InputError, match="a list of names"):
+            traced(model, ids="ab")
+
+    def test_ids_come_back_from_a_file(self, model, tmp_path):
+        trace = traced(model, ids=["a", "b"])
+        trace.save(tmp_path / "t.safetensors")
+        back = hw.load_trace(tmp_path / "t.safetensors")
+        pd.testing.assert_frame_equal(hw.analyses.entropy(back).frame, hw.analyses.entropy(trace).frame)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(save(tmp_path_factory.mktemp("model")))
+
+
+class TestCommand:
+    def test_it_prints_and_saves(self, folder, tmp_path):
+        out = tmp_path / "e.json"
+        done = run(
+            "analyse", folder, "entropy", "sinks:epsilon=0.2", "--text", TEXT, "--out", out, "--rows", 2
+        )
+        assert "entropy: Heads use" in done.stdout
+        assert "alpha > 0.2" in done.stdout
+        assert load_result(out).summary in done.stdout
+
+    def test_json_and_list(self, folder):
+        answer = json.loads(run("analyse", folder, "mass", "--text", TEXT, "--json").stdout)
+        assert answer["results"][0]["keys"][-1] == "role"
+        assert "sinks" in run("analyse").stdout
+
+    def test_a_saved_trace(self, folder, tmp_path):
+        file = tmp_path / "t.safetensors"
+        run("trace", folder, "--text", TEXT, "--out", file)
+        assert "distance: Heads look" in run("analyse", file, "distance").stdout
+        refused = run("analyse", file, "distance", "--text", TEXT)
+        assert refused.exit_code == 2
+        assert "captured already" in refused.stderr
