@@ -1,4 +1,4 @@
-"""The formulas of visual attention redistribution: which tokens are sinks, and where their attention goes."""
+"""Attention moved between keys: hidden keys, sinks turned down (calibration), visual redistribution."""
 
 from __future__ import annotations
 
@@ -117,3 +117,44 @@ def change_of(
     clear, lost = weights[..., 0].unsqueeze(1), weights[..., 5].unsqueeze(1)
     change = torch.addcmul(lost, gain, clear) * chosen
     return change.view(batch, heads, count, keys)
+
+
+def hide_keys(
+    pattern: Float[Tensor, "*lead query key"], hidden: Bool[Tensor, "*#lead #query key"]
+) -> Float[Tensor, "*lead query key"]:
+    """The pattern without the weight on hidden keys; the others grow in proportion, and rows keep their sums.
+
+    The same as hiding the keys before the softmax. Rows that look at nothing else are left alone.
+
+    Example:
+        >>> hide_keys(torch.tensor([[0.5, 0.25, 0.25]]), torch.tensor([[True, False, False]]))
+        tensor([[0.0000, 0.5000, 0.5000]])
+    """
+    wide = pattern.to(torch.promote_types(pattern.dtype, torch.float32))
+    left = wide.masked_fill(hidden, 0.0)
+    rest = left.sum(-1, keepdim=True)
+    grown = left * (wide.sum(-1, keepdim=True) / rest.clamp_min(1e-9))
+    return torch.where(rest > 1e-6, grown, wide).to(pattern.dtype)
+
+
+def calibrate(
+    pattern: Float[Tensor, "*lead query key"], sinks: Bool[Tensor, "*#lead #query key"], *, beta: float = 0.4
+) -> Float[Tensor, "*lead query key"]:
+    """Attention on sinks times `beta`; what is freed goes to the other keys in proportion to what they have.
+
+    Sums of rows stay as they are; rows that look at nothing else are left alone. Yu et al. 2024 (ICML), after their
+    code.
+
+    Example:
+        >>> row, sink = torch.tensor([[0.4, 0.4, 0.2]]), torch.tensor([[False, True, False]])
+        >>> calibrate(row, sink)
+        tensor([[0.5600, 0.1600, 0.2800]])
+    """
+    wide = pattern.float()
+    on_sinks = (wide * sinks).sum(-1, keepdim=True)
+    rest = wide.masked_fill(sinks, 0.0).sum(-1, keepdim=True)
+    grow = on_sinks * (1 - beta) / rest.clamp_min(1e-6) + 1
+    new = wide * torch.where(sinks, beta, grow)
+    if float(rest.detach().amin()) < 1e-6:
+        new = torch.where(rest < 1e-6, wide, new)
+    return new.to(pattern.dtype)

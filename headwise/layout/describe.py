@@ -13,12 +13,12 @@ from torch import Tensor
 from headwise.families import family_of
 from headwise.layout.audio import audio_axis, position_seconds
 from headwise.layout.axes import ROLES, Axis, TokenLayout, generic_axis
-from headwise.layout.packed import packed_axis
 from headwise.layout.roles import Vocabulary, mark_first, token_texts, tokenizer_of
 from headwise.layout.vision import (
     default_unit,
     image_spans,
     image_units,
+    packed_axis,
     patch_grid,
     qformer_axis,
     vision_axis,

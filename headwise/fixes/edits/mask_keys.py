@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.fixes.arguments import Heads, as_heads, as_numbers, as_tower, of_layer
-from headwise.functional.masking import hide_keys
+from headwise.functional.redistribution import hide_keys
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
 

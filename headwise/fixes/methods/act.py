@@ -17,7 +17,7 @@ from headwise.fixes.arguments import Heads, as_heads, as_numbers, between, finit
 from headwise.fixes.calibration import Calibration
 from headwise.fixes.head_search import search_heads
 from headwise.fixes.methods._columns import Columns
-from headwise.functional.calibration import calibrate
+from headwise.functional.redistribution import calibrate
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
 

@@ -20,7 +20,7 @@ from headwise.fixes.methods.published import SINK_DIMENSIONS
 from headwise.functional.redistribution import bias_of, change_of, grown, sink_score, weights_of
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context, PromptContext
-from headwise.probes.generation.pieces import in_pieces
+from headwise.probes.generation.caches import in_pieces
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

@@ -16,7 +16,7 @@ from headwise.fixes.methods._branches import Without, beside_itself
 from headwise.fixes.methods._images import require_images
 from headwise.fixes.methods.published import REINFORCED_LAYERS
 from headwise.functional.divergence import NOISE, Deviation, Distance, head_divergence, sensitive_heads
-from headwise.functional.masking import hide_keys
+from headwise.functional.redistribution import hide_keys
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context, PromptContext
 

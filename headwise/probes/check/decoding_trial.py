@@ -1,27 +1,43 @@
-"""The trial of cached decoding: a prompt and one step of `generate`, against one forward on the same ids."""
+"""The trial of cached decoding: a prompt and one step of `generate`, against one forward on the same ids.
+
+Made before the first `generate` of a model that was checked (`require_generate`).
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from headwise.errors import HeadwiseError
+from headwise.errors import HeadwiseError, UnsupportedModel
 from headwise.loading import quiet
 from headwise.probes.attach.sites import Site
 from headwise.probes.check.probe_inputs import first_that_runs
 from headwise.probes.check.reference import Comparison
-from headwise.probes.check.trial import Inputs, Trial, first_line, first_output, relative, tolerance
+from headwise.probes.check.releases import verified_range
+from headwise.probes.check.results import keep_check, known_check
+from headwise.probes.check.trial import (
+    Inputs,
+    Trial,
+    first_line,
+    first_output,
+    relative,
+    tolerance,
+    undisturbed,
+)
 from headwise.probes.engine.session import Session
+from headwise.probes.generation.generate_call import GenerateCall
 from headwise.probes.trace.buffer import CaptureOptions
 from headwise.probes.trace.fields import Record
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
 
 NestedForward = Callable[[Session], AbstractContextManager[None]]
 """Runs the model within the block for one session alone: nobody else records it."""
@@ -182,3 +198,44 @@ def _same_row(session: Comparison, whole: Comparison, length: int, limit: float)
                 if not apart <= limit:
                     return f"the {name} of a step's row differs by {apart:.2g} from one forward in {site}"
     return ""
+
+
+def require_generate(
+    model: PreTrainedModel,
+    implementation: str | None,
+    language: str,
+    nested: NestedForward,
+    call: GenerateCall,
+) -> None:
+    """Tries decoding out before the first `generate` of a model that was checked, with the cache that it asks for.
+
+    Raises:
+        UnsupportedModel: a decode step does not join its prompt.
+    """
+    check = known_check(model, implementation)
+    if check is None or not check.trials:
+        return
+    static = _wants_static(call)
+    for name in ("decode step", "static cache") if static else ("decode step",):
+        if not any(trial.name == name for trial in check.trials):
+            with undisturbed(model):
+                trial = try_decoding(model, language, nested, static=name == "static cache")
+            check = replace(check, trials=(*check.trials, trial))
+            keep_check(model, implementation, check)
+        problem = check.problem(name)
+        if problem:
+            raise UnsupportedModel(
+                "headwise cannot follow a generation of this model.",
+                evidence=f"{name}: {problem}",
+                remedy=f"Capture or patch forwards, or use a verified release of transformers ({verified_range()}).",
+            )
+
+
+def _wants_static(call: GenerateCall) -> bool:
+    from transformers import StaticCache
+
+    name = call.option("cache_implementation")
+    return (isinstance(name, str) and "static" in name) or any(
+        isinstance(getattr(value, "self_attention_cache", value), StaticCache)
+        for value in call.arguments.values()
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import CaptureError
-from headwise.probes.engine.moment import Moment
+from headwise.probes.engine.session import Session
 
 if TYPE_CHECKING:
     from headwise.probes.engine.instrumentation import Instrumentation
@@ -78,3 +79,45 @@ class _Again:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with self._moment.again(self._places, args):
             return self._function(*args, **kwargs)
+
+
+_NOBODY = -1
+"""No thread has this number."""
+
+
+class Moment:
+    """The sessions that act on the current thread's forward, and how far each has followed it."""
+
+    def __init__(self, instrumented: Instrumentation) -> None:
+        self._instrumented = instrumented
+        self._sessions = instrumented.listening()
+        self._calls = instrumented.thread_state().again(self._sessions)
+        self._states = [(session, session.still()) for session in self._sessions]
+
+    def places(self, given: tuple) -> list[int | None]:
+        """Index of the residual under way among the values that a reentrant checkpoint was given, by session."""
+        residuals = [state["entering"] for _, state in self._states]
+        return [next((i for i, v in enumerate(given) if v is not None and v is r), None) for r in residuals]
+
+    @contextmanager
+    def again(self, places: list[int | None], given: tuple) -> Iterator[None]:
+        """Puts in force on the current thread what was in force then, also where nothing is attached any more.
+
+        A reentrant checkpoint hands over values cut from the graph, which the residual is then taken from. Nothing is
+        recorded a second time. Other threads do not notice.
+        """
+        fixes = tuple(fix for session in self._sessions for fix in session.fixes)
+        keeper = Session(self._instrumented.model, None, self._instrumented.language, fixes=fixes)
+        keeper.thread = _NOBODY
+        instrumented = self._instrumented.add(keeper)
+        before = [
+            session.replace_state(state if place is None else {**state, "entering": given[place]})
+            for (session, state), place in zip(self._states, places, strict=True)
+        ]
+        try:
+            with instrumented.instead(self._calls.again(self._sessions)):
+                yield
+        finally:
+            for (session, _), state in zip(self._states, before, strict=True):
+                session.replace_state(state)
+            instrumented.remove(keeper)

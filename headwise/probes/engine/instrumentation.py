@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from headwise.errors import CaptureError
 from headwise.probes.attach import interface
 from headwise.probes.attach.sites import AttentionModule, attention_modules, language_tower
-from headwise.probes.check.generate_check import require_generate
+from headwise.probes.check.decoding_trial import require_generate
 from headwise.probes.check.reference import Reference
 from headwise.probes.engine import dispatch
 from headwise.probes.engine.installed_hooks import InstalledHooks

@@ -17,8 +17,7 @@ from headwise.probes.engine.examples import chosen, keep_others
 from headwise.probes.fix_plan import STEPS, FixPlan
 from headwise.probes.kernels.call import Call, visible_keys
 from headwise.probes.kernels.statistics import CallLayout, Statistics
-from headwise.probes.kernels.streaming import check_edit
-from headwise.probes.kernels.untouched import untouched
+from headwise.probes.kernels.streaming import check_edit, untouched
 
 if TYPE_CHECKING:
     from headwise.probes.engine.session import Session

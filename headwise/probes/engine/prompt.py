@@ -10,9 +10,8 @@ from torch import nn
 
 from headwise.probes.context import PromptContext
 from headwise.probes.engine.session import Session
-from headwise.probes.generation.caches import is_cache
+from headwise.probes.generation.caches import in_pieces, is_cache
 from headwise.probes.generation.forward_inputs import batch_of
-from headwise.probes.generation.pieces import in_pieces
 
 if TYPE_CHECKING:
     from headwise.probes.engine.instrumentation import Instrumentation

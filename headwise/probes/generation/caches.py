@@ -1,4 +1,4 @@
-"""Key-value caches, known by what they can do and not by the name of the argument or field that carries them."""
+"""Key-value caches, known by what they can do and not by the name that carries them, and refusals of their use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from headwise.errors import CaptureError
+from headwise.errors import CaptureError, FixError
 
 
 def is_cache(value: Any) -> bool:
@@ -56,3 +56,13 @@ def unseen_past(tower: str, keys: int, rows: int, past: int) -> CaptureError:
 def cached_length(cache: Any) -> int:
     """Positions that a key-value cache holds; 0 for None."""
     return 0 if cache is None else int(cache.get_seq_length())
+
+
+def in_pieces(fix: str, evidence: str) -> FixError:
+    """The error for a part of a prompt that a fix has to see as a whole."""
+    return FixError(
+        f"{fix} has to see a prompt as a whole, and this one comes in pieces.",
+        evidence=evidence,
+        remedy="Read the prompt in one forward: generate without prefill_chunk_size, and every turn of a chat from "
+        "its beginning, with a new cache.",
+    )

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.layout import ROLES, Axis, TokenLayout, extend, generic_axis
-from headwise.probes.generation.axes import lengthened, shortened, with_generated
+from headwise.probes.generation.axes import lengthened, of_recordings, shortened, with_generated
 from headwise.probes.generation.beams import BeamSearch
 from headwise.probes.generation.cache_events import Choice
-from headwise.probes.generation.descriptions import of_recordings
 from headwise.probes.generation.generate_call import DecodingLoop, GenerateCall
 from headwise.probes.generation.results import RunResult, computed
 from headwise.probes.memory import Memory

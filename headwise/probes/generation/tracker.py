@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from headwise.layout import Axis, TokenLayout, describe
-from headwise.probes.generation.axes import behind_cached
+from headwise.probes.generation.axes import axes_given, behind_cached, completed, news
 from headwise.probes.generation.cache_events import Choice
-from headwise.probes.generation.caches import cached_length, require_past, unseen_past
+from headwise.probes.generation.caches import cached_length, in_pieces, require_past, unseen_past
 from headwise.probes.generation.call_layout import bare_layout, full_layout
-from headwise.probes.generation.descriptions import axes_given, completed, news
 from headwise.probes.generation.forward_inputs import drafts_of, ids_of, padding_of, words_of
 from headwise.probes.generation.generate_call import DecodingLoop, GenerateCall
 from headwise.probes.generation.generation import Generation
-from headwise.probes.generation.pieces import in_pieces
 from headwise.probes.generation.runs import (
     cached_run,
     drop_attempts,

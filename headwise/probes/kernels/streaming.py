@@ -13,7 +13,6 @@ from headwise.probes.kernels.call import Call
 from headwise.probes.kernels.gather import Gather
 from headwise.probes.kernels.statistics import CallLayout, Statistics
 from headwise.probes.kernels.tiles import Buffers, Tiles
-from headwise.probes.kernels.untouched import untouched
 
 Edit = Callable[[Tensor, slice], Tensor]
 """Takes the pattern (batch, head, query, key) of a slice of rows, returns the pattern to use."""
@@ -153,3 +152,21 @@ def check_edit(new: Tensor, old: Tensor, *, outside: Tensor | None, positions: s
             evidence=f"example {where[0]}, head {where[1]}, row {positions.start + where[2]}, key {where[3]}",
             remedy="Multiply by the pattern's own support, or leave keys with zero attention at zero.",
         )
+
+
+def untouched(shown: Tensor) -> Callable[[Tensor], bool]:
+    """A question for after the edit: is this the very tensor, as it was?
+
+    Tensors of `torch.inference_mode` count no versions: there the values are compared.
+
+    Example:
+        >>> tensor = torch.zeros(2)
+        >>> same = untouched(tensor)
+        >>> same(tensor), same(tensor.add_(1))
+        (True, False)
+    """
+    if shown.is_inference():
+        kept = shown.clone()
+        return lambda new: new is shown and torch.equal(new, kept)
+    version = shown._version
+    return lambda new: new is shown and new._version == version

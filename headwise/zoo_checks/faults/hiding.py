@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.fixes.arguments import Heads, as_heads, as_numbers, of_layer
-from headwise.functional.masking import hide_keys
+from headwise.functional.redistribution import hide_keys
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
 
