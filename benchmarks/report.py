@@ -21,9 +21,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import headwise as hw
-from headwise.reports.data import gather
-from headwise.reports.look import look
-from headwise.reports.page import write_page
+from headwise.reports.collect.build import gather
+from headwise.reports.collect.run_examples import look
+from headwise.reports.page.page import write_page
 
 SHARPER = 15.0
 BARS = {"seconds": 60.0, "megabytes": 10.0, "opens": 3.0}

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from headwise.probes.doctor import doctor
     from headwise.probes.trace.trace import Trace, load_trace
     from headwise.reports import report
+    from headwise.reports.notebook import view
     from headwise.subject import Subject, load, wrap
-    from headwise.viewer import view
 
 __all__ = [
     "CaptureError",
@@ -110,12 +110,12 @@ _HOMES = {
     "report": "headwise.reports",
     "save_spec": "headwise.fixes.spec.specs",
     "search": "headwise.evaluation.comparison._search",
-    "view": "headwise.viewer",
+    "view": "headwise.reports.notebook",
     "wrap": "headwise.subject",
 }
 
-DRAWERS["trace"] = lambda trace: import_module("headwise.viewer.static").trace_cell(trace)
-DRAWERS["result"] = lambda result: import_module("headwise.viewer").live_view(result)
+DRAWERS["trace"] = lambda trace: import_module("headwise.reports.notebook.static").trace_cell(trace)
+DRAWERS["result"] = lambda result: import_module("headwise.reports.notebook").live_view(result)
 
 
 def __getattr__(name: str) -> object:

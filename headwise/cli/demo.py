@@ -8,7 +8,7 @@ from headwise.cli.report_work import Proof, write_report
 from headwise.cli.request import Request
 from headwise.errors import InputError
 from headwise.optional import extra
-from headwise.reports.index import Entry, write_index
+from headwise.reports.page.index import Entry, write_index
 
 MODELS = {
     "lm": ("zoo:lm+text-sink", Proof(("ACT",), "multiple-choice", number=200), 1),

@@ -17,7 +17,7 @@ from headwise.errors import FixError
 from headwise.fixes.baking import bake
 from headwise.fixes.spec.parameters import to_entry
 from headwise.generation import Generation, prepare_generation
-from headwise.reports.look import check_generation
+from headwise.reports.collect.run_examples import check_generation
 
 if TYPE_CHECKING:
     from headwise.fixes.spec.specs import Spec

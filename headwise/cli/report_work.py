@@ -14,10 +14,10 @@ from headwise.cli.session import progress, progress_count, quiet_transformers
 from headwise.cli.work import load
 from headwise.errors import InputError
 from headwise.evaluation.registry import find_task
-from headwise.reports.data import gather
-from headwise.reports.evaluated import changed_examples
-from headwise.reports.look import look
-from headwise.reports.page import LIMIT, facts, write_page
+from headwise.reports.collect.build import gather
+from headwise.reports.collect.comparisons import changed_examples
+from headwise.reports.collect.run_examples import look
+from headwise.reports.page.page import LIMIT, facts, write_page
 
 if TYPE_CHECKING:
     from headwise.evaluation.results.comparison import Comparison

@@ -15,7 +15,7 @@ from headwise.cli.session import progress, quiet_transformers
 from headwise.generation import check_window, prepare_generation
 from headwise.prepare import prepare
 from headwise.probes.selection import Selection
-from headwise.reports.look import check_generation
+from headwise.reports.collect.run_examples import check_generation
 
 if TYPE_CHECKING:
     from headwise.probes.doctor import DoctorReport

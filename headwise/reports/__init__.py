@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from headwise.analyses import Analysis, Result
     from headwise.evaluation.results.comparison import Comparison
     from headwise.probes.trace.trace import Trace
-    from headwise.reports.evaluated import changed_examples
-    from headwise.reports.look import Look
+    from headwise.reports.collect.comparisons import changed_examples
+    from headwise.reports.collect.run_examples import Look
     from headwise.subject import Subject
 
 __all__ = ["changed_examples", "report"]
@@ -19,7 +19,7 @@ __all__ = ["changed_examples", "report"]
 
 def __getattr__(name: str) -> object:
     if name == "changed_examples":
-        from headwise.reports.evaluated import changed_examples
+        from headwise.reports.collect.comparisons import changed_examples
 
         return changed_examples
     raise AttributeError(f"module 'headwise.reports' has no attribute {name!r}")
@@ -84,9 +84,9 @@ def report(
     """
     from headwise.analyses.calls import analysis_calls, needs_of
     from headwise.errors import InputError
-    from headwise.reports.data import gather
-    from headwise.reports.look import look
-    from headwise.reports.page import write_page
+    from headwise.reports.collect.build import gather
+    from headwise.reports.collect.run_examples import look
+    from headwise.reports.page.page import write_page
     from headwise.subject import Subject
 
     several = list(source) if isinstance(source, list | tuple) else [source]

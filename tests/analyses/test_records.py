@@ -14,7 +14,7 @@ from headwise import analyses, plugins
 from headwise.analyses import HEAD, analysis, load_result
 from headwise.analyses.calls import analysis_call, needs_of
 from headwise.errors import CaptureError, InputError
-from headwise.reports.data import gather
+from headwise.reports.collect.build import gather
 from tests.kit.cli import TEXT, run, save
 from tests.tiny import ARCHITECTURES
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from headwise.reports.page import write_page
+from headwise.reports.page.page import write_page
 from tests.kit.browser import (
     MARKS,
     click_cell,

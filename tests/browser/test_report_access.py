@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import headwise as hw
-from headwise.reports.page import write_page
+from headwise.reports.page.page import write_page
 from tests.kit.browser import DESK, MARKS, open_head, reds_of, visit, width_of
 from tests.kit.reports import ZOO, planted_trace, zoo_content
 

@@ -9,9 +9,9 @@ import pytest
 import headwise as hw
 from headwise.analyses import entropy
 from headwise.probes.attach.sites import Site
-from headwise.reports.content import Flip
-from headwise.reports.data import gather
-from headwise.reports.page import write_page
+from headwise.reports.collect.build import gather
+from headwise.reports.content.content import Flip
+from headwise.reports.page.page import write_page
 from tests.kit.browser import DESK, MARKS, open_head, wait_for_hash, width_of
 from tests.kit.reports import HOSTILE, META, sink_trace, zoo_content
 from tests.kit.traces import axis, causal, make_trace, random_pattern
@@ -170,7 +170,7 @@ def hostile_chart():
     """The chart of a comparison whose arms and metric have hostile names."""
     from types import SimpleNamespace
 
-    from headwise.reports.charts import difference_chart
+    from headwise.reports.collect.charts import difference_chart
 
     change = SimpleNamespace(
         value=0.1, low=0.0, high=0.2, unit="share", higher_is_better=True, significant=True

@@ -13,9 +13,9 @@ import torch
 import headwise as hw
 from headwise.layout import Axis, ImageSpan
 from headwise.probes.attach.sites import Site
-from headwise.reports.content import Content
-from headwise.reports.data import gather
-from headwise.reports.look import look
+from headwise.reports.collect.build import gather
+from headwise.reports.collect.run_examples import look
+from headwise.reports.content.content import Content
 from headwise.zoo.data.scenes import draw, scenes
 from tests.kit.traces import axis, causal, make_trace, random_pattern
 

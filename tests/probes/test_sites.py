@@ -305,7 +305,7 @@ class TestDownstream:
             entropy(run("whisper", stats=False, maps="cross")[0])
 
     def test_a_report_keeps_the_numbers_of_the_heads(self, tmp_path):
-        from headwise.reports.data import gather
+        from headwise.reports.collect.build import gather
 
         full, _ = run("llama", maps=True)
         trace, _ = run("llama", maps=["L0H3", "L1H1"], stats=["L0H3", "L1H1"])
@@ -324,7 +324,7 @@ class TestDownstream:
         assert hw.report(trace, tmp_path / "page.html").stat().st_size > 0
 
     def test_a_report_says_that_patterns_of_some_layers_are_not_drawn(self):
-        from headwise.reports.data import gather
+        from headwise.reports.collect.build import gather
 
         content = gather(run("llama", maps="L1H1")[0])
         assert content.groups[0].patterns is None

@@ -7,10 +7,10 @@ import torch
 
 from headwise.analyses import entropy
 from headwise.probes.attach.sites import Site
-from headwise.reports.content import Content, Metric, Panel
-from headwise.reports.data import gather
-from headwise.reports.embed import page_data
-from headwise.reports.wording import round_up
+from headwise.reports.collect.build import gather
+from headwise.reports.content.content import Content, Metric, Panel
+from headwise.reports.content.formatting import round_up
+from headwise.reports.page.serialize import page_data
 from headwise.text import shell_quote, shortened, token_text, visible
 from tests.kit.reports import META, sink_trace
 from tests.kit.traces import axis, causal, make_trace, random_pattern

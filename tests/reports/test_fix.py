@@ -14,12 +14,18 @@ import pytest
 import headwise as hw
 from headwise.figures import intervals
 from headwise.figures.graph import graph_of, layer_of, places
-from headwise.reports.charts import difference_chart, round_ticks
-from headwise.reports.content import Content, Evaluated, Metric, Panel, Table
-from headwise.reports.data import gather, sort_material
-from headwise.reports.evaluated import BROKEN, REPAIRED, before_and_after, changed_examples, evaluated
-from headwise.reports.page import facts, render
-from headwise.reports.verdict import change_of
+from headwise.reports.collect.build import gather, sort_material
+from headwise.reports.collect.charts import difference_chart, round_ticks
+from headwise.reports.collect.comparisons import (
+    BROKEN,
+    REPAIRED,
+    before_and_after,
+    changed_examples,
+    evaluated,
+)
+from headwise.reports.collect.verdict import change_of
+from headwise.reports.content.content import Content, Evaluated, Metric, Panel, Table
+from headwise.reports.page.page import facts, render
 from tests.kit.cli import TEXT, run, save
 from tests.kit.comparisons import SILENT, Next, small_subject
 from tests.kit.reports import sink_trace

@@ -17,12 +17,12 @@ from headwise.layout import TokenLayout
 from headwise.media import read_audio
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
-from headwise.reports import look as looking
-from headwise.reports.data import gather
-from headwise.reports.heads import sink_keys
-from headwise.reports.look import look
-from headwise.reports.patterns import join_readings, read_patterns
-from headwise.reports.windows import windows_of
+from headwise.reports.collect import run_examples as looking
+from headwise.reports.collect.build import gather
+from headwise.reports.collect.heads import sink_keys
+from headwise.reports.collect.patterns import join_readings, read_patterns
+from headwise.reports.collect.run_examples import look
+from headwise.reports.collect.windows import windows_of
 from tests.kit.comparisons import SILENT, small_subject
 from tests.kit.subjects import multilingual_whisper, tone
 from tests.kit.traces import causal, make_trace, plain_axis, random_pattern

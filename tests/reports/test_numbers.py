@@ -15,11 +15,11 @@ from headwise.analyses import distance, entropy
 from headwise.errors import InputError
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
-from headwise.reports.data import gather
-from headwise.reports.embed import UNKNOWN, page_blobs, page_data
-from headwise.reports.examples import trimmed
-from headwise.reports.inputs import Matrix
-from headwise.reports.page import render
+from headwise.reports.collect.build import gather
+from headwise.reports.collect.examples import trimmed
+from headwise.reports.content.shown_example import Matrix
+from headwise.reports.page.page import render
+from headwise.reports.page.serialize import UNKNOWN, page_blobs, page_data
 from tests.kit.reports import planted_trace
 from tests.kit.traces import axis, causal, make_trace, random_pattern
 
@@ -122,8 +122,8 @@ def test_patterns_begin_at_the_first_real_token():
 
 
 def test_room_that_was_not_used_is_not_shown():
-    from headwise.reports.heads import groups_of
-    from headwise.reports.patterns import read_patterns
+    from headwise.reports.collect.heads import groups_of
+    from headwise.reports.collect.patterns import read_patterns
 
     trace = two_layers(length=6)
     reading = read_patterns(trace, {}, longest={"text": 10})

@@ -11,8 +11,8 @@ import pytest
 import headwise as hw
 from headwise.analyses import entropy, sinks
 from headwise.probes.attach.sites import Site
-from headwise.reports import page
-from headwise.reports.data import gather
+from headwise.reports.collect.build import gather
+from headwise.reports.page import page
 from headwise.text import visible
 from tests.kit.reports import HOSTILE, META, Page, sink_trace
 from tests.kit.traces import axis, causal, make_trace, random_pattern

@@ -15,7 +15,7 @@ from headwise.analyses import HEAD, load_result, merge
 from headwise.errors import InputError
 from headwise.figures.drawers import BY_KIND
 from headwise.probes.attach.sites import Site
-from headwise.reports.data import gather
+from headwise.reports.collect.build import gather
 from tests.kit.results import SITE, every_kind, made, table
 from tests.kit.traces import make_trace, random_pattern
 

@@ -17,7 +17,7 @@ from headwise.evaluation.comparison._compare import compare
 from headwise.evaluation.comparison.arms import candidates, describe
 from headwise.fixes import MaskKeys, ScaleHeads, ZeroHeads
 from headwise.fixes.spec.specs import save_spec
-from headwise.reports.evaluated import evaluated
+from headwise.reports.collect.comparisons import evaluated
 from tests.kit.comparisons import SILENT, Breaks, Learned, Next, recorded_questions, small_subject
 from tests.tiny.snapshot import snapshot
 

@@ -24,7 +24,7 @@ from headwise.evaluation.tasks.translation.alignment import Alignment, error_rat
 from headwise.evaluation.tasks.translation.translation import Translation
 from headwise.generation import prepare_generation
 from headwise.languages import set_languages
-from headwise.reports.look import look
+from headwise.reports.collect.run_examples import look
 from tests.kit.cli import run
 
 CODES = ["eng_Latn", "swh_Latn", "deu_Latn", "zho_Hans"]

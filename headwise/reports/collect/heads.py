@@ -16,14 +16,14 @@ from headwise.functional.entropy import normalised_entropy
 from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.trace.fields import Record, at_numbers
 from headwise.probes.trace.frames import key_axis, labels, statistics
-from headwise.reports.content import Cells, Group, Metric, OwnPattern, TopKey
-from headwise.reports.maps import layer_label, mean_received
-from headwise.reports.wording import group_key
+from headwise.reports.collect.maps import layer_label, mean_received
+from headwise.reports.content.content import Cells, Group, Metric, OwnPattern, TopKey
+from headwise.reports.content.formatting import group_key
 
 if TYPE_CHECKING:
     from headwise.analyses import Result
     from headwise.probes.trace.trace import Trace
-    from headwise.reports.patterns import Reading
+    from headwise.reports.collect.patterns import Reading
 
 BINS, TOP = 10, 5
 MOST_KEYS, MOST_EXAMPLES = 1024, 16

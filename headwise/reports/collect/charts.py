@@ -6,7 +6,7 @@ from math import ceil, floor, isfinite
 from typing import TYPE_CHECKING
 
 from headwise.figures.intervals import Interval, Panel
-from headwise.reports.wording import round_up
+from headwise.reports.content.formatting import round_up
 
 if TYPE_CHECKING:
     from headwise.evaluation.results.comparison import Comparison

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.families.verified import doubt
 from headwise.layout import ROLES
-from headwise.reports.wording import percent
+from headwise.reports.content.formatting import percent
 
 if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace

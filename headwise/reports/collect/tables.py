@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool
 
 from headwise.probes.trace.frames import key_axis, labels, statistics
-from headwise.reports.content import Column, Metric, Table
-from headwise.reports.maps import layer_label
-from headwise.reports.wording import Value, group_key, head_address
+from headwise.reports.collect.maps import layer_label
+from headwise.reports.content.content import Column, Metric, Table
+from headwise.reports.content.formatting import Value, group_key, head_address
 
 if TYPE_CHECKING:
     import pandas as pd

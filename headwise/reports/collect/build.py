@@ -18,20 +18,20 @@ from headwise.figures.graph import graph_of
 from headwise.figures.labels import said
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
-from headwise.reports.content import Content, Finding, Metric
-from headwise.reports.evaluated import before_and_after, evaluated
-from headwise.reports.examples import MOST_EXAMPLES, examples_of, trimmed
-from headwise.reports.heads import groups_of, partly_drawn, sink_keys, sinks_of
-from headwise.reports.inputs import Example
-from headwise.reports.look import Look, prepare_example
-from headwise.reports.maps import is_map, maps_of, sink_share, strongest_keys, without_sinks
-from headwise.reports.material import Material, sort_material
-from headwise.reports.media import picture_of, sound_of
-from headwise.reports.origin import provenance_of, short_name, warnings_of
-from headwise.reports.patterns import Reading, read_patterns
-from headwise.reports.tables import layer_table, role_table, shares_without_sinks, sink_table
-from headwise.reports.verdict import change_of, headlines_of, one_row, sink_warning
-from headwise.reports.windows import window_start
+from headwise.reports.collect.comparisons import before_and_after, evaluated
+from headwise.reports.collect.examples import MOST_EXAMPLES, examples_of, trimmed
+from headwise.reports.collect.heads import groups_of, partly_drawn, sink_keys, sinks_of
+from headwise.reports.collect.maps import is_map, maps_of, sink_share, strongest_keys, without_sinks
+from headwise.reports.collect.media import picture_of, sound_of
+from headwise.reports.collect.patterns import Reading, read_patterns
+from headwise.reports.collect.provenance import provenance_of, short_name, warnings_of
+from headwise.reports.collect.report_inputs import Material, sort_material
+from headwise.reports.collect.run_examples import Look, prepare_example
+from headwise.reports.collect.tables import layer_table, role_table, shares_without_sinks, sink_table
+from headwise.reports.collect.verdict import change_of, headlines_of, one_row, sink_warning
+from headwise.reports.collect.windows import window_start
+from headwise.reports.content.content import Content, Finding, Metric
+from headwise.reports.content.shown_example import Example
 from headwise.text import shortened
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from headwise.figures.colours import CIVIDIS, DIVERGING
-from headwise.reports.content import Content, Group, Metric, Panel
-from headwise.reports.inputs import Example
+from headwise.reports.content.content import Content, Group, Metric, Panel
+from headwise.reports.content.shown_example import Example
 from headwise.text import token_text, visible
 
 UNKNOWN = 65535

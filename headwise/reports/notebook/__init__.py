@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from headwise.analyses import Result
     from headwise.evaluation.results.comparison import Comparison
     from headwise.probes.trace.trace import Trace
-    from headwise.reports.look import Look
+    from headwise.reports.collect.run_examples import Look
+    from headwise.reports.notebook.widget import Viewer
     from headwise.subject import Subject
-    from headwise.viewer.widget import Viewer
 
 __all__ = ["view"]
 
@@ -47,16 +47,16 @@ def view(
         InputError: anywidget is not installed, or the source is something else or has nothing to show.
         CaptureError: no analysis can be run on the trace.
     """
-    from headwise.reports.data import gather
+    from headwise.reports.collect.build import gather
+    from headwise.reports.notebook.static import sketch
     from headwise.results.result import Result
-    from headwise.viewer.static import sketch
 
     if not installed():
         raise InputError(
             "The viewer is a widget of anywidget, which is not installed.",
             remedy='pip install "headwise[notebook]"',
         )
-    from headwise.viewer.widget import Viewer
+    from headwise.reports.notebook.widget import Viewer
 
     listed = [examples] if isinstance(examples, Mapping) else examples
     content = gather(source, subject=subject, examples=listed)

@@ -10,9 +10,9 @@ from typing import Any
 import anywidget
 import traitlets
 
-from headwise.reports.content import Content
-from headwise.reports.embed import deflated, page_blobs, page_data
-from headwise.reports.page import asset, render_example
+from headwise.reports.content.content import Content
+from headwise.reports.page.page import asset, render_example
+from headwise.reports.page.serialize import deflated, page_blobs, page_data
 from headwise.text import shortened, visible
 
 MOST_STATE = 90_000
@@ -22,7 +22,7 @@ OWN = ("kernel.js", "sheet.js", "viewer.js")
 
 
 def _own(name: str) -> str:
-    return resources.files("headwise.viewer").joinpath("scripts", name).read_text(encoding="utf-8")
+    return resources.files("headwise.reports.notebook").joinpath("scripts", name).read_text(encoding="utf-8")
 
 
 def script() -> str:
@@ -36,7 +36,7 @@ def style() -> str:
 
 
 class Viewer(anywidget.AnyWidget):
-    """What `headwise.viewer.view` gives."""
+    """What `headwise.reports.notebook.view` gives."""
 
     _esm = script()
     _css = style()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from headwise.reports.wording import round_up
+from headwise.reports.content.formatting import round_up
 
 if TYPE_CHECKING:
     import numpy as np

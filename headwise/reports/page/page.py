@@ -19,12 +19,12 @@ from headwise.figures.graph import places, thickness
 from headwise.figures.labels import without_middle
 from headwise.figures.page import json_for_script, policy, templates
 from headwise.files import check_new_folder, filling, replacing
-from headwise.reports.charts import round_ticks
-from headwise.reports.content import Content
-from headwise.reports.embed import page_blobs, page_data
-from headwise.reports.inputs import Example, Matrix, Picture, Sound
-from headwise.reports.sheets import sheet_png
-from headwise.reports.wording import place_name, show, tick
+from headwise.reports.collect.charts import round_ticks
+from headwise.reports.content.content import Content
+from headwise.reports.content.formatting import place_name, show, tick
+from headwise.reports.content.shown_example import Example, Matrix, Picture, Sound
+from headwise.reports.page.contact_sheets import sheet_png
+from headwise.reports.page.serialize import page_blobs, page_data
 from headwise.text import token_text, visible
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def style() -> str:
 
 def environment() -> Environment:
     """The templates, with everything escaped that is not markup, and the filters that show values."""
-    environment = templates("headwise.reports")
+    environment = templates("headwise.reports.page")
     environment.filters.update(
         show=show,
         tick=tick,
@@ -207,7 +207,7 @@ def environment() -> Environment:
 
 def asset(folder: str, name: str) -> str:
     """The text of a file of this package."""
-    return resources.files("headwise.reports").joinpath(folder, name).read_text(encoding="utf-8")
+    return resources.files("headwise.reports.page").joinpath(folder, name).read_text(encoding="utf-8")
 
 
 def _sections(content: Content) -> list[tuple[str, str]]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from headwise.reports.content import Group, Headline, Metric
-from headwise.reports.wording import group_key, head_address, percent
+from headwise.reports.content.content import Group, Headline, Metric
+from headwise.reports.content.formatting import group_key, head_address, percent
 from headwise.text import quoted_token
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from headwise.probes.capture import capture
 from headwise.probes.trace.fields import merge_layouts, merge_records
 from headwise.probes.trace.nonfinite import join
 from headwise.probes.trace.trace import Trace
-from headwise.reports.heads import sink_keys, sinks_of
-from headwise.reports.patterns import Reading, join_readings, read_patterns
-from headwise.reports.windows import windows_of
+from headwise.reports.collect.heads import sink_keys, sinks_of
+from headwise.reports.collect.patterns import Reading, join_readings, read_patterns
+from headwise.reports.collect.windows import windows_of
 from headwise.zoo.own_inputs import sample
 from headwise.zoo.registry import PREFIX
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headwise.files import replacing
-from headwise.reports.page import environment, style
+from headwise.reports.page.page import environment, style
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from headwise.figures.graph import Graph
-from headwise.reports.inputs import Example, Strip
-from headwise.reports.wording import Form, Value, round_up
+from headwise.reports.content.formatting import Form, Value, round_up
+from headwise.reports.content.shown_example import Example, Strip
 
 if TYPE_CHECKING:
     import numpy as np

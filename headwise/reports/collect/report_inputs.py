@@ -12,8 +12,8 @@ from headwise.errors import InputError
 from headwise.evaluation.results.comparison import Comparison
 from headwise.places import is_trace, not_loaded
 from headwise.probes.trace.trace import Trace
-from headwise.reports.examples import prompts_of
-from headwise.reports.look import Look
+from headwise.reports.collect.examples import prompts_of
+from headwise.reports.collect.run_examples import Look
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,13 @@ from jaxtyping import Bool, Float
 from headwise.layout import ROLES, Axis
 from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.trace.frames import labels, statistics
-from headwise.reports.inputs import Example, Matrix, Strip, Token
-from headwise.reports.maps import mean_received
-from headwise.reports.wording import group_key
+from headwise.reports.collect.maps import mean_received
+from headwise.reports.content.formatting import group_key
+from headwise.reports.content.shown_example import Example, Matrix, Strip, Token
 
 if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace
-    from headwise.reports.patterns import Reading
+    from headwise.reports.collect.patterns import Reading
 
 MOST_EXAMPLES, MOST_TOKENS = 16, 1024
 MOST_COLUMNS = 400

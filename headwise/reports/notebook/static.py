@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headwise.errors import CaptureError
 from headwise.figures import data_uri
-from headwise.reports.content import Group, Metric
+from headwise.reports.content.content import Group, Metric
 from headwise.text import shortened, visible
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _SHEET = (
 def trace_cell(trace: Trace) -> str:
     """A trace as static HTML: the patterns of all heads in one picture, or the strongest key of every head."""
     from headwise.probes.trace.frames import statistics
-    from headwise.reports.heads import groups_of
-    from headwise.reports.maps import strongest_keys
-    from headwise.reports.patterns import read_patterns
+    from headwise.reports.collect.heads import groups_of
+    from headwise.reports.collect.maps import strongest_keys
+    from headwise.reports.collect.patterns import read_patterns
 
     try:
         statistics(trace.records)
@@ -60,7 +60,7 @@ def sketch(title: str, sentences: Sequence[str], groups: Sequence[Group], metric
 
 
 def _pictures(groups: Sequence[Group], metrics: Sequence[Metric]) -> str:
-    from headwise.reports.sheets import sheet_png
+    from headwise.reports.page.contact_sheets import sheet_png
 
     drawn = [group for group in groups if group.patterns is not None]
     for side in _SIDES if drawn else ():

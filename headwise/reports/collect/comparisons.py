@@ -9,9 +9,9 @@ import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.results.comparison import Arm, Comparison, p_text
-from headwise.reports.charts import difference_chart
-from headwise.reports.content import Column, Evaluated, Flip, Headline, Table
-from headwise.reports.wording import Value, show
+from headwise.reports.collect.charts import difference_chart
+from headwise.reports.content.content import Column, Evaluated, Flip, Headline, Table
+from headwise.reports.content.formatting import Value, show
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,8 +13,8 @@ from headwise.figures.labels import said
 from headwise.figures.maps import axis_title
 from headwise.probes.trace.fields import at_numbers
 from headwise.probes.trace.frames import statistics
-from headwise.reports.content import Cells, Metric, Panel
-from headwise.reports.wording import group_key
+from headwise.reports.content.content import Cells, Metric, Panel
+from headwise.reports.content.formatting import group_key
 
 if TYPE_CHECKING:
     import pandas as pd

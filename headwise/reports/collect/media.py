@@ -14,9 +14,9 @@ from headwise.figures import data_uri
 from headwise.layout import ImageSpan
 from headwise.media import read_audio, read_image
 from headwise.probes.trace.frames import statistics
-from headwise.reports.inputs import Picture, Sound
-from headwise.reports.maps import mean_received
-from headwise.reports.wording import group_key
+from headwise.reports.collect.maps import mean_received
+from headwise.reports.content.formatting import group_key
+from headwise.reports.content.shown_example import Picture, Sound
 
 if TYPE_CHECKING:
     from PIL.Image import Image

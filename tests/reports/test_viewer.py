@@ -14,12 +14,12 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 import headwise as hw
-from headwise import viewer
 from headwise.analyses import entropy, sink_rate, sinks
 from headwise.errors import InputError
 from headwise.probes.trace.trace import Trace
-from headwise.reports.embed import page_blobs
-from headwise.viewer import static
+from headwise.reports import notebook as viewer
+from headwise.reports.notebook import static
+from headwise.reports.page.serialize import page_blobs
 from tests.kit.reports import HOSTILE, Page, sink_trace
 
 pytest.importorskip("anywidget", reason="the viewer is a widget of anywidget")

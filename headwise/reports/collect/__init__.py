@@ -1,0 +1,1 @@
+"""Content of a report: collected from traces, results, comparisons and runs of examples."""

@@ -1,0 +1,1 @@
+"""Page of a report: its content as one HTML file."""
