@@ -16,8 +16,8 @@ from headwise.cli.work import heard, load
 from headwise.errors import FixError
 from headwise.fixes.baking import bake
 from headwise.fixes.spec.parameters import to_entry
-from headwise.generation import Generation, prepare_generation
 from headwise.reports.collect.run_examples import check_generation
+from headwise.subject.generation import Generation, prepare_generation
 
 if TYPE_CHECKING:
     from headwise.fixes.spec.specs import Spec

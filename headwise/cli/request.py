@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
-from headwise.places import check_place
+from headwise.model.location import check_place
 from headwise.text import command_line
 from headwise.zoo.own_inputs import sample, samples
 from headwise.zoo.registry import PREFIX
@@ -87,7 +87,7 @@ class Request:
                 remedy="Give --audio or --text, or leave --language out.",
             )
         if self.task is not None:
-            from headwise.speech_prompt import check_task
+            from headwise.subject.speech_prompt import check_task
 
             check_task(self.task)
         for path in (*self.text_files, *self.images, *self.audio):

@@ -12,10 +12,10 @@ import torch
 import headwise as hw
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
-from headwise.generation import check_window, prepare_generation
-from headwise.prepare import prepare
 from headwise.probes.selection import Selection
 from headwise.reports.collect.run_examples import check_generation
+from headwise.subject.generation import check_window, prepare_generation
+from headwise.subject.prepare import prepare
 
 if TYPE_CHECKING:
     from headwise.probes.doctor import DoctorReport

@@ -19,7 +19,7 @@ from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.statistics.estimate import Estimate, estimate
 from headwise.evaluation.task import Metric, Response, Task
-from headwise.fingerprint import fingerprint
+from headwise.model.fingerprint import fingerprint
 from headwise.subject import Subject, wrap
 
 if TYPE_CHECKING:

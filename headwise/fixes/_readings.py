@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from headwise.errors import FixError, HeadwiseError, InputError
-from headwise.placement import input_device
+from headwise.model.device import input_device
 from headwise.probes.attach.sites import Site
 from headwise.probes.check.probe_inputs import probe_inputs
 from headwise.probes.check.trial import first_output

@@ -14,8 +14,7 @@ import torch
 from headwise._version import __version__
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout, with_tokens
-from headwise.placement import input_device
-from headwise.positions import prompt_warnings
+from headwise.model.device import input_device
 from headwise.probes.attach.sites import Site
 from headwise.probes.check.results import Check, known_check
 from headwise.probes.check.self_check import self_check, unsupported
@@ -28,6 +27,7 @@ from headwise.probes.trace.buffer import CaptureOptions
 from headwise.probes.trace.fields import Record, example_count, merge_layouts, merge_records
 from headwise.probes.trace.trace import Trace
 from headwise.subject import unwrap
+from headwise.subject.positions import prompt_warnings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

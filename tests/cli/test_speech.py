@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 import headwise as hw
-from headwise.speech_prompt import heard_note
+from headwise.subject.speech_prompt import heard_note
 from tests.kit.cli import run
 from tests.kit.subjects import multilingual_whisper, tone
 

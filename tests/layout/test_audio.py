@@ -12,9 +12,9 @@ from transformers import WhisperFeatureExtractor
 
 import headwise as hw
 from headwise.layout import ROLES, TokenLayout, describe
-from headwise.media import read_audio
 from headwise.probes.trace.fields import merge_layouts
 from headwise.probes.trace.trace import Trace
+from headwise.subject.media import read_audio
 from tests.kit.subjects import tone, wav2vec2, whisper
 from tests.tiny import ARCHITECTURES
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from headwise.loading import quiet
+from headwise.model.loading import quiet
 from tests.real import convert_dinov2, convert_rxnmapper, convert_smollm2, convert_whisper, packages
 from tests.real.packages import Package, Unavailable, cache, fetch, unpacked, whole
 

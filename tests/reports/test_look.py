@@ -12,9 +12,7 @@ import torch
 import headwise as hw
 from headwise.errors import InputError, NotFitted
 from headwise.functional.entropy import entropy_without
-from headwise.generation import Generation
 from headwise.layout import TokenLayout
-from headwise.media import read_audio
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
 from headwise.reports.collect import run_examples as looking
@@ -23,6 +21,8 @@ from headwise.reports.collect.heads import sink_keys
 from headwise.reports.collect.patterns import join_readings, read_patterns
 from headwise.reports.collect.run_examples import look
 from headwise.reports.collect.windows import windows_of
+from headwise.subject.generation import Generation
+from headwise.subject.media import read_audio
 from tests.kit.comparisons import SILENT, small_subject
 from tests.kit.subjects import multilingual_whisper, tone
 from tests.kit.traces import causal, make_trace, plain_axis, random_pattern

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import headwise as hw
-from headwise.media import read_audio
-from headwise.prepare import prepare
-from headwise.speech_prompt import detect_languages, heard_note
+from headwise.subject.media import read_audio
+from headwise.subject.prepare import prepare
+from headwise.subject.speech_prompt import detect_languages, heard_note
 from tests.kit.subjects import multilingual_whisper, tone, wav2vec2, whisper
 
 START, ENGLISH, FRENCH, TRANSLATE, TRANSCRIBE, NO_TIMES = 28, 29, 30, 31, 32, 33

@@ -10,7 +10,7 @@ import torch
 
 import headwise as hw
 from headwise.errors import FixError, InputError
-from headwise.fingerprint import fingerprint
+from headwise.model.fingerprint import fingerprint
 from headwise.zoo.damage import add_at, add_to, learned, scale_written
 from headwise.zoo_checks import faults
 from headwise.zoo_checks.faults import HideTokens

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from headwise.errors import HeadwiseError, InputError
-from headwise.loading import quiet
+from headwise.model.loading import quiet
 
 _LONG = 300
 """Characters of a foreign message that are shown."""

@@ -15,7 +15,7 @@ from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, batches
 from headwise.evaluation.solvers.cross_attention import check_heads, cross_attention
 from headwise.evaluation.task import Response
-from headwise.languages import set_languages
+from headwise.subject.languages import set_languages
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

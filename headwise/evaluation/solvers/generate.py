@@ -13,7 +13,7 @@ from headwise.errors import InputError
 from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, batches, prepared
 from headwise.evaluation.task import Response
-from headwise.loading import quiet
+from headwise.model.loading import quiet
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

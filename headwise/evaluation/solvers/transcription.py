@@ -12,9 +12,9 @@ from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.task import Response
-from headwise.generation import prepare_generation
-from headwise.sounds import window_samples, writes_long
-from headwise.speech_prompt import languages_of, named_language, names_languages
+from headwise.subject.generation import prepare_generation
+from headwise.subject.sounds import window_samples, writes_long
+from headwise.subject.speech_prompt import languages_of, named_language, names_languages
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

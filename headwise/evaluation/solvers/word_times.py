@@ -19,8 +19,8 @@ from headwise.evaluation.solvers.transcription import in_languages
 from headwise.evaluation.task import Response
 from headwise.functional.time_warping import token_start_frames
 from headwise.layout.audio import position_seconds
-from headwise.prepare import prepare
-from headwise.speech_prompt import languages_of, names_languages
+from headwise.subject.prepare import prepare
+from headwise.subject.speech_prompt import languages_of, names_languages
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

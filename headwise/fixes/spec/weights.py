@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
-from headwise.fingerprint import fingerprint, sampled
+from headwise.model.fingerprint import fingerprint, sampled
 
 SAMPLES = 512
 """About as many values a spec keeps of a model, and two of every tensor at least."""
@@ -28,7 +28,7 @@ class Weights(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     digest: Hex
-    """`headwise.fingerprint.fingerprint` of them, as they are held."""
+    """`headwise.model.fingerprint.fingerprint` of them, as they are held."""
     form: Hex
     """Of the names and shapes of all tensors."""
     types: Hex

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from headwise.embeddings import input_embedding
+from headwise.model.embeddings import input_embedding
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

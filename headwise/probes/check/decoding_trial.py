@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from headwise.errors import HeadwiseError, UnsupportedModel
-from headwise.loading import quiet
+from headwise.model.loading import quiet
 from headwise.probes.attach.sites import Site
 from headwise.probes.check.probe_inputs import first_that_runs
 from headwise.probes.check.reference import Comparison

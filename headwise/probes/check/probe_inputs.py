@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from headwise.errors import InputError
-from headwise.placement import input_device
+from headwise.model.device import input_device
 from headwise.probes.check.trial import first_line, first_output
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from headwise.placement import input_device
+from headwise.model.device import input_device
 from headwise.probes.check.releases import doubt_of_release
 from headwise.probes.check.trial import Trial
 

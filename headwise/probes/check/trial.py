@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from headwise.placement import input_device
+from headwise.model.device import input_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

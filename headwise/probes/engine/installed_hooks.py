@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from headwise.embeddings import input_embedding
+from headwise.model.embeddings import input_embedding
 from headwise.probes.attach import interface
 from headwise.probes.attach.implementation import Switch, switches
 from headwise.probes.attach.sites import AttentionModule

@@ -12,11 +12,11 @@ import torch
 
 from headwise.figures import data_uri
 from headwise.layout import ImageSpan
-from headwise.media import read_audio, read_image
 from headwise.probes.trace.frames import statistics
 from headwise.reports.collect.maps import mean_received
 from headwise.reports.content.formatting import group_key
 from headwise.reports.content.shown_example import Picture, Sound
+from headwise.subject.media import read_audio, read_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,7 +10,7 @@ from typing import Any
 from headwise.analyses import Result
 from headwise.errors import InputError
 from headwise.evaluation.results.comparison import Comparison
-from headwise.places import is_trace, not_loaded
+from headwise.model.location import is_trace, not_loaded
 from headwise.probes.trace.trace import Trace
 from headwise.reports.collect.examples import prompts_of
 from headwise.reports.collect.run_examples import Look

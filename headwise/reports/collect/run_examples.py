@@ -13,10 +13,7 @@ from headwise.evaluation.comparison.arms import candidates
 from headwise.evaluation.questions import with_own_processor
 from headwise.fixes.patching import patch
 from headwise.fixes.spec.specs import spec_text
-from headwise.generation import Generation, check_window, prepare_generation
-from headwise.languages import set_languages
 from headwise.layout import ROLES
-from headwise.prepare import Prepared, prepare
 from headwise.probes.capture import capture
 from headwise.probes.trace.fields import merge_layouts, merge_records
 from headwise.probes.trace.nonfinite import join
@@ -24,6 +21,9 @@ from headwise.probes.trace.trace import Trace
 from headwise.reports.collect.heads import sink_keys, sinks_of
 from headwise.reports.collect.patterns import Reading, join_readings, read_patterns
 from headwise.reports.collect.windows import windows_of
+from headwise.subject.generation import Generation, check_window, prepare_generation
+from headwise.subject.languages import set_languages
+from headwise.subject.prepare import Prepared, prepare
 from headwise.zoo.own_inputs import sample
 from headwise.zoo.registry import PREFIX
 

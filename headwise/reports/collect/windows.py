@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from headwise.sounds import read_waves, window_samples
+from headwise.subject.sounds import read_waves, window_samples
 
 if TYPE_CHECKING:
-    from headwise.generation import Generation
     from headwise.probes.trace.trace import Trace
     from headwise.subject import Subject
+    from headwise.subject.generation import Generation
 
 
 def windows_of(

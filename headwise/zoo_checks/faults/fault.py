@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
 from headwise.evaluation import find_task
-from headwise.fingerprint import fingerprint
+from headwise.model.fingerprint import fingerprint
 from headwise.subject import Subject, load
 from headwise.zoo.damage import Damage
 

@@ -21,8 +21,8 @@ from headwise.evaluation.solvers.word_times import word_starts
 from headwise.evaluation.tasks.speech.transcription import Transcription, normaliser
 from headwise.evaluation.tasks.speech.word_times import WordTimes
 from headwise.functional.time_warping import dtw_path, token_start_frames
-from headwise.media import read_audio
-from headwise.speech_prompt import heard_note
+from headwise.subject.media import read_audio
+from headwise.subject.speech_prompt import heard_note
 from tests.kit.subjects import multilingual_whisper, tone, whisper
 
 

@@ -22,9 +22,9 @@ from headwise.evaluation.solvers import alignment
 from headwise.evaluation.task import Response
 from headwise.evaluation.tasks.translation.alignment import Alignment, error_rate
 from headwise.evaluation.tasks.translation.translation import Translation
-from headwise.generation import prepare_generation
-from headwise.languages import set_languages
 from headwise.reports.collect.run_examples import look
+from headwise.subject.generation import prepare_generation
+from headwise.subject.languages import set_languages
 from tests.kit.cli import run
 
 CODES = ["eng_Latn", "swh_Latn", "deu_Latn", "zho_Hans"]

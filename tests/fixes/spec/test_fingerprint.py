@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from headwise.fingerprint import fingerprint
+from headwise.model.fingerprint import fingerprint
 
 
 class Large(nn.Module):

@@ -9,10 +9,10 @@ import torch
 
 import headwise as hw
 from headwise import analyses
-from headwise.positions import left_padding, moves_texts
+from headwise.subject.positions import left_padding, moves_texts
+from headwise.subject.tokens import given_positions, pad_id
 from headwise.testing.analyses import assert_same_frame
 from headwise.testing.inputs import PADDED, first, forward
-from headwise.words import given_positions, pad_id
 from tests.kit.subjects import language, word_tokenizer
 from tests.tiny import ARCHITECTURES
 from tests.tiny.telling import telling

@@ -280,7 +280,7 @@ def test_drafts_and_their_writer_are_no_examples(name: str, assistant: str) -> N
 
 def long_sound(seconds: tuple[float, ...]) -> tuple[Any, dict[str, torch.Tensor]]:
     """zoo:speech, which hears three seconds at a time, and recordings of these lengths."""
-    from headwise.media import read_audio
+    from headwise.subject.media import read_audio
 
     subject = hw.load("zoo:speech")
     clip = torch.as_tensor(read_audio(hw.zoo.sample("speech").inputs["audio"], 16000)).repeat(8)

@@ -14,8 +14,8 @@ from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.solvers.batching import Advance, batches, prepared
 from headwise.evaluation.task import Metric, Response, Solver, Task, mean
-from headwise.languages import set_languages
 from headwise.probes.capture import capture
+from headwise.subject.languages import set_languages
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

@@ -18,7 +18,7 @@ from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.solvers.transcription import Transcribe
 from headwise.evaluation.task import Metric, Response, Task, mean
 from headwise.optional import extra, versions
-from headwise.speech_prompt import TASKS, heard_note
+from headwise.subject.speech_prompt import TASKS, heard_note
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

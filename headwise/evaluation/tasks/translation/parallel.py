@@ -12,7 +12,7 @@ from headwise.evaluation.data.files import read_parallel, read_table
 from headwise.evaluation.data.splits import draw_of_file, validation_of_zoo
 from headwise.evaluation.example import Example, subset
 from headwise.evaluation.task import Task
-from headwise.languages import SHORT, TAGS
+from headwise.subject.languages import SHORT, TAGS
 from headwise.zoo.data.languages import OTHERS
 from headwise.zoo.data.phrase import PhrasePair
 from headwise.zoo.data.phrases import shipped_pairs

@@ -24,8 +24,8 @@ from headwise.evaluation.scoring.overlap import (
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.task import Metric, Response, mean
 from headwise.evaluation.tasks.translation.parallel import Parallel
-from headwise.languages import set_languages
 from headwise.optional import extra, versions
+from headwise.subject.languages import set_languages
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

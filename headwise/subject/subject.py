@@ -12,12 +12,12 @@ from torch import nn
 
 from headwise.errors import InputError
 from headwise.layout import TokenLayout, describe, with_tokens
-from headwise.loaded import LoadedModel
-from headwise.loading import load_model, load_processor
-from headwise.placement import unwrapped
-from headwise.places import not_loaded
-from headwise.prepare import prepare
+from headwise.model.device import unwrapped
+from headwise.model.loading import load_model, load_processor
+from headwise.model.location import not_loaded
 from headwise.probes.generation.forward_inputs import with_decoder_ids
+from headwise.subject.loaded import LoadedModel
+from headwise.subject.prepare import prepare
 from headwise.zoo.damage import find_damage
 from headwise.zoo.registry import PREFIX, zoo_folder
 

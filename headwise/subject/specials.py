@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from headwise.embeddings import input_embedding
 from headwise.errors import InputError
+from headwise.model.embeddings import input_embedding
 
 if TYPE_CHECKING:
-    from headwise.loaded import LoadedModel
+    from headwise.subject.loaded import LoadedModel
 
 _UNKNOWN = 0.8
 """Share of unknown tokens from which on a tokenizer is said not to know the text."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwise.errors import LoadError
-from headwise.places import check_place
+from headwise.model.location import check_place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel

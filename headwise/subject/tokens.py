@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from headwise.errors import InputError
-from headwise.positions import left_padding, positions_of
 from headwise.probes.generation.forward_inputs import lacks_positions
-from headwise.specials import doubled
-from headwise.speech_prompt import speech_prompt, window_frames
+from headwise.subject.positions import left_padding, positions_of
+from headwise.subject.specials import doubled
+from headwise.subject.speech_prompt import speech_prompt, window_frames
 
 if TYPE_CHECKING:
-    from headwise.loaded import LoadedModel
+    from headwise.subject.loaded import LoadedModel
 
 NO_TOKENIZER = "Give token ids instead of text, or hw.wrap(model, processor)."
 

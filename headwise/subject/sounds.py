@@ -7,10 +7,10 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.media import read_audio
+from headwise.subject.media import read_audio
 
 if TYPE_CHECKING:
-    from headwise.loaded import LoadedModel
+    from headwise.subject.loaded import LoadedModel
 
 
 def writes_long(model: Any) -> bool:

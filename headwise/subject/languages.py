@@ -7,11 +7,11 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.speech_prompt import language_of_each
-from headwise.words import start_id
+from headwise.subject.speech_prompt import language_of_each
+from headwise.subject.tokens import start_id
 
 if TYPE_CHECKING:
-    from headwise.loaded import LoadedModel
+    from headwise.subject.loaded import LoadedModel
 
 _TABLE: str = """
 af afr_Latn am amh_Ethi ar arb_Arab az azj_Latn be bel_Cyrl bg bul_Cyrl bn ben_Beng bs bos_Latn ca cat_Latn

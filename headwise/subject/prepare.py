@@ -11,13 +11,13 @@ from torch import nn
 
 from headwise.errors import InputError
 from headwise.families import family_of
-from headwise.languages import language_prompts, writes_languages
 from headwise.layout.roles import tokenizer_of
-from headwise.media import read_image
-from headwise.sounds import features, read_waves
-from headwise.specials import check_vocabulary, without_doubled
-from headwise.speech_prompt import names_languages
-from headwise.words import (
+from headwise.subject.languages import language_prompts, writes_languages
+from headwise.subject.media import read_image
+from headwise.subject.sounds import features, read_waves
+from headwise.subject.specials import check_vocabulary, without_doubled
+from headwise.subject.speech_prompt import names_languages
+from headwise.subject.tokens import (
     DECODER,
     ENCODER,
     NO_TOKENIZER,
@@ -34,7 +34,7 @@ from headwise.words import (
 if TYPE_CHECKING:
     from transformers import BatchFeature
 
-    from headwise.loaded import LoadedModel
+    from headwise.subject.loaded import LoadedModel
 
 
 @dataclass(frozen=True)

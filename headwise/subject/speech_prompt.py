@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from headwise.errors import InputError
-from headwise.positions import unrecorded
+from headwise.subject.positions import unrecorded
 
 if TYPE_CHECKING:
-    from headwise.loaded import LoadedModel
+    from headwise.subject.loaded import LoadedModel
 
 TASKS = ("transcribe", "translate")
 

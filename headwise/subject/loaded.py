@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headwise.layout.roles import tokenizer_of
-from headwise.placement import input_device
+from headwise.model.device import input_device
 
 if TYPE_CHECKING:
     from torch import device

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from headwise.errors import InputError
-from headwise.languages import untold
-from headwise.prepare import prepare
-from headwise.speech_prompt import names_languages, speech_prompt, window_frames
-from headwise.words import start_id
+from headwise.subject.languages import untold
+from headwise.subject.prepare import prepare
+from headwise.subject.speech_prompt import names_languages, speech_prompt, window_frames
+from headwise.subject.tokens import start_id
 
 if TYPE_CHECKING:
-    from headwise.subject import Subject
+    from headwise.subject.subject import Subject
 
 
 @dataclass(frozen=True)
