@@ -96,15 +96,18 @@ def image_prompt(length: int) -> dict[str, torch.Tensor]:
     return {"input_ids": ids, "pixel_values": pixels}
 
 
-def cpu_seconds(work: Callable[[], object]) -> float:
-    """CPU time of one call, all threads of this process together."""
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def clock(device: str) -> float:
+    """Seconds: CPU time of this process, all threads together; on a GPU, wall time once its work is done."""
+    if device == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
-def alternating_minima(works: Mapping[str, Callable[[], object]], *, repeats: int) -> dict[str, float]:
-    """Smallest CPU time of each piece of work, in seconds, the pieces taking turns.
+def alternating_minima(
+    works: Mapping[str, Callable[[], object]], *, repeats: int, device: str = "cpu"
+) -> dict[str, float]:
+    """Smallest time of each piece of work by the device's `clock`, in seconds, the pieces taking turns.
 
     `repeats` rounds, or more where the work is short: until the rounds have taken `LEAST_SECONDS`.
     """
@@ -112,23 +115,30 @@ def alternating_minima(works: Mapping[str, Callable[[], object]], *, repeats: in
     rounds, total = 0, 0.0
     while rounds < repeats or total < LEAST_SECONDS:
         for name, work in works.items():
-            seconds = cpu_seconds(work)
+            start = clock(device)
+            work()
+            seconds = clock(device) - start
             best[name] = min(best[name], seconds)
             total += seconds
         rounds += 1
     return best
 
 
-def reset_peak() -> None:
-    """Forget the peak memory of this process so far (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
+def reset_peak(device: str = "cpu") -> None:
+    """Forget the peak memory so far, of this process (Linux) or of its tensors on a GPU."""
+    if device == "cpu":
+        Path("/proc/self/clear_refs").write_text("5")
+    else:
+        torch.cuda.reset_peak_memory_stats()
 
 
-def peak_megabytes() -> float:
-    """Largest resident size since `reset_peak`, in MB.
+def peak_megabytes(device: str = "cpu") -> float:
+    """Largest resident size since `reset_peak`, in MB; on a GPU, the most that tensors held.
 
     `ru_maxrss` would not do: a child starts with the peak of the process that started it.
     """
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated() / MEGABYTE
     lines = Path("/proc/self/status").read_text().splitlines()
     line = next(line for line in lines if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024 / MEGABYTE
@@ -196,9 +206,10 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def versions() -> str:
+def versions(device: str = "cpu") -> str:
     """One line on the machine and the versions of everything measured."""
-    parts = [f"Python {platform.python_version()}", f"{platform.system()} {platform.machine()}", _processor()]
+    processor = _processor() if device == "cpu" else torch.cuda.get_device_name()
+    parts = [f"Python {platform.python_version()}", f"{platform.system()} {platform.machine()}", processor]
     for name in ("headwise", "torch", "transformers", "transformer-lens", "nnsight"):
         try:
             parts.append(f"{name} {importlib.metadata.version(name)}")

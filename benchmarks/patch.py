@@ -2,6 +2,7 @@
 
     python benchmarks/patch.py
     python benchmarks/patch.py --models llama-like --length 512 --steps 32
+    python benchmarks/patch.py --device cuda --dtypes bf16
 
 `VAR`, `ACT` and `VHR` are measured on LLaVA-like models (a language model of the size of the others, and a wider
 one, behind a tiny vision tower) whose prompt begins with an image. VAR moves attention in every layer and head that
@@ -11,14 +12,13 @@ it may. ACT calibrates a quarter of the heads in every layer that it may (the au
 `identity edit` is an object with nothing but `edit`, which hands every pattern back: headwise cannot know
 that it changes nothing, so every row of every head is formed. `ScaleHeads` halves one head of the first
 layer. `neutral` is a fix at neutral strength. The plain model and the patched one take turns; the smallest
-CPU times count.
+CPU times count; with `--device cuda`, the smallest wall times of finished work.
 """
 
 from __future__ import annotations
 
 import argparse
 import inspect
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +27,17 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 import torch
-from common import DTYPES, MODELS, SEEING, build_model, image_prompt, markdown_table, random_ids, versions
+from common import (
+    DTYPES,
+    MODELS,
+    SEEING,
+    build_model,
+    clock,
+    image_prompt,
+    markdown_table,
+    random_ids,
+    versions,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -67,13 +77,13 @@ def installers(name: str, model: PreTrainedModel) -> dict[str, Callable[[], Abst
 def generate(
     model: PreTrainedModel, prompt: dict[str, torch.Tensor], steps: int
 ) -> tuple[list[float], torch.Tensor]:
-    """CPU seconds of the prefill and of every greedy decode step, and the tokens."""
+    """Seconds of the prefill and of every greedy decode step, and the tokens."""
     named = "cache" if "cache" in inspect.signature(model.forward).parameters else "past_key_values"
     tokens, seconds, cache, inputs = [], [], None, prompt
     for _ in range(steps + 1):
-        start = time.process_time()
+        start = clock(model.device.type)
         output = model(**inputs, **{named: cache}, use_cache=True, logits_to_keep=1)
-        seconds.append(time.process_time() - start)
+        seconds.append(clock(model.device.type) - start)
         cache = output[named]
         tokens.append(output.logits[:, -1:].argmax(-1))
         inputs = {"input_ids": tokens[-1]}
@@ -84,6 +94,7 @@ def measure(name: str, model: PreTrainedModel, arguments: argparse.Namespace) ->
     """The rows of one model, one per setting; the settings take turns, every call keeps its smallest time."""
     seen = name in SEEING
     prompt = image_prompt(arguments.length) if seen else {"input_ids": random_ids(arguments.length)}
+    prompt = {field: value.to(model.device) for field, value in prompt.items()}
     settings = installers(name, model)
     best = {setting: [float("inf")] * (arguments.steps + 1) for setting in settings}
     tokens = {}
@@ -108,8 +119,9 @@ def rows(arguments: argparse.Namespace) -> Iterator[list[str]]:
     """The table, one row per model, dtype and setting."""
     for name, dtype in product(arguments.models, arguments.dtypes):
         model = build_model(name, dtype=dtype, positions=arguments.length + arguments.steps + 1)
+        model.to(arguments.device)
         with torch.no_grad():
-            model(input_ids=random_ids(64))
+            model(input_ids=random_ids(64).to(arguments.device))
             for row in measure(name, model, arguments):
                 yield [name, dtype, *row]
 
@@ -124,6 +136,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=1024, help="tokens in the prompt")
     parser.add_argument("--steps", type=int, default=64, help="decode steps")
     parser.add_argument("--repeats", type=int, default=5, help="runs of each setting; the fastest counts")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -131,8 +144,8 @@ def main() -> None:
     header = ["model", "dtype", "setting", "prefill ms", "ratio", "step ms", "ratio", "same tokens"]
     print(markdown_table(header, rows(arguments)))
     print(
-        f"\n{versions()}; prompt {arguments.length}, {arguments.steps} steps, {arguments.threads} thread(s), "
-        f"{arguments.repeats} repeats, minima."
+        f"\n{versions(arguments.device)}; prompt {arguments.length}, {arguments.steps} steps, "
+        f"{arguments.threads} thread(s), {arguments.repeats} repeats, minima."
     )
 
 

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from headwise.probes.engine.checkpoints import under_checkpoint
 from headwise.probes.engine.examples import copies_of
 from headwise.probes.engine.prompt import open_prompt
-from headwise.probes.engine.reach import require_no_vmap, require_one_model, require_reached
+from headwise.probes.engine.reach import (
+    require_no_cuda_graph,
+    require_no_vmap,
+    require_one_model,
+    require_reached,
+)
 from headwise.probes.engine.residuals import wanted_now
 from headwise.probes.engine.session import Session
 from headwise.probes.engine.thread_state import ThreadState
@@ -48,6 +53,7 @@ def enter(
         return
     inputs = bind(module, args, kwargs)
     require_no_vmap(inputs)
+    require_no_cuda_graph(instrumented.sessions)
     if _begin_packed(instrumented, local, inputs):
         return
     cache = cache_among(inputs.values())

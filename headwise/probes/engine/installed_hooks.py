@@ -18,7 +18,12 @@ from headwise.probes.engine.reach import skipping
 from headwise.probes.generation.generate_hooks import GenerateWatch
 from headwise.probes.kernels import windows
 from headwise.probes.serving.continuous_batching import ContinuousBatchingWatch
-from headwise.probes.serving.managers import complete_idle_managers, wait_for_managers
+from headwise.probes.serving.managers import (
+    complete_idle_managers,
+    managers_of,
+    require_no_graphs,
+    wait_for_managers,
+)
 
 if TYPE_CHECKING:
     from headwise.probes.engine.instrumentation import Instrumentation
@@ -62,6 +67,7 @@ class InstalledHooks:
         """
         instrumented = self._instrumented
         wait_for_managers(instrumented.model)
+        require_no_graphs(manager for _, manager in managers_of(instrumented.model))
         interface.register()
         self._switches = switches(instrumented.model, list(instrumented.modules.values()))
         self._choose_kernels()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_batchedtensor, peek_interpreter_stack
 
@@ -97,6 +98,21 @@ def require_no_vmap(inputs: Mapping[str, Any]) -> None:
         raise CaptureError(
             "A captured or patched model cannot run under torch.func.vmap.",
             remedy="Give the examples as a batch, or leave the `with` block for this call.",
+        )
+
+
+def require_no_cuda_graph(sessions: Iterable[Session]) -> None:
+    """Refuses a forward that is recorded as a CUDA graph: its replays run no code of ours.
+
+    Raises:
+        CaptureError: a session concerns the forward.
+    """
+    if not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()):
+        return
+    if any(session.listens() for session in sessions):
+        raise CaptureError(
+            "A captured or patched model cannot be recorded as a CUDA graph: replays would pass headwise by.",
+            remedy="Record it without captures and patches, or write the fix into the weights with hw.bake.",
         )
 
 

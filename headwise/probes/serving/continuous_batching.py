@@ -15,6 +15,7 @@ from headwise.probes.attach.sites import AttentionModule, head_count
 from headwise.probes.engine.plan import FixStep, context
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.generate_hooks import Shadow
+from headwise.probes.serving.managers import require_no_graphs
 from headwise.probes.serving.packed import Stand, require_packable
 
 METHOD = "init_continuous_batching"
@@ -50,7 +51,9 @@ class _Manager(Shadow):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         self.watch.require()
         view = View(self.module, self.watch.configurations())
-        return getattr(type(self.module), METHOD)(view, *args, **kwargs)
+        manager = getattr(type(self.module), METHOD)(view, *args, **kwargs)
+        require_no_graphs([manager])
+        return manager
 
 
 def require_batchable(

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from headwise.errors import UnsupportedModel
+
 
 class Batch(NamedTuple):
     """Batch of the forward under way, as its manager knows it."""
@@ -45,9 +47,25 @@ def wait_for_managers(model: nn.Module) -> None:
 
     By that name, a manager decides once and for all whether it makes masks.
     """
-    for thread, manager in _managers(model):
+    for thread, manager in managers_of(model):
         while thread.is_alive() and manager.batch_processor is None:
             time.sleep(0.001)
+
+
+def require_no_graphs(managers: Iterable[Any]) -> None:
+    """Refuses managers that replay CUDA graphs of the model, which run no code of ours.
+
+    Raises:
+        UnsupportedModel: there is one.
+    """
+    for manager in managers:
+        config = getattr(manager, "continuous_batching_config", None)
+        if any(getattr(config, "cuda_graph_booleans", ())):
+            raise UnsupportedModel(
+                "headwise cannot act in continuous batching that replays a CUDA graph of the model.",
+                evidence=f"use_cuda_graph={config.use_cuda_graph}",
+                remedy="Make the manager with ContinuousBatchingConfig(use_cuda_graph=False).",
+            )
 
 
 def complete_idle_managers(model: nn.Module) -> None:
@@ -56,7 +74,7 @@ def complete_idle_managers(model: nn.Module) -> None:
     Those that run a forward meanwhile have been given them in it.
     """
     wait_for_managers(model)
-    for _, manager in _managers(model):
+    for _, manager in managers_of(model):
         processor = manager.batch_processor
         if processor is not None and not processor.has_pending_requests():
             complete(processor.inputs_and_outputs)
@@ -78,7 +96,7 @@ def complete(tensors: Any) -> None:
         }
 
 
-def _managers(model: nn.Module) -> Iterator[tuple[threading.Thread, Any]]:
+def managers_of(model: nn.Module) -> Iterator[tuple[threading.Thread, Any]]:
     """The managers that run a model as it is, and their threads."""
     for thread in _threads():
         manager = getattr(getattr(thread, "_target", None), "__self__", None)
