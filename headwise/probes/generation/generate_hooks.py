@@ -129,6 +129,13 @@ class _Prefill(Shadow):
             loop.reading = 0
 
 
+class _CompiledCall(Shadow):
+    """Hands out the model as it is: an attached one would be compiled anew at every layer and step."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.module.__call__
+
+
 @contextmanager
 def _own_depth(module: nn.Module) -> Iterator[None]:
     """Gives a model its number of layers back when a draft fails: transformers lowers it for an early exit."""
@@ -148,6 +155,7 @@ _METHODS = {
     "_get_stopping_criteria": _StoppingCriteria,
     "_get_candidate_generator": _CandidateGenerator,
     "_prefill": _Prefill,
+    "get_compiled_call": _CompiledCall,
 }
 
 

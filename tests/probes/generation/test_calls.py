@@ -16,6 +16,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.generation.configuration_utils import CompileConfig
 
 import headwise as hw
 from headwise.probes.engine.instrumentation import instrument
@@ -231,3 +232,22 @@ def test_calls_within_one_that_decodes_nothing_itself_are_examples(llama: Any) -
     with hw.capture(llama) as trace, torch.no_grad():
         llama.generate(**prompt(), **GREEDY, custom_generate=twice)
     assert trace.returned == (0, 1)
+
+
+def test_a_static_cache_compiles_the_plain_model_alone(llama: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it does on a GPU: every layer and step of an attached model would be compiled anew."""
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda call, **options: compiled.append(call) or call)
+    everywhere = CompileConfig()
+    everywhere._compile_all_devices = True
+    options = {**GREEDY, "cache_implementation": "static"}
+    with hw.patch(llama, hw.fixes.ScaleHeads(heads=((0, 0),), factor=0.0)):
+        expected = llama.generate(**prompt(), **options)
+        assert torch.equal(llama.generate(**prompt(), **options, compile_config=everywhere), expected)
+    with hw.capture(llama) as trace:
+        llama.generate(**prompt(), **options, compile_config=everywhere)
+    assert len(trace.positions[trace.site(0)]) == 5 + 3 - 1
+    assert compiled == []
+    assert "get_compiled_call" not in vars(llama)
+    llama.generate(**prompt(), **options, compile_config=everywhere)
+    assert len(compiled) == 1

@@ -336,3 +336,23 @@ def test_a_patch_of_another_thread_does_not_keep_a_manager_from_being_made() -> 
     finally:
         leave.set()
         thread.join()
+
+
+def test_a_manager_that_replays_cuda_graphs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = ARCHITECTURES["llama"].build()
+    before = snapshot(model)
+    monkeypatch.setattr(ContinuousBatchingConfig, "cuda_graph_booleans", (True, False))
+    with hw.patch(model, SCALE), pytest.raises(hw.UnsupportedModel, match="CUDA graph"):
+        made(model, sizes())
+    running = made(model, sizes())
+    with monkeypatch.context() as plainly:
+        plainly.setattr(ContinuousBatchingConfig, "cuda_graph_booleans", (False, False))
+        running.start()
+        while running.batch_processor is None:
+            time.sleep(0.001)
+    try:
+        with pytest.raises(hw.UnsupportedModel, match="CUDA graph"):
+            hw.patch(model, SCALE, check=False)
+        assert snapshot(model) == before
+    finally:
+        running.stop(block=True)

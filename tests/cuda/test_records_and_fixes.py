@@ -12,11 +12,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import headwise as hw
 from headwise.testing.inputs import alone, decode, first, forward, random_ids, together
-from tests.edits import FirstKey
-from tests.helpers_cuda import CLOSE, FAMILIES, MARKS, assert_same_trace, built, full_precision, on_cuda
-from tests.invariance import FIXES, models_of
-from tests.subjects import language, llava, picture, word_tokenizer
-from tests.test_generate import MODES, complete, generate, prompt
+from tests.kit.cuda import CLOSE, FAMILIES, MARKS, assert_same_trace, built, full_precision, on_cuda
+from tests.kit.edits import FirstKey
+from tests.kit.fixes import FIXES, models_of
+from tests.kit.subjects import language, llava, picture, word_tokenizer
+from tests.probes.generation.test_generate import MODES, complete, generate, prompt
 from tests.tiny import ARCHITECTURES
 from tests.tiny.snapshot import snapshot
 

@@ -13,9 +13,9 @@ from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
 import headwise as hw
 from headwise.testing.inputs import forward
-from tests.edits import FirstKey
-from tests.helpers_cuda import CLOSE, MARKS, built, on_cuda
-from tests.test_continuous_batching import MASK, NEW, OPTIONS, PROMPTS, SCALE, replies
+from tests.kit.cuda import CLOSE, MARKS, built, on_cuda
+from tests.kit.edits import FirstKey
+from tests.probes.serving.test_continuous_batching import MASK, NEW, OPTIONS, PROMPTS, SCALE, replies
 from tests.tiny import ARCHITECTURES
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ import torch
 import headwise as hw
 from headwise.fixes import ACT, ScaleHeads
 from headwise.testing.inputs import random_ids
-from tests.edits import FirstKey
+from tests.kit.edits import FirstKey
 from tests.tiny import ARCHITECTURES
 
 close = dict(rtol=1e-4, atol=2e-5, equal_nan=True)
