@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 import headwise as hw
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
@@ -16,8 +14,8 @@ from headwise.cli.work import heard, load
 from headwise.errors import FixError
 from headwise.fixes.baking import bake
 from headwise.fixes.spec.parameters import to_entry
-from headwise.reports.collect.run_examples import check_generation
-from headwise.subject.generation import Generation, prepare_generation
+from headwise.probes.run_examples import ExampleRun, new_tokens, run_examples
+from headwise.subject.generation import Generation, prepare_run
 
 if TYPE_CHECKING:
     from headwise.fixes.spec.specs import Spec
@@ -51,11 +49,10 @@ def try_spec(
             fixes = handle.fixes
         if all(getattr(fix, "neutral", False) for fix in fixes):
             notes.append("The fixes are neutral: they change nothing.")
-        prompts, more = heard(lambda: _prompts(subject, request)) if generate else ([], [])
+        prompts, more = heard(lambda: _prompts(subject, request, generate)) if generate else ([], [])
         notes += more
         for asked in prompts:
             notes += [note for note in asked.notes if note not in notes]
-            check_generation(subject, asked.inputs, generate)
         examples = _side_by_side(subject, spec, prompts, generate)
         if folder is not None:
             with progress("Baking"):
@@ -81,7 +78,7 @@ def _check(spec: Spec, subject: Subject, *, force: bool) -> list[str]:
     return []
 
 
-def _prompts(subject: Subject, request: Request) -> list[Generation]:
+def _prompts(subject: Subject, request: Request, generate: int) -> list[Generation]:
     """The inputs of each example by itself, without padding."""
     arguments = request.arguments()
     if request.empty:  # the zoo's own example, of which the model is to write the target
@@ -91,10 +88,12 @@ def _prompts(subject: Subject, request: Request) -> list[Generation]:
         name for name in ("text", "image", "audio", "target") if isinstance(arguments.get(name, []), str)
     ]
     if not counts or len(counts) > 1 or single:  # kinds that differ in number are refused there
-        return [prepare_generation(subject, **arguments)]
+        return [prepare_run(subject, generate, **arguments)]
     return [
-        prepare_generation(
-            subject, **{name: v[number] if isinstance(v, list) else v for name, v in arguments.items()}
+        prepare_run(
+            subject,
+            generate,
+            **{name: v[number] if isinstance(v, list) else v for name, v in arguments.items()},
         )
         for number in range(counts.pop())
     ]
@@ -109,16 +108,14 @@ def _side_by_side(
             progress("Generating with the fixes" if patched else "Generating"),
             hw.patch(subject, spec.fixes) if patched else contextlib.nullcontext(),
         ):
-            told.append([_words(subject, asked, generate) for asked in prompts])
+            runs = run_examples(subject, prompts, generate=generate)
+            told.append([_reply(subject, run) for run in runs])
     return [{"without": before, "with": after} for before, after in zip(*told, strict=True)]
 
 
-def _words(subject: Subject, asked: Generation, generate: int) -> str:
-    """What the model writes behind the prompt, greedily; token numbers where there is no tokenizer."""
-    model: Any = subject.model
-    with torch.no_grad():
-        written = model.generate(**asked.inputs, **asked.options, max_new_tokens=generate, do_sample=False)
-    row = written[0, 0 if subject.config.is_encoder_decoder else asked.inputs["input_ids"].shape[1] :]
+def _reply(subject: Subject, run: ExampleRun) -> str:
+    """What the model wrote behind the prompt; token numbers where there is no tokenizer."""
+    ids = new_tokens(subject, run.prepared.inputs, run.output)[0]
     if subject.tokenizer is None:
-        return " ".join(map(str, row.tolist()))
-    return subject.tokenizer.decode(row, skip_special_tokens=True).strip()
+        return " ".join(map(str, ids.tolist()))
+    return subject.tokenizer.decode(ids, skip_special_tokens=True).strip()

@@ -7,15 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-
 import headwise as hw
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
+from headwise.probes.run_examples import run_examples
 from headwise.probes.selection import Selection
-from headwise.reports.collect.run_examples import check_generation
-from headwise.subject.generation import check_window, prepare_generation
-from headwise.subject.prepare import prepare
+from headwise.subject.generation import prepare_run
 
 if TYPE_CHECKING:
     from headwise.probes.doctor import DoctorReport
@@ -77,27 +74,8 @@ def run(
     subject: Subject, request: Request, *, keep: Mapping[str, Any], generate: int
 ) -> tuple[Trace, list[str]]:
     """Capture the model on what it is asked to read, and what was found worth saying on the way."""
-    model: Any = subject.model
-    if generate:
-        asked, notes = heard(lambda: prepare_generation(subject, **request.arguments()))
-        check_generation(subject, asked.inputs, generate)
-        inputs, notes = asked.inputs, [*asked.notes, *notes]
-        options = {**asked.options, "max_new_tokens": generate, "do_sample": False}
-    else:
-        prepared, notes = heard(lambda: prepare(subject, **request.arguments()))
-        inputs, notes, options = prepared.batch, [*prepared.notes, *notes], {}
-        check_window(subject, inputs)
-    with (
-        progress("Generating" if generate else "Running the model", total=generate or None) as advance,
-        hw.capture(subject, **keep) as trace,
-        torch.no_grad(),
-    ):
-        counter = model.register_forward_hook(lambda *_: advance())
-        try:
-            if generate:
-                model.generate(**inputs, **options)
-            else:
-                model(**inputs)
-        finally:
-            counter.remove()
-    return trace, notes
+    prepared, notes = heard(lambda: prepare_run(subject, generate, **request.arguments()))
+    description = "Generating" if generate else "Running the model"
+    with progress(description, total=generate or None) as advance:
+        (ran,) = run_examples(subject, [prepared], generate=generate, capture=keep, on_forward=advance)
+    return ran.trace, [*prepared.notes, *notes]

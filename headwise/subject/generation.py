@@ -54,6 +54,26 @@ def prepare_generation(subject: Subject, **arguments: Any) -> Generation:
     return Generation(batch, options, notes)
 
 
+def prepare_run(subject: Subject, generate: int, **arguments: Any) -> Generation:
+    """Inputs for one run: `prepare_generation` where tokens are generated, else those of one forward.
+
+    Args:
+        subject: the model with its processor.
+        generate: tokens to generate; 0 for a forward.
+        arguments: keywords of `Subject.prepare`.
+
+    Raises:
+        InputError: as in `Subject.prepare`, or the model cannot generate so much, or hear so much in one forward.
+    """
+    if generate:
+        prepared = prepare_generation(subject, **arguments)
+        check_generation(subject, prepared.inputs, generate)
+        return prepared
+    forward = prepare(subject, **arguments)
+    check_window(subject, forward.batch)
+    return Generation(forward.batch, {}, forward.notes)
+
+
 def speech_options(
     subject: Subject, features: Tensor, language: str | Sequence[str] | None, task: str | None
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -95,4 +115,25 @@ def check_window(subject: Subject, inputs: Mapping[str, Any]) -> None:
             "The sound is longer than what one forward of this model hears.",
             evidence=f"{features.shape[-1]} frames; the window has {window}",
             remedy="Generate (--generate N), which goes through it window by window.",
+        )
+
+
+def check_generation(subject: Subject, inputs: Mapping[str, Any], generate: int) -> None:
+    """Refuse to generate what the model cannot, or more than it has positions for.
+
+    Raises:
+        InputError: the model generates nothing, or prompt and reply are longer than its positions.
+    """
+    if generate < 1:
+        raise InputError("A model generates one token or more.", evidence=f"generate={generate}")
+    if not subject.model.can_generate():
+        name = type(subject.model).__name__
+        raise InputError("This model generates nothing.", evidence=name, remedy="Leave --generate out.")
+    prompt = inputs.get("decoder_input_ids", inputs.get("input_ids"))
+    limit = getattr(subject.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if prompt is not None and limit is not None and prompt.shape[1] + generate > limit:
+        raise InputError(
+            f"The prompt and what is to be generated are longer than the model's {limit} positions.",
+            evidence=f"{prompt.shape[1]} + {generate} tokens",
+            remedy="Lower --generate, or shorten the text.",
         )

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor
 
 from headwise.errors import InputError
@@ -14,6 +13,7 @@ from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, batches, prepared
 from headwise.evaluation.task import Response
 from headwise.model.loading import quiet
+from headwise.probes.run_examples import new_tokens, run_model
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -34,21 +34,15 @@ class Generate:
         self, subject: Subject, examples: Sequence[Example], *, batch_size: int, advance: Advance
     ) -> list[Response]:
         """One response per example, in their order."""
-        model: Any = subject.model
-        if not model.can_generate():
-            raise InputError("This model generates nothing.", evidence=type(model).__name__)
+        if not subject.model.can_generate():
+            raise InputError("This model generates nothing.", evidence=type(subject.model).__name__)
         responses: dict[int, Response] = {}
         for indices in batches(subject, examples, batch_size, self.group):
             chosen = [examples[index] for index in indices]
             inputs = self.prepare(subject, chosen)
-            with torch.no_grad(), quiet():
-                written = model.generate(
-                    **inputs,
-                    max_new_tokens=self.max_new_tokens,
-                    num_beams=self.beams,
-                    do_sample=False,
-                    **self.options(subject, chosen),
-                )
+            options = self.options(subject, chosen)
+            with quiet():
+                written = run_model(subject, inputs, self.max_new_tokens, num_beams=self.beams, **options)
             for index, response in zip(indices, self.responses(subject, inputs, written), strict=True):
                 responses[index] = response
             advance(len(indices))
@@ -71,7 +65,6 @@ class Generate:
 
     def responses(self, subject: Subject, inputs: Any, written: Tensor) -> list[Response]:
         """What was written after the prompt, without special tokens."""
-        start = 0 if subject.config.is_encoder_decoder else inputs["input_ids"].shape[1]
         tokenizer = subject.tokenizer
         special = set(tokenizer.all_special_ids)
         return [
@@ -79,7 +72,7 @@ class Generate:
                 tokenizer.decode(row, skip_special_tokens=True).strip(),
                 sum(token not in special for token in row.tolist()),
             )
-            for row in written[:, start:]
+            for row in new_tokens(subject, inputs, written)
         ]
 
     def manifest(self) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from headwise.errors import InputError
 from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, continues, padded_right
 from headwise.evaluation.task import Response
+from headwise.probes.run_examples import run_model
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -52,8 +53,7 @@ class Likelihood:
         for chosen in _affordable(subject, order, [len(ids) for _, ids, _ in spans], batch_size):
             rows = [spans[number] for number in chosen]
             inputs = subject.prepare(text=[ids for _, ids, _ in rows])
-            with torch.no_grad():
-                logits = subject.model(**inputs).logits.float()
+            logits = run_model(subject, inputs).logits.float()
             mask, ids = inputs["attention_mask"].bool(), inputs["input_ids"]
             cost = torch.nn.functional.cross_entropy(
                 logits[:, :-1].transpose(1, 2), ids[:, 1:], reduction="none"

@@ -20,6 +20,7 @@ from headwise.evaluation.solvers.batching import (
     prepared,
 )
 from headwise.evaluation.task import Response
+from headwise.probes.run_examples import run_model
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -74,8 +75,7 @@ def _next_token(subject: Subject, inputs: Any) -> Tensor:
     """Log-probabilities (example, word) of what follows the last token of every row."""
     mask = inputs["attention_mask"].bool()
     last = mask.shape[1] - 1 - mask.flip(-1).int().argmax(-1)
-    with torch.no_grad():
-        logits = subject.model(**inputs).logits
+    logits = run_model(subject, inputs).logits
     return logits[torch.arange(len(last)), last].float().log_softmax(-1)
 
 
@@ -86,6 +86,5 @@ def _continued(subject: Subject, example: Example, ids: list[int]) -> float:
     more = torch.tensor([ids], device=inputs["input_ids"].device)
     inputs["input_ids"] = torch.cat([inputs["input_ids"], more], -1)
     inputs["attention_mask"] = torch.cat([inputs["attention_mask"], torch.ones_like(more)], -1)
-    with torch.no_grad():
-        logits = subject.model(**inputs).logits[0, start - 1 : -1].float().log_softmax(-1)
+    logits = run_model(subject, inputs).logits[0, start - 1 : -1].float().log_softmax(-1)
     return float(logits.gather(-1, more[0, :, None]).sum())

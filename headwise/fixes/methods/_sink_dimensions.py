@@ -38,7 +38,8 @@ def find_sink_dimensions(
         InputError: fewer than eight prompts.
         NotFitted: there is no layer to look in.
     """
-    from headwise.probes.capture import capture
+    from headwise.probes.run_examples import run_examples
+    from headwise.subject.generation import Generation
 
     data = as_calibration(data)
     prompts = data.prompts[:MOST_PROMPTS]
@@ -49,9 +50,10 @@ def find_sink_dimensions(
             remedy="Give more prompts.",
         )
     shares = []
-    for prompt in prompts:
-        with torch.no_grad(), capture(subject, stats=False, residual=True, check=False) as trace:
-            subject.model(**subject.prepare(**prompt))
+    inputs = (Generation(subject.prepare(**prompt)) for prompt in prompts)
+    options = {"stats": False, "residual": True, "check": False}
+    for run in run_examples(subject, inputs, capture=options):
+        trace = run.trace
         sites = [site for site in trace.residual if site.tower == "text" and site.kind == "self"]
         depth = max(site.layer for site in sites) + 1
         wanted = layers if layers is not None else range(2, depth - 1)

@@ -6,22 +6,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from headwise.errors import CaptureError, FixError, InputError, NotFitted
+from headwise.errors import FixError, InputError, NotFitted
 from headwise.evaluation.comparison.arms import candidates
 from headwise.evaluation.questions import with_own_processor
 from headwise.fixes.patching import patch
 from headwise.fixes.spec.specs import spec_text
 from headwise.layout import ROLES
-from headwise.probes.capture import capture
+from headwise.probes.run_examples import ExampleRun, new_tokens, run_examples
 from headwise.probes.trace.fields import merge_layouts, merge_records
 from headwise.probes.trace.nonfinite import join
 from headwise.probes.trace.trace import Trace
 from headwise.reports.collect.heads import sink_keys, sinks_of
 from headwise.reports.collect.patterns import Reading, join_readings, read_patterns
 from headwise.reports.collect.windows import windows_of
-from headwise.subject.generation import Generation, check_window, prepare_generation
+from headwise.subject.generation import Generation, prepare_run
 from headwise.subject.languages import set_languages
 from headwise.subject.prepare import Prepared, prepare
 from headwise.zoo.own_inputs import sample
@@ -130,35 +128,8 @@ def _told(subject: Subject, example: Mapping[str, Any]) -> tuple[Subject, dict[s
 
 def _asked(subject: Subject, example: Mapping[str, Any], generate: int) -> Generation:
     """The inputs of one example, and what `generate` is told beside them."""
-    if not generate:
-        prepared = prepare_example(subject, example)
-        check_window(subject, prepared.batch)
-        return Generation(prepared.batch, {}, prepared.notes)
     own, given = _told(subject, example)
-    asked = prepare_generation(own, **given)
-    check_generation(subject, asked.inputs, generate)
-    return asked
-
-
-def check_generation(subject: Subject, inputs: Mapping[str, Any], generate: int) -> None:
-    """Refuse to generate what the model cannot, or more than it has positions for.
-
-    Raises:
-        InputError: the model generates nothing, or prompt and reply are longer than its positions.
-    """
-    if generate < 1:
-        raise InputError("A model generates one token or more.", evidence=f"generate={generate}")
-    if not subject.model.can_generate():
-        name = type(subject.model).__name__
-        raise InputError("This model generates nothing.", evidence=name, remedy="Leave --generate out.")
-    prompt = inputs.get("decoder_input_ids", inputs.get("input_ids"))
-    limit = getattr(subject.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    if prompt is not None and limit is not None and prompt.shape[1] + generate > limit:
-        raise InputError(
-            f"The prompt and what is to be generated are longer than the model's {limit} positions.",
-            evidence=f"{prompt.shape[1]} + {generate} tokens",
-            remedy="Lower --generate, or shorten the text.",
-        )
+    return prepare_run(own, generate, **given)
 
 
 def _examples(subject: Subject, examples: Any, generate: int) -> tuple[Mapping[str, Any], ...]:
@@ -214,10 +185,11 @@ def _run(
 ) -> Run:
     longest = _longest(subject, [asked.inputs for asked in examples], generate)
     traces, readings, replies, notes = [], [], [], []
-    for number, asked in enumerate(examples, start=1):
-        notes += [note for note in asked.notes if note not in notes]
-        maps = all(r is not None for r in readings)
-        trace, texts = _captured(subject, asked, generate, {**keep, "maps": maps or keep.get("maps", False)})
+    options = {**keep, "maps": True, "map_limit": MOST_MAPS}
+    runs = run_examples(subject, examples, generate=generate, capture=options, drop_large_maps=True)
+    for number, run in enumerate(runs, start=1):
+        notes += [note for note in run.prepared.notes if note not in notes]
+        trace = run.trace
         reading = read_patterns(trace, sink_keys(trace, sinks_of(trace)), longest=longest)
         if reading is None and all(r is not None for r in readings):
             notes.append(
@@ -226,32 +198,9 @@ def _run(
             )
         readings.append(reading)
         traces.append(trace if keep.get("maps") else _without_maps(trace))
-        replies += texts
+        replies += _replies(subject, run, trace, generate)
         told(number)
     return Run(_joined(traces), join_readings(readings), tuple(replies), tuple(notes))
-
-
-def _captured(
-    subject: Subject, asked: Generation, generate: int, keep: Mapping[str, Any]
-) -> tuple[Trace, list[str | None]]:
-    """The trace, and the reply of each of its examples: one, or one per window of a long recording."""
-    model: Any = subject.model
-    out = None
-    try:
-        with capture(subject, **keep, map_limit=MOST_MAPS) as trace, torch.no_grad():
-            if generate:
-                out = model.generate(
-                    **asked.inputs, **asked.options, max_new_tokens=generate, do_sample=False
-                )
-            else:
-                model(**asked.inputs)
-    except CaptureError as error:
-        if not keep["maps"] or "map_limit" not in str(error):
-            raise
-        return _captured(subject, asked, generate, {**keep, "maps": False})
-    if trace.examples > 1:
-        return trace, [_written(trace, number) for number in range(trace.examples)]
-    return trace, [None if out is None else _reply(subject, asked.inputs, out)]
 
 
 def _written(trace: Trace, number: int) -> str | None:
@@ -264,14 +213,14 @@ def _written(trace: Trace, number: int) -> str | None:
     return text.replace("Ġ", " ").strip()
 
 
-def _reply(subject: Subject, inputs: Mapping[str, Any], out: torch.Tensor) -> str | None:
-    if subject.tokenizer is None:
-        return None
-    prompt = inputs.get("decoder_input_ids", inputs.get("input_ids"))
-    start = 0 if prompt is None else prompt.shape[1]
-    if prompt is not None and not torch.equal(out[:1, :start], prompt[:1]):
-        start = 0  # Whisper gives what it wrote without its prompt
-    return subject.tokenizer.decode(out[0, start:], skip_special_tokens=True).strip()
+def _replies(subject: Subject, run: ExampleRun, trace: Trace, generate: int) -> list[str | None]:
+    """The reply of each example of a trace: one, or one per window of a long recording."""
+    if trace.examples > 1:
+        return [_written(trace, number) for number in range(trace.examples)]
+    if not generate or subject.tokenizer is None:
+        return [None]
+    ids = new_tokens(subject, run.prepared.inputs, run.output)[0]
+    return [subject.tokenizer.decode(ids, skip_special_tokens=True).strip()]
 
 
 _OPENING = 4

@@ -15,6 +15,7 @@ from headwise.evaluation.task import Metric, Response, Solver, mean
 from headwise.evaluation.tasks.language.recall import Repeated, repeated_batches
 from headwise.functional.induction import induction_score
 from headwise.probes.capture import capture
+from headwise.probes.run_examples import run_model
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -72,8 +73,8 @@ class _InductionSolver:
     ) -> list[Response]:
         responses = []
         for inputs, first in repeated_batches(subject, examples, self.period, batch_size):
-            with capture(subject, stats=False, maps=True, check=not responses) as trace, torch.no_grad():
-                subject.model(**inputs)
+            with capture(subject, stats=False, maps=True, check=not responses) as trace:
+                run_model(subject, inputs)
             sites = [site for site in trace.maps if (site.tower, site.kind) == ("text", "self")]
             if not sites:
                 name = type(subject.model).__name__

@@ -15,6 +15,7 @@ from headwise.evaluation.registry import find_task
 from headwise.evaluation.solvers.batching import Advance, batches, prepared
 from headwise.evaluation.task import Metric, Response, Solver, Task, mean
 from headwise.probes.capture import capture
+from headwise.probes.run_examples import run_model
 from headwise.subject.languages import set_languages
 
 if TYPE_CHECKING:
@@ -99,8 +100,8 @@ class _SinksSolver:
             if any(languages := _languages(examples[indices[0]])):
                 set_languages(subject.tokenizer, *languages)
             inputs = prepared(subject, [examples[index] for index in indices])
-            with capture(subject, check=not responses) as trace, torch.no_grad():
-                subject.model(**inputs)
+            with capture(subject, check=not responses) as trace:
+                run_model(subject, inputs)
             groups = [group for group in received(trace) if self._wanted(group)]
             if not groups:
                 raise InputError(

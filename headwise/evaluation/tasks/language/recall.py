@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-
 from headwise.errors import InputError
 from headwise.evaluation.data.splits import validation_of_zoo
 from headwise.evaluation.example import Example
@@ -16,6 +14,7 @@ from headwise.evaluation.solvers.batching import Advance, continues
 from headwise.evaluation.solvers.multiple_choice import MultipleChoice
 from headwise.evaluation.task import Metric, Response, Solver, Task, mean, ratio
 from headwise.evaluation.tasks.language.circuits import prompt_examples
+from headwise.probes.run_examples import run_model
 from headwise.zoo.data.prompts import Split, check_split
 from headwise.zoo.data.recall import recall_prompt
 from headwise.zoo.data.words import PLAIN
@@ -164,8 +163,7 @@ class _CopyingSolver:
         responses = []
         for inputs, first in repeated_batches(subject, examples, self.period, batch_size):
             ids = inputs["input_ids"]
-            with torch.no_grad():
-                said = subject.model(**inputs).logits[:, first:-1].argmax(-1)
+            said = run_model(subject, inputs).logits[:, first:-1].argmax(-1)
             right = (said == ids[:, first + 1 :]).sum(-1).tolist()
             for row, count in zip(said, right, strict=True):
                 metadata = {"right": count, "asked": self.period - 1}
