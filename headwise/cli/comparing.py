@@ -71,12 +71,12 @@ def compare(
     with session(debug=debug):
         bounds = bounds_of(min_gain, "--min-gain")
         paths = check_outputs(out, save_best, what="a comparison")
-        from headwise.evaluation.comparison.arms import candidates
+        from headwise.evaluation.comparison.arms import parse_arms
         from headwise.evaluation.registry import find_task
 
         asked = find_task(task, **options_of(options))
         check_bounds(bounds, asked, directed=True)
-        candidates(fixes)
+        parse_arms(fixes)
         import headwise as hw
         from headwise.cli.session import quiet_transformers
 

@@ -48,11 +48,11 @@ def fit(
     """Find the constants of a fix for a model on examples of a task that are not compared, and write them as a spec."""
     with session(debug=debug):
         check_out(out, what="a spec", suffixes=(".json",))
-        from headwise.evaluation.comparison.arms import candidates, describe
+        from headwise.evaluation.comparison.arms import describe, parse_arms
         from headwise.evaluation.registry import find_task
 
         asked = find_task(task, **options_of(options))
-        (given,) = candidates(fix)
+        (given,) = parse_arms(fix)
         import headwise as hw
         from headwise.cli.session import quiet_transformers
         from headwise.fixes.spec.specs import save_spec

@@ -56,12 +56,12 @@ def harness(
         paths = out or []
         for path in paths:
             check_out(path, what="a harness result", suffixes=SUFFIXES)
-        from headwise.evaluation.comparison.arms import candidates
+        from headwise.evaluation.comparison.arms import parse_arms
         from headwise.evaluation.harness.tasks import check_tasks
 
         check_tasks(task)
         if fix:
-            candidates(fix)
+            parse_arms(fix)
         import headwise as hw
         from headwise.cli.session import quiet_transformers
         from headwise.evaluation.harness import harness as run

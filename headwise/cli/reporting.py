@@ -134,9 +134,9 @@ def _check(fix: list[str] | None, task: str | None, options: list[str] | None, n
     elif not fix:
         raise InputError("There is no fix to score on the task.", remedy="Add --fix, or use headwise eval.")
     if fix:
-        from headwise.evaluation.comparison.arms import candidates
+        from headwise.evaluation.comparison.arms import parse_arms
 
-        candidates(fix)
+        parse_arms(fix)
     if task is not None:
         from headwise.evaluation.registry import find_task
 

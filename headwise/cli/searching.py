@@ -71,12 +71,12 @@ def search(
     with session(debug=debug):
         bounds = _space(space)
         paths = check_outputs(out, save_best, what="a search")
-        from headwise.evaluation.comparison.arms import candidates
+        from headwise.evaluation.comparison.arms import parse_arms
         from headwise.evaluation.registry import find_task
         from headwise.optional import extra
 
         asked = find_task(task, **options_of(options))
-        candidates(fix)
+        parse_arms(fix)
         extra("optuna", "Strengths are searched", group="search")
         import headwise as hw
         from headwise.cli.session import quiet_transformers

@@ -40,6 +40,20 @@ def bound(
     return several
 
 
+def missing_constants(fix: Any, model: PreTrainedModel) -> tuple[str, ...]:
+    """Parameters of a fix that nobody has given and no table has for a model: what `fit` is to find.
+
+    Raises:
+        FixError: the object is no fix, or the model can never use it.
+    """
+    _require_fix(fix)
+    if not hasattr(fix, "missing_constants"):
+        return ()
+    anatomy = anatomy_of(model, instrument(model))
+    _require_images(plan_fix(fix), anatomy)
+    return tuple(fix.missing_constants(anatomy))
+
+
 def as_fixes(fixes: Any | Iterable[Any]) -> tuple[Any, ...]:
     """One fix or several as a tuple.
 

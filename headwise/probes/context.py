@@ -133,6 +133,7 @@ class Fix(Protocol):
     * `edit_residual(residual, site, context)`: the residual entering the layer, (batch, query, width).
     * `begin(prompt)`: once per prompt, before the forward that reads it (see `PromptContext`).
     * `bind(anatomy)`: the same fix with everything filled in that depends on the model (`headwise.fixes.anatomy`).
+    * `missing_constants(anatomy)`: names of its parameters that must be fitted first; none when absent.
     * `fit(subject, data)`: the same fix with what was learned from held-out data (`headwise.fixes.calibration`).
     * `tower`, `kind`: where it acts; the language (or decoder) tower's self-attention when absent.
     * `layers`: the layers it acts on; all when absent or None.

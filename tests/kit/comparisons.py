@@ -104,6 +104,9 @@ class Learned:
     def neutral(self) -> bool:
         return self.beta == 1.0
 
+    def missing_constants(self, anatomy: Any) -> tuple[str, ...]:
+        return ("heads",) if self.heads is None else ()
+
     def bind(self, anatomy: Any) -> Learned:
         if self.heads is None:
             raise NotFitted("Learned has no heads for this model.", remedy="hw.fit(subject, fix, task)")

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwise.evaluation.comparison._fit import bind_fixes, lacks_constants
-from headwise.evaluation.comparison.arms import Candidate, candidates, describe
-from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
+from headwise.evaluation.comparison._fit import bind_complete, fit_missing, needs_fit
+from headwise.evaluation.comparison.arms import describe, parse_arms
+from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.questions import BATCH, Answers, Progress, Questions, estimates
 from headwise.evaluation.results.comparison import NONE, Arm, Comparison, Cost
 from headwise.evaluation.statistics.estimate import LEVEL, RESAMPLES
@@ -72,67 +72,65 @@ def compare(
         True
     """
     questions = Questions.of(subject, task, batch_size=batch_size)
-    arms = candidates(fixes, questions.subject)
-    to_fit = [lacks_constants(fix, questions.subject) for arm in arms for fix in arm.fixes]
+    own = questions.subject
+    arms = [bind_complete(arm, own) for arm in parse_arms(fixes, own)]
+    to_fit = [index for index, arm in enumerate(arms) if any(needs_fit(fix, own) for fix in arm.fixes)]
     questions = questions.draw(n, seed)
-    data = calibration(questions, calibrate, seed, exclude=questions.examples) if any(to_fit) else None
-    return contest(questions, arms, data, seed=seed, call={"n": n, "seed": seed}, progress=progress)
+    fitted: dict[str, Any] = {"on": None, "ids": [], "fixes": {}}
+    if to_fit:
+        data = calibration(questions, calibrate, seed, exclude=questions.examples)
+        fitted |= {"on": data.name, "ids": data.ids}
+        for index in to_fit:
+            before = arms[index]
+            arm = replace(before, fixes=fit_missing(before.fixes, own, data))
+            new = [fix for fix, old in zip(arm.fixes, before.fixes, strict=True) if fix is not old]
+            fitted["fixes"][arm.label] = list(map(describe, new))
+            arms[index] = bind_complete(arm, own)
+    return compare_arms(
+        questions, arms, seed=seed, call={"n": n, "seed": seed}, fitted=fitted, progress=progress
+    )
 
 
-def contest(
+def compare_arms(
     questions: Questions,
-    arms: Sequence[Candidate],
-    data: TaskCalibration | None,
+    arms: Sequence[Arm],
     *,
     seed: int,
     call: Mapping[str, Any],
+    fitted: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> Comparison:
-    """Put the questions to the model once per arm, after those without a fix.
+    """Put the questions to the model without a fix, then once per arm.
 
     Args:
         questions: what is asked.
-        arms: the fixes.
-        data: what fixes are fitted on; None where all are complete.
+        arms: the fixes, bound to the model.
         seed: of resamples and exchanges.
         call: what the manifest says of the call.
+        fitted: what it says of the fits.
         progress: told how many responses are there, and of how many.
     """
     import pandas as pd
 
-    subject = questions.subject
-    fits: dict[str, Any] = {}
-    complete = []
-    for arm in arms:
-        bound, fitted = bind_fixes(subject, arm.fixes, data)
-        complete.append(Candidate(arm.label, bound))
-        if fitted:
-            fits[arm.label] = [describe(fix) for fix in fitted]
-    runs = _run(questions, complete, progress)
+    runs = _run(questions, arms, progress)
     metrics = _metrics(questions)
     frames = [run.frame for run in runs]
-    found = _arms(metrics, complete, runs, seed)
+    scored = _scored(metrics, arms, runs, seed)
     manifest = questions.manifest(runs[0], **call)
-    manifest["fixes"] = {arm.label: [describe(fix) for fix in arm.fixes] for arm in complete}
-    manifest["fitted"] = {
-        "on": data.name if data and fits else None,
-        "ids": data.ids if data and fits else [],
-        "fixes": fits,
-    }
-    manifest["leaks_future"] = [arm.label for arm in found if arm.leaks_future]
+    manifest["fixes"] = {arm.label: [describe(fix) for fix in arm.fixes] for arm in arms}
+    manifest["fitted"] = dict(fitted)
+    manifest["leaks_future"] = [arm.label for arm in scored if arm.leaks_future]
     manifest["statistics"] = {
         "interval": f"{LEVEL:.0%} percentile bootstrap over examples, {RESAMPLES} resamples",
         "p": f"paired permutation test, two-sided, at most {N_PERMUTATIONS} exchanges; Holm over {len(arms)} arms",
     }
-    manifest["seconds"] = {arm.label: round(arm.cost.seconds, 3) for arm in found}
-    labels = [arm.label for arm in found]
-    rows = [frame.assign(arm=label) for label, frame in zip(labels, frames, strict=True)]
+    manifest["seconds"] = {arm.label: round(arm.cost.seconds, 3) for arm in scored}
+    rows = [frame.assign(arm=arm.label) for arm, frame in zip(scored, frames, strict=True)]
     frame = pd.concat(rows, ignore_index=True)
-    columns = ["arm", *frames[0].columns]
-    return Comparison(questions.task.title, found, frame[columns], manifest)
+    return Comparison(questions.task.title, scored, frame[["arm", *frames[0].columns]], manifest)
 
 
-def _run(questions: Questions, arms: Sequence[Candidate], progress: Progress | None) -> list[Answers]:
+def _run(questions: Questions, arms: Sequence[Arm], progress: Progress | None) -> list[Answers]:
     """The answers without a fix, and of every arm."""
     total = len(questions.examples) * (1 + len(arms))
     # what only the first call has to do is done before the clock runs
@@ -159,32 +157,32 @@ def _metrics(questions: Questions) -> tuple[Metric, ...]:
     return (*metrics, mean("tokens", unit="tokens", higher_is_better=None))
 
 
-def _arms(
-    metrics: Sequence[Metric], arms: Sequence[Candidate], runs: Sequence[Answers], seed: int
+def _scored(
+    metrics: Sequence[Metric], arms: Sequence[Arm], runs: Sequence[Answers], seed: int
 ) -> tuple[Arm, ...]:
+    """The arm without a fix and the others, with their numbers."""
     base, *others = runs
     changes = [[_difference(metric, base.frame, run.frame, seed) for metric in metrics] for run in others]
-    for place in range(len(metrics)):
-        adjusted = holm([row[place].p for row in changes])
+    for index in range(len(metrics)):
+        adjusted = holm([row[index].p for row in changes])
         for row, p in zip(changes, adjusted, strict=True):
-            row[place] = replace(row[place], p_holm=p)
-    found = [Arm(NONE, estimates(metrics, base.frame, seed), {}, _cost(base, base))]
+            row[index] = replace(row[index], p_holm=p)
+    scored = [Arm(NONE, estimates(metrics, base.frame, seed), {}, _cost(base, base))]
     for arm, run, row in zip(arms, others, changes, strict=True):
         repaired, broken = _flips(metrics[0], base.frame, run.frame)
-        found.append(
-            Arm(
-                arm.label,
-                estimates(metrics, run.frame, seed),
-                {item.metric: item for item in row},
-                _cost(run, base),
-                _changed(base.frame, run.frame),
-                repaired,
-                broken,
-                any(bool(getattr(fix, "leaks_future", False)) for fix in arm.fixes),
-                arm.fixes,
+        scored.append(
+            replace(
+                arm,
+                estimates=estimates(metrics, run.frame, seed),
+                differences={item.metric: item for item in row},
+                cost=_cost(run, base),
+                changed=_changed(base.frame, run.frame),
+                repaired=repaired,
+                broken=broken,
+                leaks_future=any(bool(getattr(fix, "leaks_future", False)) for fix in arm.fixes),
             )
         )
-    return tuple(found)
+    return tuple(scored)
 
 
 def _difference(metric: Metric, before: pd.DataFrame, after: pd.DataFrame, seed: int) -> Difference:

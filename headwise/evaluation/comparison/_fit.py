@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from headwise.errors import FixError, InputError, NotFitted
+from headwise.errors import FixError, InputError
 from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.example import Example
 from headwise.evaluation.questions import BATCH, Questions, with_own_processor, without_dropout
+from headwise.evaluation.results.comparison import Arm
 from headwise.evaluation.task import Task
-from headwise.fixes.binding import bound
+from headwise.fixes.binding import missing_constants
 from headwise.fixes.patching import patch
 
 if TYPE_CHECKING:
@@ -104,40 +106,31 @@ def fit_constants(fix: Any, subject: Subject, data: Calibration) -> Any:
         return fix.fit(subject, data)
 
 
-def bind_fixes(
-    subject: Subject, fixes: Sequence[Any], data: Calibration | None
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Fixes that act together as they are installed on the model, and those of them that were fitted first.
+def fit_missing(fixes: Sequence[Any], subject: Subject, data: Calibration) -> tuple[Any, ...]:
+    """Fixes that act together, those that lack constants fitted: one by one, each on the model without a fix."""
+    return tuple(fit_constants(fix, subject, data) if needs_fit(fix, subject) else fix for fix in fixes)
 
-    Every one is fitted on the model without a fix.
 
-    Args:
-        subject: the model.
-        fixes: what is to act together.
-        data: what fixes with missing constants are fitted on; None where all are known to be complete.
+def needs_fit(fix: Any, subject: Subject) -> bool:
+    """True for a fix that lacks constants and has a way to find them.
 
     Raises:
-        FixError: a fix cannot be used on this model, or cannot be fitted.
+        FixError: it can never be used on this model.
     """
-    complete = tuple(
-        fit_constants(fix, subject, data) if data is not None and lacks_constants(fix, subject) else fix
-        for fix in fixes
-    )
-    fitted = tuple(fix for fix, given in zip(complete, fixes, strict=True) if fix is not given)
-    with patch(subject, complete) as handle:
-        return handle.fixes, fitted
+    return callable(getattr(fix, "fit", None)) and bool(missing_constants(fix, subject.model))
 
 
-def lacks_constants(fix: Any, subject: Subject) -> bool:
-    """True for a fix that must be fitted before it can be installed.
+def bind_complete(arm: Arm, subject: Subject) -> Arm:
+    """The arm with its fixes as they are installed on the model; those that need a fit stay as they are.
 
     Raises:
-        FixError: it cannot be used on this model at all, or cannot be fitted either.
+        FixError: a fix cannot be used on this model.
+        NotFitted: constants are missing that no fit finds.
     """
-    try:
-        bound(fix, subject.model)
-    except NotFitted:
-        if not callable(getattr(fix, "fit", None)):
-            raise
-        return True
-    return False
+    fixes = list(arm.fixes)
+    complete = [index for index, fix in enumerate(fixes) if not needs_fit(fix, subject)]
+    if complete:
+        with patch(subject, [fixes[index] for index in complete]) as handle:
+            for index, fix in zip(complete, handle.fixes, strict=True):
+                fixes[index] = fix
+    return replace(arm, fixes=tuple(fixes))

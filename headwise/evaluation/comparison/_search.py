@@ -8,9 +8,9 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.evaluation.comparison._compare import contest
-from headwise.evaluation.comparison._fit import fit_constants, lacks_constants
-from headwise.evaluation.comparison.arms import candidates, describe
+from headwise.evaluation.comparison._compare import compare_arms
+from headwise.evaluation.comparison._fit import bind_complete, fit_constants, needs_fit
+from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
 from headwise.evaluation.comparison.space import Bounds, Space, space_of
 from headwise.evaluation.questions import BATCH, Progress, Questions
@@ -78,11 +78,12 @@ def search(
         raise InputError("The first trial is no change.", evidence=f"trials={trials}", remedy="Take 20.")
     questions = Questions.of(subject, task, batch_size=batch_size)
     chosen = _metric(questions.task, metric)
-    (arm,) = candidates([fix], questions.subject)
+    (arm,) = parse_arms([fix], questions.subject)
     if len(arm.fixes) != 1:
         raise InputError("One fix is searched at a time.", evidence=arm.label, remedy="Give one.")
     plan = space_of(arm.fixes[0], space)
-    to_fit = lacks_constants(plan.fix, questions.subject)
+    bind_complete(arm, questions.subject)
+    to_fit = needs_fit(plan.fix, questions.subject)
     questions = questions.draw(n, seed)
     data = calibration(questions, calibrate, seed, exclude=questions.examples)
     if to_fit:
@@ -106,8 +107,14 @@ def search(
     winner = comparison = None
     if best is not None:
         winner = plan.at(best)
-        named = candidates([winner], questions.subject)
-        comparison = contest(questions, named, None, seed=seed, call={"n": n, "seed": seed})
+        (arm,) = parse_arms([winner], questions.subject)
+        comparison = compare_arms(
+            questions,
+            [bind_complete(arm, questions.subject)],
+            seed=seed,
+            call={"n": n, "seed": seed},
+            fitted={"on": None, "ids": [], "fixes": {}},
+        )
         winner = comparison.arms[1].fixes[0]
     frame = _frame(rows, plan, chosen.name)
     kind = type(plan.fix).__name__

@@ -1,9 +1,9 @@
-"""From what a user calls fixes to the arms of a comparison: labels, checks, fits."""
+"""Arms of a comparison, from what a user calls fixes, and what a manifest says of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,23 +11,15 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from headwise.errors import FixError, InputError
-from headwise.evaluation.results.comparison import NONE
+from headwise.evaluation.results.comparison import NONE, Arm
 from headwise.probes.fix_plan import STEPS
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """Fixes that act together, under one name."""
-
-    label: str
-    fixes: tuple[Any, ...]
-
-
-def candidates(fixes: Any, subject: Subject | None = None) -> list[Candidate]:
-    """The arms that are asked for, each with its label.
+def parse_arms(fixes: Any, subject: Subject | None = None) -> list[Arm]:
+    """Arms of a comparison, not run yet.
 
     Args:
         fixes: a fix, its name ("VAR:p=0.4"), the path of a spec; or a list of these, where a list inside is one arm
@@ -47,14 +39,14 @@ def candidates(fixes: Any, subject: Subject | None = None) -> list[Candidate]:
         raise InputError(
             "There is no fix to compare.", evidence="fixes is empty", remedy="For example fixes=[VAR()]."
         )
-    found = []
+    arms: list[Arm] = []
     for label, item in pairs:
         members = list(item) if isinstance(item, list | tuple) else [item]
         if not members:
-            raise InputError("An arm has no fix.", evidence=f"arm {len(found) + 1}", remedy="Leave it out.")
+            raise InputError("An arm has no fix.", evidence=f"arm {len(arms) + 1}", remedy="Leave it out.")
         complete = tuple(fix for one in members for fix in _resolved(one, subject))
-        found.append(Candidate(label or " + ".join(map(_label, members)), complete))
-    labels = [NONE, *(arm.label for arm in found)]
+        arms.append(Arm(label or " + ".join(map(_label, members)), fixes=complete))
+    labels = [NONE, *(arm.label for arm in arms)]
     for label in labels:
         if labels.count(label) > 1:
             raise InputError(
@@ -62,7 +54,7 @@ def candidates(fixes: Any, subject: Subject | None = None) -> list[Candidate]:
                 evidence=f"{NONE!r} is the model without a fix" if label == NONE else ", ".join(labels[1:]),
                 remedy="Name them yourself: fixes={label: fix, ...}.",
             )
-    return found
+    return arms
 
 
 def describe(fix: Any) -> dict[str, Any]:
@@ -80,7 +72,7 @@ def describe(fix: Any) -> dict[str, Any]:
     except FixError:  # it cannot be in a spec, and is told as well as can be
         kind = type(fix)
         own = {item.name: getattr(fix, item.name) for item in fields(fix)} if is_dataclass(fix) else vars(fix)
-        parameters = {name: _told(value) for name, value in own.items()}
+        parameters = {name: _to_json(value) for name, value in own.items()}
         found = {"fix": f"{kind.__module__}:{kind.__qualname__}", "parameters": parameters}
     if getattr(fix, "leaks_future", False):
         found["leaks_future"] = True
@@ -121,14 +113,14 @@ def _label(item: Any) -> str:
     return f"{kind.__name__}:{','.join(shown)}" if shown else kind.__name__
 
 
-def _told(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, Tensor):
         content = value.detach().cpu().contiguous()
         digest = sha256(content.float().numpy().tobytes()).hexdigest()[:16]
         return {"tensor": list(content.shape), "sha256": digest}
     if isinstance(value, Mapping):
-        return {str(key): _told(member) for key, member in value.items()}
+        return {str(key): _to_json(member) for key, member in value.items()}
     if isinstance(value, list | tuple):
-        return [_told(member) for member in value]
+        return [_to_json(member) for member in value]
     plain = value is None or isinstance(value, bool | int | float | str)
     return value if plain else type(value).__qualname__

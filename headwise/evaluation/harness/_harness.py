@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.evaluation.comparison.arms import Candidate, candidates, describe
+from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.harness.guard import seed_everything, set_aside, told
 from headwise.evaluation.harness.model import as_harness_model, require_harness, require_texts
 from headwise.evaluation.harness.result import HarnessResult, tabulated
 from headwise.evaluation.harness.tasks import check_tasks, load_tasks
 from headwise.evaluation.questions import model_record, versions_of, without_dropout
-from headwise.evaluation.results.comparison import NONE
+from headwise.evaluation.results.comparison import NONE, Arm
 from headwise.evaluation.statistics.estimate import RESAMPLES
 from headwise.fixes.patching import patch
 from headwise.subject import Subject, wrap
@@ -74,7 +74,7 @@ def harness(
             raise InputError(f"{name} counts examples.", evidence=f"{name}={value}", remedy="Give 1 or more.")
     wanted = check_tasks(tasks)
     require_texts(subject)
-    arms = [] if fixes is None else candidates(fixes, subject)
+    arms = [] if fixes is None else parse_arms(fixes, subject)
     lm_eval = require_harness()
     for arm in arms:
         patch(subject, arm.fixes).remove()  # what does not fit is refused before anything has run
@@ -86,7 +86,7 @@ def harness(
         model = as_harness_model(subject, batch_size=batch_size)
         del warned[:]  # HFLM warns of every model that is no name
         loaded = load_tasks(wanted, logged=warned)
-        for arm in (Candidate(NONE, ()), *arms):
+        for arm in (Arm(NONE), *arms):
             _set_up(loaded["tasks"].values(), num_fewshot, seed)
             started = time.perf_counter()
             with (

@@ -33,28 +33,28 @@ _BESIDE = ("recall", "tokens")
 class Cost:
     """What an arm took: one run, so noisy."""
 
-    seconds: float
+    seconds: float = 0.0
     """Wall clock."""
-    cpu_seconds: float
+    cpu_seconds: float = 0.0
     """Of all threads of the process."""
-    tokens: int
+    tokens: int = 0
     """Generated or scored."""
-    wall: float
+    wall: float = 1.0
     """Wall clock per token (per example where a task counts no tokens), as a ratio to the arm without a fix."""
-    cpu: float
+    cpu: float = 1.0
     """CPU time per token, as a ratio to the arm without a fix."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """The task under one fix, or several together."""
+    """The task under one fix, or several together; only label and fixes are there before it has been run."""
 
     label: str
-    estimates: Mapping[str, Estimate]
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
     """Metric -> number with its 95 % interval."""
-    differences: Mapping[str, Difference]
+    differences: Mapping[str, Difference] = field(default_factory=dict)
     """Metric -> this arm less the one without a fix; empty for that one."""
-    cost: Cost
+    cost: Cost = Cost()
     changed: int = 0
     """Examples that differ at all from those without a fix: in what is said, or in a score by more than 1e-4."""
     repaired: int | None = None

@@ -122,11 +122,15 @@ class ACT:
         layers = {layer for layer, _ in self.heads or ()}
         return {layer: sorted({head for at, head in self.heads or () if at == layer}) for layer in layers}
 
+    def missing_constants(self, anatomy: Anatomy) -> tuple[str, ...]:
+        """The heads, until they are found."""
+        return ("heads",) if self.heads is None and not self.neutral else ()
+
     def bind(self, anatomy: Anatomy) -> ACT:
         """The same, if it has heads."""
         if self.neutral:
             return self
-        if self.heads is None:
+        if self.missing_constants(anatomy):
             raise NotFitted(
                 "ACT does not know which heads to calibrate in this model.",
                 evidence=anatomy.name,

@@ -16,7 +16,7 @@ from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.arguments import as_numbers, between, finite, one_of, yes_or_no
 from headwise.fixes.calibration import Calibration
 from headwise.fixes.methods._images import require_images
-from headwise.fixes.methods.published import SINK_DIMENSIONS
+from headwise.fixes.methods.published import SINK_DIMENSIONS, Shape
 from headwise.functional.redistribution import bias_of, change_of, grown, sink_score, weights_of
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context, PromptContext
@@ -106,6 +106,11 @@ class VAR:
             given is not None and not given for given in (self.layers, self.sink_dims)
         )
 
+    def missing_constants(self, anatomy: Anatomy) -> tuple[str, ...]:
+        """The sink dimensions, of a model for which they are not published."""
+        known = self.neutral or self.sink_dims is not None or _published(anatomy) is not None
+        return () if known else ("sink_dims",)
+
     def bind(self, anatomy: Anatomy) -> VAR:
         """The same with threshold, layers and dimensions filled in for a model."""
         if self.neutral:
@@ -120,14 +125,14 @@ class VAR:
             )
         dimensions, source = self.sink_dims, self.source
         if dimensions is None:
-            found = next((row for row in SINK_DIMENSIONS if row[1].fits(anatomy)), None)
-            if found is None:
+            published = _published(anatomy)
+            if published is None:
                 raise NotFitted(
                     "The sink dimensions of this model are not published.",
                     evidence=f"{anatomy.name}: {anatomy.text_family}, {anatomy.layers} layers, width {anatomy.width}",
                     remedy="Find them with hw.fit(subject, fix, task), or give sink_dims=.",
                 )
-            dimensions, source = found[2], f"table: {found[0]}"
+            dimensions, source = published[2], f"table: {published[0]}"
         if max(dimensions) >= anatomy.width:
             raise FixError(
                 f"sink_dims names dimension {max(dimensions)}, which this model does not have.",
@@ -226,3 +231,8 @@ class VAR:
         part = pattern[..., : change.shape[-1]]
         part.addcmul_(part, change)
         return pattern
+
+
+def _published(anatomy: Anatomy) -> tuple[str, Shape, tuple[int, ...]] | None:
+    """The row of the published sink dimensions for a model."""
+    return next((row for row in SINK_DIMENSIONS if row[1].fits(anatomy)), None)

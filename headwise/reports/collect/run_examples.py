@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, InputError, NotFitted
-from headwise.evaluation.comparison.arms import candidates
+from headwise.evaluation.comparison.arms import parse_arms
 from headwise.evaluation.questions import with_own_processor
 from headwise.fixes.patching import patch
 from headwise.fixes.spec.specs import spec_text
@@ -86,7 +86,7 @@ def look(
     given = _examples(subject, examples, generate)
     asked = tuple(_asked(subject, example, generate) for example in given)
     listed = list(fixes) if isinstance(fixes, list | tuple) else [fixes]
-    arm = candidates([listed], subject)[0] if listed else None
+    arm = parse_arms([listed], subject)[0] if listed else None
     spec = _spec(arm.fixes, subject) if arm else ""
     total = len(asked) * (2 if arm else 1)
 

@@ -14,7 +14,7 @@ import headwise as hw
 from headwise.errors import FixError, InputError, NotFitted
 from headwise.evaluation import evaluate, find_task
 from headwise.evaluation.comparison._compare import compare
-from headwise.evaluation.comparison.arms import candidates, describe
+from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.fixes import MaskKeys, ScaleHeads, ZeroHeads
 from headwise.fixes.spec.specs import save_spec
 from headwise.reports.collect.comparisons import evaluated
@@ -249,14 +249,14 @@ def test_progress_runs_over_all_arms(subject):
 
 
 def test_labels_say_what_was_chosen():
-    arms = candidates([HALF, [NEUTRAL, SILENT], MaskKeys(keys=(0,), kind="cross")])
+    arms = parse_arms([HALF, [NEUTRAL, SILENT], MaskKeys(keys=(0,), kind="cross")])
     assert [arm.label for arm in arms] == [
         "ScaleHeads:factor=0.5",
         "ScaleHeads:factor=1 + ZeroHeads",
         "MaskKeys:kind=cross",
     ]
-    assert candidates({"a": HALF})[0].label == "a"
-    assert candidates(HALF)[0].fixes == (HALF,)
+    assert parse_arms({"a": HALF})[0].label == "a"
+    assert parse_arms(HALF)[0].fixes == (HALF,)
 
 
 def test_a_fix_with_a_tensor_is_described_by_its_digest():
