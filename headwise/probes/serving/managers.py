@@ -59,7 +59,7 @@ def require_no_graphs(managers: Iterable[Any]) -> None:
         UnsupportedModel: there is one.
     """
     for manager in managers:
-        config = getattr(manager, "continuous_batching_config", None)
+        config: Any = getattr(manager, "continuous_batching_config", None)
         if any(getattr(config, "cuda_graph_booleans", ())):
             raise UnsupportedModel(
                 "headwise cannot act in continuous batching that replays a CUDA graph of the model.",
