@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 
 import torch
+from headwise.reports.collect.example_runs import example_runs
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import headwise as hw
-from headwise.reports.collect.build import gather
-from headwise.reports.collect.run_examples import look
+from headwise.reports.collect.build import build_content
 from headwise.reports.page.page import write_page
 
 SHARPER = 15.0
@@ -63,9 +63,9 @@ def measure(options: argparse.Namespace, path: Path) -> None:
     examples = [{"text": row} for row in ids.tolist()]
 
     start = time.perf_counter()
-    looked = look(subject, examples)
+    runs = example_runs(subject, examples)
     ran = time.perf_counter()
-    content = gather(looked)
+    content = build_content(runs)
     said = time.perf_counter()
     written = write_page(content, path)
     done = time.perf_counter()
@@ -76,7 +76,7 @@ def measure(options: argparse.Namespace, path: Path) -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads; {size}")
     print(f"mean entropy of the rows, as a share of the largest: {entropy}")
     print(f"run and read patterns   {ran - start:8.2f} s")
-    print(f"analyse and gather      {said - ran:8.2f} s")
+    print(f"analyse and build_content      {said - ran:8.2f} s")
     print(f"write                   {done - said:8.2f} s")
     row("all together", done - start, "s", BARS["seconds"])
     row("size", written.bytes / 1e6, "MB", BARS["megabytes"])

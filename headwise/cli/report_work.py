@@ -14,9 +14,9 @@ from headwise.cli.session import progress, progress_count, quiet_transformers
 from headwise.cli.work import load
 from headwise.errors import InputError
 from headwise.evaluation.registry import find_task
-from headwise.reports.collect.build import gather
+from headwise.reports.collect.build import build_content
 from headwise.reports.collect.comparisons import changed_examples
-from headwise.reports.collect.run_examples import look
+from headwise.reports.collect.example_runs import example_runs
 from headwise.reports.page.page import LIMIT, facts, write_page
 
 if TYPE_CHECKING:
@@ -75,14 +75,14 @@ def write_report(
         fixes = comparison.arms[1].fixes if comparison else proof.fixes
         with progress_count("Running the examples") as advance:
             keep = needs_of(analysis_calls(analyses)) if analyses else {}
-            looked = look(
+            runs = example_runs(
                 subject, examples, generate=generate, fixes=list(fixes), progress=advance, keep=keep
             )
         if comparison is not None:
-            looked = replace(looked, fix=comparison.arms[1].label)
+            runs = replace(runs, fix=comparison.arms[1].label)
         with progress("Writing the report"):
-            source = [looked] if comparison is None else [looked, comparison]
-            content = gather(source, call="", command=command, analyses=analyses)
+            source = [runs] if comparison is None else [runs, comparison]
+            content = build_content(source, call="", command=command, analyses=analyses)
             content = replace(content, warnings=(*notes, *content.warnings))
             if judge_sinks and content.sink_share is None:
                 raise InputError(

@@ -1,4 +1,4 @@
-"""Reports: what a model did (`look`), what the page says (`data`), and the page itself (`page`) are separate steps."""
+"""Reports: sources and runs of examples are collected (`collect`) as `content`, which is written as a `page`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from headwise.evaluation.results.comparison import Comparison
     from headwise.probes.trace.trace import Trace
     from headwise.reports.collect.comparisons import changed_examples
-    from headwise.reports.collect.run_examples import Look
+    from headwise.reports.collect.example_runs import ExampleRuns
     from headwise.subject import Subject
 
 __all__ = ["changed_examples", "report"]
@@ -26,7 +26,12 @@ def __getattr__(name: str) -> object:
 
 
 def report(
-    source: Subject | Trace | Result | Comparison | Look | Sequence[Trace | Result | Comparison | Look],
+    source: Subject
+    | Trace
+    | Result
+    | Comparison
+    | ExampleRuns
+    | Sequence[Trace | Result | Comparison | ExampleRuns],
     path: str | Path,
     *,
     examples: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
@@ -84,8 +89,8 @@ def report(
     """
     from headwise.analyses.calls import analysis_calls, needs_of
     from headwise.errors import InputError
-    from headwise.reports.collect.build import gather
-    from headwise.reports.collect.run_examples import look
+    from headwise.reports.collect.build import build_content
+    from headwise.reports.collect.example_runs import example_runs
     from headwise.reports.page.page import write_page
     from headwise.subject import Subject
 
@@ -102,11 +107,11 @@ def report(
         )  # fmt: skip
     if subjects:
         keep = needs_of(analysis_calls(analyses)) if analyses is not None else {}
-        looked = look(subjects[0], examples, generate=generate, fixes=fixes, keep=keep)
-        several = [looked if item is subjects[0] else item for item in several]
+        runs = example_runs(subjects[0], examples, generate=generate, fixes=fixes, keep=keep)
+        several = [runs if item is subjects[0] else item for item in several]
         call = call or _call(subjects[0].name, path, examples, generate, fixes, analyses)
     listed = [examples] if isinstance(examples, Mapping) else examples
-    content = gather(
+    content = build_content(
         several if len(several) != 1 else several[0],
         subject=subject,
         examples=listed,

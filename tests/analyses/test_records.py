@@ -14,7 +14,7 @@ from headwise import analyses, plugins
 from headwise.analyses import HEAD, analysis, load_result
 from headwise.analyses.calls import analysis_call, needs_of
 from headwise.errors import CaptureError, InputError
-from headwise.reports.collect.build import gather
+from headwise.reports.collect.build import build_content
 from tests.kit.cli import TEXT, run, save
 from tests.tiny import ARCHITECTURES
 
@@ -95,7 +95,7 @@ def test_plug_ins_are_found_by_name_everywhere(model, installed):
     assert hw.analyses.output_norm is output_norm
     assert "entropy_change" in dir(hw.analyses)
     subject = hw.wrap(model)
-    page = gather(traced(model, heads=True), analyses=["output-norm"])
+    page = build_content(traced(model, heads=True), analyses=["output-norm"])
     assert [metric.title for metric in page.metrics][-1] == "Output norm"
     assert subject.name
     with pytest.raises(InputError, match=r"'plain' has no record.*Decorate"):
@@ -111,10 +111,10 @@ def test_a_pair_is_two_traces(model):
     assert found.provenance["compared_with"]["patched"] == ["ScaleHeads"]
     assert found.description.endswith("above 0.001.")
     assert set(found.frame["layer"]) == {1}
-    page = gather([before, after], analyses=[entropy_change])
+    page = build_content([before, after], analyses=[entropy_change])
     assert [metric.title for metric in page.metrics] == ["Strongest key of each head", "Entropy change"]
     with pytest.raises(InputError, match="takes before and after"):
-        gather(before, analyses=[entropy_change])
+        build_content(before, analyses=[entropy_change])
 
 
 def test_a_page_of_a_subject_captures_what_its_analyses_need(model, tmp_path, installed):

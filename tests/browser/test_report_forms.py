@@ -9,7 +9,7 @@ import pytest
 import headwise as hw
 from headwise.analyses import entropy
 from headwise.probes.attach.sites import Site
-from headwise.reports.collect.build import gather
+from headwise.reports.collect.build import build_content
 from headwise.reports.content.content import Flip
 from headwise.reports.page.page import write_page
 from tests.kit.browser import DESK, MARKS, open_head, wait_for_hash, width_of
@@ -86,7 +86,7 @@ def test_every_mark_of_a_chart_stands_where_its_number_says(seen, tmp_path, widt
     marks = chart.locator("line.mark").evaluate_all(PLACES)
     numbers = [float(text) for text in chart.locator("text.mark").all_text_contents()]
     scale = (marks[-1][0] - marks[0][0]) / (numbers[-1] - numbers[0])
-    rows = content.evaluated[0].chart.intervals
+    rows = content.comparisons[0].chart.intervals
     dots = chart.locator("circle").evaluate_all(PLACES)
     spans = chart.locator("g line").evaluate_all(PLACES)
     assert len(dots) == len(spans) == len(rows)
@@ -143,8 +143,8 @@ def hostile_report(path, *, limit=10_000_000):
     )
     own = entropy(trace)
     other = replace(own, name=EVIL[:60], unit=EVIL[:60], description=EVIL, provenance={}, summary=EVIL)
-    content = gather([trace, other], title=EVIL, call=EVIL, command=EVIL)
-    compared = zoo_content("vlm").evaluated[0]
+    content = build_content([trace, other], title=EVIL, call=EVIL, command=EVIL)
+    compared = zoo_content("vlm").comparisons[0]
     chart = hostile_chart()
     table = replace(
         compared.table,
@@ -156,7 +156,7 @@ def hostile_report(path, *, limit=10_000_000):
     content = replace(
         content,
         fix=EVIL,
-        evaluated=(replace(compared, title=EVIL, finding=EVIL, table=table, flips=(flip,), chart=chart),),
+        comparisons=(replace(compared, title=EVIL, finding=EVIL, table=table, flips=(flip,), chart=chart),),
         examples=tuple(replace(example, reply=EVIL, reply_after=EVIL + "!") for example in content.examples),
         metrics=tuple(
             replace(metric, panels=tuple(replace(panel, after=panel.cells) for panel in metric.panels))

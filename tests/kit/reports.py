@@ -9,12 +9,12 @@ from functools import cache
 from html.parser import HTMLParser
 
 import torch
+from headwise.reports.collect.example_runs import example_runs
 
 import headwise as hw
 from headwise.layout import Axis, ImageSpan
 from headwise.probes.attach.sites import Site
-from headwise.reports.collect.build import gather
-from headwise.reports.collect.run_examples import look
+from headwise.reports.collect.build import build_content
 from headwise.reports.content.content import Content
 from headwise.zoo.data.scenes import draw, scenes
 from tests.kit.traces import axis, causal, make_trace, random_pattern
@@ -58,7 +58,7 @@ def zoo_content(name: str) -> Content:
     """What a report of a model of the zoo says; that of `vlm` on three scenes, with a fix compared."""
     subject = hw.load(f"zoo:{name}")
     if name != "vlm":
-        return gather(look(subject))
+        return build_content(example_runs(subject))
     examples = [
         {
             "text": f"is there a {scene.objects[0].shape} in the image ?",
@@ -66,8 +66,8 @@ def zoo_content(name: str) -> Content:
         }
         for number, scene in enumerate(scenes(3, split="test", seed=1))
     ]
-    looked = look(subject, examples, generate=4, fixes=["VHR"])
-    return gather([looked, hw.compare(subject, "pope-adversarial", ["VHR"], n=40)])
+    runs = example_runs(subject, examples, generate=4, fixes=["VHR"])
+    return build_content([runs, hw.compare(subject, "pope-adversarial", ["VHR"], n=40)])
 
 
 def planted_trace():

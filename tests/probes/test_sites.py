@@ -305,11 +305,11 @@ class TestDownstream:
             entropy(run("whisper", stats=False, maps="cross")[0])
 
     def test_a_report_keeps_the_numbers_of_the_heads(self, tmp_path):
-        from headwise.reports.collect.build import gather
+        from headwise.reports.collect.build import build_content
 
         full, _ = run("llama", maps=True)
         trace, _ = run("llama", maps=["L0H3", "L1H1"], stats=["L0H3", "L1H1"])
-        content, whole = gather(trace), gather(full)
+        content, whole = build_content(trace), build_content(full)
         (group,), (all_heads,) = content.groups, whole.groups
         assert (group.heads, all_heads.heads) == (4, 4)
         for layer, head in ((0, 3), (1, 1)):
@@ -324,12 +324,12 @@ class TestDownstream:
         assert hw.report(trace, tmp_path / "page.html").stat().st_size > 0
 
     def test_a_report_says_that_patterns_of_some_layers_are_not_drawn(self):
-        from headwise.reports.collect.build import gather
+        from headwise.reports.collect.build import build_content
 
-        content = gather(run("llama", maps="L1H1")[0])
+        content = build_content(run("llama", maps="L1H1")[0])
         assert content.groups[0].patterns is None
         assert any("kept of 1 of 2 layers and are not drawn" in warning for warning in content.warnings)
-        content = gather(run("whisper", maps="cross")[0])
+        content = build_content(run("whisper", maps="cross")[0])
         assert [group.patterns is not None for group in content.groups] == [False, False, True]
         assert not any("not drawn" in warning for warning in content.warnings)
 

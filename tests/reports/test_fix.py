@@ -14,17 +14,17 @@ import pytest
 import headwise as hw
 from headwise.figures import intervals
 from headwise.figures.graph import graph_of, layer_of, places
-from headwise.reports.collect.build import gather, sort_material
+from headwise.reports.collect.build import build_content, sort_inputs
 from headwise.reports.collect.charts import difference_chart, round_ticks
 from headwise.reports.collect.comparisons import (
     BROKEN,
     REPAIRED,
     before_and_after,
     changed_examples,
-    evaluated,
+    shown_comparison,
 )
 from headwise.reports.collect.verdict import change_of
-from headwise.reports.content.content import Content, Evaluated, Metric, Panel, Table
+from headwise.reports.content.content import Content, HeadMap, MapPanel, ShownComparison, Table
 from headwise.reports.page.page import facts, render
 from tests.kit.cli import TEXT, run, save
 from tests.kit.comparisons import SILENT, Next, small_subject
@@ -38,7 +38,7 @@ def comparison():
 
 
 def test_the_list_has_right_to_wrong_first_and_all_that_changed(comparison):
-    shown = evaluated(comparison, 1)
+    shown = shown_comparison(comparison, 1)
     kinds = [flip.kind for flip in shown.flips]
     assert kinds == sorted(kinds, key=(BROKEN, REPAIRED, "changed").index)
     frame = comparison.frame
@@ -61,14 +61,14 @@ def test_the_headline_has_both_numbers_and_the_interval(comparison):
 
 def test_a_comparison_that_was_read_from_a_file_is_shown_alike(comparison, tmp_path):
     again = hw.load_comparison(comparison.save(tmp_path / "c.parquet"))
-    assert evaluated(again, 1).flips == evaluated(comparison, 1).flips
-    assert evaluated(again, 1).table == evaluated(comparison, 1).table
+    assert shown_comparison(again, 1).flips == shown_comparison(comparison, 1).flips
+    assert shown_comparison(again, 1).table == shown_comparison(comparison, 1).table
 
 
 def test_examples_that_a_fix_changed_come_first(comparison):
     task = Next()
     found = changed_examples(comparison, task, 5)
-    first = evaluated(comparison, 1).flips
+    first = shown_comparison(comparison, 1).flips
     own = [flip for flip in first if flip.arm == comparison.arms[1].label]
     assert [one["text"] for one in found[: len(own)]] == [flip.prompt for flip in own][:5]
     assert len(changed_examples(comparison, task, 40)) == 40
@@ -77,7 +77,7 @@ def test_examples_that_a_fix_changed_come_first(comparison):
 
 
 def test_trace_and_comparison_are_one_page(comparison):
-    content = gather([sink_trace(), comparison])
+    content = build_content([sink_trace(), comparison])
     assert content.verdict[0].startswith(comparison.summary[:40])
     page = render(content)
     assert "plotly" not in page.lower()
@@ -88,7 +88,7 @@ def test_trace_and_comparison_are_one_page(comparison):
 
 
 def test_a_chart_needs_no_script_of_its_own(comparison):
-    page = render(gather(comparison))
+    page = render(build_content(comparison))
     assert len(page) < 300_000
     assert 'id="chart-0"' in page
 
@@ -104,8 +104,8 @@ def test_an_arm_without_an_interval_has_a_dot_alone():
     chart = difference_chart(SimpleNamespace(arms=arms), "length")
     assert (chart.title, chart.axis) == ("length: difference", "tokens")
     assert round_ticks(chart) == [0.0, 0.8, 1.6, 2.4, 3.2]
-    shown = Evaluated("task", "finding", Table("evaluation-1", "title", "", (), ()), (), 0, chart)
-    page = render(Content("title", evaluated=(shown,)))
+    shown = ShownComparison("task", "finding", Table("evaluation-1", "title", "", (), ()), (), 0, chart)
+    page = render(Content("title", comparisons=(shown,)))
     drawing = page[page.index('id="chart-0"') : page.index("</figure>", page.index('id="chart-0"'))]
     assert drawing.count("<circle") == 2
     assert drawing.count("<line x1") == 1
@@ -119,7 +119,7 @@ def test_zero_is_on_the_axis(value, ticks):
 
 def test_two_traces_are_before_and_after():
     before, after = sink_trace(), sink_trace(length=14)
-    content = gather([before, after])
+    content = build_content([before, after])
     metric = next(metric for metric in content.metrics if metric.key == "entropy")
     new = hw.analyses.entropy(after).frame.groupby(["layer", "head"])["normalised_entropy"].mean()
     assert metric.panels[0].after[1][1] == pytest.approx(new[1, 1])
@@ -134,7 +134,7 @@ def test_two_traces_are_before_and_after():
 
 def test_three_traces_are_refused():
     with pytest.raises(hw.InputError, match="one trace, or two"):
-        sort_material([sink_trace()] * 3)
+        sort_inputs([sink_trace()] * 3)
 
 
 def test_a_fix_needs_a_subject(tmp_path):
@@ -166,7 +166,7 @@ def test_a_circuit_is_a_graph_in_layers():
     assert order == ["logits", "2.3", "0.1", "input"]
     assert max(y for _, y in found.values()) < height
     assert layer_of("embedding") is None
-    page = render(gather(edges(("input", "<b>0.1</b>", 0.5))))
+    page = render(build_content(edges(("input", "<b>0.1</b>", 0.5))))
     assert "<b>" not in page
     assert "&lt;b&gt;0.1" in page
 
@@ -250,12 +250,12 @@ def test_a_large_report_is_a_folder(model, tmp_path):
 
 def test_the_head_that_the_fix_changes_most_is_named():
     first = (("0", "1"), ((0.2, 0.5), (0.9, None)))
-    panel = Panel("text · self", *first, group="text", after=((0.2, 0.3), (0.8, None)))
-    metric = Metric("strongest_key", "Strongest key", "share", "", (panel,))
+    panel = MapPanel("text · self", *first, group="text", after=((0.2, 0.3), (0.8, None)))
+    metric = HeadMap("strongest_key", "Strongest key", "share", "", (panel,))
     headline = change_of((metric,), "VAR")
     assert headline.value == "50 % → 30 %"
     assert headline.links == (("head 0.1", "head-text-00-01"),)
-    same = Metric("strongest_key", "S", "share", "", (replace(panel, after=panel.cells),))
+    same = HeadMap("strongest_key", "S", "share", "", (replace(panel, after=panel.cells),))
     assert change_of((same,), "VAR") is None
     assert change_of((), "VAR") is None
 

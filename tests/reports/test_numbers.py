@@ -15,7 +15,7 @@ from headwise.analyses import distance, entropy
 from headwise.errors import InputError
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
-from headwise.reports.collect.build import gather
+from headwise.reports.collect.build import build_content
 from headwise.reports.collect.examples import trimmed
 from headwise.reports.content.shown_example import Matrix
 from headwise.reports.page.page import render
@@ -49,7 +49,7 @@ def unpacked(content, name):
 def test_a_cell_is_the_mean_of_the_analysis_over_examples(key, analysis, value):
     trace = two_layers()
     frame = analysis(trace).frame
-    (panel,) = metric_of(gather(trace), key).panels
+    (panel,) = metric_of(build_content(trace), key).panels
     for layer in range(2):
         for head in range(4):
             own = frame[(frame["layer"] == layer) & (frame["head"] == head)]
@@ -58,7 +58,7 @@ def test_a_cell_is_the_mean_of_the_analysis_over_examples(key, analysis, value):
 
 
 def test_the_values_of_examples_survive_their_two_bytes():
-    content = gather(two_layers())
+    content = build_content(two_layers())
     beyond = 0
     for metric, shown in zip(content.metrics, page_data(content)["metrics"], strict=True):
         if shown["panels"][0]["examples"] is None:
@@ -73,10 +73,10 @@ def test_the_values_of_examples_survive_their_two_bytes():
 
 def test_a_difference_is_after_minus_before():
     before, after = two_layers(), two_layers(seed=5)
-    content = gather([before, after])
+    content = build_content([before, after])
     (panel,) = metric_of(content, "entropy").panels
-    (alone,) = metric_of(gather(after), "entropy").panels
-    assert panel.cells == metric_of(gather(before), "entropy").panels[0].cells
+    (alone,) = metric_of(build_content(after), "entropy").panels
+    assert panel.cells == metric_of(build_content(before), "entropy").panels[0].cells
     assert panel.after == alone.cells
     changes = np.array(panel.after) - np.array(panel.cells)
     assert metric_of(content, "entropy").spread >= np.abs(changes).max()
@@ -84,20 +84,20 @@ def test_a_difference_is_after_minus_before():
 
 def test_traces_and_examples_that_do_not_belong_together_are_refused():
     with pytest.raises(InputError, match="not of the same model on the same examples"):
-        gather([two_layers(), two_layers(examples=2)])
+        build_content([two_layers(), two_layers(examples=2)])
     with pytest.raises(InputError, match="not those of the trace"):
-        gather(two_layers(), examples=[{"text": "only one"}])
+        build_content(two_layers(), examples=[{"text": "only one"}])
 
 
 def test_the_page_says_over_how_many_examples_its_means_are():
-    content = gather(two_layers(examples=20))
+    content = build_content(two_layers(examples=20))
     assert len(content.examples) == 16
     assert "mean over 20 examples" in render(content)
 
 
 def test_patterns_are_the_largest_weight_over_examples():
     trace = two_layers()
-    (group,) = gather(trace).groups
+    (group,) = build_content(trace).groups
     maps = torch.stack([trace.maps[site] for site in trace.maps], 1)  # (example, layer, head, row, key)
     assert group.patterns.shape == (2, 4, 9, 9)
     expected = (255 * maps.amax(0).sqrt()).round().numpy()
@@ -112,7 +112,7 @@ def test_patterns_begin_at_the_first_real_token():
     pattern = torch.zeros(2, 1, 10, 10)
     pattern[0, 0, 3:, 3] = 1
     pattern[1, 0, :, 0] = 1
-    (group,) = gather(make_trace({TEXT[0]: pattern}, axes)).groups
+    (group,) = build_content(make_trace({TEXT[0]: pattern}, axes)).groups
     own = {one.example: one.pixels for one in group.own}
     assert own[0][:7, 0].tolist() == [255] * 7
     assert own[0][7:].max() == 0  # behind the shorter example
@@ -123,11 +123,11 @@ def test_patterns_begin_at_the_first_real_token():
 
 def test_room_that_was_not_used_is_not_shown():
     from headwise.reports.collect.heads import groups_of
-    from headwise.reports.collect.patterns import read_patterns
+    from headwise.reports.collect.patterns import pattern_thumbnails
 
     trace = two_layers(length=6)
-    reading = read_patterns(trace, {}, longest={"text": 10})
-    (group,) = groups_of(trace, reading, ())
+    thumbnails = pattern_thumbnails(trace, {}, longest={"text": 10})
+    (group,) = groups_of(trace, thumbnails, ())
     assert group.patterns.shape == (2, 4, 6, 6)
 
 
@@ -135,7 +135,7 @@ def test_the_histogram_counts_rows_by_entropy():
     pattern = torch.zeros(1, 2, 5, 5)
     pattern[0, 0, :, 0] = 1  # one key: entropy 0
     pattern[0, 1] = causal(torch.ones(5, 5))  # flat: entropy 1
-    (group,) = gather(make_trace({TEXT[0]: pattern})).groups
+    (group,) = build_content(make_trace({TEXT[0]: pattern})).groups
     assert group.histogram[0, 0].tolist() == [4, *[0] * 9]  # the first row sees one key and has no entropy
     assert group.histogram[0, 1].tolist() == [*[0] * 9, 4]
 
@@ -147,7 +147,7 @@ def test_top_keys_are_the_largest_mean_received_attention():
     pattern[0, 0, 4:, 2] = 0.4
     pattern[0, 0, 4:, 0] = 0.1
     trace = make_trace({TEXT[0]: pattern})
-    (group,) = gather(trace).groups
+    (group,) = build_content(trace).groups
     first, second = group.top[0][0][:2]
     zero = (1.0 + 3 * 0.5 + 4 * 0.1) / 8
     two = (0.5 + 0 + 4 * 0.4) / 6  # seen by the rows 2 to 7
@@ -166,7 +166,7 @@ def planted():
 
 
 def test_the_overlay_is_in_raster_order_and_of_the_text(planted):
-    picture = gather(planted, examples=[{"image": Image.new("RGB", (40, 30))}]).examples[0].picture
+    picture = build_content(planted, examples=[{"image": Image.new("RGB", (40, 30))}]).examples[0].picture
     assert picture.grid == (3, 4)
     assert picture.shares.shape == (3, 4)
     assert picture.shares[1, 2] == pytest.approx(0.4)  # mean of 0 and 0.8
@@ -180,12 +180,12 @@ def test_a_tower_whose_rows_are_images_lends_no_overlay(planted):
     rows = replace(tower, roles=tower.roles.repeat(2, 1), ids=None, images=(*tower.images, *tower.images))
     layout = replace(planted.layout, axes={**planted.layout.axes, "vision": rows})
     several = Trace(planted.records, layout, planted.meta)
-    picture = gather(several, examples=[{"image": Image.new("RGB", (40, 30))}]).examples[0].picture
+    picture = build_content(several, examples=[{"image": Image.new("RGB", (40, 30))}]).examples[0].picture
     assert picture.places == {"text": ((3, 4), 2)}
 
 
 def test_the_head_of_a_planted_patch_has_it_as_its_first_key(planted):
-    group = next(group for group in gather(planted).groups if group.key == "text")
+    group = next(group for group in build_content(planted).groups if group.key == "text")
     assert group.top[0][1][0].position == 2 + 6
     assert group.received[0, 0, 1, 8] == round(254 * 0.8**0.5)
     assert group.columns == "text"
@@ -207,14 +207,14 @@ def test_shading_without_sinks_is_of_what_they_leave():
     pattern[0, :, 0] = 0
     pattern[0, :, 0, 0] = 1
     trace = make_trace({TEXT[0]: pattern})
-    tokens = gather(trace).examples[0].strips[0].tokens
+    tokens = build_content(trace).examples[0].strips[0].tokens
     share = (7 * 0.1 + 0.3) / 7  # the rows 1 to 7 see it, and the first gives it 0.4
     assert tokens[0].share == pytest.approx((1 + 7 * 0.6) / 8)
     assert tokens[0].rest is None
     assert tokens[1].share == pytest.approx(share)
     assert tokens[1].rest == pytest.approx((1 + 6 * 0.25) / 7)
     assert tokens[2].rest == pytest.approx(0.75 / 6)
-    estimate = gather(without_patterns(trace)).examples[0].strips[0].tokens[1]
+    estimate = build_content(without_patterns(trace)).examples[0].strips[0].tokens[1]
     assert estimate.share == pytest.approx(share)
     assert estimate.rest == pytest.approx(share / (1 - (1 + 7 * 0.6) / 8))
 
@@ -226,7 +226,7 @@ def test_no_share_without_sinks_is_more_than_all():
     pattern[0, :, 0] = 0
     pattern[0, :, 0, 0] = 1
     for trace in (make_trace({TEXT[0]: pattern}), without_patterns(make_trace({TEXT[0]: pattern}))):
-        assert gather(trace).examples[0].strips[0].tokens[1].rest == pytest.approx(1)
+        assert build_content(trace).examples[0].strips[0].tokens[1].rest == pytest.approx(1)
 
 
 @pytest.mark.parametrize("tower", ["text", "encoder"])
@@ -238,7 +238,7 @@ def test_shares_per_role_sum_to_one_with_and_without_sinks(tower):
         pattern[..., 0] += 2 * layer + 1
         pattern = pattern / pattern.sum(-1, keepdim=True)
         patterns[Site(tower, "self", layer)] = causal(pattern) if tower == "text" else pattern
-    content = gather(make_trace(patterns, {tower: axis(tower, roles)}))
+    content = build_content(make_trace(patterns, {tower: axis(tower, roles)}))
     table = next(table for table in content.tables if table.key == "roles").records()
     assert {row["role"] for row in table} == {"bos", "content", "punctuation", "eos"}
     assert sum(row["mean"] for row in table) == pytest.approx(1, abs=1e-5)
@@ -259,7 +259,7 @@ def test_cross_attention_is_trimmed_to_the_sound():
 
 def test_a_result_beside_its_trace_is_shown_once():
     trace = two_layers()
-    keys = [metric.key for metric in gather([trace, entropy(trace)]).metrics]
-    assert keys == [metric.key for metric in gather(trace).metrics]
-    both = gather([entropy(trace), entropy(two_layers(seed=3))])
+    keys = [metric.key for metric in build_content([trace, entropy(trace)]).metrics]
+    assert keys == [metric.key for metric in build_content(trace).metrics]
+    both = build_content([entropy(trace), entropy(two_layers(seed=3))])
     assert [metric.key for metric in both.metrics] == ["entropy", "entropy_2"]

@@ -11,7 +11,7 @@ import pytest
 import headwise as hw
 from headwise.analyses import entropy, sinks
 from headwise.probes.attach.sites import Site
-from headwise.reports.collect.build import gather
+from headwise.reports.collect.build import build_content
 from headwise.reports.page import page
 from headwise.text import visible
 from tests.kit.reports import HOSTILE, META, Page, sink_trace
@@ -82,7 +82,7 @@ def test_headings_are_in_order_and_sections_have_names(html):
 
 def test_without_scripts_the_layers_are_in_a_table(html):
     parsed = Page(re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
-    content = gather(sink_trace())
+    content = build_content(sink_trace())
     table = next(table for table in content.tables if table.key == "layers")
     assert [row["layer"] for row in table.records()] == ["0", "1", "2"]
     for row in table.records():
@@ -138,7 +138,7 @@ def test_a_model_without_tokens_has_no_input_section(tmp_path):
     trace = make_trace(
         {Site("vision", "self", 0): random_pattern(1, 2, 9, 9)}, {"vision": axis("vision", [["image"] * 9])}
     )
-    assert gather(trace).examples == ()
+    assert build_content(trace).examples == ()
     assert 'id="input"' not in hw.report(trace, tmp_path / "r.html").read_text(encoding="utf-8")
 
 

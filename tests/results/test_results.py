@@ -15,7 +15,7 @@ from headwise.analyses import HEAD, load_result, merge
 from headwise.errors import InputError
 from headwise.figures.drawers import BY_KIND
 from headwise.probes.attach.sites import Site
-from headwise.reports.collect.build import gather
+from headwise.reports.collect.build import build_content
 from tests.kit.results import SITE, every_kind, made, table
 from tests.kit.traces import make_trace, random_pattern
 
@@ -58,7 +58,7 @@ def test_files_hold_everything(result, tmp_path):
 def test_the_page_shows_it(result, tmp_path):
     page = hw.report(result, tmp_path / "x.html").read_text(encoding="utf-8")
     assert "Found 1." in page
-    content = gather(result)
+    content = build_content(result)
     places = len(content.metrics) + len(content.graphs) + len(content.findings)
     assert places == 1
 
@@ -139,7 +139,7 @@ class TestShapes:
 
 def test_maps_and_heads_of_a_page_name_a_layer_alike():
     sites = {Site("vision", "self", 0, call=call): random_pattern(1, 2, 4, 4, seed=call) for call in range(3)}
-    content = gather(make_trace(sites))
+    content = build_content(make_trace(sites))
     panels = [panel for metric in content.metrics for panel in metric.panels if panel.across == "head"]
     named = {panel.layers for panel in panels}
     assert named == {("0", "0.1", "0.2")}

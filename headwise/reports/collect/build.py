@@ -18,20 +18,20 @@ from headwise.figures.graph import graph_of
 from headwise.figures.labels import said
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
-from headwise.reports.collect.comparisons import before_and_after, evaluated
+from headwise.reports.collect.comparisons import before_and_after, shown_comparison
+from headwise.reports.collect.example_runs import ExampleRuns, prepare_example
 from headwise.reports.collect.examples import MOST_EXAMPLES, examples_of, trimmed
 from headwise.reports.collect.heads import groups_of, partly_drawn, sink_keys, sinks_of
 from headwise.reports.collect.maps import is_map, maps_of, sink_share, strongest_keys, without_sinks
 from headwise.reports.collect.media import picture_of, sound_of
-from headwise.reports.collect.patterns import Reading, read_patterns
+from headwise.reports.collect.patterns import PatternThumbnails, pattern_thumbnails
 from headwise.reports.collect.provenance import provenance_of, short_name, warnings_of
-from headwise.reports.collect.report_inputs import Material, sort_material
-from headwise.reports.collect.run_examples import Look, prepare_example
+from headwise.reports.collect.report_inputs import ReportInputs, sort_inputs
 from headwise.reports.collect.tables import layer_table, role_table, shares_without_sinks, sink_table
 from headwise.reports.collect.verdict import change_of, headlines_of, one_row, sink_warning
 from headwise.reports.collect.windows import window_start
-from headwise.reports.content.content import Content, Finding, Metric
-from headwise.reports.content.shown_example import Example
+from headwise.reports.content.content import Content, Finding, HeadMap
+from headwise.reports.content.shown_example import ShownExample
 from headwise.text import shortened
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ SPOKEN = ("sinks", "entropy", "mass", "distance")
 """Results whose summaries make the verdict, the first three of them; the others only when none of these is there."""
 
 
-def gather(
+def build_content(
     source: Any,
     *,
     subject: Subject | None = None,
@@ -56,60 +56,60 @@ def gather(
     """Everything the page says, as plain values.
 
     Raises:
-        InputError: the source is no trace, result, comparison or look, or a sequence of these.
+        InputError: the source is no trace, result, comparison or runs, or a sequence of these.
         CaptureError: when none of the first analyses can be run on the trace.
     """
-    material = sort_material(source)
+    inputs = sort_inputs(source)
     calls = analysis_calls(FIRST_ANALYSES if analyses is None else analyses)
-    trace, look = material.before, material.look
-    if subject is None and look is not None:
-        subject = look.subject
-    results, failures = list(material.results), []
+    trace, runs = inputs.before, inputs.runs
+    if subject is None and runs is not None:
+        subject = runs.subject
+    results, failures = list(inputs.results), []
     if trace is not None:
-        own, failures = _analysed(calls, trace, material.after, subject, look.given if look else examples)
+        own, failures = _analysed(calls, trace, inputs.after, subject, runs.given if runs else examples)
         given = {result.name: result for result in reversed(results)}
         own = [given.pop(result.name, result) for result in own]
         results = own + [result for result in results if not any(result is one for one in own)]
     by_name = {item.name: item for item in results if item.name != "sinks" or _lists_sinks(item)}
     found = by_name.get("sinks")
-    first = (
-        results[0].provenance if results else material.comparisons[0].manifest if material.comparisons else {}
-    )
+    first = results[0].provenance if results else inputs.comparisons[0].manifest if inputs.comparisons else {}
     meta = trace.meta if trace is not None else first
 
     content = Content(
         title=title or short_name(str(meta.get("model") or "Attention report")),
-        verdict=_verdict(by_name, results, material.comparisons, None if analyses is None else len(calls)),
+        verdict=_verdict(by_name, results, inputs.comparisons, None if analyses is None else len(calls)),
         warnings=(
-            *warnings_of(meta, trace if look is None else None),
-            *(look.before.notes if look else ()),
-            *(remark for item in material.comparisons for remark in _remarks(item)),
+            *warnings_of(meta, trace if runs is None else None),
+            *(runs.before.notes if runs else ()),
+            *(remark for item in inputs.comparisons for remark in _remarks(item)),
             *sink_warning(found),
             *failures,
-            *_mixed(material.results),
+            *_mixed(inputs.results),
             *_cut_off(trace),
         ),
-        evaluated=tuple(evaluated(item, number) for number, item in enumerate(material.comparisons, start=1)),
+        comparisons=tuple(
+            shown_comparison(item, number) for number, item in enumerate(inputs.comparisons, start=1)
+        ),
         graphs=tuple(graph_of(result) for result in results if result.kind == "edges" and len(result.frame)),
         findings=tuple(finding_of(result) for result in results if _is_finding(result)),
         provenance=tuple(provenance_of(meta, subject).items()),
         call=call if call is not None else str(meta.get("call") or ""),
         command=command or "",
-        fix=look.fix if look else "with the fix" if material.after is not None else "",
-        spec=look.spec if look else "",
+        fix=runs.fix if runs else "with the fix" if inputs.after is not None else "",
+        spec=runs.spec if runs else "",
     )
-    share, metrics, left = None, _maps_of_results(results, calls, material.after), None
+    share, metrics, left = None, _maps_of_results(results, calls, inputs.after), None
     if trace is not None:
         keys = sink_keys(trace, found)
         left = shares_without_sinks(trace, keys)
         share = sink_share(trace, found.provenance["parameters"]["epsilon"]) if found else None
-        content, metrics = _with_heads(content, material, keys, metrics, subject, examples)
+        content, metrics = _with_heads(content, inputs, keys, metrics, subject, examples)
     tables = [sink_table(found), role_table(by_name.get("mass"), left), layer_table(metrics)]
     return replace(
         content,
         headlines=one_row(
             [
-                *map(before_and_after, material.comparisons),
+                *map(before_and_after, inputs.comparisons),
                 *filter(None, [change_of(metrics, content.fix)]),
                 *headlines_of(by_name, share, content.groups),
             ]
@@ -162,7 +162,7 @@ def _analysed(
 
 def _maps_of_results(
     results: Sequence[Result], calls: Sequence[AnalysisCall], after: Trace | None
-) -> list[Metric]:
+) -> list[HeadMap]:
     changed: dict[str, Result] = {}
     if after is not None:
         alone = [call for call in calls if call.analysis.inputs == "trace"]
@@ -178,25 +178,25 @@ def _maps_of_results(
 
 def _with_heads(
     content: Content,
-    material: Material,
+    inputs: ReportInputs,
     keys: Mapping[Site, Bool[torch.Tensor, "example key"]],
-    metrics: list[Metric],
+    metrics: list[HeadMap],
     subject: Subject | None,
     examples: Sequence[Mapping[str, Any]] | None,
-) -> tuple[Content, list[Metric]]:
+) -> tuple[Content, list[HeadMap]]:
     """The content with what only a trace can say: heads, patterns, examples."""
-    trace, after, look = material.before, material.after, material.look
+    trace, after, runs = inputs.before, inputs.after, inputs.runs
     assert trace is not None
-    reading = look.before.reading if look else read_patterns(trace, keys)
-    changed = _changed_reading(after, look)
+    thumbnails = runs.before.thumbnails if runs else pattern_thumbnails(trace, keys)
+    changed = _changed_thumbnails(after, runs)
     metrics = [strongest_keys(trace, after), *metrics]
-    if reading is not None and any(key.any() for key in keys.values()):
+    if thumbnails is not None and any(key.any() for key in keys.values()):
         place = next((i + 1 for i, metric in enumerate(metrics) if metric.key == "entropy"), len(metrics))
         metrics.insert(
-            place, without_sinks(reading.entropy_without, changed.entropy_without if changed else None)
+            place, without_sinks(thumbnails.entropy_without, changed.entropy_without if changed else None)
         )
-    shown = examples_of(trace, reading, keys)
-    given = look.given if look else tuple(examples or ())
+    shown = examples_of(trace, thumbnails, keys)
+    given = runs.given if runs else tuple(examples or ())
     if given and len(given) != trace.examples:
         raise InputError(
             "The examples are not those of the trace.",
@@ -204,19 +204,19 @@ def _with_heads(
             remedy="Give one mapping per example, in the order of the trace, or leave examples= out.",
         )
     shown = _with_media(
-        shown, trace, given, look.prepared if look else _prepared(given, subject), subject, look
+        shown, trace, given, runs.prepared if runs else _prepared(given, subject), subject, runs
     )
-    groups = groups_of(trace, reading, metrics)
-    content = replace(content, warnings=(*content.warnings, *partly_drawn(trace, reading)))
+    groups = groups_of(trace, thumbnails, metrics)
+    content = replace(content, warnings=(*content.warnings, *partly_drawn(trace, thumbnails)))
     return replace(content, groups=groups, examples=shown, averaged=trace.examples), metrics
 
 
-def _changed_reading(after: Trace | None, look: Look | None) -> Reading | None:
-    if look is not None:
-        return look.after.reading if look.after else None
+def _changed_thumbnails(after: Trace | None, runs: ExampleRuns | None) -> PatternThumbnails | None:
+    if runs is not None:
+        return runs.after.thumbnails if runs.after else None
     if after is None:
         return None
-    return read_patterns(after, sink_keys(after, sinks_of(after)))
+    return pattern_thumbnails(after, sink_keys(after, sinks_of(after)))
 
 
 def _remarks(comparison: Comparison) -> list[str]:
@@ -228,25 +228,25 @@ def _prepared(given: Sequence[Mapping[str, Any]], subject: Subject | None) -> li
 
 
 def _with_media(
-    shown: Sequence[Example],
+    shown: Sequence[ShownExample],
     trace: Trace,
     given: Sequence[Mapping[str, Any]],
     prepared: Sequence[Mapping[str, Any] | None],
     subject: Subject | None,
-    look: Look | None,
-) -> tuple[Example, ...]:
+    runs: ExampleRuns | None,
+) -> tuple[ShownExample, ...]:
     """Pictures, sound and replies, where it is known what the examples were made of."""
     found = {example.number: example for example in shown}
     for number, (inputs, tensors) in enumerate(zip(given[:MOST_EXAMPLES], prepared, strict=False)):
-        known = found.get(number, Example(number))
+        known = found.get(number, ShownExample(number))
         sound = sound_of(inputs, window_start(trace, number))
         found[number] = replace(
             known,
             matrix=trimmed(known.matrix, sound.seconds) if sound else known.matrix,
             picture=picture_of(trace, number, inputs, tensors, subject),
             sound=sound,
-            reply=look.before.replies[number] if look else None,
-            reply_after=look.after.replies[number] if look and look.after else None,
+            reply=runs.before.replies[number] if runs else None,
+            reply_after=runs.after.replies[number] if runs and runs.after else None,
         )
     return tuple(found[number] for number in sorted(found))
 

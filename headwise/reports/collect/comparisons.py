@@ -10,7 +10,7 @@ import numpy as np
 from headwise.errors import InputError
 from headwise.evaluation.results.comparison import Arm, Comparison, p_text
 from headwise.reports.collect.charts import difference_chart
-from headwise.reports.content.content import Column, Evaluated, Flip, Headline, Table
+from headwise.reports.content.content import Column, Flip, Headline, ShownComparison, Table
 from headwise.reports.content.formatting import Value, show
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def before_and_after(comparison: Comparison) -> Headline:
     )
 
 
-def evaluated(comparison: Comparison, number: int) -> Evaluated:
+def shown_comparison(comparison: Comparison, number: int) -> ShownComparison:
     """Everything the page says about one comparison."""
     chosen = list(comparison.arms[1].differences)[:MOST_METRICS]
     rows = [_row(arm, metric) for metric in chosen for arm in comparison.arms]
@@ -79,7 +79,7 @@ def evaluated(comparison: Comparison, number: int) -> Evaluated:
     )
     flips = [flip for arm in comparison.arms[1:] for flip in _flips(comparison, arm)]
     flips.sort(key=lambda flip: _ORDER.index(flip.kind))
-    return Evaluated(
+    return ShownComparison(
         comparison.task,
         comparison.summary,
         table,
@@ -110,7 +110,7 @@ def _row(arm: Arm, metric: str) -> tuple[Value, ...]:
 def changed_examples(
     comparison: Comparison, task: Task, count: int = 3, *, replies: bool = False
 ) -> list[dict[str, Any]]:
-    """What the first fix changed, to be looked at: inputs of the examples, right → wrong first, then wrong → right.
+    """What the first fix changed, to be runs at: inputs of the examples, right → wrong first, then wrong → right.
 
     Where it changed fewer, examples whose reply stayed the same follow.
 

@@ -16,11 +16,11 @@ from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.trace.frames import labels, statistics
 from headwise.reports.collect.maps import mean_received
 from headwise.reports.content.formatting import group_key
-from headwise.reports.content.shown_example import Example, Matrix, Strip, Token
+from headwise.reports.content.shown_example import Matrix, ShownExample, Strip, Token
 
 if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace
-    from headwise.reports.collect.patterns import Reading
+    from headwise.reports.collect.patterns import PatternThumbnails
 
 MOST_EXAMPLES, MOST_TOKENS = 16, 1024
 MOST_COLUMNS = 400
@@ -29,23 +29,23 @@ MOST_COLUMNS = 400
 
 def examples_of(
     trace: Trace,
-    reading: Reading | None,
+    thumbnails: PatternThumbnails | None,
     sinks: Mapping[Site, Bool[torch.Tensor, "example key"]],
-) -> tuple[Example, ...]:
+) -> tuple[ShownExample, ...]:
     """The examples of the trace: their tokens, and their cross-attention where patterns were kept."""
-    found: dict[int, Example] = {}
+    found: dict[int, ShownExample] = {}
     for tower, axis in trace.layout.axes.items():
-        shares, rest = _received(trace, reading, tower, axis, sinks)
+        shares, rest = _received(trace, thumbnails, tower, axis, sinks)
         texts, _ = labels(axis, *axis.roles.shape)
         if shares is None or rest is None or all(text is None for text in texts.flat):
             continue
         for number in range(min(len(axis.roles), MOST_EXAMPLES)):
             tokens = _tokens(axis, number, texts[number], shares[number], rest[number])
             strip = Strip(tower, tuple(tokens[:MOST_TOKENS]), max(len(tokens) - MOST_TOKENS, 0))
-            known = found.get(number, Example(number))
+            known = found.get(number, ShownExample(number))
             found[number] = replace(known, strips=(*known.strips, strip))
-    for number, matrix in _matrices(trace, reading).items():
-        found[number] = replace(found.get(number, Example(number)), matrix=matrix)
+    for number, matrix in _matrices(trace, thumbnails).items():
+        found[number] = replace(found.get(number, ShownExample(number)), matrix=matrix)
     return tuple(found[number] for number in sorted(found))
 
 
@@ -64,7 +64,7 @@ def prompts_of(trace: Trace) -> dict[str, list[list[int]]]:
 
 def _received(
     trace: Trace,
-    reading: Reading | None,
+    thumbnails: PatternThumbnails | None,
     tower: str,
     axis: Axis,
     sinks: Mapping[Site, Bool[torch.Tensor, "example key"]],
@@ -81,8 +81,8 @@ def _received(
         share = mean_received(record).nanmean(1)
         means.append(share)
         keys = sinks.get(site, torch.zeros(share.shape, dtype=torch.bool))
-        if reading is not None and site in reading.received_without:
-            own = reading.received_without[site]
+        if thumbnails is not None and site in thumbnails.received_without:
+            own = thumbnails.received_without[site]
             rests.append(torch.nn.functional.pad(own, (0, share.shape[1] - own.shape[1]), value=torch.nan))
             continue
         received = record["received"].detach().float().cpu().sum(1)
@@ -114,10 +114,10 @@ def _tokens(
     return tokens
 
 
-def _matrices(trace: Trace, reading: Reading | None) -> dict[int, Matrix]:
+def _matrices(trace: Trace, thumbnails: PatternThumbnails | None) -> dict[int, Matrix]:
     """Cross-attention per example, where a tower that reads tokens looks at another."""
     found: dict[int, Matrix] = {}
-    for tower, patterns in (reading.crossing if reading else {}).items():
+    for tower, patterns in (thumbnails.crossing if thumbnails else {}).items():
         axis = trace.layout.axes.get(tower)
         seen = trace.layout.axes.get(key_tower(tower, "cross", trace.layout.axes))
         for number, weights in enumerate(patterns[:MOST_EXAMPLES]):

@@ -17,13 +17,13 @@ from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.trace.fields import Record, at_numbers
 from headwise.probes.trace.frames import key_axis, labels, statistics
 from headwise.reports.collect.maps import layer_label, mean_received
-from headwise.reports.content.content import Cells, Group, Metric, OwnPattern, TopKey
+from headwise.reports.content.content import Cells, Group, HeadMap, OwnPattern, TopKey
 from headwise.reports.content.formatting import group_key
 
 if TYPE_CHECKING:
     from headwise.analyses import Result
     from headwise.probes.trace.trace import Trace
-    from headwise.reports.collect.patterns import Reading
+    from headwise.reports.collect.patterns import PatternThumbnails
 
 BINS, TOP = 10, 5
 MOST_KEYS, MOST_EXAMPLES = 1024, 16
@@ -59,21 +59,25 @@ def sink_keys(trace: Trace, found: Result | None) -> dict[Site, Bool[Tensor, "ex
     return masks
 
 
-def groups_of(trace: Trace, reading: Reading | None, metrics: Sequence[Metric]) -> tuple[Group, ...]:
+def groups_of(
+    trace: Trace, thumbnails: PatternThumbnails | None, metrics: Sequence[HeadMap]
+) -> tuple[Group, ...]:
     """Every tower and kind of the trace with what is shown of its heads."""
     grouped: dict[tuple[str, str], list[tuple[Site, Record]]] = {}
     for site, record in statistics(trace.records).items():
         grouped.setdefault((site.tower, site.kind), []).append((site, record))
     return tuple(
-        _group(trace, tower, kind, sites, reading, metrics) for (tower, kind), sites in grouped.items()
+        _group(trace, tower, kind, sites, thumbnails, metrics) for (tower, kind), sites in grouped.items()
     )
 
 
-def partly_drawn(trace: Trace, reading: Reading | None) -> list[str]:
+def partly_drawn(trace: Trace, thumbnails: PatternThumbnails | None) -> list[str]:
     """What is said where patterns were kept of some layers only: the page draws those of all layers or none."""
     grouped: dict[tuple[str, str], list[bool]] = {}
-    for site in statistics(trace.records) if reading is not None else ():
-        grouped.setdefault((site.tower, site.kind), []).append(reading is not None and site in reading.pixels)
+    for site in statistics(trace.records) if thumbnails is not None else ():
+        grouped.setdefault((site.tower, site.kind), []).append(
+            thumbnails is not None and site in thumbnails.pixels
+        )
     return [
         f"Patterns of {tower} {kind} attention were kept of {sum(drawn)} of {len(drawn)} layers and are not drawn; "
         f'capture the same layers of both, as with sites="{tower} {kind} …".'
@@ -87,22 +91,22 @@ def _group(
     tower: str,
     kind: str,
     sites: list[tuple[Site, Record]],
-    reading: Reading | None,
-    metrics: Sequence[Metric],
+    thumbnails: PatternThumbnails | None,
+    metrics: Sequence[HeadMap],
 ) -> Group:
     key = group_key(tower, kind)
     shares = [mean_received(record)[:MOST_EXAMPLES] for _, record in sites]
-    drawn = reading is not None and all(site in reading.pixels for site, _ in sites)
+    drawn = thumbnails is not None and all(site in thumbnails.pixels for site, _ in sites)
     pictures = (
-        [reading.pixels[site][:MOST_EXAMPLES].numpy() for site, _ in sites] if reading and drawn else []
+        [thumbnails.pixels[site][:MOST_EXAMPLES].numpy() for site, _ in sites] if thumbnails and drawn else []
     )
     heads = max(block.shape[1] for block in (*shares, *pictures))
     chosen = singled_out(key, metrics)
     received = _stacked([_coded(share) for share in shares], heads, fill=255)
     patterns, own, bins = None, (), (1, 1)
-    if reading is not None and pictures:
+    if thumbnails is not None and pictures:
         pixels = _filled(_stacked(pictures, heads, fill=0), square=kind == "self")
-        patterns, bins = pixels.max(0), reading.bins[sites[0][0]]
+        patterns, bins = pixels.max(0), thumbnails.bins[sites[0][0]]
         own = tuple(_own(pixels, chosen))
     if received.size > EVERY_RECEIVED:
         received = _only(received, chosen)
@@ -122,7 +126,7 @@ def _group(
     )
 
 
-def singled_out(group: str, metrics: Iterable[Metric]) -> tuple[tuple[int, int], ...]:
+def singled_out(group: str, metrics: Iterable[HeadMap]) -> tuple[tuple[int, int], ...]:
     """(row of the map, head) of the heads that stand at an end of a metric, or that the fix changes most."""
     chosen: dict[tuple[int, int], None] = {}
     for metric in metrics:

@@ -13,7 +13,7 @@ from headwise.figures.labels import said
 from headwise.figures.maps import axis_title
 from headwise.probes.trace.fields import at_numbers
 from headwise.probes.trace.frames import statistics
-from headwise.reports.content.content import Cells, Metric, Panel
+from headwise.reports.content.content import Cells, HeadMap, MapPanel
 from headwise.reports.content.formatting import group_key
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def is_map(result: Result) -> bool:
     return (result.kind in ("heads", "classes") or layered) and len(result.frame) > 0
 
 
-def maps_of(result: Result, after: Result | None = None) -> list[Metric]:
+def maps_of(result: Result, after: Result | None = None) -> list[HeadMap]:
     """The map of a result, mean over examples; none for a result that is no map.
 
     Args:
@@ -64,29 +64,29 @@ def maps_of(result: Result, after: Result | None = None) -> list[Metric]:
     title, description = WORDING.get(result.name, (said(result.name).capitalize(), ""))
     key = "".join(character if character.isalnum() else "_" for character in result.name) or "metric"
     unit = "share" if result.kind == "classes" else result.unit
-    return [Metric(key, title, unit, description or result.description, tuple(panels))]
+    return [HeadMap(key, title, unit, description or result.description, tuple(panels))]
 
 
-def strongest_keys(trace: Trace, after: Trace | None = None) -> Metric:
+def strongest_keys(trace: Trace, after: Trace | None = None) -> HeadMap:
     """The largest mean attention that one key receives from a head, mean over examples: where sinks are."""
     panels = site_panels(_strongest(trace), _strongest(after) if after is not None else None)
     description = (
         "The largest share of attention that one key receives from a head, mean over the rows that see "
         f"the key ({MIN_ROWS} or more). Bright heads have a sink."
     )
-    return Metric("strongest_key", "Strongest key of each head", "share", description, panels)
+    return HeadMap("strongest_key", "Strongest key of each head", "share", description, panels)
 
 
 def without_sinks(
     values: Mapping[Site, torch.Tensor], after: Mapping[Site, torch.Tensor] | None = None
-) -> Metric:
+) -> HeadMap:
     """Row entropy with the sinks left out."""
     description = (
         "Row entropy when the keys that a tenth of the heads have as a sink are left out and the rest of each row is "
         "scaled up to one. Beside the row entropy it tells a head that parks its attention on a sink (this map "
         "bright, that one dark) from a head that picks something out (both dark)."
     )
-    return Metric(
+    return HeadMap(
         "entropy_without_sinks",
         "Row entropy without sinks",
         "share",
@@ -97,7 +97,7 @@ def without_sinks(
 
 def site_panels(
     values: Mapping[Site, torch.Tensor], after: Mapping[Site, torch.Tensor] | None = None
-) -> tuple[Panel, ...]:
+) -> tuple[MapPanel, ...]:
     """Panels of values that are known per site, (example, head)."""
     grouped: dict[tuple[str, str], list[Site]] = {}
     for site in values:
@@ -107,7 +107,7 @@ def site_panels(
         own = [values[site] for site in sites]
         new = [after[site] for site in sites if site in after] if after else []
         panels.append(
-            Panel(
+            MapPanel(
                 label=f"{tower} · {kind}",
                 layers=tuple(layer_label(site.layer, site.call) for site in sites),
                 cells=_means(own),
@@ -167,13 +167,13 @@ def _by_site(values: list[torch.Tensor]) -> np.ndarray:
     return out
 
 
-def _panel(result: Result, panel: ChartPanel, after: pd.DataFrame | None) -> Panel:
+def _panel(result: Result, panel: ChartPanel, after: pd.DataFrame | None) -> MapPanel:
     grid, across = panel.grid, result.axes[1]
     title = "head" if across == "head" else axis_title(across)
     if across != "head" and len(grid.columns) > WIDEST:
         grid, title = grid.iloc[:, :WIDEST], f"{title} (first {WIDEST})"
     of_heads = across == "head" and {"tower", "kind"} <= set(result.keys)
-    return Panel(
+    return MapPanel(
         label=" · ".join(panel.names) or said(result.value),
         layers=tuple(str(name).removesuffix(FIRST_CALL) for name in grid.index),
         cells=_cells(grid),

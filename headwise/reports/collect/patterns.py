@@ -25,7 +25,7 @@ SIDE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class PatternThumbnails:
     """The patterns of a trace, made small; the patterns themselves are no longer needed."""
 
     pixels: Mapping[Site, UInt8[Tensor, "example _head _row _key"]]
@@ -40,12 +40,12 @@ class Reading:
     """Cross-attention of a tower per example, mean over layers and heads."""
 
 
-def read_patterns(
+def pattern_thumbnails(
     trace: Trace,
     sinks: Mapping[Site, Bool[Tensor, "example key"]],
     *,
     longest: Mapping[str, int] | None = None,
-) -> Reading | None:
+) -> PatternThumbnails | None:
     """Make the patterns of a trace small; None where it holds none, or only chosen rows.
 
     Args:
@@ -88,20 +88,20 @@ def read_patterns(
     crossing = {
         tower: tuple(torch.stack(own).mean(0) for own in examples) for tower, examples in sums.items()
     }
-    return Reading(pixels, bins, without, received, crossing)
+    return PatternThumbnails(pixels, bins, without, received, crossing)
 
 
-def join_readings(readings: Sequence[Reading | None]) -> Reading | None:
-    """The examples of several readings behind one another, as far as all of them have the site; None without any.
+def join_thumbnails(parts: Sequence[PatternThumbnails | None]) -> PatternThumbnails | None:
+    """The examples of several parts behind one another, as far as all of them have the site; None without any.
 
     A smaller pattern is filled up with zeros. A site whose patterns were pooled by different factors is left out.
     """
-    known = [reading for reading in readings if reading is not None]
-    if len(known) < len(readings) or not known:
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts) or not known:
         return None
     bins = known[0].bins
     sites = [site for site in bins if all(one.bins.get(site) == bins[site] for one in known)]
-    return Reading(
+    return PatternThumbnails(
         {site: _side_by_side([one.pixels[site] for one in known]) for site in sites},
         {site: known[0].bins[site] for site in sites},
         _joined([one.entropy_without for one in known], sites),

@@ -12,22 +12,22 @@ from headwise.errors import InputError
 from headwise.evaluation.results.comparison import Comparison
 from headwise.model.location import is_trace, not_loaded
 from headwise.probes.trace.trace import Trace
+from headwise.reports.collect.example_runs import ExampleRuns
 from headwise.reports.collect.examples import prompts_of
-from headwise.reports.collect.run_examples import Look
 
 
 @dataclass(frozen=True, eq=False)
-class Material:
+class ReportInputs:
     """What a report is made of, sorted."""
 
     before: Trace | None = None
     after: Trace | None = None
-    look: Look | None = None
+    runs: ExampleRuns | None = None
     results: tuple[Result, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
 
 
-def sort_material(source: Any) -> Material:
+def sort_inputs(source: Any) -> ReportInputs:
     """The parts of a source by kind. Of two traces the second is the model with a fix on.
 
     Raises:
@@ -41,7 +41,7 @@ def sort_material(source: Any) -> Material:
             "The list of what to report on is empty.",
             remedy="Give a trace, a result, a comparison or a subject, or a list with one or more.",
         )
-    wrong = [item for item in listed if not isinstance(item, Trace | Result | Comparison | Look)]
+    wrong = [item for item in listed if not isinstance(item, Trace | Result | Comparison | ExampleRuns)]
     if wrong:
         raise InputError(
             "A report is made of a trace, a result, a comparison, or a list of these.",
@@ -49,11 +49,11 @@ def sort_material(source: Any) -> Material:
             remedy="Pass the trace of hw.capture, what an analysis returned, or a subject with examples=.",
         )
     traces = [item for item in listed if isinstance(item, Trace)]
-    looks = [item for item in listed if isinstance(item, Look)]
-    if len(traces) + 2 * len(looks) > 2:
+    several = [item for item in listed if isinstance(item, ExampleRuns)]
+    if len(traces) + 2 * len(several) > 2:
         raise InputError(
             "A report shows one trace, or two: without and with a fix.",
-            evidence=f"{len(traces) + len(looks)} were given",
+            evidence=f"{len(traces) + len(several)} were given",
             remedy="Make a report of each, or capture all examples in one trace.",
         )
     if len(traces) == 2 and (traces[0].examples, set(traces[0].records)) != (
@@ -71,13 +71,13 @@ def sort_material(source: Any) -> Material:
             evidence="their prompts differ",
             remedy="Run the same examples again under hw.patch, or make a report of each.",
         )
-    look = looks[0] if looks else None
-    if look is not None:
-        traces = [look.before.trace, *([look.after.trace] if look.after else [])]
-    return Material(
+    runs = several[0] if several else None
+    if runs is not None:
+        traces = [runs.before.trace, *([runs.after.trace] if runs.after else [])]
+    return ReportInputs(
         before=traces[0] if traces else None,
         after=traces[1] if len(traces) > 1 else None,
-        look=look,
+        runs=runs,
         results=tuple(item for item in listed if isinstance(item, Result)),
         comparisons=tuple(item for item in listed if isinstance(item, Comparison)),
     )

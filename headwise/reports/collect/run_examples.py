@@ -1,4 +1,4 @@
-"""Run a model on a few examples, one by one, and keep what a report shows: statistics, small patterns, replies."""
+"""Runs of a model on a few examples, one by one: statistics, small patterns and replies, which a report shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from headwise.probes.trace.fields import merge_layouts, merge_records
 from headwise.probes.trace.nonfinite import join
 from headwise.probes.trace.trace import Trace
 from headwise.reports.collect.heads import sink_keys, sinks_of
-from headwise.reports.collect.patterns import Reading, join_readings, read_patterns
+from headwise.reports.collect.patterns import PatternThumbnails, join_thumbnails, pattern_thumbnails
 from headwise.reports.collect.windows import windows_of
 from headwise.subject.generation import Generation, prepare_run
 from headwise.subject.languages import set_languages
@@ -34,31 +34,31 @@ Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class RunOutputs:
     """The examples under one setting of the model."""
 
     trace: Trace
     """Statistics of all examples; the patterns are gone."""
-    reading: Reading | None
+    thumbnails: PatternThumbnails | None
     """The patterns, made small; None where they would have taken too much memory."""
     replies: tuple[str | None, ...]
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class ExampleRuns:
     """What a model does on a few examples, without and with a fix."""
 
     subject: Subject
     given: tuple[Mapping[str, Any], ...]
     prepared: tuple[Mapping[str, Any], ...]
-    before: Run
-    after: Run | None = None
+    before: RunOutputs
+    after: RunOutputs | None = None
     fix: str = ""
     spec: str = ""
 
 
-def look(
+def example_runs(
     subject: Subject,
     examples: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     *,
@@ -66,7 +66,7 @@ def look(
     fixes: Any = (),
     progress: Progress | None = None,
     keep: Mapping[str, Any] | None = None,
-) -> Look:
+) -> ExampleRuns:
     """Run the examples one by one, first without and then with the fixes.
 
     Args:
@@ -90,18 +90,18 @@ def look(
     spec = _spec(arm.fixes, subject) if arm else ""
     total = len(asked) * (2 if arm else 1)
 
-    def told(done: int) -> None:
+    def on_progress(done: int) -> None:
         if progress is not None:
             progress(done, total)
 
-    before = _run(subject, asked, generate, told, keep or {})
+    before = _run(subject, asked, generate, on_progress, keep or {})
     after = None
     if arm:
         with patch(subject, arm.fixes):
-            after = _run(subject, asked, generate, lambda done: told(len(asked) + done), keep or {})
+            after = _run(subject, asked, generate, lambda done: on_progress(len(asked) + done), keep or {})
     shown = windows_of(subject, given, asked, before.trace)
     given, prepared = tuple(one for one, _ in shown), tuple(inputs for _, inputs in shown)
-    return Look(subject, given, prepared, before, after, arm.label if arm else "", spec)
+    return ExampleRuns(subject, given, prepared, before, after, arm.label if arm else "", spec)
 
 
 def prepare_example(subject: Subject, example: Mapping[str, Any]) -> Prepared:
@@ -111,11 +111,11 @@ def prepare_example(subject: Subject, example: Mapping[str, Any]) -> Prepared:
         subject: the model with its processor, which stays as it is.
         example: keywords of `Subject.prepare`; and `languages`, from and to, for a translation model that is told.
     """
-    own, given = _told(subject, example)
+    own, given = _with_languages(subject, example)
     return prepare(own, **given)
 
 
-def _told(subject: Subject, example: Mapping[str, Any]) -> tuple[Subject, dict[str, Any]]:
+def _with_languages(subject: Subject, example: Mapping[str, Any]) -> tuple[Subject, dict[str, Any]]:
     """The subject that reads the language of an example, and its keywords."""
     given = dict(example)
     languages = given.pop("languages", None)
@@ -128,7 +128,7 @@ def _told(subject: Subject, example: Mapping[str, Any]) -> tuple[Subject, dict[s
 
 def _asked(subject: Subject, example: Mapping[str, Any], generate: int) -> Generation:
     """The inputs of one example, and what `generate` is told beside them."""
-    own, given = _told(subject, example)
+    own, given = _with_languages(subject, example)
     return prepare_run(own, generate, **given)
 
 
@@ -138,7 +138,7 @@ def _examples(subject: Subject, examples: Any, generate: int) -> tuple[Mapping[s
     listed = [examples] if isinstance(examples, Mapping) else examples
     if not isinstance(listed, list | tuple) or not listed or not all(isinstance(e, Mapping) for e in listed):
         raise InputError(
-            "There is nothing to look at.",
+            "There is nothing to run.",
             evidence=f"got {type(examples).__name__}" if examples is not None else "",
             remedy='Give examples=[{"text": "…"}, …], with the keywords of Subject.prepare.',
         )
@@ -180,27 +180,27 @@ def _run(
     subject: Subject,
     examples: Sequence[Generation],
     generate: int,
-    told: Callable[[int], None],
+    on_progress: Callable[[int], None],
     keep: Mapping[str, Any],
-) -> Run:
+) -> RunOutputs:
     longest = _longest(subject, [asked.inputs for asked in examples], generate)
-    traces, readings, replies, notes = [], [], [], []
+    traces, parts, replies, notes = [], [], [], []
     options = {**keep, "maps": True, "map_limit": MOST_MAPS}
     runs = run_examples(subject, examples, generate=generate, capture=options, drop_large_maps=True)
     for number, run in enumerate(runs, start=1):
         notes += [note for note in run.prepared.notes if note not in notes]
         trace = run.trace
-        reading = read_patterns(trace, sink_keys(trace, sinks_of(trace)), longest=longest)
-        if reading is None and all(r is not None for r in readings):
+        thumbnails = pattern_thumbnails(trace, sink_keys(trace, sinks_of(trace)), longest=longest)
+        if thumbnails is None and all(r is not None for r in parts):
             notes.append(
                 f"Patterns were left out: those of one input take more than {MOST_MAPS / 2**30:.0f} GiB. "
                 "Maps, tokens and tables are complete; give a shorter input to see patterns."
             )
-        readings.append(reading)
+        parts.append(thumbnails)
         traces.append(trace if keep.get("maps") else _without_maps(trace))
         replies += _replies(subject, run, trace, generate)
-        told(number)
-    return Run(_joined(traces), join_readings(readings), tuple(replies), tuple(notes))
+        on_progress(number)
+    return RunOutputs(_joined(traces), join_thumbnails(parts), tuple(replies), tuple(notes))
 
 
 def _written(trace: Trace, number: int) -> str | None:

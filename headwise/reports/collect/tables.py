@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 from headwise.probes.trace.frames import key_axis, labels, statistics
 from headwise.reports.collect.maps import layer_label
-from headwise.reports.content.content import Column, Metric, Table
+from headwise.reports.content.content import Column, HeadMap, Table
 from headwise.reports.content.formatting import Value, group_key, head_address
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def shares_without_sinks(
     }
 
 
-def layer_table(metrics: Sequence[Metric]) -> Table | None:
+def layer_table(metrics: Sequence[HeadMap]) -> Table | None:
     """Mean over heads of every map, one row per layer: the maps in numbers."""
     shown = [m for m in metrics if m.key != "mass" and all(panel.across == "head" for panel in m.panels)]
     means: dict[tuple[str, str], dict[str, float | None]] = {}

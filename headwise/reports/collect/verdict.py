@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from headwise.reports.content.content import Group, Headline, Metric
+from headwise.reports.content.content import Group, Headline, HeadMap
 from headwise.reports.content.formatting import group_key, head_address, percent
 from headwise.text import quoted_token
 
@@ -85,7 +85,7 @@ def leading_sink(result: Result) -> dict[Any, Any]:
     return max(rows, key=strength)
 
 
-def change_of(metrics: Sequence[Metric], fix: str) -> Headline | None:
+def change_of(metrics: Sequence[HeadMap], fix: str) -> Headline | None:
     """Where the fix changes most: the head whose strongest key gains or loses most; None where nothing changes."""
     metric = next((metric for metric in metrics if metric.key == "strongest_key"), None)
     changes = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headwise.figures.graph import Graph
 from headwise.reports.content.formatting import Form, Value, round_up
-from headwise.reports.content.shown_example import Example, Strip
+from headwise.reports.content.shown_example import ShownExample, Strip
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ class Headline:
 
 
 @dataclass(frozen=True, eq=False)
-class Panel:
+class MapPanel:
     """A map of one tower and kind."""
 
     label: str
@@ -47,14 +47,14 @@ class Panel:
 
 
 @dataclass(frozen=True, eq=False)
-class Metric:
+class HeadMap:
     """One number per head, with the one scale that every panel of it shares, before and after a fix."""
 
     key: str
     title: str
     unit: str
     description: str
-    panels: tuple[Panel, ...]
+    panels: tuple[MapPanel, ...]
 
     @property
     def form(self) -> Form:
@@ -173,7 +173,7 @@ class Flip:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluated:
+class ShownComparison:
     """A comparison on the page: the finding, its table, the replies that changed, and a chart."""
 
     title: str
@@ -204,13 +204,13 @@ class Content:
     headlines: tuple[Headline, ...] = ()
     verdict: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    metrics: tuple[Metric, ...] = ()
+    metrics: tuple[HeadMap, ...] = ()
     groups: tuple[Group, ...] = ()
     tables: tuple[Table, ...] = ()
-    evaluated: tuple[Evaluated, ...] = ()
+    comparisons: tuple[ShownComparison, ...] = ()
     graphs: tuple[Graph, ...] = ()
     findings: tuple[Finding, ...] = ()
-    examples: tuple[Example, ...] = ()
+    examples: tuple[ShownExample, ...] = ()
     """Those that are shown one by one."""
     averaged: int = 0
     """Examples that the maps are means over; 0 where that is not known."""

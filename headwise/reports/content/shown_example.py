@@ -89,7 +89,7 @@ class Matrix:
 
 
 @dataclass(frozen=True, eq=False)
-class Example:
+class ShownExample:
     """One input: its tokens on every tower that reads tokens, what is seen or heard, what came out."""
 
     number: int

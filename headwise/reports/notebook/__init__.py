@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from headwise.analyses import Result
     from headwise.evaluation.results.comparison import Comparison
     from headwise.probes.trace.trace import Trace
-    from headwise.reports.collect.run_examples import Look
+    from headwise.reports.collect.example_runs import ExampleRuns
     from headwise.reports.notebook.widget import Viewer
     from headwise.subject import Subject
 
@@ -23,7 +23,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def view(
-    source: Trace | Result | Comparison | Look | Sequence[Trace | Result | Comparison | Look],
+    source: Trace | Result | Comparison | ExampleRuns | Sequence[Trace | Result | Comparison | ExampleRuns],
     *,
     subject: Subject | None = None,
     examples: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
@@ -34,7 +34,7 @@ def view(
     stand beside, and the tokens and pictures of the example are shaded by it. Choosing a row of the pattern shades
     them by this row alone. Patterns are shown where the trace holds them (`maps=True`).
 
-    The notebook keeps the numbers of the maps; patterns stay with the kernel and are sent when they are looked at.
+    The notebook keeps the numbers of the maps; patterns stay with the kernel and are sent when they are runs at.
     Where no scripts run, a static picture stands in the cell.
 
     Args:
@@ -47,7 +47,7 @@ def view(
         InputError: anywidget is not installed, or the source is something else or has nothing to show.
         CaptureError: no analysis can be run on the trace.
     """
-    from headwise.reports.collect.build import gather
+    from headwise.reports.collect.build import build_content
     from headwise.reports.notebook.static import sketch
     from headwise.results.result import Result
 
@@ -59,7 +59,7 @@ def view(
     from headwise.reports.notebook.widget import Viewer
 
     listed = [examples] if isinstance(examples, Mapping) else examples
-    content = gather(source, subject=subject, examples=listed)
+    content = build_content(source, subject=subject, examples=listed)
     if not content.metrics:
         raise InputError(
             "There is no map of heads to view.",

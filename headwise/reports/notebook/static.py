@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from headwise.errors import CaptureError
 from headwise.figures import data_uri
-from headwise.reports.content.content import Group, Metric
+from headwise.reports.content.content import Group, HeadMap
 from headwise.text import shortened, visible
 
 if TYPE_CHECKING:
@@ -29,22 +29,22 @@ def trace_cell(trace: Trace) -> str:
     from headwise.probes.trace.frames import statistics
     from headwise.reports.collect.heads import groups_of
     from headwise.reports.collect.maps import strongest_keys
-    from headwise.reports.collect.patterns import read_patterns
+    from headwise.reports.collect.patterns import pattern_thumbnails
 
     try:
         statistics(trace.records)
     except CaptureError:  # still open, or captured without statistics
         return sketch("", [f"{trace!r}."], (), ())
     said = [f"{trace!r}.", *trace.warnings[:1]]
-    reading = read_patterns(trace, {})
+    thumbnails = pattern_thumbnails(trace, {})
     said.append("hw.view(trace) shows one head and one example at a time, hw.report() everything.")
-    if reading is None:
+    if thumbnails is None:
         said.append("Patterns are shown after capture(maps=True).")
-    groups = groups_of(trace, reading, ()) if reading is not None else ()
+    groups = groups_of(trace, thumbnails, ()) if thumbnails is not None else ()
     return sketch(str(trace.meta.get("model") or ""), said, groups, (strongest_keys(trace),))
 
 
-def sketch(title: str, sentences: Sequence[str], groups: Sequence[Group], metrics: Sequence[Metric]) -> str:
+def sketch(title: str, sentences: Sequence[str], groups: Sequence[Group], metrics: Sequence[HeadMap]) -> str:
     """Static HTML of at most 200 kB: no scripts, no classes, inline styles only.
 
     Args:
@@ -59,7 +59,7 @@ def sketch(title: str, sentences: Sequence[str], groups: Sequence[Group], metric
     return f'<div style="max-width:100%;overflow-x:auto;font-family:sans-serif">{shown}</div>'
 
 
-def _pictures(groups: Sequence[Group], metrics: Sequence[Metric]) -> str:
+def _pictures(groups: Sequence[Group], metrics: Sequence[HeadMap]) -> str:
     from headwise.reports.page.contact_sheets import sheet_png
 
     drawn = [group for group in groups if group.patterns is not None]
@@ -82,7 +82,7 @@ def _sheet(group: Group, uri: str) -> str:
     )
 
 
-def _map(metric: Metric) -> str:
+def _map(metric: HeadMap) -> str:
     import pandas as pd
 
     from headwise.figures.cell import Map, maps

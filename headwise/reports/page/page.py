@@ -22,7 +22,7 @@ from headwise.files import check_new_folder, filling, replacing
 from headwise.reports.collect.charts import round_ticks
 from headwise.reports.content.content import Content
 from headwise.reports.content.formatting import place_name, show, tick
-from headwise.reports.content.shown_example import Example, Matrix, Picture, Sound
+from headwise.reports.content.shown_example import Matrix, Picture, ShownExample, Sound
 from headwise.reports.page.contact_sheets import sheet_png
 from headwise.reports.page.serialize import page_blobs, page_data
 from headwise.text import token_text, visible
@@ -110,7 +110,7 @@ def render(
     from markupsafe import Markup
 
     scripts: list[str] = []
-    if content.metrics or content.evaluated:
+    if content.metrics or content.comparisons:
         scripts += [f"window.headwiseFiles = {json_for_script(files)};"] if files else []
         scripts += [page_script()]
     # browsers check no hash of a file beside a page that lies on a disk, so a folder is named whole
@@ -150,7 +150,7 @@ def render(
     )
 
 
-def render_example(content: Content, example: Example) -> str:
+def render_example(content: Content, example: ShownExample) -> str:
     """One example as it stands on the page, for the notebook viewer."""
     template = environment().get_template("example.html.j2")
     return template.render(content=content, example=example, **_drawn(content))
@@ -167,8 +167,8 @@ def facts(content: Content) -> dict[str, Any]:
         "warnings": list(content.warnings),
         "heads_with_sink": content.sink_share,
         **{table.key: table.records() for table in content.tables},
-        **{item.table.key: item.table.records() for item in content.evaluated},
-        "changed_answers": [vars(flip) for item in content.evaluated for flip in item.flips],
+        **{item.table.key: item.table.records() for item in content.comparisons},
+        "changed_answers": [vars(flip) for item in content.comparisons for flip in item.flips],
         "fix": content.fix,
         "spec": json.loads(content.spec) if content.spec else None,
         "provenance": dict(content.provenance),
@@ -214,7 +214,7 @@ def _sections(content: Content) -> list[tuple[str, str]]:
     sections = [("verdict", "Verdict"), ("warnings", "Warnings")]
     sections += [("maps", "Maps")] if content.metrics else []
     sections += [("examples", "Examples")] if content.examples else []
-    sections += [("evaluation", "Did the fix help?")] if content.evaluated else []
+    sections += [("evaluation", "Did the fix help?")] if content.comparisons else []
     sections += [(table.key, table.title.partition(",")[0]) for table in content.tables]
     sections += [(f"graph-{number}", graph.title) for number, graph in enumerate(content.graphs, start=1)]
     sections += [(f"finding-{number}", item.title) for number, item in enumerate(content.findings, start=1)]

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from headwise.figures.colours import CIVIDIS, DIVERGING
-from headwise.reports.content.content import Content, Group, Metric, Panel
-from headwise.reports.content.shown_example import Example
+from headwise.reports.content.content import Content, Group, HeadMap, MapPanel
+from headwise.reports.content.shown_example import ShownExample
 from headwise.text import token_text, visible
 
 UNKNOWN = 65535
@@ -94,7 +94,7 @@ def _group(group: Group, examples: int) -> dict[str, Any]:
     }
 
 
-def _metric(metric: Metric) -> dict[str, Any]:
+def _metric(metric: HeadMap) -> dict[str, Any]:
     low, high = metric.scale
     return {
         "key": metric.key,
@@ -108,7 +108,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
     }
 
 
-def _panel(panel: Panel) -> dict[str, Any]:
+def _panel(panel: MapPanel) -> dict[str, Any]:
     return {
         "label": visible(panel.label, limit=120),
         "group": panel.group,
@@ -121,7 +121,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
     }
 
 
-def _example(example: Example) -> dict[str, Any]:
+def _example(example: ShownExample) -> dict[str, Any]:
     picture, matrix = example.picture, example.matrix
     return {
         "number": example.number,

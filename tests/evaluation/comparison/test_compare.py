@@ -17,7 +17,7 @@ from headwise.evaluation.comparison._compare import compare
 from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.fixes import MaskKeys, ScaleHeads, ZeroHeads
 from headwise.fixes.spec.specs import save_spec
-from headwise.reports.collect.comparisons import evaluated
+from headwise.reports.collect.comparisons import shown_comparison
 from tests.kit.comparisons import SILENT, Breaks, Learned, Next, recorded_questions, small_subject
 from tests.tiny.snapshot import snapshot
 
@@ -295,8 +295,8 @@ def test_one_example_has_no_p(subject):
     assert "too few examples for a p)." in found.summary
     assert "nan" not in found.summary
     assert str(found["silent"].main).endswith(" no interval (n = 1)")
-    assert "none (n = 1)" in str(evaluated(found, 1).table.rows)
-    assert "– to –" not in str(evaluated(found, 1).table.rows)
+    assert "none (n = 1)" in str(shown_comparison(found, 1).table.rows)
+    assert "– to –" not in str(shown_comparison(found, 1).table.rows)
     unknown, known = found["silent"], replace(found["half"].main, p_holm=0.25)
     half = replace(found["half"], differences={**found["half"].differences, "accuracy": known})
     for others in ((unknown, half), (half, unknown)):

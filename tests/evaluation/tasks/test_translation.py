@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import sacrebleu
 import torch
+from headwise.reports.collect.example_runs import example_runs
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer
@@ -22,7 +23,6 @@ from headwise.evaluation.solvers import alignment
 from headwise.evaluation.task import Response
 from headwise.evaluation.tasks.translation.alignment import Alignment, error_rate
 from headwise.evaluation.tasks.translation.translation import Translation
-from headwise.reports.collect.run_examples import look
 from headwise.subject.generation import prepare_generation
 from headwise.subject.languages import set_languages
 from tests.kit.cli import run
@@ -173,11 +173,11 @@ def test_the_command_line_names_the_language_to_write(tmp_path):
 
 
 def test_a_report_is_told_the_language_to_write(nllb):
-    told = look(nllb, {"text": "one two", "language": "sw"}, generate=4)
+    told = example_runs(nllb, {"text": "one two", "language": "sw"}, generate=4)
     assert told.before.notes == ()
-    both = look(nllb, {"text": "one two", "languages": ("en", "sw")}, generate=4)
+    both = example_runs(nllb, {"text": "one two", "languages": ("en", "sw")}, generate=4)
     assert told.before.replies == both.before.replies
-    assert len(look(nllb, {"text": "one two"}, generate=4).before.notes) == 1
+    assert len(example_runs(nllb, {"text": "one two"}, generate=4).before.notes) == 1
 
 
 def test_translation_of_a_table(nllb, tmp_path):

@@ -199,7 +199,7 @@ class TestAnalyses:
                 analysis(trace)
 
     def test_examples_of_a_report_are_counted_together(self):
-        from headwise.reports.collect.run_examples import _joined
+        from headwise.reports.collect.example_runs import _joined
 
         model, inputs = spoilt("llama"), ARCHITECTURES["llama"].inputs["plain"]()
         one, two = (

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from headwise.reports.collect.example_runs import example_runs
 
 import headwise as hw
 from headwise.errors import InputError, NotFitted
@@ -15,11 +16,10 @@ from headwise.functional.entropy import entropy_without
 from headwise.layout import TokenLayout
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
-from headwise.reports.collect import run_examples as looking
-from headwise.reports.collect.build import gather
+from headwise.reports.collect import example_runs as running
+from headwise.reports.collect.build import build_content
 from headwise.reports.collect.heads import sink_keys
-from headwise.reports.collect.patterns import join_readings, read_patterns
-from headwise.reports.collect.run_examples import look
+from headwise.reports.collect.patterns import join_thumbnails, pattern_thumbnails
 from headwise.reports.collect.windows import windows_of
 from headwise.subject.generation import Generation
 from headwise.subject.media import read_audio
@@ -33,14 +33,14 @@ EXAMPLES = [{"text": text} for text in TEXTS]
 
 def test_examples_are_run_one_by_one_and_stand_behind_one_another():
     subject = small_subject()
-    looked = look(subject, EXAMPLES)
-    assert looked.before.trace.examples == 2
-    assert looked.after is None
+    runs = example_runs(subject, EXAMPLES)
+    assert runs.before.trace.examples == 2
+    assert runs.after is None
     for number, example in enumerate(EXAMPLES):
         with hw.capture(subject) as trace, torch.no_grad():
             subject.model(**subject.prepare(**example))
         alone = hw.analyses.entropy(trace).frame
-        frame = hw.analyses.entropy(looked.before.trace).frame
+        frame = hw.analyses.entropy(runs.before.trace).frame
         together = frame[frame["example"] == number]
         np.testing.assert_allclose(together["entropy"], alone["entropy"], atol=1e-6)
 
@@ -51,13 +51,13 @@ def test_the_second_run_is_with_the_fix_and_the_model_is_untouched():
     with torch.no_grad():
         before = subject.model(**inputs).logits
     fix = hw.fixes.MaskKeys(keys=[0])
-    looked = look(subject, EXAMPLES, fixes=fix)
-    frame = looked.after.trace.to_frame("key")
+    runs = example_runs(subject, EXAMPLES, fixes=fix)
+    frame = runs.after.trace.to_frame("key")
     first = frame[(frame["position"] == 0) & (frame["n_queries"] > 1)]
     kept = first["received"] - 1  # the first row has nowhere else to look
     np.testing.assert_allclose(kept, 0, atol=1e-6)
-    assert looked.fix == "MaskKeys"
-    assert '"mask_keys"' in looked.spec
+    assert runs.fix == "MaskKeys"
+    assert '"mask_keys"' in runs.spec
     with torch.no_grad():
         assert torch.equal(subject.model(**inputs).logits, before)
 
@@ -67,35 +67,37 @@ def test_a_fix_that_cannot_be_written_as_a_spec_is_shown_all_the_same():
         def edit(self, pattern, site, context):
             return pattern
 
-    looked = look(small_subject(), EXAMPLES[:1], fixes=[Own()])
-    assert looked.spec == ""
-    assert looked.fix == "Own"
+    runs = example_runs(small_subject(), EXAMPLES[:1], fixes=[Own()])
+    assert runs.spec == ""
+    assert runs.fix == "Own"
 
 
 def test_replies_are_what_the_model_says():
     subject = small_subject()
-    looked = look(subject, EXAMPLES, generate=3, fixes=SILENT)
+    runs = example_runs(subject, EXAMPLES, generate=3, fixes=SILENT)
     inputs = subject.prepare(**EXAMPLES[1])
     out = subject.model.generate(**inputs, max_new_tokens=3, do_sample=False)
     said = subject.tokenizer.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True).strip()
-    assert looked.before.replies[1] == said
-    assert len(looked.after.replies) == 2
-    roles = looked.before.trace.layout.to_frame()
+    assert runs.before.replies[1] == said
+    assert len(runs.after.replies) == 2
+    roles = runs.before.trace.layout.to_frame()
     assert "generated" in set(roles["role"])
 
 
 def test_progress_counts_both_runs():
     told = []
-    look(small_subject(), EXAMPLES, fixes=SILENT, progress=lambda done, total: told.append((done, total)))
+    example_runs(
+        small_subject(), EXAMPLES, fixes=SILENT, progress=lambda done, total: told.append((done, total))
+    )
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 @pytest.mark.parametrize(
     ("examples", "said"),
     [
-        (None, "nothing to look at"),
-        ([], "nothing to look at"),
-        ("a text", "nothing to look at"),
+        (None, "nothing to run"),
+        ([], "nothing to run"),
+        ("a text", "nothing to run"),
         ([{"text": ["a cat", "a mat"]}], "this one is a batch"),
         ([{"words": "a"}], "words"),
         ([{"text": "a cat"}, {"text": "a cat", "image": "cat.png"}], "of one kind"),
@@ -103,30 +105,30 @@ def test_progress_counts_both_runs():
 )
 def test_bad_examples_are_refused(examples, said):
     with pytest.raises((InputError, TypeError), match=said):
-        look(small_subject(), examples)
+        example_runs(small_subject(), examples)
 
 
 def test_a_fix_that_lacks_its_constants_is_refused_before_anything_runs(monkeypatch):
-    monkeypatch.setattr(looking, "_run", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(running, "_run", lambda *_: pytest.fail("it ran"))
     with pytest.raises(NotFitted):
-        look(hw.load("zoo:lm"), fixes=["ACT"])
+        example_runs(hw.load("zoo:lm"), fixes=["ACT"])
 
 
 def test_patterns_that_would_take_too_much_memory_are_left_out_and_said(monkeypatch):
-    monkeypatch.setattr(looking, "MOST_MAPS", 100)
-    looked = look(small_subject(), EXAMPLES)
-    assert looked.before.reading is None
-    (note,) = looked.before.notes
+    monkeypatch.setattr(running, "MOST_MAPS", 100)
+    runs = example_runs(small_subject(), EXAMPLES)
+    assert runs.before.thumbnails is None
+    (note,) = runs.before.notes
     assert note.startswith("Patterns were left out")
-    content = gather(looked)
+    content = build_content(runs)
     assert note in content.warnings
     assert content.groups[0].patterns is None
     assert content.groups[0].received is not None
 
 
 def test_a_model_of_the_zoo_shows_its_own_input():
-    looked = look(hw.load("zoo:nmt"))
-    assert looked.given == (hw.zoo.sample("nmt").inputs,)
+    runs = example_runs(hw.load("zoo:nmt"))
+    assert runs.given == (hw.zoo.sample("nmt").inputs,)
 
 
 def padded(pattern, padding):
@@ -138,9 +140,9 @@ def test_padding_and_batching_change_nothing_in_the_small_patterns():
     short, long = causal(random_pattern(1, 2, 5, 5)), causal(random_pattern(1, 2, 8, 8, seed=1))
     both = torch.zeros(2, 2, 8, 8)
     both[:1, :, 3:, 3:], both[1:] = short, long
-    together = read_patterns(padded(both, (3, 0)), {})
-    alone = join_readings(
-        [read_patterns(padded(one, (0,)), {}, longest={"text": 8}) for one in (short, long)]
+    together = pattern_thumbnails(padded(both, (3, 0)), {})
+    alone = join_thumbnails(
+        [pattern_thumbnails(padded(one, (0,)), {}, longest={"text": 8}) for one in (short, long)]
     )
     (site,) = together.pixels
     torch.testing.assert_close(together.pixels[site], alone.pixels[site])
@@ -150,10 +152,10 @@ def test_padding_and_batching_change_nothing_in_the_small_patterns():
 
 def test_a_pixel_is_the_root_of_the_largest_weight_it_stands_for():
     pattern = causal(random_pattern(1, 1, 150, 150))
-    reading = read_patterns(padded(pattern, (0,)), {})
-    (site,) = reading.pixels
-    assert reading.bins[site] == (3, 3)
-    pixels = reading.pixels[site][0, 0].numpy()
+    thumbnails = pattern_thumbnails(padded(pattern, (0,)), {})
+    (site,) = thumbnails.pixels
+    assert thumbnails.bins[site] == (3, 3)
+    pixels = thumbnails.pixels[site][0, 0].numpy()
     assert pixels.shape == (50, 50)
     plain = pattern[0, 0].numpy().reshape(50, 3, 50, 3).max((1, 3))
     np.testing.assert_array_equal(pixels, np.rint(255 * np.sqrt(plain)))
@@ -195,10 +197,10 @@ def test_a_head_that_parks_on_a_sink_is_told_from_one_that_picks_something_out()
     axes = {"text": plain_axis("text", 1, length)}
     trace = make_trace({Site("text", "self", 0): pattern}, axes)
     keys = sink_keys(trace, hw.analyses.sinks(trace, epsilon=0.6))
-    metric = next(m for m in gather(trace).metrics if m.key == "entropy_without_sinks")
+    metric = next(m for m in build_content(trace).metrics if m.key == "entropy_without_sinks")
     assert keys[Site("text", "self", 0)][0].nonzero().flatten().tolist() == [0]
-    reading = read_patterns(trace, keys)
-    parked_rest, picking_rest = reading.entropy_without[Site("text", "self", 0)][0].tolist()
+    thumbnails = pattern_thumbnails(trace, keys)
+    parked_rest, picking_rest = thumbnails.entropy_without[Site("text", "self", 0)][0].tolist()
     assert parked_rest == pytest.approx(1.0, abs=1e-4)
     assert picking_rest < 0.05
     assert metric.panels[0].group == "text"
@@ -211,7 +213,7 @@ def test_the_reply_of_a_speech_model_begins_with_its_first_word():
         written = subject.model.generate(**subject.prepare(audio=audio), max_new_tokens=8, do_sample=False)
     expected = subject.tokenizer.decode(written[0], skip_special_tokens=True).strip()
     assert len(expected.split()) > 2
-    assert look(subject, {"audio": audio}, generate=8).before.replies == (expected,)
+    assert example_runs(subject, {"audio": audio}, generate=8).before.replies == (expected,)
 
 
 @pytest.mark.slow
@@ -221,9 +223,9 @@ def test_a_translation_is_read_in_its_own_languages():
     task = hw.evaluation.find_task("translation")
     found = hw.compare(subject, task, [SILENT_DECODER], n=4)
     examples = hw.reports.changed_examples(found, task, 4)
-    looked = look(subject, examples, generate=40)
+    runs = example_runs(subject, examples, generate=40)
     frame = found.frame[found.frame["arm"] == "none"].set_index("prompt")["response"]
-    assert [looked.before.replies[i] for i in range(4)] == [frame[one["text"]] for one in examples]
+    assert [runs.before.replies[i] for i in range(4)] == [frame[one["text"]] for one in examples]
     assert subject.tokenizer.src_lang == before
 
 
@@ -232,23 +234,25 @@ SILENT_DECODER = hw.fixes.ZeroHeads(heads=((0, 0),))
 
 @pytest.mark.parametrize("name", ["zoo:nmt", "zoo:speech"])
 def test_the_zoo_writes_its_own_words_when_it_generates(name):
-    looked = look(hw.load(name), generate=15)
-    assert looked.before.replies[0] == hw.zoo.sample(name).inputs["target"]
+    runs = example_runs(hw.load(name), generate=15)
+    assert runs.before.replies[0] == hw.zoo.sample(name).inputs["target"]
 
 
 def test_fixes_that_are_on_already_are_said():
     subject = small_subject()
     with hw.patch(subject, SILENT):
-        content = gather(look(subject, EXAMPLES[:1]))
+        content = build_content(example_runs(subject, EXAMPLES[:1]))
     assert any("ZeroHeads" in warning for warning in content.warnings)
-    assert not any("ZeroHeads" in warning for warning in gather(look(subject, EXAMPLES[:1])).warnings)
+    assert not any(
+        "ZeroHeads" in warning for warning in build_content(example_runs(subject, EXAMPLES[:1])).warnings
+    )
 
 
 def test_traces_of_different_inputs_are_no_before_and_after():
     subject = small_subject()
-    traces = [look(subject, [{"text": text}]).before.trace for text in ("a cat sat", "on the mat")]
+    traces = [example_runs(subject, [{"text": text}]).before.trace for text in ("a cat sat", "on the mat")]
     with pytest.raises(InputError, match="different inputs"):
-        gather(traces)
+        build_content(traces)
 
 
 @pytest.mark.slow
@@ -256,7 +260,7 @@ def test_a_long_recording_is_shown_window_by_window(tmp_path):
     subject = hw.load("zoo:speech")
     clip = read_audio(hw.zoo.sample("speech").inputs["audio"], 16000)
     example = {"audio": (np.resize(clip, 16000 * 7), 16000)}
-    seen = look(subject, example, generate=12)
+    seen = example_runs(subject, example, generate=12)
     assert seen.before.trace.examples == len(seen.given) == len(seen.before.replies) >= 3
     assert all(seen.before.replies)
     trace = seen.before.trace
@@ -285,31 +289,33 @@ def test_a_long_recording_is_shown_window_by_window(tmp_path):
         for left, second in times:
             assert abs(left / 100 * length + start - second) < 0.01
     with pytest.raises(hw.InputError, match=r"longer than what one forward of this model hears.*--generate"):
-        look(subject, example)
+        example_runs(subject, example)
 
 
 def test_a_language_is_given_or_detected_and_said():
     subject = multilingual_whisper()
     samples = tone(0.7)
-    detected = look(subject, {"audio": samples}, generate=4)
+    detected = example_runs(subject, {"audio": samples}, generate=4)
     (said,) = detected.before.notes
     assert said.startswith("The model heard the language")
-    assert look(subject, {"audio": samples}).before.notes == (said,)
+    assert example_runs(subject, {"audio": samples}).before.notes == (said,)
     for language, token in (("en", 29), ("fr", 30)):
-        given = look(subject, {"audio": samples, "language": language, "task": "translate"}, generate=4)
+        given = example_runs(
+            subject, {"audio": samples, "language": language, "task": "translate"}, generate=4
+        )
         assert given.before.notes == ()
         assert given.before.trace.layout.axes["decoder"].ids[0, :3].tolist() == [28, token, 31]
-        forward = look(subject, {"audio": samples, "language": language})
+        forward = example_runs(subject, {"audio": samples, "language": language})
         assert forward.before.trace.layout.axes["decoder"].ids[0].tolist() == [28, token, 32, 33]
 
 
 def test_replies_of_unlike_lengths_stand_in_one_report():
     subject = hw.load("zoo:speech")
     sounds = [{"audio": sample.inputs["audio"]} for sample in hw.zoo.samples("speech", 3)]
-    run = look(subject, sounds, generate=12).before
-    alone = [look(subject, [sound], generate=12).before for sound in sounds]
+    run = example_runs(subject, sounds, generate=12).before
+    alone = [example_runs(subject, [sound], generate=12).before for sound in sounds]
     assert len({one.trace.layout.axes["decoder"].roles.shape[1] for one in alone}) > 1
-    for site, pixels in run.reading.pixels.items():
+    for site, pixels in run.thumbnails.pixels.items():
         assert len(pixels) == 3
         for number, one in enumerate(alone):
-            assert torch.equal(pixels[number], one.reading.pixels[site][0])
+            assert torch.equal(pixels[number], one.thumbnails.pixels[site][0])
