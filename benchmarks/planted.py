@@ -30,6 +30,7 @@ from headwise.evaluation.questions import Questions
 from headwise.fixes import ACT, VAR, VHR, ScaleHeads
 from headwise.fixes.anatomy import anatomy_of
 from headwise.functional.redistribution import redistribute, sink_score
+from headwise.text import head_name
 from headwise.zoo_checks import faults
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ def main() -> None:
 
 
 def _heads(heads: Sequence[tuple[int, int]]) -> str:
-    return " ".join(f"{layer}.{head}" for layer, head in heads) or "none"
+    return " ".join(head_name(layer, head) for layer, head in heads) or "none"
 
 
 def _listed(known: Any) -> str:

@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 
 import torch
-from headwise.reports.collect.example_runs import example_runs
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import headwise as hw
 from headwise.reports.collect.build import build_content
+from headwise.reports.collect.example_runs import example_runs
 from headwise.reports.page.page import write_page
 
 SHARPER = 15.0

@@ -11,6 +11,16 @@ HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Zl", "Zp")
 """Unicode categories that show nothing or turn text around: control, format, surrogate, line, paragraph."""
 
 
+def head_name(layer: int | str, head: int | str) -> str:
+    """A head, as a reader sees it everywhere; `layer` may carry its call.
+
+    Example:
+        >>> head_name(2, 3), head_name("3.1", 0)
+        ('L2H3', 'L3.1H0')
+    """
+    return f"L{layer}H{head}"
+
+
 def visible(text: str, *, limit: int | None = None) -> str:
     r"""`text` with control, bidirectional and zero-width characters as escapes, cut to `limit` characters.
 

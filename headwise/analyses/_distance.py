@@ -21,7 +21,7 @@ def _sentence(frame: pd.DataFrame) -> str:
     low, high = extremes(frame, "distance")
     return (
         f"heads look {frame['distance'].mean():.1f} positions away on average, "
-        f"from {low[1]:.1f} in head {low[0]} to {high[1]:.1f} in {high[0]}"
+        f"from {low[1]:.1f} in {low[0]} to {high[1]:.1f} in {high[0]}"
     )
 
 

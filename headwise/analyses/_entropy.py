@@ -23,7 +23,7 @@ def _sentence(frame: pd.DataFrame) -> str:
     return (
         f"heads use {percent(frame['normalised_entropy'].mean())} of the largest possible entropy on average "
         f"(mean {frame['entropy'].mean():.2f} nats), "
-        f"from {percent(low[1])} in head {low[0]} to {percent(high[1])} in {high[0]}"
+        f"from {percent(low[1])} in {low[0]} to {percent(high[1])} in {high[0]}"
     )
 
 

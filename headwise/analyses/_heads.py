@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from headwise.analyses._received import check_known, received
 from headwise.analyses.sentences import one_sentence
 from headwise.errors import CaptureError
+from headwise.text import head_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,10 +37,10 @@ def head_table(trace: Trace, columns: list[str], *, value: str) -> pd.DataFrame:
 
 
 def extremes(frame: pd.DataFrame, value: str) -> tuple[tuple[str, float], tuple[str, float]]:
-    """The heads with the smallest and the largest mean over examples: ("layer.head", value)."""
+    """The heads with the smallest and the largest mean over examples: ("L2H3", value)."""
     means = frame.groupby(["layer", "head"], as_index=False)[[value]].mean().sort_values(value)
     low, high = (
-        (f"{row['layer']:.0f}.{row['head']:.0f}", float(row[value]))
+        (head_name(int(row["layer"]), int(row["head"])), float(row[value]))
         for row in (means.iloc[0], means.iloc[-1])
     )
     return low, high

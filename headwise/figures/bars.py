@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from headwise.figures import svg
-from headwise.figures.chart import EXAMPLE, Chart
+from headwise.figures.chart import EXAMPLE, Chart, layer_names
 from headwise.figures.labels import label, said
 from headwise.figures.template import TWO_COLUMNS, sheet
-from headwise.text import token_text
+from headwise.text import head_name, token_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,8 +104,12 @@ def _row_name(row: pd.Series, chart: Chart) -> str:
     """What a bar stands for: token and position; else the columns that name its row."""
     token = row["token"] if "token" in row and isinstance(row["token"], str) else ""
     named = [token_text(token, limit=24)] if token and chart.kind == "positions" else []
+    own = ["tower", "kind", *EXAMPLE]
+    if {"layer", "head"} <= set(chart.keys):
+        named.append(head_name(layer_names(row.to_frame().T).iloc[0], row["head"]))
+        own += ["layer", "call", "head"]
     for name in chart.keys:
-        if name in ("tower", "kind", *EXAMPLE):
+        if name in own:
             continue
         number = not isinstance(row[name], str)
         named.append(f"{said(name)} {row[name]}" if number else str(row[name]))

@@ -13,7 +13,7 @@ from headwise.figures.colours import CIVIDIS, DIVERGING
 from headwise.figures.labels import said
 from headwise.figures.pixels import data_uri, map_png
 from headwise.figures.tables import cell_text, table
-from headwise.text import shortened, visible
+from headwise.text import head_name, shortened, visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -137,6 +137,8 @@ def _alt(item: Map, value: str, unit: str, axes: tuple[str, str]) -> str:
     ends = []
     for word, flat in (("lowest", np.nanargmin(grid)), ("highest", np.nanargmax(grid))):
         row, column = divmod(int(flat), grid.shape[1])
-        where = f"{axes[0]} {item.grid.index[row]}, {axes[1]} {item.grid.columns[column]}"
+        down, across = item.grid.index[row], item.grid.columns[column]
+        heads = axes == ("layer", "head")
+        where = head_name(down, across) if heads else f"{axes[0]} {down}, {axes[1]} {across}"
         ends.append(f"{word} {cell_text(float(grid[row, column]))} in {where}")
     return f"{size}; {'; '.join(ends)}"

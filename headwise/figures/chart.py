@@ -13,6 +13,7 @@ import numpy as np
 from headwise.errors import InputError
 from headwise.figures.cell import Map
 from headwise.figures.labels import counted, model_name, said
+from headwise.text import head_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -243,13 +244,13 @@ def round_up(value: float) -> float:
 
 def _title(groups: list[str], names: tuple[str, ...]) -> str:
     """Tower and kind, then what else names a panel; numbers behind the name of their column."""
-    sites = [name for group, name in zip(groups, names, strict=True) if group in ("tower", "kind")]
+    known = dict(zip(groups, names, strict=True))
+    site = " ".join(known.pop(group) for group in ("tower", "kind") if group in known)
+    heads = [head_name(known.pop("layer"), known.pop("head"))] if {"layer", "head"} <= known.keys() else []
     others = [
-        f"{said(group)} {name}" if name.lstrip("-").isdigit() else name
-        for group, name in zip(groups, names, strict=True)
-        if group not in ("tower", "kind")
+        f"{said(group)} {name}" if name.lstrip("-").isdigit() else name for group, name in known.items()
     ]
-    return ": ".join(filter(None, (" ".join(sites), ", ".join(others))))
+    return ": ".join(filter(None, (site, ", ".join([*heads, *others]))))
 
 
 def _classes(chart: Chart) -> pd.DataFrame:

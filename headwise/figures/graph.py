@@ -35,7 +35,7 @@ class Graph:
 def graph_of(chart: Chart) -> Graph:
     """The graph of a table of edges.
 
-    A node is named by its layer and head (`3.1`), as `mlp 3`, or in words; `input` stands below all layers, words
+    A node is named by its layer and head (`L3H1`), as `mlp 3`, or in words; `input` stands below all layers, words
     without a number (`logits`) above them. The heaviest edges are shown.
     """
     frame = chart.frame.loc[chart.frame[chart.value].abs().sort_values(ascending=False, kind="stable").index]
@@ -60,7 +60,7 @@ def layer_of(name: str) -> int | None:
     """The layer in a node's name.
 
     Example:
-        >>> layer_of("3.1"), layer_of("mlp 2"), layer_of("logits")
+        >>> layer_of("L3H1"), layer_of("mlp 2"), layer_of("logits")
         (3, 2, None)
     """
     found = _LAYER.search(name)

@@ -11,6 +11,7 @@ from headwise.figures.cell import maps as pictures
 from headwise.figures.chart import SHARE, Chart
 from headwise.figures.labels import label, said
 from headwise.figures.template import ONE_COLUMN, TWO_COLUMNS, colour_bar, sheet
+from headwise.text import head_name
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -55,8 +56,7 @@ def figure(chart: Chart) -> go.Figure:
                 x=list(grid.columns),
                 y=list(grid.index),
                 coloraxis="coloraxis",
-                hovertemplate=f"{axis_name(down)} %{{y}}, {axis_name(across)} %{{x}}: %{{z:.3f}} "
-                f"{label(chart.unit)}<extra></extra>",
+                hovertemplate=f"{_cell_name(down, across)}: %{{z:.3f}} {label(chart.unit)}<extra></extra>",
                 hoverongaps=False,
                 xgap=_gap(each, grid.shape[1]),
                 ygap=_gap(tall, grid.shape[0]),
@@ -89,6 +89,13 @@ def static(chart: Chart) -> str:
     value, unit = (SHARE, "share") if chart.kind == "classes" else (chart.value, chart.unit)
     down, across = map(axis_name, chart.axes)
     return pictures(chart.panels(), *chart.scale(), value=value, unit=unit, axes=(down, across))
+
+
+def _cell_name(down: str, across: str) -> str:
+    """What plotly writes at a cell."""
+    if (down, across) == ("layer", "head"):
+        return head_name("%{y}", "%{x}")
+    return f"{axis_name(down)} %{{y}}, {axis_name(across)} %{{x}}"
 
 
 def axis_name(column: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from headwise.errors import FixError
 from headwise.probes.attach.sites import TOWERS
+from headwise.text import head_name
 
 Heads = Sequence[tuple[int, int]]
 """(layer, head) pairs; a fix keeps them as a tuple."""
@@ -52,7 +53,8 @@ def of_layer(heads: Heads, layer: int, count: int) -> list[int]:
     missing = [head for head in chosen if head >= count]
     if missing:
         raise FixError(
-            f"Layer {layer} has no head {missing[0]}.", evidence=f"it has {count} heads, 0 to {count - 1}"
+            f"There is no head {head_name(layer, missing[0])}.",
+            evidence=f"the layer has {count} heads, 0 to {count - 1}",
         )
     return chosen
 

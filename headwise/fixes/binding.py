@@ -11,6 +11,7 @@ from headwise.fixes.registry import in_place_of_a_file
 from headwise.probes.attach.sites import head_count
 from headwise.probes.engine.instrumentation import Instrumentation, instrument
 from headwise.probes.fix_plan import STEPS, FixPlan, plan_fix
+from headwise.text import head_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -116,6 +117,6 @@ def _validate(plan: FixPlan, instrumented: Instrumentation) -> None:
             count = head_count(entry.module)
             if count is not None and entry.layer == layer and head >= count:
                 raise FixError(
-                    f"{plan.name} names head {head} of layer {layer}, which does not exist.",
+                    f"{plan.name} names {head_name(layer, head)}, which does not exist.",
                     evidence=f"the layer has {count} heads, 0 to {count - 1}",
                 )

@@ -39,10 +39,10 @@ class Result(Chart):
         >>> frame = pd.DataFrame({"layer": [0, 0], "head": [0, 1], "peak": [0.25, 1.0]})
         >>> result = Result(
         ...     name="peak", kind="heads", keys=("layer", "head"), value="peak", unit="share", frame=frame,
-        ...     description="Largest weight of a row.", summary="Head 0.1 looks at one key.", provenance={},
+        ...     description="Largest weight of a row.", summary="L0H1 looks at one key.", provenance={},
         ... )
         >>> result
-        Result(peak: Head 0.1 looks at one key.)
+        Result(peak: L0H1 looks at one key.)
     """
 
     description: str

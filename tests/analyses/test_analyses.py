@@ -312,7 +312,7 @@ class TestHeads:
         np.testing.assert_allclose(result.frame["entropy"], [mean, 0], rtol=1e-6, atol=1e-7)
         assert result.summary == (
             f"Heads use 50 % of the largest possible entropy on average (mean {mean / 2:.2f} nats), "
-            "from 0 % in head 0.1 to 100 % in 0.0."
+            "from 0 % in L0H1 to 100 % in L0H0."
         )
 
     def test_distance(self):

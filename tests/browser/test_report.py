@@ -18,7 +18,7 @@ from tests.kit.browser import (
 from tests.kit.reports import zoo_content
 
 pytestmark = MARKS
-HEAD = "text · self, layer 1, head 2"
+HEAD = "text · self, L1H2"
 ADDRESS = "#head-text-01-02"
 
 
@@ -90,7 +90,7 @@ def test_keys_open_a_head_and_escape_brings_the_focus_back(opened):
     for key in ("ArrowRight", "ArrowRight", "ArrowRight", "ArrowDown"):
         page.keyboard.press(key)
     value = zoo_content("vlm").metrics[0].panels[-1].cells[1][2]
-    assert page.locator(f"{grid} .said").inner_text() == f"layer 1, head 2: {100 * value:.1f}\u00a0%"
+    assert page.locator(f"{grid} .said").inner_text() == f"L1H2: {100 * value:.1f}\u00a0%"
     page.keyboard.press("Enter")
     open_head(page, HEAD)
     assert hash_of(page) == ADDRESS
@@ -117,7 +117,7 @@ def test_back_and_forward(opened):
     page.evaluate("location.hash = 'head-text-01-02'")
     open_head(page, HEAD)
     page.evaluate("location.hash = 'head-vision-00-03'")
-    open_head(page, "vision · self, layer 0, head 3")
+    open_head(page, "vision · self, L0H3")
     page.go_back()
     open_head(page, HEAD)
     page.go_back()
@@ -237,7 +237,7 @@ def test_shading_without_sinks_and_of_an_open_head(opened):
         ".style.getPropertyValue('--share')) - share) < 0.1",
         arg=100 * code / 254,
     )
-    assert "layer 1, head 2" in page.locator(".shading").inner_text()
+    assert "L1H2" in page.locator(".shading").inner_text()
 
 
 def test_numbers_of_a_map_are_a_table_with_links(opened):

@@ -39,7 +39,7 @@ def test_page_draws_offline_and_fits(browser, reports, name, width, scheme):
     assert width_of(page) <= width
     group = zoo_content(name).groups[-1]
     page.goto(page.url + f"#head-{group.key}-00-01")
-    open_head(page, f"{group.label}, layer 0, head 1")
+    open_head(page, f"{group.label}, L0H1")
     assert width_of(page) <= width
     assert page.locator("#head").bounding_box()["width"] <= width
     page.context.close()
@@ -98,7 +98,7 @@ def test_axe_finds_nothing_serious(browser, axe, reports, name, scheme):
     found = violations(page)
     group = content.groups[-1]
     page.evaluate("address => (location.hash = address)", f"head-{group.key}-00-01")
-    open_head(page, f"{group.label}, layer 0, head 1")
+    open_head(page, f"{group.label}, L0H1")
     found |= violations(page)
     page.context.close()
     assert found == set()

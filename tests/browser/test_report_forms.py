@@ -56,7 +56,7 @@ def test_without_scripts_sound_and_matrix_are_there(seen, tmp_path):
 
 def test_on_paper_there_is_no_panel_and_nothing_is_cut(seen, tmp_path):
     page = seen(write_page(zoo_content("vlm"), tmp_path / "r.html").path, "#head-text-01-02")
-    open_head(page, "text · self, layer 1, head 2")
+    open_head(page, "text · self, L1H2")
     page.emulate_media(media="print")
     assert page.locator("#head").is_hidden()
     assert page.locator("nav").is_hidden()
@@ -107,7 +107,7 @@ def test_a_folder_opens_its_data_when_they_are_needed(seen, tmp_path):
     page.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1]))
     assert page.locator("script[src]").count() == 0
     page.evaluate("location.hash = 'head-text-01-02-example-1'")
-    open_head(page, "text · self, layer 1, head 2")
+    open_head(page, "text · self, L1H2")
     assert page.locator("#head .pattern canvas").is_visible()
     assert page.locator("#head .histogram li").count() == 10
     assert "own-text.js" in asked
@@ -192,7 +192,7 @@ def test_hostile_text_is_shown_as_text(seen, tmp_path, width, limit):
         wait_for_hash(page, f"#head-{group.key}-00-01")
         page.wait_for_function(
             "label => document.querySelector('#head h2').textContent.includes(label)",
-            arg="layer 0, head 1",
+            arg="L0H1",
         )
         assert width_of(page) <= width
         canvas = page.locator("#head .pattern canvas")
@@ -232,6 +232,6 @@ def test_a_head_without_a_pattern_says_so(seen, tmp_path):
     }
     trace = hw.Trace(records, trace.layout, META)
     page = seen(hw.report(trace, tmp_path / "r.html"), "#head-text-01-01")
-    open_head(page, "text · self, layer 1, head 1")
+    open_head(page, "text · self, L1H1")
     assert "No pattern was kept" in page.locator("#head").inner_text()
     assert page.locator("#head .histogram li").count() == 10

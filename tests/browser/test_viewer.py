@@ -52,19 +52,19 @@ def shares(page):
 def test_click_and_keys_choose_a_head(browser, hostile):
     with in_browser(browser, hostile, viewport={"width": 1000, "height": 900}) as (page, complaints):
         page.locator(PATTERN).wait_for()
-        assert title(page) == "text · self, layer 2, head 0"  # the strongest key of all
+        assert title(page) == "text · self, L2H0"  # the strongest key of all
         seen, shaded = picture(page, PATTERN), shares(page)
         page.locator(MAP).click(position={"x": 100, "y": 20})
-        page.wait_for_function("document.querySelector('.head h2').textContent.endsWith('layer 0, head 1')")
+        page.wait_for_function("document.querySelector('.head h2').textContent.endsWith('L0H1')")
         page.locator(PATTERN).wait_for()
-        assert "layer 0, head 1: " in page.locator(".map .said").text_content()
+        assert "L0H1: " in page.locator(".map .said").text_content()
         clicked = picture(page, PATTERN)
         assert clicked != seen
         assert shares(page) != shaded
         page.locator(SHEET).focus()
         for key in ("ArrowDown", "ArrowLeft", "Enter"):
             page.keyboard.press(key)
-        page.wait_for_function("document.querySelector('.head h2').textContent.endsWith('layer 1, head 0')")
+        page.wait_for_function("document.querySelector('.head h2').textContent.endsWith('L1H0')")
         assert picture(page, PATTERN) not in (seen, clicked)
         assert page.evaluate("document.activeElement.tagName") == "CANVAS"  # where the reader was
         assert page.evaluate("new Set(asked).size === asked.length")  # nothing is fetched twice
@@ -143,10 +143,8 @@ def test_two_viewers_stand_on_one_page_and_their_style_stays_inside(browser, hos
         }""")
         assert outside == ["center", "static", "rgba(0, 0, 0, 0)"]
         page.locator(f"#second {MAP}").click(position={"x": 100, "y": 20})
-        page.wait_for_function(
-            "document.querySelector('#second .head h2').textContent.endsWith('layer 0, head 1')"
-        )
-        assert page.locator("#cell .columns > .head h2").text_content() == "text · self, layer 2, head 0"
+        page.wait_for_function("document.querySelector('#second .head h2').textContent.endsWith('L0H1')")
+        assert page.locator("#cell .columns > .head h2").text_content() == "text · self, L2H0"
         assert complaints == []
 
 
@@ -173,7 +171,7 @@ def test_maps_of_a_result_and_its_table(browser):
     result = hw.analyses.mass(sink_trace())
     with in_browser(browser, hw.view(result), viewport={"width": 1000, "height": 900}) as (page, complaints):
         page.locator(MAP).hover(position={"x": 60, "y": 10})
-        assert page.locator(".map .said").text_content().startswith("layer 0, head 0: ")
+        assert page.locator(".map .said").text_content().startswith("L0H0: ")
         assert page.evaluate("asked") == []
         page.get_by_text("Summary and table").click()
         page.locator("details table").first.wait_for()

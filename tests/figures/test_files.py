@@ -137,9 +137,7 @@ def test_a_cell_prints_the_scale_and_names_the_ends_of_a_map():
     keys = ("tower", "kind", "layer", "head")
     cell = made("metric", "heads", frame, keys, "score")._repr_html_()
     (alt, _) = re.findall(r'alt="([^"]*)"', cell)
-    assert alt == (
-        "score (share), s self: 2 layers × 2 heads; lowest 0.125 in layer 1, head 0; highest 0.5 in layer 0, head 1"
-    )
+    assert alt == ("score (share), s self: 2 layers × 2 heads; lowest 0.125 in L1H0; highest 0.5 in L0H1")
     assert re.search(r"<p [^>]*>0 <img .*> 1 score \(share\); layers down, heads across</p>", cell)
 
 

@@ -300,7 +300,7 @@ def test_a_patched_model_is_refused(llama: PreTrainedModel) -> None:
     zero = fixes.ZeroHeads(heads=((0, 0),))
     with hw.patch(llama, zero), pytest.raises(hw.FixError, match="captured or patched at the moment"):
         bake(llama, zero)
-    with pytest.raises(hw.FixError, match="has no head"):
+    with pytest.raises(hw.FixError, match="There is no head L"):
         bake(llama, Beyond())
 
 
@@ -309,7 +309,7 @@ class Beyond(Gate):
 
     def factors(self, layer: int, heads: int) -> torch.Tensor:
         """Refused."""
-        raise hw.FixError(f"Layer {layer} has no head {heads}.")
+        raise hw.FixError(f"There is no head L{layer}H{heads}.")
 
 
 # Folders

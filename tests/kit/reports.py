@@ -9,12 +9,12 @@ from functools import cache
 from html.parser import HTMLParser
 
 import torch
-from headwise.reports.collect.example_runs import example_runs
 
 import headwise as hw
 from headwise.layout import Axis, ImageSpan
 from headwise.probes.attach.sites import Site
 from headwise.reports.collect.build import build_content
+from headwise.reports.collect.example_runs import example_runs
 from headwise.reports.content.content import Content
 from headwise.zoo.data.scenes import draw, scenes
 from tests.kit.traces import axis, causal, make_trace, random_pattern

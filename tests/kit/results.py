@@ -41,7 +41,9 @@ def every_kind() -> dict[str, Result]:
     ranks = heads.assign(score=heads["score"].rank().astype(int)).rename(columns={"score": "rank"})
     words = heads.assign(type=["induction", "previous"] * 6).drop(columns="score")
     curve = table(circuit=["found", "random"], size=[0, 2, 10], value="faithfulness")
-    edges = pd.DataFrame({"sender": ["input", "0.1"], "receiver": ["0.1", "logits"], "weight": [0.5, -0.25]})
+    edges = pd.DataFrame(
+        {"sender": ["input", "L0H1"], "receiver": ["L0H1", "logits"], "weight": [0.5, -0.25]}
+    )
     effects = pd.DataFrame(
         {
             "arm": ["a", "b"],

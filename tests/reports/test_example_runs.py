@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from headwise.reports.collect.example_runs import example_runs
 
 import headwise as hw
 from headwise.errors import InputError, NotFitted
@@ -18,6 +17,7 @@ from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
 from headwise.reports.collect import example_runs as running
 from headwise.reports.collect.build import build_content
+from headwise.reports.collect.example_runs import example_runs
 from headwise.reports.collect.heads import sink_keys
 from headwise.reports.collect.patterns import join_thumbnails, pattern_thumbnails
 from headwise.reports.collect.windows import windows_of

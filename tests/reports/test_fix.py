@@ -159,11 +159,11 @@ def edges(*rows):
 
 
 def test_a_circuit_is_a_graph_in_layers():
-    graph = graph_of(edges(("input", "0.1", 0.5), ("0.1", "2.3", -0.9), ("2.3", "logits", 1.0)))
-    assert {name: layer for name, layer, _ in graph.nodes} == {"input": -1, "0.1": 0, "2.3": 2, "logits": 3}
+    graph = graph_of(edges(("input", "L0H1", 0.5), ("L0H1", "L2H3", -0.9), ("L2H3", "logits", 1.0)))
+    assert {name: layer for name, layer, _ in graph.nodes} == {"input": -1, "L0H1": 0, "L2H3": 2, "logits": 3}
     found, height = places(graph)
     order = sorted(found, key=lambda name: found[name][1])
-    assert order == ["logits", "2.3", "0.1", "input"]
+    assert order == ["logits", "L2H3", "L0H1", "input"]
     assert max(y for _, y in found.values()) < height
     assert layer_of("embedding") is None
     page = render(build_content(edges(("input", "<b>0.1</b>", 0.5))))
@@ -254,7 +254,7 @@ def test_the_head_that_the_fix_changes_most_is_named():
     metric = HeadMap("strongest_key", "Strongest key", "share", "", (panel,))
     headline = change_of((metric,), "VAR")
     assert headline.value == "50 % → 30 %"
-    assert headline.links == (("head 0.1", "head-text-00-01"),)
+    assert headline.links == (("L0H1", "head-text-00-01"),)
     same = HeadMap("strongest_key", "S", "share", "", (replace(panel, after=panel.cells),))
     assert change_of((same,), "VAR") is None
     assert change_of((), "VAR") is None

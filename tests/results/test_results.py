@@ -106,8 +106,8 @@ class TestShapes:
         )
         whole = KINDS["head by query by key"]
         assert [panel.title for panel in whole.panels()] == [
-            "text self: layer 0, head 0",
-            "text self: layer 0, head 1",
+            "text self: L0H0",
+            "text self: L0H1",
         ]
         frame = whole.frame[whole.frame["head"] == 1]
         np.testing.assert_array_equal(whole.panels()[1].grid.to_numpy().ravel(), frame["score"])
@@ -123,9 +123,9 @@ class TestShapes:
 
     def test_edges_are_a_graph(self):
         figure = KINDS["edges"].plot()
-        assert list(figure.data[-1].text) == ["input", "0.1", "logits"]
+        assert list(figure.data[-1].text) == ["input", "L0H1", "logits"]
         assert [line.line.dash for line in figure.data[:2]] == ["solid", "dash"]
-        assert pictures(KINDS["edges"]._repr_html_()) == [["input", "0.1", "logits"]]
+        assert pictures(KINDS["edges"]._repr_html_()) == [["input", "L0H1", "logits"]]
 
     def test_bars_are_named(self):
         assert KINDS["positions"].plot().layout.yaxis.ticktext[-1].startswith("position ")

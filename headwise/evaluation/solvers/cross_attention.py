@@ -11,6 +11,7 @@ from torch import Tensor
 
 from headwise.errors import InputError
 from headwise.probes.capture import capture
+from headwise.text import head_name
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -56,6 +57,6 @@ def check_heads(heads: tuple[tuple[int, int], ...], layers: Mapping[int, Tensor]
     for layer, head in heads:
         if layer not in layers or not 0 <= head < layers[layer].shape[1]:
             raise InputError(
-                f"The decoder has no head {head} in layer {layer}.",
+                f"The decoder has no head {head_name(layer, head)}.",
                 evidence=f"layers {min(layers)} to {max(layers)}, {next(iter(layers.values())).shape[1]} heads",
             )

@@ -14,6 +14,7 @@ from headwise.errors import FixError
 from headwise.fixes.arguments import as_numbers, as_tower
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
+from headwise.text import head_name
 
 Quantity = Literal["q", "k", "v", "pattern", "z", "residual"]
 _STEP = {
@@ -174,6 +175,6 @@ class Replace:
         missing = [head for head in self.heads or () if not 0 <= head < count]
         if missing:
             raise FixError(
-                f"Layer {self.layer} has no head {missing[0]} for {self.quantity}.",
-                evidence=f"it has {count}, 0 to {count - 1}",
+                f"There is no head {head_name(self.layer, missing[0])} for {self.quantity}.",
+                evidence=f"the layer has {count}, 0 to {count - 1}",
             )

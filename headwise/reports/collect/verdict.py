@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.reports.content.content import Group, Headline, HeadMap
 from headwise.reports.content.formatting import group_key, head_address, percent
-from headwise.text import quoted_token
+from headwise.text import head_name, quoted_token
 
 if TYPE_CHECKING:
     from headwise.analyses import Result
@@ -104,7 +104,7 @@ def change_of(metrics: Sequence[HeadMap], fix: str) -> Headline | None:
         f"{percent(old)} → {percent(new)}",
         f"the strongest key of the head that {fix} changes most",
         f"{panel.label}, mean over examples",
-        ((f"head {layer}.{head}", head_address(panel.group, layer, head)),),
+        ((head_name(layer, head), head_address(panel.group, layer, head)),),
     )
 
 
@@ -121,8 +121,8 @@ def _places(top: Mapping[Any, Any], groups: Sequence[Group]) -> list[tuple[str, 
             for keys in group.top[layer]
         ]
         head = max(range(len(shares)), key=shares.__getitem__)
-        name = f"head {group.layers[layer]}.{head}"
-        found.append((name, head_address(key, group.layers[layer], head)))
+        place = group.layers[layer], head
+        found.append((head_name(*place), head_address(key, *place)))
     own = next((group for group in groups if group.key == key), None)
     if own is None or _examples(own) != min(map(_examples, groups)):  # several images of one example
         return found

@@ -6,6 +6,8 @@ import math
 from typing import Literal
 from zlib import crc32
 
+from headwise.text import head_name
+
 Form = Literal["text", "token", "number", "share", "count", "address"]
 """How a column is shown: `share` lies in 0..1 and is shown in percent, `number` with three digits."""
 
@@ -95,10 +97,10 @@ def place_name(address: str) -> str:
 
     Example:
         >>> place_name("head-decoder-cross-03-02"), place_name("example-4")
-        ('decoder-cross 3.2', 'example 4')
+        ('decoder-cross L3H2', 'example 4')
     """
     if not address.startswith("head-"):
         return address.replace("-", " ")
     group, layer, head = address.removeprefix("head-").rsplit("-", 2)
     whole, dot, call = layer.partition(".")
-    return f"{group} {int(whole)}{dot}{call}.{int(head)}"
+    return f"{group} {head_name(f'{int(whole)}{dot}{call}', int(head))}"

@@ -191,7 +191,7 @@ class Blind:
         ([ZeroHeads], FixError, "This is no fix"),
         ([3], FixError, "This is no fix.*int: 3"),
         ([ZeroHeads(heads=((7, 0),))], FixError, "names layer 7"),
-        ({"a": SILENT, "b": [HALF, ZeroHeads(heads=((0, 9),))]}, FixError, "names head 9"),
+        ({"a": SILENT, "b": [HALF, ZeroHeads(heads=((0, 9),))]}, FixError, "names L0H9"),
         ([MaskKeys(keys=(0,), tower="vision")], FixError, "no self-attention in a tower 'vision'"),
         ([Blind()], NotFitted, "Blind lacks"),
         (["no/such/spec.json"], InputError, "no such spec file"),

@@ -235,7 +235,7 @@ def test_word_times_run_on_what_the_model_writes(tmp_path):
     path.write_text("id\taudio\ttgt_text\twords\na\ta.wav\tab\ta.tsv\n")
     found = hw.evaluate(whisper(), WordTimes(data=path, text="generated"))
     assert found.frame["words"].to_list() == [1]
-    with pytest.raises(InputError, match="no head 2 in layer 0"):
+    with pytest.raises(InputError, match="no head L0H2"):
         hw.evaluate(whisper(), WordTimes(data=path, heads=((0, 2),)))
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import sacrebleu
 import torch
-from headwise.reports.collect.example_runs import example_runs
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import M2M100Config, M2M100ForConditionalGeneration, NllbTokenizer
@@ -23,6 +22,7 @@ from headwise.evaluation.solvers import alignment
 from headwise.evaluation.task import Response
 from headwise.evaluation.tasks.translation.alignment import Alignment, error_rate
 from headwise.evaluation.tasks.translation.translation import Translation
+from headwise.reports.collect.example_runs import example_runs
 from headwise.subject.generation import prepare_generation
 from headwise.subject.languages import set_languages
 from tests.kit.cli import run

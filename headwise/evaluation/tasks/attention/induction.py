@@ -16,6 +16,7 @@ from headwise.evaluation.tasks.language.recall import Repeated, repeated_batches
 from headwise.functional.induction import induction_score
 from headwise.probes.capture import capture
 from headwise.probes.run_examples import run_model
+from headwise.text import head_name
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -82,7 +83,9 @@ class _InductionSolver:
             scores = torch.cat(
                 [induction_score(trace.maps[site], period=self.period, first=first) for site in sites], 1
             )
-            heads = [f"({site.layer}, {head})" for site in sites for head in range(trace.maps[site].shape[1])]
+            heads = [
+                head_name(site.layer, head) for site in sites for head in range(trace.maps[site].shape[1])
+            ]
             for row in scores:
                 best = int(row.argmax())
                 seen = {"best": float(row[best]), "head": heads[best]}

@@ -125,7 +125,7 @@ async function startViewer(root, model, ask, say) {
     sheet = makeGrid(host, {
       rows: all.layers.length, columns: all.heads, square: true, tallest: 640,
       picture: contactSheet(all, codes, data.colours.sequential),
-      said: (row, column) => `layer ${all.layers[row]}, head ${column}`,
+      said: (row, column) => headName(all.layers[row], column),
       rowName: (row) => all.layers[row], columnName: String, rowTitle: "layer", columnTitle: "head",
       label: `Patterns of all heads, ${all.label}`, open: act(choose),
     });
@@ -235,7 +235,7 @@ async function startViewer(root, model, ask, say) {
   function headWords() {
     if (!state.head) return null;
     const group = data.groups.get(state.head.group);
-    const words = `layer ${group.layers[state.head.layer]}, head ${state.head.head}`;
+    const words = headName(group.layers[state.head.layer], state.head.head);
     return state.row ? `${words}, from row ${state.row.number}` : words;
   }
 

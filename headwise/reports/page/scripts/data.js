@@ -107,6 +107,10 @@ function headAddress(group, layer, head) {
   return `head-${group}-${name}-${String(head).padStart(2, "0")}`;
 }
 
+function headName(layer, head) {
+  return `L${layer}H${head}`;
+}
+
 function shown(value, form) {
   if (value === null || value === undefined) return "–";
   if (form === "share") return `${(100 * value).toFixed(1)}\u00a0%`;

@@ -13,7 +13,7 @@ async function fillHead(root, data, head, example, hooks) {
   const [codes, top, counts, ranks] = await Promise.all([
     data.pattern(head, known), data.topKeys(head), data.histogram(head), data.ranks(head),
   ]);
-  const title = element("h2", { id: `${hooks.id}-title`, tabindex: "-1" }, `${group.label}, layer ${layer}, head ${head.head}`);
+  const title = element("h2", { id: `${hooks.id}-title`, tabindex: "-1" }, `${group.label}, ${headName(layer, head.head)}`);
   const parts = [title];
   if (codes) parts.push(...patternParts(data, group, head, known, kept, codes, hooks));
   else {
@@ -51,7 +51,7 @@ function patternParts(data, group, head, example, kept, codes, hooks) {
       columnName: (column) => name(group.columns, column, wide),
       slanted: wide === 1 && used !== null,
       rowTitle: "query", columnTitle: group.rows === group.columns ? "key" : `key (${group.columns})`,
-      label: `Attention pattern of layer ${group.layers[head.layer]}, head ${head.head}`,
+      label: `Attention pattern of ${headName(group.layers[head.layer], head.head)}`,
       open: hooks.row && used !== null && tall === 1 && wide === 1 ? open : null,
     });
   const parts = [host];

@@ -27,7 +27,8 @@ function mapSpec(metric, panelData, view, data) {
     index: (row, column) => sequential(cells[row][column], low, high),
     said: (row, column) => {
       const value = worded(cells[row][column], metric, panelData, view);
-      return `layer ${panelData.layers[row]}, ${across} ${column}: ${value}`;
+      const layer = panelData.layers[row];
+      return `${across === "head" ? headName(layer, column) : `layer ${layer}, ${across} ${column}`}: ${value}`;
     },
     rowName: (row) => panelData.layers[row],
     columnName: (column) => String(column),

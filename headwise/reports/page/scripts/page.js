@@ -197,7 +197,7 @@ async function shadeExamples() {
 
 function panelWords() {
   const group = data.groups.get(state.head.group);
-  return `from layer ${group.layers[state.head.layer]}, head ${state.head.head}, where it was kept`;
+  return `from ${headName(group.layers[state.head.layer], state.head.head)}, where it was kept`;
 }
 
 function makeExamples() {
