@@ -105,7 +105,7 @@ def _require_factors(fix: Any) -> None:
     if callable(getattr(fix, "factors", None)):
         return
     plan = plan_fix(fix)
-    has = [step for step in _WHY if step in plan.steps or (step == "begin" and plan.begins)]
+    has = [step for step in _WHY if step in plan.steps or (step == "begin" and plan.has_begin)]
     raise FixError(
         f"{type(fix).__name__} cannot be baked: it is no static scaling of heads.",
         evidence=_WHY[has[0]],

@@ -46,7 +46,7 @@ class Handle:
         """How far the fixes are: "active", then "finishing" while prompts end that other threads began, "removed"."""
         if self._idle:
             return "active"
-        self._instrumented.settle()
+        self._instrumented.detach_finished()
         if self._session not in self._instrumented.sessions:
             return "removed"
         return "finishing" if self._session.finishing else "active"

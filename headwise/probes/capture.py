@@ -21,10 +21,10 @@ from headwise.probes.check.self_check import self_check, unsupported
 from headwise.probes.engine.instrumentation import instrument
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.runs import remarks_on
-from headwise.probes.selection import EVERYTHING, Selection, SiteChoice
+from headwise.probes.selection import Selection, SiteChoice
 from headwise.probes.trace import nonfinite
-from headwise.probes.trace.buffer import CaptureOptions
 from headwise.probes.trace.fields import Record, example_count, merge_layouts, merge_records
+from headwise.probes.trace.options import CaptureOptions, row_positions
 from headwise.probes.trace.trace import Trace
 from headwise.subject import unwrap
 from headwise.subject.positions import prompt_warnings
@@ -119,7 +119,7 @@ def capture(
     options = CaptureOptions(
         Selection.of(stats, "stats"),
         Selection.of(maps, "maps"),
-        _rows(rows),
+        row_positions(rows),
         Selection.of(qkv, "qkv"),
         Selection.of(heads, "heads"),
         Selection.of(residual, "residual"),
@@ -127,12 +127,10 @@ def capture(
         map_limit,
         Selection.of(sites, "sites"),
     )
-    _check_call(options)
+    instrumented = instrument(model)
+    options.check(instrumented.modules.values())
     if check:
         self_check(model)
-    instrumented = instrument(model)
-    for name, selection in options.selections.items():
-        selection.check(name, instrumented.modules.values())
     session = Session(model, processor, instrumented.language, options=options)
     trace = Trace()
     started = time.perf_counter()
@@ -151,7 +149,7 @@ def capture(
         if session.ran:
             raise CaptureError(
                 "Nothing was captured: no attention of the model met what was asked for.",
-                evidence=f"{type(model).__name__}, {_call(options)}",
+                evidence=f"{type(model).__name__}, {options.call}",
                 remedy="Check that rows lie within the input; negative ones count from the end of the prompt.",
             )
         raise CaptureError(
@@ -173,8 +171,8 @@ def capture(
     warnings += nonfinite.describe(found, len(records), patched=bool(patched))
     warnings += nonfinite.describe_logits(session.largest_logits)
     meta = describe_model(subject, instrumented.implementations()) | {
-        "call": _call(options),
-        "partial": _partial(options),
+        "call": options.call,
+        "partial": options.partial,
         "patched": patched,
         "examples": _examples(records, layout, instrumented.language),
         "returned": returned,
@@ -254,32 +252,6 @@ def _collect(
     return records, layout, returned, counts
 
 
-def _partial(options: CaptureOptions) -> str:
-    """The choice of sites that the statistics are of; empty when they are of all."""
-    chosen = {name: getattr(options, name) for name in ("stats", "sites")}
-    return ", ".join(f"{name}={value!r}" for name, value in chosen.items() if value and value != EVERYTHING)
-
-
-def _check_call(options: CaptureOptions) -> None:
-    kept = (
-        options.stats,
-        options.maps,
-        options.rows,
-        options.qkv,
-        options.heads,
-        options.residual,
-        options.gradients,
-    )
-    if not any(kept) or not options.sites:
-        raise InputError("Nothing to capture.", remedy="Ask for stats, maps, rows, qkv, heads or residual.")
-    if options.gradients and any(selection.names_heads for selection in options.selections.values()):
-        raise InputError(
-            "Gradients are those of whole patterns, so heads cannot be chosen.",
-            evidence=_call(options),
-            remedy="Choose towers, kinds and layers, and take the heads from trace.map_gradients.",
-        )
-
-
 def _ids(ids: Sequence[str] | None) -> list[str]:
     """Names of examples, as text.
 
@@ -297,27 +269,3 @@ def _ids(ids: Sequence[str] | None) -> list[str]:
     if double is not None:
         raise InputError("Two examples have the same id.", evidence=repr(double), remedy="Give each its own.")
     return names
-
-
-def _rows(rows: Sequence[int] | None) -> tuple[int, ...] | None:
-    if rows is None:
-        return None
-    if (
-        isinstance(rows, str)
-        or not isinstance(rows, Iterable)
-        or not all(isinstance(row, int) for row in rows)
-    ):
-        raise InputError(
-            "rows must be a list of positions.", evidence=f"got {rows!r}", remedy="For example rows=[0, -1]."
-        )
-    return tuple(rows)
-
-
-def _call(options: CaptureOptions) -> str:
-    defaults = CaptureOptions()
-    shown = [
-        f"{name}={getattr(options, name)!r}"
-        for name in CaptureOptions.__dataclass_fields__
-        if getattr(options, name) != getattr(defaults, name)
-    ]
-    return f"hw.capture(subject{''.join(', ' + part for part in shown)})"

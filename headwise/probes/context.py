@@ -40,7 +40,7 @@ class BaseContext:
     @property
     def prompt_length(self) -> int:
         """Positions of the prompt in this tower, padding counted."""
-        return self.run.extent(self.tower)
+        return self.run.n_prompt_positions(self.tower)
 
     def have_role(self, role: str, batch: int) -> Bool[Tensor, "batch position"]:
         """True on the positions of the prompt that have a role, such as "image"; on the CPU."""
@@ -89,7 +89,7 @@ class Context(BaseContext):
     def part(self, rows: slice) -> Context:
         """The same for some of the rows in hand."""
 
-        def look() -> Tensor | None:
+        def find() -> Tensor | None:
             seen = self.visible
             return None if seen is None else seen[:, rows]
 
@@ -98,7 +98,7 @@ class Context(BaseContext):
             self,
             positions=self.positions[rows],
             query_valid=None if valid is None else valid[:, rows],
-            visibility=look,
+            visibility=find,
         )
 
     def keys_with_role(

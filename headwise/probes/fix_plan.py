@@ -24,7 +24,7 @@ class FixPlan:
     fix: Any
     steps: tuple[str, ...]
     """Steps that it has and wants to run."""
-    begins: bool
+    has_begin: bool
     """True for a fix with `begin`."""
     names_rows: bool
     """True for a fix with `rows`."""
@@ -69,11 +69,11 @@ def plan_fix(fix: Any) -> FixPlan:
         (('scale',), False, ((2, 0),))
     """
     wanted = getattr(fix, "steps", STEPS)
-    leaks, begins = bool(getattr(fix, "leaks_future", False)), hasattr(fix, "begin")
+    leaks, has_begin = bool(getattr(fix, "leaks_future", False)), hasattr(fix, "begin")
     return FixPlan(
         fix=fix,
         steps=tuple(step for step in wanted if hasattr(fix, step)),
-        begins=begins,
+        has_begin=has_begin,
         names_rows=hasattr(fix, "rows"),
         neutral=bool(getattr(fix, "neutral", False)),
         tower=getattr(fix, "tower", None),
@@ -86,6 +86,6 @@ def plan_fix(fix: Any) -> FixPlan:
         residual_in_prompt_only=bool(getattr(fix, "residual_in_prompt_only", False)),
         leaks_future=leaks,
         linear=bool(getattr(fix, "linear", False)),
-        piecewise=bool(getattr(fix, "piecewise", not (begins or leaks))),
+        piecewise=bool(getattr(fix, "piecewise", not (has_begin or leaks))),
         name=type(fix).__name__,
     )

@@ -23,21 +23,21 @@ class Memory:
     """
 
     def __init__(self) -> None:
-        self._held: dict[Hashable, Tensor] = {}
+        self._tensors: dict[Hashable, Tensor] = {}
         self._numbers: dict[Hashable, int] = {}
 
     def __setitem__(self, name: Hashable, value: Tensor | int) -> None:
         if isinstance(value, Tensor):
-            self._held[name] = value
+            self._tensors[name] = value
         else:
             self._numbers[name] = value
 
     def __contains__(self, name: Hashable) -> bool:
-        return name in self._held or name in self._numbers
+        return name in self._tensors or name in self._numbers
 
     def forget(self, name: Hashable) -> None:
         """Nothing by this name is remembered any more."""
-        self._held.pop(name, None)
+        self._tensors.pop(name, None)
         self._numbers.pop(name, None)
 
     def number(self, name: Hashable) -> int:
@@ -54,25 +54,25 @@ class Memory:
         Raises:
             KeyError: there is nothing by this name.
         """
-        value = self._held[name]
+        value = self._tensors[name]
         if len(value) not in (1, batch) and batch % len(value) == 0:
-            value = self._held[name] = value.repeat_interleave(batch // len(value), 0)
+            value = self._tensors[name] = value.repeat_interleave(batch // len(value), 0)
         return value
 
-    def still(self) -> Memory:
+    def snapshot(self) -> Memory:
         """The same as it is now."""
         twin = Memory()
-        twin._held, twin._numbers = dict(self._held), dict(self._numbers)
+        twin._tensors, twin._numbers = dict(self._tensors), dict(self._numbers)
         return twin
 
     def __bool__(self) -> bool:
-        return bool(self._held or self._numbers)
+        return bool(self._tensors or self._numbers)
 
     def reorder(self, index: Tensor, batch: int | None = None) -> None:
         """Example b continues what example `index[b]` of `batch` examples was; of as many as before when None."""
         before = len(index) if batch is None else batch
-        for name, value in self._held.items():
+        for name, value in self._tensors.items():
             if len(index) != before and len(value) != 1:
                 value = self.of(name, before)
             if len(value) == before:
-                self._held[name] = value.index_select(0, index.to(value.device))
+                self._tensors[name] = value.index_select(0, index.to(value.device))

@@ -124,10 +124,10 @@ class Columns:
         """Sums before the rows in hand, and the rows in them, for every key there is now."""
         memory, site = self.memory, self.site
         if ("got", site) not in memory:
-            if self.start and self.context.run.begins:
+            if self.start and self.context.run.cached_before:
                 raise FixError(
                     "The beginning of this prompt was cached where running means could not see it.",
-                    evidence=f"{self.context.run.begins} positions",
+                    evidence=f"{self.context.run.cached_before} positions",
                     remedy="Patch the model before the prompt is read, and go on with the same cache object.",
                 )
             nothing = torch.zeros(self.batch, 1, self.keys, device=self.rows.device)

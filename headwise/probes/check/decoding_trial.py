@@ -32,8 +32,8 @@ from headwise.probes.check.trial import (
 )
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.generate_call import GenerateCall
-from headwise.probes.trace.buffer import CaptureOptions
 from headwise.probes.trace.fields import Record
+from headwise.probes.trace.options import CaptureOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

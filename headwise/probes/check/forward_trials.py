@@ -10,7 +10,7 @@ from headwise.probes.check.probe_inputs import padded_batch
 from headwise.probes.check.reference import Comparison
 from headwise.probes.check.trial import Inputs, Trial, first_line, first_output, relative, tolerance
 from headwise.probes.engine.instrumentation import Instrumentation, attached
-from headwise.probes.trace.buffer import CaptureOptions
+from headwise.probes.trace.options import CaptureOptions
 
 
 def try_forward(instrumented: Instrumentation, inputs: Inputs, plain: Tensor) -> tuple[Trial, Comparison]:

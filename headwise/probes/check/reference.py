@@ -13,7 +13,7 @@ from headwise.probes.attach.sites import AttentionModule, Site
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.generation import Generation
 from headwise.probes.kernels.windows import Window, blocks
-from headwise.probes.trace.buffer import CaptureOptions
+from headwise.probes.trace.options import CaptureOptions
 
 
 class Reference(Session):

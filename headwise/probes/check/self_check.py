@@ -21,7 +21,7 @@ from headwise.probes.engine.instrumentation import Instrumentation, attached, in
 from headwise.probes.engine.reach import EAGER, remedy
 from headwise.probes.engine.session import Session
 from headwise.probes.selection import NOTHING
-from headwise.probes.trace.buffer import CaptureOptions
+from headwise.probes.trace.options import CaptureOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -22,7 +22,7 @@ from headwise.probes.engine.plan import (
 )
 from headwise.probes.engine.record import record, statistics, wanted_rows
 from headwise.probes.kernels import dense, streaming
-from headwise.probes.kernels.call import Call, visible_keys
+from headwise.probes.kernels.call import Call, hidden, visible_keys
 from headwise.probes.kernels.statistics import CallLayout
 
 Native = Callable[[Call], Tensor]
@@ -41,7 +41,7 @@ def attend(
     one row (decode steps), the whole pattern (maps, short edits, gradients). With `keep` the pattern is returned to
     the model.
     """
-    tracker = plan.leader.tracker()
+    tracker = plan.reference_session.tracker()
     layout = tracker.call_layout(plan.site.tower, plan.site.kind, call, labels=bool(plan.watch))
     if plan.edit_qkv:
         call = edit_qkv(plan, call, layout)
@@ -116,7 +116,7 @@ def _graph(
         ).transpose(1, 2)
     z.retain_grad()
     for watch in plan.watch:
-        if watch.keep.gradients and not plan.silent:
+        if watch.keep.gradients and not plan.recompute:
             buffer = watch.session.buffer(plan.site)
             buffer.set_graph("v_heads", values, (2,), call.window)
             buffer.set_graph("z_graph", z, (1,), call.window)
@@ -127,9 +127,7 @@ def _decode(plan: Plan, call: Call, layout: CallLayout, edits: FixSteps) -> Atte
     pattern, lse = dense.decode_row(call, lse=plan.stats)
     new = apply_edits(plan, edits, pattern, layout, slice(0, 1), visibility=visibility_of(call, layout))
     if new is not pattern and call.mask is not None:
-        streaming.check_edit(
-            new, pattern, outside=_hidden(call), positions=slice(int(layout.positions[0]), None)
-        )
+        streaming.check_edit(new, pattern, outside=hidden(visible_keys(call)), first_row=layout.positions[0])
     return AttentionOutput(dense.apply_row(new, call), new, lse if new is pattern else None)
 
 
@@ -146,27 +144,31 @@ def _materialised(
     if new is pattern or (not new.requires_grad and torch.equal(new, pattern)):
         z = dense.apply_pattern(pattern, call, training=training) if maps else native(call)
         return AttentionOutput(z, pattern, lse)
-    streaming.check_edit(new, pattern, outside=_hidden(call), positions=slice(int(layout.positions[0]), None))
+    streaming.check_edit(new, pattern, outside=hidden(visible_keys(call)), first_row=layout.positions[0])
     return AttentionOutput(dense.apply_pattern(new, call, training=training), new)
 
 
 def _streamed(plan: Plan, call: Call, layout: CallLayout, edits: FixSteps) -> AttentionOutput:
-    kept: list[tuple[Tensor, Tensor]] = []
+    kept_rows: list[tuple[Tensor, Tensor]] = []
     wanted = wanted_rows(plan, layout) if edits else None
 
     def edit(pattern: Tensor, block: slice) -> Tensor:
         new = apply_edits(plan, edits, pattern, layout, block, visibility=visibility_of(call, layout, block))
         if wanted is not None:
             inside = wanted[(wanted >= block.start) & (wanted < block.stop)]
-            kept.append((inside, new[:, :, inside - block.start].clone()))
+            kept_rows.append((inside, new[:, :, inside - block.start].clone()))
         return new
 
-    count = plan.leader.tracker().counts(call, layout) if plan.stats else None
-    z, found = streaming.attend(
+    count = plan.reference_session.tracker().counts(call, layout) if plan.stats else None
+    z, statistics = streaming.attend(
         call, layout if plan.stats else None, edit=edit if edits else None, count=count
     )
     return AttentionOutput(
-        z, None, None, () if found is None else (found,), None if wanted is None else tuple(kept)
+        z,
+        None,
+        None,
+        () if statistics is None else (statistics,),
+        None if wanted is None else tuple(kept_rows),
     )
 
 
@@ -179,16 +181,7 @@ def _edit_rows(plan: Plan, call: Call, layout: CallLayout, edits: FixSteps, z: T
     new = apply_edits(plan, edits, pattern, some, visibility=visibility_of(part, some))
     if new is pattern or torch.equal(new, pattern):
         return z
-    streaming.check_edit(new, pattern, outside=_hidden(part), positions=slice(int(index[0]), None))
+    streaming.check_edit(new, pattern, outside=hidden(visible_keys(part)), first_row=index[0])
     z = z.clone()
     z[:, index] = dense.apply_pattern(new, part)
     return z
-
-
-def _hidden(call: Call) -> Tensor | None:
-    """True where a row may not see a key; rows that see nothing are left out."""
-    seen_by = visible_keys(call)
-    if seen_by is None:
-        return None
-    blind = ~seen_by.any(-1, keepdim=True)
-    return (~seen_by & ~blind)[:, None]

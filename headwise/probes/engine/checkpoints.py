@@ -32,15 +32,15 @@ def keep_moment(instrumented: Instrumentation) -> None:
     frame = sys._getframe(1)
     while frame is not None:
         holder: Any = None
-        given: tuple = ()
+        arguments: tuple = ()
         if frame.f_code is reentrant:
             _require_no_gradients(instrumented)
-            holder, name, given = frame.f_locals["ctx"], "run_function", frame.f_locals["args"]
+            holder, name, arguments = frame.f_locals["ctx"], "run_function", frame.f_locals["args"]
         elif frame.f_code is other and frame.f_locals.get("gen") is not None:
             holder, name = frame.f_locals["gen"].gi_frame.f_locals["new_frame"], "recompute_fn"
         if holder is not None and not isinstance(getattr(holder, name), _Again):
             moment = moment or Moment(instrumented)
-            setattr(holder, name, _Again(moment, getattr(holder, name), given))
+            setattr(holder, name, _Again(moment, getattr(holder, name), arguments))
         frame = frame.f_back
 
 
@@ -72,9 +72,9 @@ def _codes() -> tuple[CodeType, CodeType]:
 class _Again:
     """Function that a checkpoint runs again."""
 
-    def __init__(self, moment: Moment, function: Callable[..., Any], given: tuple) -> None:
+    def __init__(self, moment: Moment, function: Callable[..., Any], arguments: tuple) -> None:
         self._moment, self._function = moment, function
-        self._places = moment.places(given)
+        self._places = moment.places(arguments)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with self._moment.again(self._places, args):
@@ -92,15 +92,17 @@ class Moment:
         self._instrumented = instrumented
         self._sessions = instrumented.listening()
         self._calls = instrumented.thread_state().again(self._sessions)
-        self._states = [(session, session.still()) for session in self._sessions]
+        self._states = [(session, session.snapshot()) for session in self._sessions]
 
-    def places(self, given: tuple) -> list[int | None]:
+    def places(self, arguments: tuple) -> list[int | None]:
         """Index of the residual under way among the values that a reentrant checkpoint was given, by session."""
-        residuals = [state["entering"] for _, state in self._states]
-        return [next((i for i, v in enumerate(given) if v is not None and v is r), None) for r in residuals]
+        residuals = [state.get("layer_residual") for _, state in self._states]
+        return [
+            next((i for i, v in enumerate(arguments) if v is not None and v is r), None) for r in residuals
+        ]
 
     @contextmanager
-    def again(self, places: list[int | None], given: tuple) -> Iterator[None]:
+    def again(self, places: list[int | None], arguments: tuple) -> Iterator[None]:
         """Puts in force on the current thread what was in force then, also where nothing is attached any more.
 
         A reentrant checkpoint hands over values cut from the graph, which the residual is then taken from. Nothing is
@@ -111,7 +113,7 @@ class Moment:
         keeper.thread = _NOBODY
         instrumented = self._instrumented.add(keeper)
         before = [
-            session.replace_state(state if place is None else {**state, "entering": given[place]})
+            session.replace_state(state if place is None else {**state, "layer_residual": arguments[place]})
             for (session, state), place in zip(self._states, places, strict=True)
         ]
         try:

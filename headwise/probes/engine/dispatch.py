@@ -48,7 +48,11 @@ def attend(
     eager = name in instrumented.installed.eager
     arguments = interface.call_arguments(kwargs, instrumented.installed.originals[name])
     call = normalise(module, query, key, value, mask, masked=eager, **arguments)
-    call = replace(call, window=window) if window else plan.leader.tracker().fit(site.tower, site.kind, call)
+    call = (
+        replace(call, window=window)
+        if window
+        else plan.reference_session.tracker().fit(site.tower, site.kind, call)
+    )
     keep = eager and bool(kwargs.get("output_attentions"))
 
     def native(used: Call) -> Tensor:
@@ -81,11 +85,11 @@ def _site_and_plan(
     if not local.depth and not instrumented.intact():
         raise missing_hooks(module)
     plan = _planned(instrumented, local, module, again=again)
-    if plan.idle or plan.leader.tracker().run is None:
+    if plan.idle or plan.reference_session.tracker().run is None:
         return plan.site, None
     if not local.depth and torch._C._current_graph_task_id() != -1:
         return plan.site, None  # run again for a backward pass, of a forward that nobody acted on
-    return plan.site, replace(plan, silent=True) if local.repeats or not local.depth else plan
+    return plan.site, replace(plan, recompute=True) if local.repeats or not local.depth else plan
 
 
 def _planned(

@@ -29,7 +29,9 @@ def chosen(session: Session, tower: str, rows: int, device: torch.device) -> Boo
         FixError: it names an example that the batch does not have.
     """
     tracker = session.tracker()
-    copies = session.copies if tower == tracker.language and rows % session.copies == 0 else 1
+    copies = (
+        session.followed.copies if tower == tracker.language and rows % session.followed.copies == 0 else 1
+    )
 
     def find() -> Tensor:
         last, origin = max(session.examples or ()), None

@@ -8,6 +8,7 @@ from torch import Tensor
 from headwise.errors import FixError
 from headwise.probes.engine.examples import keep_others
 from headwise.probes.engine.plan import Plan, active_edits, apply_edits, context
+from headwise.probes.kernels.call import hidden
 from headwise.probes.kernels.statistics import CallLayout, counts, from_pattern, separable
 from headwise.probes.kernels.streaming import check_edit
 
@@ -18,49 +19,48 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
     Queries, keys, values and outputs are out of reach here. Scaling a head's outputs is scaling its pattern, since z
     is linear in it.
     """
-    tracker, site = plan.leader.tracker(), plan.site
+    tracker, site = plan.reference_session.tracker(), plan.site
     batch, _, rows, keys = pattern.shape
     filled = tracker.filled(site.tower, site.kind, rows, keys)
-    whole, scores = pattern, scores.reshape(pattern.shape)[..., :filled]
+    all_slots, scores = pattern, scores.reshape(pattern.shape)[..., :filled]
     pattern = pattern[..., :filled]
     layout = tracker.shaped(site.tower, site.kind, batch, rows, filled, pattern.device)
     lowest = torch.finfo(scores.dtype).min / 64  # some models scale after masking
-    seen_by = (~(scores.detach() <= lowest)).any(1)  # NaN is a score that the model gave
-    new = _edited(plan, pattern, layout, seen_by)
+    visibility = (~(scores.detach() <= lowest)).any(1)  # NaN is a score that the model gave
+    new = _edited(plan, pattern, layout, visibility)
     lse = torch.logsumexp(scores.detach().float(), -1) if plan.stats and new is pattern else None
-    for session, keep in () if plan.silent else plan.watch:
+    for session, keep in () if plan.recompute else plan.watch:
         buffer = session.buffer(site)
         if keep.stats is not None:
             buffer.keep_heads("received", keep.stats)
             for index in separable(rows, tracker.revocable(site.tower)):
-                here = layout.rows(index)
-                count = counts(seen_by[:, index], len(here.positions), filled, here)
+                part_layout = layout.rows(index)
+                count = counts(visibility[:, index], len(part_layout.positions), filled, part_layout)
                 some = None if lse is None else lse[:, :, index]
-                found = from_pattern(new[:, :, index], here, count, lse=some)
-                buffer.add_statistics(found.of_heads(keep.stats))
+                part_statistics = from_pattern(new[:, :, index], part_layout, count, lse=some)
+                buffer.statistics.update(part_statistics.of_heads(keep.stats))
         if keep.maps is not None:
             if keep.gradients and new.requires_grad:
                 new.retain_grad()
-            own = keep.maps.of(new if keep.gradients else new.detach(), 1)
-            session.charge(site, own)
+            kept_pattern = keep.maps.of(new if keep.gradients else new.detach(), 1)
+            session.charge(site, kept_pattern)
             buffer.keep_heads("maps", keep.maps)
-            buffer.add_rows("maps", own, layout, sighted=seen_by.any(-1))
+            buffer.add_rows("maps", kept_pattern, layout, sees_key=visibility.any(-1))
         elif keep.rows is not None and len(index := session.row_index(plan.site.tower, layout)):
-            own = keep.rows.of(new.detach()[:, :, index], 1)
+            kept_pattern = keep.rows.of(new.detach()[:, :, index], 1)
             buffer.keep_heads("maps", keep.rows)
-            buffer.add_rows("maps", own, layout, index=index, sighted=seen_by.any(-1))
+            buffer.add_rows("maps", kept_pattern, layout, index=index, sees_key=visibility.any(-1))
     used = _scaled(plan, new, layout)
     if used is pattern:
-        return whole
-    return torch.nn.functional.pad(used, (0, whole.shape[-1] - filled))
+        return all_slots
+    return torch.nn.functional.pad(used, (0, all_slots.shape[-1] - filled))
 
 
-def _edited(plan: Plan, pattern: Tensor, layout: CallLayout, seen_by: Tensor) -> Tensor:
+def _edited(plan: Plan, pattern: Tensor, layout: CallLayout, visibility: Tensor) -> Tensor:
     edits = active_edits(plan, len(pattern), layout)
-    new = apply_edits(plan, edits, pattern, layout, visibility=lambda: seen_by)
+    new = apply_edits(plan, edits, pattern, layout, visibility=lambda: visibility)
     if new is not pattern:
-        blind = ~seen_by.any(-1, keepdim=True)
-        check_edit(new, pattern, outside=(~seen_by & ~blind)[:, None], positions=slice(0, None))
+        check_edit(new, pattern, outside=hidden(visibility))
     return new
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def enter(
-    instrumented: Instrumentation, module: nn.Module, primary: str, args: tuple, kwargs: dict[str, Any]
+    instrumented: Instrumentation, primary: str, module: nn.Module, args: tuple, kwargs: dict[str, Any]
 ) -> None:
     """A forward of the model, or of a part of it, begins; the first of these that holds is what becomes of it.
 
@@ -45,6 +45,11 @@ def enter(
     followed    the trackers find its run, in the state that this forward brings: prompt, decode, reorder, roll back;
                 sessions whose prompt it begins let their fixes begin with it
     """
+    if torch.compiler.is_compiling():
+        torch._dynamo.graph_break(
+            msg="headwise captures or patches this model, which no single graph can do. Compile it with "
+            "fullgraph=False, or write the fix into the weights with hw.bake."
+        )
     local = instrumented.thread_state()
     if module is instrumented.model:
         local.depth = 0
@@ -63,8 +68,8 @@ def enter(
         return
     local.checkpointed = torch.is_grad_enabled() or under_checkpoint()
     require_one_model(module)
-    seen, local.embedded = local.embedded, None
-    inputs = with_ids(with_decoder_ids(module, inputs), seen)
+    embedded_ids, local.embedded = local.embedded, None
+    inputs = with_ids(with_decoder_ids(module, inputs), embedded_ids)
     inputs = with_flat_masks(inputs, past)
     opening = [
         s for s in sessions if s.tracker().enter(primary, inputs, local.generate, cache=cache, past=past)
@@ -78,8 +83,10 @@ def enter(
         open_prompt(instrumented, session, module, inputs)
 
 
-def leave(instrumented: Instrumentation, output: Any) -> None:
-    """The forward that began last has ended."""
+def leave(
+    instrumented: Instrumentation, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any
+) -> None:
+    """The forward that began last has ended; `output` is None when it failed."""
     local = instrumented.thread_state()
     local.depth = max(0, local.depth - 1)
     if local.depth:
@@ -95,10 +102,10 @@ def leave(instrumented: Instrumentation, output: Any) -> None:
         with instrumented.lock:
             instrumented.prompts.decode(cache, local.active)
     if output is None:
-        instrumented.settle_soon()
+        instrumented.detach_finished_soon()
         return
     skipped = local.skipped()
-    instrumented.settle()
+    instrumented.detach_finished()
     if acting and not local.has_seen(instrumented.modules):
         instrumented.installed.require_whole()
     if acting and skipped:
@@ -110,15 +117,11 @@ def leave(instrumented: Instrumentation, output: Any) -> None:
         )
 
 
-def embedded(instrumented: Instrumentation, ids: Any, embeddings: Any) -> None:
-    """Token ids have become embeddings."""
-    if (
-        isinstance(ids, Tensor)
-        and ids.dim() == 2
-        and ids.shape[1] > 1
-        and instrumented.thread_state().depth == 0
-    ):
-        instrumented.thread_state().embedded = (ids, embeddings)
+def embedded(instrumented: Instrumentation, module: nn.Module, args: tuple, output: Any) -> None:
+    """Token ids have become embeddings; a model that is handed those no longer knows the ids."""
+    ids, local = args[0] if args else None, instrumented.thread_state()
+    if isinstance(ids, Tensor) and ids.dim() == 2 and ids.shape[1] > 1 and local.depth == 0:
+        local.embedded = (ids, output)
 
 
 def _begin_packed(instrumented: Instrumentation, local: ThreadState, inputs: dict[str, Any]) -> bool:
@@ -152,5 +155,5 @@ def _begin(instrumented: Instrumentation, local: ThreadState, cache: Any, past: 
             instrumented.installed.follow()
     for session in acting:
         if session.examples is not None:
-            session.copies = copies_of(local.generate)
+            session.followed.copies = copies_of(local.generate)
     return acting

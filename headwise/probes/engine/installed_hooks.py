@@ -12,9 +12,11 @@ from headwise.probes.attach import interface
 from headwise.probes.attach.implementation import Switch, switches
 from headwise.probes.attach.sites import AttentionModule
 from headwise.probes.attach.tree import Tree
-from headwise.probes.engine.hooks import Embedded, Enter, EnterAttention, EnterBlock, EnterWindows, Leave
+from headwise.probes.engine import forwards
+from headwise.probes.engine.hooks import Hook, enter_attention, enter_windows
 from headwise.probes.engine.intercept import Intercept
 from headwise.probes.engine.reach import skipping
+from headwise.probes.engine.residuals import enter_layer
 from headwise.probes.generation.generate_hooks import GenerateWatch
 from headwise.probes.kernels import windows
 from headwise.probes.serving.continuous_batching import ContinuousBatchingWatch
@@ -79,14 +81,14 @@ class InstalledHooks:
         self._generate.install()
         self._batching.install()
         for module, primary in self._towers():
-            self._before(module, Enter(instrumented, primary), with_kwargs=True)
-            self._after(module, Leave(instrumented), with_kwargs=True, always_call=True)
+            self._before(module, Hook(forwards.enter, instrumented, primary), with_kwargs=True)
+            self._after(module, Hook(forwards.leave, instrumented), with_kwargs=True, always_call=True)
         for entry in instrumented.modules.values():
             if entry.interface and entry.kind == "self" and entry.tower in windows.TOWERS:
-                self._before(entry.module, EnterWindows(instrumented), with_kwargs=True)
+                self._before(entry.module, Hook(enter_windows, instrumented), with_kwargs=True)
         embedding = input_embedding(instrumented.model)
         if isinstance(embedding, nn.Embedding):
-            self._after(embedding, Embedded(instrumented))
+            self._after(embedding, Hook(forwards.embedded, instrumented))
         for switch in self._switches:
             switch.install(eager=eager)
 
@@ -161,8 +163,11 @@ class InstalledHooks:
             if entry.kind == "self" or entry.block not in blocks:
                 blocks[entry.block] = entry
         for name, entry in blocks.items():
-            block, enter = self._instrumented.model.get_submodule(name), EnterBlock(self._instrumented, entry)
-            self._block_hooks.append(block.register_forward_pre_hook(enter, with_kwargs=True))
+            block, hook = (
+                self._instrumented.model.get_submodule(name),
+                Hook(enter_layer, self._instrumented, entry),
+            )
+            self._block_hooks.append(block.register_forward_pre_hook(hook, with_kwargs=True))
 
     @property
     def sees_residual(self) -> bool:
@@ -176,8 +181,8 @@ class InstalledHooks:
         for name in wanted - self._module_hooks.keys():
             entry = self._instrumented.modules[name]
             if entry.interface:
-                hook = entry.module.register_forward_pre_hook(EnterAttention(self._instrumented))
-                self._module_hooks[name] = hook
+                hook = Hook(enter_attention, self._instrumented)
+                self._module_hooks[name] = entry.module.register_forward_pre_hook(hook)
 
     def out_of_sight(self, modules: Iterable[int]) -> list[tuple[AttentionModule, str]]:
         """Notes modules, by id, of which a forward has shown nothing; returns them, and why."""

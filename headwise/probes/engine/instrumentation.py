@@ -6,9 +6,10 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from headwise.errors import CaptureError
 from headwise.probes.attach import interface
@@ -39,21 +40,24 @@ class Instrumentation:
 
     def __init__(self, model: PreTrainedModel) -> None:
         self.model = model
-        found = attention_modules(model)
-        if not found:
+        self.modules: dict[int, AttentionModule] = {
+            id(entry.module): entry for entry in attention_modules(model)
+        }
+        if not self.modules:
             raise no_attention(model)
-        self.modules: dict[int, AttentionModule] = {id(entry.module): entry for entry in found}
-        self.language = language_tower([entry.tower for entry in found])
+        self.language = language_tower([entry.tower for entry in self.modules.values()])
         self.sessions: tuple[Session, ...] = ()
         self.generations: tuple[GenerateCall, ...] = ()
         """The outermost calls of `generate` that are under way, on all threads, in the order in which they began."""
         self._local = threading.local()
         self._threads: weakref.WeakSet[ThreadState] = weakref.WeakSet()
         self.lock = threading.RLock()
-        self.prompts = Prompts(model, self.settle_soon)
+        self.prompts = Prompts(model, self.detach_finished_soon)
         self.reference: Reference | None = None
         self.installed = InstalledHooks(self)
         self.caches = CacheWatch(self._reordered, self._cropped)
+        self.attend = partial(dispatch.attend, self)
+        """One attention call of one of the model's modules."""
 
     def __reduce__(self) -> tuple[Any, tuple]:
         """A copied or pickled model is not attached to anything."""
@@ -93,7 +97,7 @@ class Instrumentation:
         Prompts of other threads that a patch acts on end as they began: until then the session stays, `finishing`.
         """
         with self.lock:
-            session.entering = None
+            session.followed.layer_residual = None
             session.finishing = True
             if session.scope is not None:
                 session.scope.close()
@@ -104,7 +108,7 @@ class Instrumentation:
             ):
                 self._detach([session])
 
-    def settle(self) -> None:
+    def detach_finished(self) -> None:
         """Detaches the sessions whose last prompt has ended."""
         if any(session.finishing for session in self.sessions):
             with self.lock:
@@ -113,10 +117,10 @@ class Instrumentation:
                 if ended:
                     self._detach(ended)
 
-    def settle_soon(self) -> None:
+    def detach_finished_soon(self) -> None:
         """Settles from a place where hooks may not be taken off: amid torch's own, or the garbage collector."""
         if any(session.finishing for session in self.sessions):
-            threading.Timer(0.01, self.settle).start()
+            threading.Timer(0.01, self.detach_finished).start()
 
     def _detach(self, gone: list[Session]) -> None:
         self.sessions = tuple(session for session in self.sessions if session not in gone)
@@ -130,13 +134,10 @@ class Instrumentation:
         """Puts on the model what the sessions need, and no more."""
         self.reference = next((s for s in self.sessions if isinstance(s, Reference)), None)
         self.installed.watch_residual(wanted=any(map(ever_wanted, self.sessions)))
-        self.installed.watch_modules(
-            {
-                n
-                for n, entry in self.modules.items()
-                if any(s.concerns(entry, self.language) for s in self.sessions)
-            }
+        names = (
+            n for n, e in self.modules.items() if any(s.concerns(e, self.language) for s in self.sessions)
         )
+        self.installed.watch_modules(set(names))
 
     def unreached(self) -> dict[str, str]:
         """Attention modules that ran and could not be seen, and why."""
@@ -149,7 +150,7 @@ class Instrumentation:
 
     def fallback(self) -> list[str]:
         """Modules that were seen through their softmax."""
-        return [i.entry.name for i in self.installed.intercepts if i.seen]
+        return [i.entry.name for i in self.installed.intercepts if i.reached]
 
     def intact(self) -> bool:
         """True while all of headwise is on the model; False when somebody has taken or replaced a part of it."""
@@ -168,12 +169,6 @@ class Instrumentation:
     def listening(self) -> tuple[Session, ...]:
         """The sessions that act on what the current thread is doing with the model."""
         return self.thread_state().listening
-
-    def attend(
-        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, kwargs: dict[str, Any]
-    ) -> tuple[Tensor, Tensor | None]:
-        """One attention call of one of the model's modules."""
-        return dispatch.attend(self, module, query, key, value, mask, kwargs)
 
     def begin_generate(self, call: GenerateCall) -> None:
         """A call of `generate` begins on the current thread.
@@ -201,7 +196,7 @@ class Instrumentation:
         for session in self.sessions:
             if session.listens():
                 session.tracker().close(call)
-        self.settle()
+        self.detach_finished()
 
     def require_batchable(self) -> None:
         """Refuses what is attached and cannot act in continuous batching."""
@@ -265,20 +260,14 @@ def instrument(model: PreTrainedModel) -> Instrumentation:
     if instrumented is not None:
         return instrumented
     fresh = Instrumentation(model)
-    held = next(
-        (
-            e.module.__dict__[interface.INSTRUMENTATION]
-            for e in fresh.modules.values()
-            if interface.INSTRUMENTATION in e.module.__dict__
-        ),
-        None,
-    )
-    if held is not None and held.model is not model:
-        raise CaptureError(
-            "A model around this one, or a part of it, is captured or patched already.",
-            evidence=f"{type(held.model).__name__} is attached, {type(model).__name__} was asked for",
-            remedy="Attach to the same model both times; tower and kind choose the part.",
-        )
+    for entry in fresh.modules.values():
+        other = entry.module.__dict__.get(interface.INSTRUMENTATION)
+        if other is not None and other.model is not model:
+            raise CaptureError(
+                "A model around this one, or a part of it, is captured or patched already.",
+                evidence=f"{type(other.model).__name__} is attached, {type(model).__name__} was asked for",
+                remedy="Attach to the same model both times; tower and kind choose the part.",
+            )
     return fresh
 
 

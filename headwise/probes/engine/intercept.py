@@ -28,7 +28,7 @@ class Intercept:
 
     def __init__(self, instrumented: Instrumentation, entry: AttentionModule) -> None:
         self.instrumented, self.entry = instrumented, entry
-        self.seen = False
+        self.reached = False
         self._before: Any = None
 
     @property
@@ -69,7 +69,7 @@ class Intercept:
         folded = self._fold(pattern, rows)
         if folded is None:
             return pattern
-        self.seen = True
+        self.reached = True
         new = dispatch.observe(self.instrumented, self.entry, scores, folded)
         return pattern if new is folded else new.reshape(pattern.shape).to(pattern.dtype)
 

@@ -21,7 +21,7 @@ from headwise.probes.kernels.streaming import check_edit, untouched
 
 if TYPE_CHECKING:
     from headwise.probes.engine.session import Session
-    from headwise.probes.trace.buffer import Keep
+    from headwise.probes.trace.options import Keep
 
 
 class FixStep(NamedTuple):
@@ -57,8 +57,8 @@ class Plan:
     edit: FixSteps = ()
     scale: FixSteps = ()
     watch: tuple[Watch, ...] = ()
-    silent: bool = False
-    """True when the call is computed as planned and not recorded: a layer run again for the backward pass."""
+    recompute: bool = False
+    """True for a layer that is run again for the backward pass: computed as planned, and not recorded."""
 
     @cached_property
     def idle(self) -> bool:
@@ -66,20 +66,14 @@ class Plan:
         return not (self.edit_qkv or self.edit or self.scale or self.watch)
 
     @cached_property
-    def leader(self) -> Session:
+    def reference_session(self) -> Session:
         """A session whose tracker tells where rows and keys are; all of them agree."""
-        acting = (*self.watch, *self.edit, *self.scale, *self.edit_qkv)
-        return acting[0].session
+        return (*self.watch, *self.edit, *self.scale, *self.edit_qkv)[0].session
 
     @cached_property
     def some_examples(self) -> bool:
         """True when every edit is for some examples of a batch alone."""
         return all(step.session.examples is not None for step in self.edit)
-
-    @cached_property
-    def ranged(self) -> bool:
-        """True when an edit names the only rows that it acts on."""
-        return any(step.plan.names_rows for step in self.edit)
 
     @cached_property
     def stats(self) -> bool:
@@ -152,15 +146,13 @@ def context(
         tower=tower,
         memory=run.memory(step.number),
         query_valid=None if valid is None else valid[:, block],
-        residual=step.session.entering,
+        residual=step.session.followed.layer_residual,
         visibility=visibility,
     )
 
 
 def active_edits(plan: Plan, batch: int, layout: CallLayout) -> list[FixStep]:
     """Edits that have rows in this call."""
-    if not plan.ranged:
-        return list(plan.edit)
     return [step for step in plan.edit if not step.plan.names_rows or _acts(plan, step, batch, layout)]
 
 
@@ -200,32 +192,33 @@ def apply_edits(
     Keys are shown by absolute position. An edit that works in place acts like one that copies: outside tiles, whose
     `block` is given and whose pattern is a working copy, it is shown a tensor of its own.
     """
-    start, given = layout.key_start, pattern
+    start, current = layout.key_start, pattern
     for step in edits:
-        shown = torch.nn.functional.pad(given, (start, 0)) if start else given
-        before, apart = shown, shown is pattern and block is None
-        shown = shown.clone() if apart or step.session.examples is not None else shown
-        same = untouched(shown)
-        here = context(step, plan.site.tower, layout, block or slice(None), visibility)
-        new = step.fix.edit(shown, plan.site, here)
+        full = before = torch.nn.functional.pad(current, (start, 0)) if start else current
+        if (full is pattern and block is None) or step.session.examples is not None:
+            full = full.clone()
+        same = untouched(full)
+        new = step.fix.edit(
+            full, plan.site, context(step, plan.site.tower, layout, block or slice(None), visibility)
+        )
         if same(new):
             continue
-        check_edit(new, shown, outside=None, positions=slice(0, 0))
+        check_edit(new, full)
         new = keep_others(step.session, plan.site.tower, new, before)
-        given = new[..., start:].to(pattern.dtype)
-    return given
+        current = new[..., start:].to(pattern.dtype)
+    return current
 
 
 def visibility_of(call: Call, layout: CallLayout, block: slice = slice(None)) -> Visibility:
     """Keys that some rows of a call may see, by absolute position."""
 
-    def look() -> Tensor | None:
-        seen = visible_keys(call, block)
-        if seen is None or not layout.key_start:
-            return seen
-        return torch.nn.functional.pad(seen, (layout.key_start, 0))
+    def find() -> Tensor | None:
+        visibility = visible_keys(call, block)
+        if visibility is None or not layout.key_start:
+            return visibility
+        return torch.nn.functional.pad(visibility, (layout.key_start, 0))
 
-    return look
+    return find
 
 
 def edit_qkv(plan: Plan, call: Call, layout: CallLayout) -> Call:
@@ -241,8 +234,8 @@ def edit_qkv(plan: Plan, call: Call, layout: CallLayout) -> Call:
 def scale(plan: Plan, z: Tensor, layout: CallLayout) -> Tensor:
     """Head outputs as the fixes want them."""
     for step in plan.scale:
-        given = z if step.session.examples is None else z.clone()
-        new = step.fix.scale(given, plan.site, context(step, plan.site.tower, layout))
+        outputs = z if step.session.examples is None else z.clone()
+        new = step.fix.scale(outputs, plan.site, context(step, plan.site.tower, layout))
         if new.shape != z.shape:
             raise FixError(
                 "A fix returned head outputs of the wrong shape.",

@@ -32,7 +32,7 @@ def open_prompt(
         if run.indivisible is None and not plan.piecewise:
             run.indivisible = plan.name
             _require_whole(run)
-        if plan.begins:
+        if plan.has_begin:
             plan.fix.begin(_prompt_context(instrumented, session, number, module, inputs))
 
 
@@ -43,7 +43,7 @@ def _require_whole(run: Generation) -> None:
         FixError: the fixes have to see it as a whole.
     """
     ids, whole = run.ids, 0 if run.loop is None else run.loop.reading
-    if run.indivisible is not None and ids is not None and not run.begins and ids.shape[1] < whole:
+    if run.indivisible is not None and ids is not None and not run.cached_before and ids.shape[1] < whole:
         raise in_pieces(run.indivisible, f"{ids.shape[1]} of its {whole} positions come first")
 
 

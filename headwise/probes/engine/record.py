@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def record(plan: Plan, call: Call, layout: CallLayout, output: AttentionOutput) -> None:
     """Keeps for every watching session what it wants of a call."""
-    for watch in () if plan.silent else plan.watch:
+    for watch in () if plan.recompute else plan.watch:
         if not watch.session.tracker().current.branch:
             _record(watch, plan.site, call, layout, output)
 
@@ -28,7 +28,7 @@ def statistics(
     plan: Plan, call: Call, layout: CallLayout, output: AttentionOutput, drafts: int
 ) -> tuple[Statistics, ...]:
     """Statistics beside a kernel that does not give them; the last `drafts` rows one by one."""
-    tracker, rows = plan.leader.tracker(), call.query.shape[2]
+    tracker, rows = plan.reference_session.tracker(), call.query.shape[2]
     pattern, lse = output.pattern, output.lse
     with torch.no_grad():
         if not drafts:
@@ -36,23 +36,23 @@ def statistics(
             if pattern is not None:
                 return (from_pattern(pattern, layout, count, lse=lse),)
             return (_tiled(call, layout, count),)
-        found = []
+        parts = []
         every = torch.arange(rows, device=call.query.device)
         for index in (every[some] for some in separable(rows, drafts)):
-            part, here = call.detach().rows(index), layout.rows(index)
-            count = counts_of(part, here)
+            part, part_layout = call.detach().rows(index), layout.rows(index)
+            count = counts_of(part, part_layout)
             if pattern is None:
-                found.append(_tiled(part, here, count))
+                parts.append(_tiled(part, part_layout, count))
             else:
-                some = None if lse is None else lse[:, :, index]
-                found.append(from_pattern(pattern[:, :, index], here, count, lse=some))
-    return tuple(found)
+                part_lse = None if lse is None else lse[:, :, index]
+                parts.append(from_pattern(pattern[:, :, index], part_layout, count, lse=part_lse))
+    return tuple(parts)
 
 
 def _tiled(call: Call, layout: CallLayout, count: tuple[Tensor, Tensor]) -> Statistics:
-    found = streaming.attend(call.detach(), layout, count=count)[1]
-    assert found is not None  # places were given
-    return found
+    result = streaming.attend(call.detach(), layout, count=count)[1]
+    assert result is not None  # there is a layout
+    return result
 
 
 def _record(watch: Watch, site: Site, call: Call, layout: CallLayout, output: AttentionOutput) -> None:
@@ -60,17 +60,17 @@ def _record(watch: Watch, site: Site, call: Call, layout: CallLayout, output: At
     buffer = session.buffer(site)
     if keep.stats is not None:
         buffer.keep_heads("received", keep.stats)
-        for found in output.statistics:
-            buffer.add_statistics(found.of_heads(keep.stats))
-    sighted = _sighted(session, call) if keep.maps or keep.rows or keep.qkv or keep.z else None
+        for part in output.statistics:
+            buffer.statistics.update(part.of_heads(keep.stats))
+    sees_key = _rows_seeing(session, call) if keep.maps or keep.rows or keep.qkv or keep.z else None
     if keep.z is not None:
         buffer.keep_heads("z", keep.z)
-        buffer.add_rows("z", keep.z.of(output.z.detach(), 2), layout, sighted=sighted)
+        buffer.add_rows("z", keep.z.of(output.z.detach(), 2), layout, sees_key=sees_key)
     if keep.qkv is not None:
         read = keep.qkv.grouped(call.groups)
         buffer.keep_heads("q", keep.qkv)
         buffer.keep_heads("k", read)
-        buffer.add_rows("q", keep.qkv.of(call.query.detach(), 1).clone(), layout, sighted=sighted)
+        buffer.add_rows("q", keep.qkv.of(call.query.detach(), 1).clone(), layout, sees_key=sees_key)
         behind = call.window is not None and call.window.start > 0
         for name, value in (("k", call.key), ("v", call.value)):
             own = read.of(value.detach(), 1).clone()
@@ -82,13 +82,13 @@ def _record(watch: Watch, site: Site, call: Call, layout: CallLayout, output: At
         if call.window is not None and pattern.requires_grad:
             buffer.set_graph("maps", pattern, (2, 3), call.window)
         else:
-            buffer.add_rows("maps", pattern, layout, sighted=sighted)
+            buffer.add_rows("maps", pattern, layout, sees_key=sees_key)
     elif keep.rows is not None:
-        _record_rows(watch, site, call, layout, output, sighted)
+        _record_rows(watch, site, call, layout, output, sees_key)
 
 
 def _record_rows(
-    watch: Watch, site: Site, call: Call, layout: CallLayout, output: AttentionOutput, sighted: Tensor | None
+    watch: Watch, site: Site, call: Call, layout: CallLayout, output: AttentionOutput, sees_key: Tensor | None
 ) -> None:
     session, heads = watch.session, watch.keep.rows
     assert heads is not None
@@ -99,31 +99,29 @@ def _record_rows(
             mine = torch.isin(inside, index)
             if mine.any():
                 own = heads.of(rows[:, :, mine], 1)
-                buffer.add_rows("maps", own, layout, index=inside[mine], sighted=sighted)
+                buffer.add_rows("maps", own, layout, index=inside[mine], sees_key=sees_key)
     elif len(index):
         if output.pattern is not None:
             rows = output.pattern.detach()[:, :, index]
         else:
             with torch.no_grad():
                 rows, _ = dense.pattern(call.detach().rows(index))
-        buffer.add_rows("maps", heads.of(rows, 1), layout, index=index, sighted=sighted)
+        buffer.add_rows("maps", heads.of(rows, 1), layout, index=index, sees_key=sees_key)
 
 
-def _sighted(session: Session, call: Call) -> Tensor | None:
+def _rows_seeing(session: Session, call: Call) -> Tensor | None:
     """False on rows that see no key, whose pattern may be NaN by design: where the mask is -inf; None elsewhere."""
     mask = call.mask
     if mask is None or mask.dtype == torch.bool:
         return None
     name = ("sighted", mask.data_ptr(), mask.shape, mask.stride())
-    batch = len(call.query)
-    found = session.tracker().once(name, lambda: (mask, _sees_any(call, batch)))
-    return found[1]
 
+    def find() -> tuple[Tensor, Tensor]:
+        visibility = visible_keys(call)
+        assert visibility is not None  # there is a mask
+        return mask, visibility.any(-1).expand(len(call.query), -1)
 
-def _sees_any(call: Call, batch: int) -> Tensor:
-    seen_by = visible_keys(call)
-    assert seen_by is not None  # there is a mask
-    return seen_by.any(-1).expand(batch, -1)
+    return session.tracker().once(name, find)[1]
 
 
 def wanted_rows(plan: Plan, layout: CallLayout) -> Tensor | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from headwise.probes.attach.sites import AttentionModule
 from headwise.probes.engine.checkpoints import keep_moment
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 def enter_layer(
-    instrumented: Instrumentation, entry: AttentionModule, args: tuple, kwargs: dict[str, Any]
+    instrumented: Instrumentation,
+    entry: AttentionModule,
+    block: nn.Module,
+    args: tuple,
+    kwargs: dict[str, Any],
 ) -> Any:
     """The residual enters a layer; returns the arguments to use when a fix changes it."""
     local = instrumented.thread_state()
@@ -26,10 +30,12 @@ def enter_layer(
         return None
     if local.checkpointed or entry.module.training or torch.is_grad_enabled():
         keep_moment(instrumented)
-    given = args[0] if args else kwargs.get("hidden_states")
-    if not isinstance(given, Tensor) or given.dim() not in (2, 3):
+    hidden_states = args[0] if args else kwargs.get("hidden_states")
+    if not isinstance(hidden_states, Tensor) or hidden_states.dim() not in (2, 3):
         return None
-    hidden = given if given.dim() == 3 else given[None]  # packed images have no batch axis
+    hidden = (
+        hidden_states if hidden_states.dim() == 3 else hidden_states[None]
+    )  # packed images have no batch axis
     site = entry.site(local.count(("block", id(entry.module))))
     sessions = [
         session for session in instrumented.listening() if session.tracker().run is not None and local.depth
@@ -39,18 +45,18 @@ def enter_layer(
         for number, plan in enumerate(session.plans):
             if plan.edits_residual and plan.touches(site, instrumented.language):
                 rows = session.tracker().rows(site.tower, hidden.shape[0], hidden.shape[1], hidden.device)
-                session.entering = None
+                session.followed.layer_residual = None
                 here = context(FixStep(plan, session, number), site.tower, rows)
                 changed = plan.fix.edit_residual(new, site, here)
                 new = keep_others(session, site.tower, changed, new)
     for session in sessions:
-        session.entering = new if session.needs_residual else None
+        session.followed.layer_residual = new if session.needs_residual else None
         if not local.repeats and session.options.keeps_residual(site.tower, site.layer):
             rows = session.tracker().rows(site.tower, hidden.shape[0], hidden.shape[1], hidden.device)
             session.buffer(site).add_rows("residual", new.detach().clone(), rows)
     if new is hidden:
         return None
-    new = new if given.dim() == 3 else new[0]
+    new = new if hidden_states.dim() == 3 else new[0]
     return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
 
 

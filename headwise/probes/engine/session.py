@@ -17,11 +17,22 @@ from headwise.probes.generation.tracker import GenerationTracker
 from headwise.probes.kernels.statistics import CallLayout
 from headwise.probes.selection import NOTHING
 from headwise.probes.serving.scopes import Scope
-from headwise.probes.trace.buffer import Buffer, CaptureOptions
+from headwise.probes.trace.buffer import Buffer
 from headwise.probes.trace.nonfinite import largest_logit
+from headwise.probes.trace.options import CaptureOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+class _Followed(threading.local):
+    """How far a session has followed the current thread; the attributes here stand until a forward sets them."""
+
+    tracker: GenerationTracker | None = None
+    layer_residual: Tensor | None = None
+    """Residual that entered the layer under way."""
+    copies = 1
+    """Rows of a decoder's batch that stand for one example, in the forward under way."""
 
 
 class Session:
@@ -70,7 +81,7 @@ class Session:
         self.remarks: list[str] = []
         """Remarks for a reader of the records; known when the session has ended."""
         self._kept_bytes = 0
-        self._local = threading.local()
+        self.followed = _Followed()
         self._make_tracker = partial(GenerationTracker, model, processor, language, keep=self.watches)
         self.trackers: list[GenerationTracker] = []
 
@@ -84,7 +95,7 @@ class Session:
             return self.scope.holds()
         return self.belongs_here()
 
-    def begins(self) -> bool:
+    def acts_on_new_prompt(self) -> bool:
         """True when this session acts on a prompt that the current thread begins.
 
         Raises:
@@ -109,11 +120,12 @@ class Session:
 
     def tracker(self) -> GenerationTracker:
         """The tracker of the current thread."""
-        if not hasattr(self._local, "tracker"):
-            self._local.tracker = self._make_tracker()
+        tracker = self.followed.tracker
+        if tracker is None:
+            tracker = self.followed.tracker = self._make_tracker()
             if self.watches:
-                self.trackers.append(self._local.tracker)
-        return self._local.tracker
+                self.trackers.append(tracker)
+        return tracker
 
     def note_fixes(self, acting: Iterable[Session]) -> None:
         """A capture sees a forward on which these sessions act."""
@@ -129,33 +141,15 @@ class Session:
         if top is not None:
             self.largest_logits.append(top)
 
-    @property
-    def copies(self) -> int:
-        """Rows of a decoder's batch that stand for one example, in the forward under way on this thread."""
-        return getattr(self._local, "copies", 1)
-
-    @copies.setter
-    def copies(self, count: int) -> None:
-        self._local.copies = count
-
-    @property
-    def entering(self) -> Tensor | None:
-        """Residual that entered the layer under way, on this thread."""
-        return getattr(self._local, "entering", None)
-
-    @entering.setter
-    def entering(self, residual: Tensor | None) -> None:
-        self._local.entering = residual
-
-    def still(self) -> dict[str, Any]:
+    def snapshot(self) -> dict[str, Any]:
         """State of this session in the current thread's forward, as it is now."""
-        return {"tracker": self.tracker().still(), "entering": self.entering, "copies": self.copies}
+        return {**vars(self.followed), "tracker": self.tracker().snapshot()}
 
     def replace_state(self, state: dict[str, Any]) -> dict[str, Any]:
         """Takes the current thread for one that is as far as `state` says; returns how far it was."""
-        before = dict(self._local.__dict__)
-        self._local.__dict__.clear()
-        self._local.__dict__.update(state)
+        before = dict(vars(self.followed))
+        vars(self.followed).clear()
+        vars(self.followed).update(state)
         return before
 
     def buffer(self, site: Site) -> Buffer:
@@ -169,8 +163,8 @@ class Session:
 
     def row_index(self, tower: str, layout: CallLayout) -> Tensor:
         """Rows of a call that this session keeps, counted within the call."""
-        extent = self.tracker().current.extent(tower)
-        wanted = [row if row >= 0 else extent + row for row in self.options.rows or ()]
+        n_prompt = self.tracker().current.n_prompt_positions(tower)
+        wanted = [row if row >= 0 else n_prompt + row for row in self.options.rows or ()]
         at = torch.tensor(wanted, dtype=torch.long, device=layout.positions.device)
         return torch.isin(layout.positions, at).nonzero()[:, 0]
 
@@ -188,22 +182,24 @@ class Session:
 
         Once per run, at the first such site; what is kept already counts.
         """
-        place, run = (site.tower, site.kind), self.tracker().current
-        if place in run.forecast:
+        tower_kind, run = (site.tower, site.kind), self.tracker().current
+        if tower_kind in run.forecast:
             return
-        run.forecast.add(place)
+        run.forecast.add(tower_kind)
         batch, heads, rows, keys = shape
-        alike = [entry for entry in modules if (entry.tower, entry.kind) == place]
+        alike = [entry for entry in modules if (entry.tower, entry.kind) == tower_kind]
         sites = [entry.site(layer if entry.shared else 0) for entry in alike for layer in entry.layers]
-        kept = [
+        n_heads = [
             own.count(heads) for own in (self.options.at(other).maps for other in sites) if own is not None
         ]
-        total = batch * sum(kept) * rows * keys * size
+        total = batch * sum(n_heads) * rows * keys * size
         if self._kept_bytes + total > self.options.map_limit:
-            of_each = f"{kept[0]} heads" if len(set(kept)) == 1 else f"{min(kept)} to {max(kept)} heads"
-            made = f"{len(kept)} sites x {batch} examples x {of_each} x {rows} x {keys} positions"
+            of_each = (
+                f"{n_heads[0]} heads" if len(set(n_heads)) == 1 else f"{min(n_heads)} to {max(n_heads)} heads"
+            )
+            needed = f"{len(n_heads)} sites x {batch} examples x {of_each} x {rows} x {keys} positions"
             before = f", beside {_size(self._kept_bytes)} kept so far" if self._kept_bytes else ""
-            self._refuse(f"{made} = {_size(total)}{before}")
+            self._refuse(f"{needed} = {_size(total)}{before}")
 
     def _refuse(self, evidence: str) -> None:
         raise CaptureError(

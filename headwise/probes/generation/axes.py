@@ -42,10 +42,10 @@ def lengthened(axis: Axis, chunk: Axis | None, new: int, padding: Tensor | None)
     return replace(axis, roles=torch.cat([axis.roles, roles], 1), ids=ids, tokens=None)
 
 
-def behind_cached(axis: Axis, past: int, mask: Tensor | None) -> Axis:
+def behind_cached(axis: Axis, past: int, mask: Any) -> Axis:
     """The last positions of an axis behind `past` cached ones; `mask` tells which of those are padding."""
     before = torch.full((len(axis.roles), past), _CACHED, dtype=torch.uint8)
-    if mask is not None and mask.dim() == 2 and mask.shape[1] >= past:
+    if isinstance(mask, Tensor) and mask.dim() == 2 and mask.shape[1] >= past:
         before[mask[:, :past].cpu() == 0] = PADDING
     return Axis(axis.tower, torch.cat([before, axis.roles], dim=1))
 
@@ -77,7 +77,7 @@ def shortened(axis: Axis, length: int) -> Axis:
     return replace(axis, roles=axis.roles[:, :length], ids=ids, images=images, tokens=None)
 
 
-def axes_given(model: PreTrainedModel, processor: Any, call: GenerateCall) -> Mapping[str, Axis]:
+def generate_axes(model: PreTrainedModel, processor: Any, call: GenerateCall) -> Mapping[str, Axis]:
     """The axes of every tower by the arguments of a call of `generate`."""
     arguments = dict(call.outermost.arguments)
     inputs = arguments.pop("inputs", None)
@@ -134,7 +134,7 @@ def _pictured(mine: Axis, given: Axis) -> Axis:
     return replace(mine, images=wide.images)
 
 
-def news(described: Mapping[str, Axis], known: Mapping[str, Axis]) -> dict[str, Axis]:
+def new_axes(described: Mapping[str, Axis], known: Mapping[str, Axis]) -> dict[str, Axis]:
     """Axes of a call that its run does not know better: `generate` hands the decoder outputs of the encoder, and
     what is behind them was seen when the encoder ran.
     """

@@ -31,9 +31,8 @@ class GenerateWatch:
     def install(self) -> None:
         """Puts the watch on every part that can generate."""
         for module in self._model.modules():
-            for name, stand_in in (
-                _METHODS.items() if callable(getattr(type(module), "generate", None)) else ()
-            ):
+            generates = callable(getattr(type(module), "generate", None))
+            for name, stand_in in _METHODS.items() if generates else ():
                 if callable(getattr(type(module), name, None)):
                     before = module.__dict__.get(name)
                     self._shadowed.append((module, name, before))
@@ -64,6 +63,17 @@ class Shadow:
         """The method that would be there."""
         return _own(self.module, self.name, self.before)
 
+    @property
+    def call(self) -> GenerateCall | None:
+        """The call of this very module's `generate` that is under way."""
+        call = self.watch.current()
+        return None if call is None or call.model is not self.module else call
+
+    def prompt_length(self, args: tuple, kwargs: Mapping[str, Any]) -> int:
+        """Ids that the method was handed; 0 where it was handed none."""
+        ids = _arguments(self.own, args, kwargs).get("input_ids")
+        return ids.shape[1] if isinstance(ids, Tensor) else 0
+
     def __reduce__(self) -> tuple[Any, tuple]:
         return (_own, (self.module, self.name, self.before))
 
@@ -93,9 +103,8 @@ class _StoppingCriteria(Shadow):
     """Begins a loop, and lets it know what its criteria decide."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        criteria = self.own(*args, **kwargs)
-        call = self.watch.current()
-        if call is None or call.model is not self.module:
+        criteria, call = self.own(*args, **kwargs), self.call
+        if call is None:
             return criteria
         config = next((value for value in (*args, *kwargs.values()) if hasattr(value, "eos_token_id")), None)
         call.loop = DecodingLoop(call, config)
@@ -106,10 +115,8 @@ class _CandidateGenerator(Shadow):
     """Lets a loop know that it is assisted, and where its drafts begin."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        call = self.watch.current()
-        if call is not None and call.model is self.module and call.loop is not None:
-            ids = _arguments(self.own, args, kwargs).get("input_ids")
-            call.loop.accepted = ids.shape[1] if isinstance(ids, Tensor) else 0
+        if self.call is not None and self.call.loop is not None:
+            self.call.loop.accepted = self.prompt_length(args, kwargs)
         return self.own(*args, **kwargs)
 
 
@@ -117,12 +124,10 @@ class _Prefill(Shadow):
     """Lets a loop know that its prompt is being read."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        call = self.watch.current()
-        loop = None if call is None or call.model is not self.module else call.loop
+        loop = None if self.call is None else self.call.loop
         if loop is None:
             return self.own(*args, **kwargs)
-        ids = _arguments(self.own, args, kwargs).get("input_ids")
-        loop.reading = ids.shape[1] if isinstance(ids, Tensor) else 0
+        loop.reading = self.prompt_length(args, kwargs)
         try:
             return self.own(*args, **kwargs)
         finally:

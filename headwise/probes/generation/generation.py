@@ -34,14 +34,14 @@ class Generation:
         """The beam search that decodes from its prompt; None for another way of decoding."""
         self.windows: tuple[tuple[int, float], ...] = ()
         """Windows of sounds that its examples are, where that is known: see `SoundWindows`."""
-        self.kept: Tensor | None = None
+        self.kept_examples: Tensor | None = None
         """Its only examples that were not read again later; None for all."""
         self.axes: dict[str, Axis] = dict(layout.axes)
         self.prompt = 0
         """Positions of the first call, and of what was cached before it."""
         self.length = 0
         """Positions so far, those of the call under way included."""
-        self.begins = 0
+        self.cached_before = 0
         """Positions that were cached before the first call."""
         self.past = 0
         """Position of the first row of the call under way."""
@@ -72,17 +72,17 @@ class Generation:
         self._pending: list[tuple[Tensor, Tensor | None]] = []
         self._padded: bool | None = None
 
-    def still(self) -> Generation:
+    def snapshot(self) -> Generation:
         """The same as it is now; what comes later does not change it."""
         twin = copy(self)
         twin.axes, twin.towers, twin.buffers = dict(self.axes), set(self.towers), dict(self.buffers)
         twin._pending, twin.read = list(self._pending), dict(self.read)
-        twin._memories = {number: memory.still() for number, memory in self._memories.items()}
+        twin._memories = {number: memory.snapshot() for number, memory in self._memories.items()}
         return twin
 
     @property
     def cached(self) -> bool:
-        """True once the run has a key-value cache."""
+        """True once it has a key-value cache."""
         return self._cache is not None
 
     @property
@@ -98,13 +98,9 @@ class Generation:
         """True when `cache` is the key-value cache of this run."""
         return self._cache is not None and self._cache() is cache
 
-    def adopt(self, cache: object) -> None:
-        """Makes `cache` the key-value cache of this run."""
-        self._cache = weakref.ref(cache)
-
-    def disown(self) -> None:
-        """Its key-value cache is used for something else."""
-        self._cache = None
+    def set_cache(self, cache: object | None) -> None:
+        """Makes `cache` the key-value cache of this run; None when its own is used for something else."""
+        self._cache = None if cache is None else weakref.ref(cache)
 
     def search_beams(self, beams: int) -> Callable[[Tensor, Tensor], None]:
         """Its prompt is decoded by a beam search; returns what hears of every decision of the stopping criteria."""
@@ -131,7 +127,7 @@ class Generation:
     def is_example(self) -> bool:
         """False for what a call of `generate` ran beside its prompts: to detect a language, to contrast, to draft."""
         prelude = self.call is not None and self.loop is None and self.call.loop is not None
-        if self.kept is not None and not len(self.kept):
+        if self.kept_examples is not None and not len(self.kept_examples):
             return False
         return not self.branch and not (prelude and self.language in self.towers)
 
@@ -175,9 +171,10 @@ class Generation:
         else:
             records, counts = computed(self.buffers)
             result = RunResult(records, self.layout(), None, counts)
-        return result if self.kept is None else result.select(self.kept, len(self.axes["encoder"].roles))
+        kept = self.kept_examples
+        return result if kept is None else result.select(kept, len(self.axes["encoder"].roles))
 
-    def extent(self, tower: str) -> int:
+    def n_prompt_positions(self, tower: str) -> int:
         """Positions of a tower that do not come from decoding."""
         axis = self.axes.get(tower)
         return self.prompt if tower == self.language or axis is None else axis.roles.shape[1]
@@ -191,16 +188,13 @@ class Generation:
             if known == examples:
                 return axis
             if examples % known == 0:  # beams: the copies of an example stand side by side
-                return self._several(tower, axis, examples // known)
+                wide = axis.repeat(examples // known)
+                if tower == self.language:
+                    self.axes[tower] = wide
+                return wide
         sound = axis is not None and bool((axis.roles == ROLES.index("audio")).any())
         self.axes[tower] = generic_axis(tower, examples, positions, sound=sound)
         return self.axes[tower]
-
-    def _several(self, tower: str, axis: Axis, times: int) -> Axis:
-        wide = axis.repeat(times)
-        if tower == self.language:
-            self.axes[tower] = wide
-        return wide
 
     def reorder(self, choose: Choice) -> None:
         """Follows the examples of its cache: example b continues what example `index[b]` was.
@@ -212,7 +206,7 @@ class Generation:
         else:
             self._order = self._order[choose(len(self._order)).to(self._order.device)]
 
-    def settle(self) -> None:
+    def apply_reorder(self) -> None:
         """Puts examples in the order that the call under way has them."""
         index, self._order = self._order, None
         if index is None:

@@ -23,8 +23,8 @@ def hand_over(runs: Sequence[Generation], cache: Any, run: Generation) -> None:
     if not run.owns(cache):
         before = owner_of(runs, cache)
         if before is not None:
-            before.disown()
-        run.adopt(cache)
+            before.set_cache(None)
+        run.set_cache(cache)
 
 
 def cached_run(runs: Sequence[Generation], cache: Any, past: int) -> Generation | None:
@@ -34,7 +34,7 @@ def cached_run(runs: Sequence[Generation], cache: Any, past: int) -> Generation 
     for another prompt.
     """
     owner = owner_of(runs, cache)
-    if owner is None or not owner.begins < past <= owner.length:
+    if owner is None or not owner.cached_before < past <= owner.length:
         return None
     return None if owner.complete and past < owner.prompt else owner
 
@@ -50,8 +50,8 @@ def uncached_run(
         ids: what the forward was given.
         loop: the loop of `generate` under way, which may decode several sequences in turn.
     """
-    beside = [other for other in runs if loop is not None and other.loop is loop and other is not run]
-    before = sorted((run, *beside), key=lambda other: other.branch)
+    others = [other for other in runs if loop is not None and other.loop is loop and other is not run]
+    before = sorted((run, *others), key=lambda other: other.branch)
     return next((other for other in before if extends(ids, other.ids)), None)
 
 
@@ -79,7 +79,9 @@ def drop_attempts(runs: Iterable[Generation]) -> None:
     later: set[tuple[int, float]] = set()
     for run in reversed(list(runs)):
         if later & set(run.windows):
-            run.kept = torch.tensor([row for row, window in enumerate(run.windows) if window not in later])
+            run.kept_examples = torch.tensor(
+                [row for row, window in enumerate(run.windows) if window not in later]
+            )
         later |= set(run.windows)
 
 
@@ -89,8 +91,8 @@ def join(runs: Sequence[Generation], run: Generation, call: GenerateCall, *, kee
     if call.loop is None:
         return
     loops = [loop for loop in (call.loop, call.within and call.within.loop) if loop is not None]
-    beside = any(other.loop in loops and other is not run for other in runs)
-    run.branch = call.accepted is not None or beside
+    others = any(other.loop in loops and other is not run for other in runs)
+    run.branch = call.accepted is not None or others
     beams = getattr(call.loop.config, "num_beams", None) or 1
     if keep and beams > 1 and not run.branch:
         call.loop.checks.append(run.search_beams(beams))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from headwise.layout import Axis, TokenLayout, describe
-from headwise.probes.generation.axes import axes_given, behind_cached, completed, news
+from headwise.probes.generation.axes import behind_cached, completed, generate_axes, new_axes
 from headwise.probes.generation.cache_events import Choice
 from headwise.probes.generation.caches import cached_length, in_pieces, require_past, unseen_past
-from headwise.probes.generation.call_layout import bare_layout, full_layout
+from headwise.probes.generation.call_layout import layout_of
 from headwise.probes.generation.forward_inputs import drafts_of, ids_of, padding_of, words_of
 from headwise.probes.generation.generate_call import DecodingLoop, GenerateCall
 from headwise.probes.generation.generation import Generation
@@ -41,7 +41,7 @@ class GenerationTracker:
     prompt      a forward at position 0 begins a run; more of the prompt may come behind it, in pieces (`_continue`)
     decode      a forward continues the run that its cache belongs to; without a cache, one whose ids it extends, or
                 one that has not seen this tower yet (an encoder comes before its decoder)
-    reorder     the cache's examples change places (beam search); put in force by the next forward (`settle`)
+    reorder     the cache's examples change places (beam search); put in force by the next forward (`apply_reorder`)
     roll back   the cache is cropped, or the next forward begins earlier (drafts were refused): rows are forgotten
     over        its call of `generate` ends (`close`), or its cache is gone
 
@@ -55,7 +55,7 @@ class GenerationTracker:
         self.runs: list[Generation] = []
         self.run: Generation | None = None
         self._memo: dict[Any, Any] = {}
-        self._prompt: tuple[GenerateCall, Mapping[str, Axis]] | None = None
+        self._axes_of_call: tuple[GenerateCall, Mapping[str, Axis]] | None = None
         self._recordings = 0
         """Long recordings that earlier calls of `generate` have read."""
 
@@ -81,35 +81,35 @@ class GenerationTracker:
         opens = primary == self.language and (run is None or primary not in run.towers)
         drafts = drafts_of(inputs, ids, past + new, new, call, opens=opens) if primary == self.language else 0
         if run is not None and primary in run.towers and past:
-            run.settle()
+            run.apply_reorder()
             if past < run.length:
                 run.roll_back(past)
             piece = loop is not None and loop.reading > 0 and run.loop is loop
-            self._continue(
-                run, primary, inputs, past, new, generated=bool(drafts) or (new == 1 and not piece)
-            )
+            generated = bool(drafts) or (new == 1 and not piece)
+            self._continue(run, primary, inputs, past, new, generated=generated)
         else:
             described = describe(self.model, self.processor, inputs, past=past).axes
             if not past and primary == self.language and primary in described:
                 new = described[primary].roles.shape[1]  # with what the model puts in front of the text
             towers |= set(described) if primary == self.language else set()
             if call is not None and not past:
-                described = completed(described, self._given(call), self.language)
+                described = completed(described, self._call_axes(call), self.language)
             if call is not None and call.windows is not None:
                 described = call.windows.place(described, inputs, before=self._recordings)
             if run is None:
                 run = self._begin(primary, inputs, past, new, described, call)
-            elif primary in run.towers:
-                run.truncate(0)
-                run.readings += 1
-                run.axes.update(news(described, run.axes))
-                run.mark_generated(new, 0 if ids is None else ids.shape[1])
             else:
-                run.axes.update(news(described, run.axes))
+                read_again = primary in run.towers
+                if read_again:
+                    run.truncate(0)
+                    run.readings += 1
+                run.axes.update(new_axes(described, run.axes))
+                if read_again:
+                    run.mark_generated(new, 0 if ids is None else ids.shape[1])
             if call is not None and call.windows is not None:
                 run.windows = call.windows.read or run.windows
         if opens:
-            run.prompt, run.begins = past + new - drafts, past
+            run.prompt, run.cached_before = past + new - drafts, past
         if primary == self.language and call is not None and (run.call is not call or run.loop is not loop):
             join(self.runs, run, call, keep=self.keep)
         if primary == self.language:
@@ -121,22 +121,22 @@ class GenerationTracker:
         self.run = run
         return opens
 
-    def _given(self, call: GenerateCall) -> Mapping[str, Axis]:
+    def _call_axes(self, call: GenerateCall) -> Mapping[str, Axis]:
         """The axes by the arguments of `generate`; found once per call."""
-        if self._prompt is None or self._prompt[0] is not call.outermost:
-            self._prompt = call.outermost, axes_given(self.model, self.processor, call)
-        return self._prompt[1]
+        if self._axes_of_call is None or self._axes_of_call[0] is not call.outermost:
+            self._axes_of_call = call.outermost, generate_axes(self.model, self.processor, call)
+        return self._axes_of_call[1]
 
-    def still(self) -> GenerationTracker:
+    def snapshot(self) -> GenerationTracker:
         """The same as it is now; later forwards do not change it."""
         twin = copy(self)
         twin._memo, twin.runs = {}, []
-        twin.run = None if self.run is None else self.run.still()
+        twin.run = None if self.run is None else self.run.snapshot()
         return twin
 
     def leave(self, cache: Any) -> None:
         """The forward that began last has ended and handed out `cache`."""
-        if cache is not None and self.run is not None:
+        if self.run is not None:
             hand_over(self.runs, cache, self.run)
 
     def take(self, run: Generation) -> None:
@@ -168,8 +168,8 @@ class GenerationTracker:
 
     def fit(self, tower: str, kind: str, call: Call) -> Call:
         """The call without the slots of a static cache that are not filled yet."""
-        keys = call.key.shape[2]
-        filled = self.filled(tower, kind, call.query.shape[2], keys)
+        _, _, rows, keys = call.shape
+        filled = self.filled(tower, kind, rows, keys)
         return call.crop(filled) if filled < keys and not call.causal else call
 
     def filled(self, tower: str, kind: str, rows: int, keys: int) -> int:
@@ -215,11 +215,13 @@ class GenerationTracker:
         window: Window | None = None,
     ) -> CallLayout:
         """`call_layout` for a call of this shape; computed once per forward."""
-        name = ("places", tower, kind, batch, rows, keys, labels, window)
-        run = self.current
-        bare = not labels and tower == self.language and not run.padded
-        make = bare_layout if bare else full_layout
-        return self.once(name, lambda: make(run, tower, kind, batch, rows, keys, device, window))
+        name, run = ("layout", tower, kind, batch, rows, keys, labels, window), self.current
+
+        def find() -> CallLayout:
+            full = labels or tower != self.language or run.padded
+            return layout_of(run, tower, kind, batch, rows, keys, device, window, labels=full)
+
+        return self.once(name, find)
 
     def once(self, name: Any, find: Callable[[], Any]) -> Any:
         """Result of `find`, found once per forward."""
@@ -237,9 +239,7 @@ class GenerationTracker:
         mask = call.mask
         same = None if mask is None else (mask.data_ptr(), mask.shape, mask.stride())
         name = ("counts", same, call.causal, call.shape[0], *call.shape[2:], layout.cross, call.window)
-        if name not in self._memo:
-            self._memo[name] = (mask, counts_of(call, layout))
-        return self._memo[name][1]
+        return self.once(name, lambda: (mask, counts_of(call, layout)))[1]
 
     def _continued(
         self,
@@ -301,10 +301,8 @@ class GenerationTracker:
         run = Generation(self.language, TokenLayout(described), call)
         axis = run.axes.get(self.language)
         if past and axis is not None and primary == self.language:
-            mask = inputs.get("attention_mask")
-            mask = mask if isinstance(mask, Tensor) else None
-            own = Axis(self.language, axis.roles[:, -new:])
-            run.axes[self.language] = behind_cached(own, past, mask)
+            fed = Axis(self.language, axis.roles[:, -new:])
+            run.axes[self.language] = behind_cached(fed, past, inputs.get("attention_mask"))
         if not self.keep:
             self.runs = [other for other in self.runs if goes_on(other, call)]
         self.runs.append(run)

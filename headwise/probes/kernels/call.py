@@ -138,6 +138,13 @@ def visible_keys(call: Call, block: slice = slice(None)) -> Bool[Tensor, "batch_
     return mask.expand(-1, len(rows), -1)
 
 
+def hidden(
+    visibility: Bool[Tensor, "batch_or_1 query key"] | None,
+) -> Bool[Tensor, "batch_or_1 1 query key"] | None:
+    """True where a row may not see a key; rows that see nothing are left out."""
+    return None if visibility is None else (~visibility & visibility.any(-1, keepdim=True))[:, None]
+
+
 def lets_see(mask: Tensor) -> Bool[Tensor, "*shape"]:
     """A bool or additive mask as True where it lets a row see a key."""
     return (

@@ -73,7 +73,7 @@ class Statistics:
 
 
 def counts(
-    seen_by: Bool[Tensor, "batch_or_1 query key"] | None,
+    visibility: Bool[Tensor, "batch_or_1 query key"] | None,
     rows: int,
     keys: int,
     layout: CallLayout,
@@ -85,40 +85,40 @@ def counts(
     `seen_by` is True where a row may see a key; None means everywhere, or, with `causal`, on and below the diagonal.
     """
     device = layout.classes.device
-    if seen_by is None and layout.query_valid is None and layout.key_valid is None:
+    if visibility is None and layout.query_valid is None and layout.key_valid is None:
         if causal:
             index = torch.arange(rows, device=device, dtype=torch.float32)
             return (index + 1)[None], (rows - index)[None]
         return torch.full((1, rows), float(keys), device=device), torch.full(
             (1, keys), float(rows), device=device
         )
-    if seen_by is None:
-        seen_by = torch.ones(1, rows, keys, dtype=torch.bool, device=device)
+    if visibility is None:
+        visibility = torch.ones(1, rows, keys, dtype=torch.bool, device=device)
         if causal:
-            seen_by = seen_by.tril()
+            visibility = visibility.tril()
     if layout.key_valid is not None:
-        seen_by = seen_by & layout.key_valid[:, None]
-    n_keys = seen_by.sum(-1, dtype=torch.float32)
+        visibility = visibility & layout.key_valid[:, None]
+    n_keys = visibility.sum(-1, dtype=torch.float32)
     if layout.query_valid is not None:
-        seen_by = seen_by & layout.query_valid[..., None]
-    return n_keys, seen_by.sum(1, dtype=torch.float32)
+        visibility = visibility & layout.query_valid[..., None]
+    return n_keys, visibility.sum(1, dtype=torch.float32)
 
 
 def counts_of(call: Call, layout: CallLayout) -> tuple[Tensor, Tensor]:
     """`counts` of a call."""
-    seen_by = None if call.causal else visible_keys(call)
-    return counts(seen_by, *call.shape[2:], layout, causal=call.causal)
+    visibility = None if call.causal else visible_keys(call)
+    return counts(visibility, *call.shape[2:], layout, causal=call.causal)
 
 
-def separable(rows: int, loose: int) -> list[slice]:
+def separable(rows: int, n_draft_rows: int) -> list[slice]:
     """The rows of a call in groups of which sums are kept: the last `loose`, which may be rolled back, one by one.
 
     Example:
         >>> separable(5, 2)
         [slice(0, 3, None), slice(3, 4, None), slice(4, 5, None)]
     """
-    stay = [slice(0, rows - loose)] if rows > loose else []
-    return stay + [slice(row, row + 1) for row in range(rows - loose, rows)]
+    stay = [slice(0, rows - n_draft_rows)] if rows > n_draft_rows else []
+    return stay + [slice(row, row + 1) for row in range(rows - n_draft_rows, rows)]
 
 
 def finish(
@@ -162,7 +162,7 @@ def from_pattern(
     if layout.key_valid is not None:
         p = p.masked_fill(~layout.key_valid[:, None, None], 0.0)
     keys = torch.arange(layout.key_start, layout.key_start + p.shape[-1], device=p.device)
-    apart = (layout.positions[:, None] - keys).abs().to(p.dtype)
+    distance = (layout.positions[:, None] - keys).abs().to(p.dtype)
     weights = torch.ones(1, p.shape[2], dtype=p.dtype, device=p.device)
     if layout.query_valid is not None:
         weights = layout.query_valid.to(p.dtype)
@@ -170,7 +170,7 @@ def from_pattern(
         "entropy": torch.special.entr(p).sum(-1),
         "maximum": p.amax(-1),
         "lse": torch.full_like(p[..., 0], torch.nan) if lse is None else lse.to(p.dtype, copy=True),
-        "distance": torch.linalg.vecdot(p, apart),
+        "distance": torch.linalg.vecdot(p, distance),
     }
     mass = torch.matmul(p, layout.classes[:, None].to(p.dtype))
     received = torch.einsum("bq,bhqk->bhk", weights.expand(p.shape[0], -1), p)

@@ -105,38 +105,33 @@ def _softmax(tiles: Tiles, scores: Tensor, heads: slice, buffer: Tensor) -> Tens
 def _edited(
     tiles: Tiles, pattern: Tensor, scores: Tensor, edit: Edit, block: slice, span: slice, full: Tensor | None
 ) -> tuple[Tensor, bool]:
-    """The pattern a fix hands back for one tile, checked; the given one when it was left alone."""
+    """The pattern a fix hands back for one tile, checked; that of the tile when it was left alone."""
     rows = block.stop - block.start
-    given = pattern.view(tiles.batch, tiles.heads, rows, -1)
+    every_key = pattern.view(tiles.batch, tiles.heads, rows, -1)
     if full is not None:
-        wide = full[: tiles.folded * tiles.groups * rows * tiles.keys].view(
-            tiles.batch, tiles.heads, rows, tiles.keys
-        )
-        wide[..., : span.stop].copy_(given)
-        if (
-            rows < tiles.block
-        ):  # the last tile has other strides: what lies behind its keys was written before
+        shape = (tiles.batch, tiles.heads, rows, tiles.keys)
+        wide = full[: tiles.folded * tiles.groups * rows * tiles.keys].view(shape)
+        wide[..., : span.stop].copy_(every_key)
+        if rows < tiles.block:  # the last tile has other strides: behind its keys was written before
             wide[..., span.stop :].zero_()
-        given = wide
+        every_key = wide
     elif span.stop - span.start < tiles.keys:
-        given = torch.nn.functional.pad(given, (span.start, tiles.keys - span.stop))
-    same = untouched(given)
-    new = edit(given, block)
+        every_key = torch.nn.functional.pad(every_key, (span.start, tiles.keys - span.stop))
+    same = untouched(every_key)
+    new = edit(every_key, block)
     if same(new):
         return pattern, False
     hidden = scores.view(tiles.batch, tiles.heads, rows, -1) <= tiles.hidden / 2
-    check_edit(new, given, outside=_outside(hidden, span, tiles.keys), positions=block)
+    blind = hidden.all(-1, keepdim=True)
+    outside = torch.nn.functional.pad(hidden, (span.start, tiles.keys - span.stop), value=True) & ~blind
+    check_edit(new, every_key, outside=outside, first_row=block.start)
     new = new[..., span].to(pattern.dtype).contiguous()
     return new.view(pattern.shape), True
 
 
-def _outside(hidden: Tensor, span: slice, keys: int) -> Tensor:
-    blind = hidden.all(-1, keepdim=True)
-    wide = torch.nn.functional.pad(hidden, (span.start, keys - span.stop), value=True)
-    return wide & ~blind
-
-
-def check_edit(new: Tensor, old: Tensor, *, outside: Tensor | None, positions: slice) -> None:
+def check_edit(
+    new: Tensor, old: Tensor, *, outside: Tensor | None = None, first_row: int | Tensor = 0
+) -> None:
     """Refuses an edited pattern of another shape, or one that puts weight on keys a row may not see."""
     if not isinstance(new, Tensor) or new.shape != old.shape:
         shape = tuple(new.shape) if isinstance(new, Tensor) else type(new).__name__
@@ -149,7 +144,7 @@ def check_edit(new: Tensor, old: Tensor, *, outside: Tensor | None, positions: s
         where = (new.ne(0) & outside).nonzero()[0].tolist()
         raise FixError(
             "A fix put attention on a key that its row may not see.",
-            evidence=f"example {where[0]}, head {where[1]}, row {positions.start + where[2]}, key {where[3]}",
+            evidence=f"example {where[0]}, head {where[1]}, row {int(first_row) + where[2]}, key {where[3]}",
             remedy="Multiply by the pattern's own support, or leave keys with zero attention at zero.",
         )
 
@@ -166,7 +161,7 @@ def untouched(shown: Tensor) -> Callable[[Tensor], bool]:
         (True, False)
     """
     if shown.is_inference():
-        kept = shown.clone()
-        return lambda new: new is shown and torch.equal(new, kept)
+        copy = shown.clone()
+        return lambda new: new is shown and torch.equal(new, copy)
     version = shown._version
     return lambda new: new is shown and new._version == version

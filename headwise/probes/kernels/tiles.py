@@ -49,8 +49,8 @@ class Tiles:
         mask = self.call.mask
         if mask is None or mask.dtype != torch.bool or mask.shape[2] == 1:
             return 0, self.keys
-        seen = mask[:, :, start:stop].any(2).flatten(0, 1).any(0).nonzero()
-        return (0, 1) if len(seen) == 0 else (int(seen[0]), int(seen[-1]) + 1)
+        visible = mask[:, :, start:stop].any(2).flatten(0, 1).any(0).nonzero()
+        return (0, 1) if len(visible) == 0 else (int(visible[0]), int(visible[-1]) + 1)
 
     def part(self, tensor: Tensor, heads: slice, rows: slice, keys: slice) -> Tensor:
         """A mask or bias for one tile, shaped to broadcast against (folded, group, query, key)."""

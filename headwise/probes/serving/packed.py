@@ -73,21 +73,23 @@ class Packed:
             cache = kwargs.pop("cache")
             key, value = cache.update(key_states=key, value_states=value, layer_idx=layer, kwargs=kwargs)
         bounds = self.keys[self.cache.layer_to_allocator[layer].layer_type]
+        options = {**kwargs, "is_causal": False}
+
+        def native(used: Call) -> Tensor:
+            return kernel(module, used.query, used.key, used.value, used.mask, **options)[0]
+
         parts = []
         for number, sessions in enumerate(self.sessions):
             rows = slice(self.rows[number], self.rows[number + 1])
             part = slice(bounds[number], bounds[number + 1])
             own = (query[:, :, rows], key[:, :, part], value[:, :, part])
-            given_mask = mask[..., rows, part] if self.masked and mask is not None else None
-            shown = _mask(own, given_mask, kwargs.get("sliding_window"))
-            given = {**kwargs, "is_causal": False}
-            call = normalise(module, *own, shown, masked=True, **interface.call_arguments(given, "eager"))
-
-            def native(used: Call, given: dict[str, Any] = given) -> Tensor:
-                return kernel(module, used.query, used.key, used.value, used.mask, **given)[0]
-
-            mine = _of_request(plan, sessions, self.starts[number])
-            parts.append(native(call) if mine.idle else attend(mine, call, native).z)
+            part_mask = mask[..., rows, part] if self.masked and mask is not None else None
+            part_mask = _mask(*own[:2], part_mask, kwargs.get("sliding_window"))
+            call = normalise(
+                module, *own, part_mask, masked=True, **interface.call_arguments(options, "eager")
+            )
+            part_plan = _of_request(plan, sessions, self.starts[number])
+            parts.append(native(call) if part_plan.idle else attend(part_plan, call, native).z)
         return torch.cat(parts, 1) if len(parts) > 1 else parts[0]
 
 
@@ -138,7 +140,7 @@ def require_packable(sessions: Iterable[Session]) -> None:
                 remedy="Patch the whole model, or use model.generate.",
             )
         for plan in session.plans:
-            others = [_ASKS[step] for step in plan.steps if step in _ASKS] + ["beginning"] * plan.begins
+            others = [_ASKS[step] for step in plan.steps if step in _ASKS] + ["beginning"] * plan.has_begin
             if others or plan.needs_residual:
                 _refuse(plan.fix, others[0] if others else "residual")
 
@@ -175,20 +177,15 @@ def _refuse(fix: Any, what: str) -> NoReturn:
 class Stand:
     """Stands in for a session and its tracker while one request is in hand."""
 
-    examples = None
-    entering = None
+    watches = False
+    examples = layer_residual = None
 
     def __init__(self, plan: FixPlan, start: int) -> None:
         self.plans, self.start = (plan,), start
-        self.watches = False
+        self.current = self.followed = self
 
     def tracker(self) -> Stand:
         """The tracker that tells where rows and keys are."""
-        return self
-
-    @property
-    def current(self) -> Stand:
-        """The run of the request."""
         return self
 
     def memory(self, number: int) -> _Unknown:
@@ -232,17 +229,14 @@ def _of_request(plan: Plan, sessions: Sequence[Session], start: int) -> Plan:
     return replace(plan, edit=own(plan.edit), scale=own(plan.scale), edit_qkv=(), watch=())
 
 
-def _mask(own: tuple[Tensor, Tensor, Tensor], mask: Tensor | None, window: Any) -> Tensor | None:
+def _mask(query: Tensor, key: Tensor, mask: Tensor | None, window: Any) -> Tensor | None:
     """The mask of one request; where the manager makes none, each row sees what is not behind it, and its window."""
-    rows, keys = own[0].shape[2], own[1].shape[2]
+    rows, keys = query.shape[2], key.shape[2]
     if mask is not None or rows == 1:
         return mask
-    query = torch.arange(keys - rows, keys, device=own[0].device)[:, None]
-    key = torch.arange(keys, device=own[0].device)
-    seen = key <= query
+    row = torch.arange(keys - rows, keys, device=query.device)[:, None]
+    column = torch.arange(keys, device=query.device)
+    visibility = column <= row
     if isinstance(window, int):
-        seen &= key > query - window
-    lowest = torch.finfo(own[0].dtype).min
-    return torch.zeros(seen.shape, dtype=own[0].dtype, device=seen.device).masked_fill(~seen, lowest)[
-        None, None
-    ]
+        visibility &= column > row - window
+    return query.new_zeros(1, 1, rows, keys).masked_fill(~visibility, torch.finfo(query.dtype).min)

@@ -57,7 +57,7 @@ class Prompts:
 
     def begin(self, call: GenerateCall, sessions: Iterable[Session]) -> None:
         """An outermost call of `generate` begins on the current thread."""
-        begun = tuple(session for session in sessions if session.begins())
+        begun = tuple(session for session in sessions if session.acts_on_new_prompt())
         self._generations[call] = _Begun(threading.get_ident(), begun)
 
     def end(self, call: GenerateCall) -> None:
@@ -86,14 +86,18 @@ class Prompts:
             begun = ()
         else:
             self._loops.pop(id(cache), None)  # a static cache is used again
-            return tuple(session for session in attached if session.begins())
+            return tuple(session for session in attached if session.acts_on_new_prompt())
         for session, run in () if loop is None else loop.runs.items():
             if run is not None:
                 session.tracker().take(run)
         return tuple(
             session
             for session in attached
-            if (session.belongs_here() if session in begun else session.opener == here and session.begins())
+            if (
+                session.belongs_here()
+                if session in begun
+                else session.opener == here and session.acts_on_new_prompt()
+            )
         )
 
     def decode(self, cache: Any, sessions: tuple[Session, ...]) -> None:
@@ -101,9 +105,11 @@ class Prompts:
         name = id(cache)
         if sessions and name not in self._loops:
 
-            def ended(_: Any, loops: Any = self._loops, told: Callable[[], None] = self._loop_ended) -> None:
+            def ended(
+                _: Any, loops: Any = self._loops, on_end: Callable[[], None] = self._loop_ended
+            ) -> None:
                 loops.pop(name, None)
-                told()
+                on_end()
 
             self._loops[name] = _Begun(threading.get_ident(), sessions, weakref.ref(cache, ended))
         begun = self._loops.get(name)
@@ -212,7 +218,7 @@ class Requests:
         if batching is None:
             batching = self._of[packed.cache] = _Batching(packed)
         batching.prune()
-        coming = tuple(session for session in attached if session.begins())
+        coming = tuple(session for session in attached if session.acts_on_new_prompt())
         begun = [batching.sessions(state, coming) for state in packed.batch.states]
         return replace(
             packed, sessions=tuple(tuple(session for session in attached if session in own) for own in begun)

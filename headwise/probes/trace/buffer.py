@@ -3,76 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from headwise.probes.attach.sites import Site
-from headwise.probes.kernels.statistics import CallLayout, RunningStatistics, Statistics, orders, reordered
+from headwise.probes.kernels.statistics import CallLayout, RunningStatistics, orders, reordered
 from headwise.probes.kernels.windows import Window, gathered
-from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
+from headwise.probes.selection import Heads
 from headwise.probes.trace.fields import head_field
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Heads of one site that a capture keeps, by kind of record; None for nothing."""
-
-    stats: Heads | None = None
-    maps: Heads | None = None
-    rows: Heads | None = None
-    qkv: Heads | None = None
-    z: Heads | None = None
-    gradients: bool = False
-
-    def __bool__(self) -> bool:
-        return self.gradients or any((self.stats, self.maps, self.rows, self.qkv, self.z))
-
-
-@dataclass(frozen=True)
-class CaptureOptions:
-    """Options of a capture: what it is asked to keep."""
-
-    stats: Selection = EVERYTHING
-    maps: Selection = NOTHING
-    rows: tuple[int, ...] | None = None
-    """Absolute positions of the rows whose pattern is kept; negative ones count from the end of the prompt."""
-    qkv: Selection = NOTHING
-    heads: Selection = NOTHING
-    residual: Selection = NOTHING
-    gradients: bool = False
-    map_limit: int = 4 * 2**30
-    """Largest number of bytes of patterns to keep."""
-    sites: Selection = EVERYTHING
-    """Nothing is kept of any other site."""
-
-    @property
-    def selections(self) -> dict[str, Selection]:
-        """The options that name sites."""
-        names = ("stats", "maps", "qkv", "heads", "residual", "sites")
-        return {name: getattr(self, name) for name in names}
-
-    def at(self, site: Site) -> Keep:
-        """Heads that are kept of a site."""
-        among = self.sites.heads(site)
-        if among is None:
-            return Keep()
-        own = {name: selection.heads(site) for name, selection in self.selections.items()}
-        kept = {name: None if heads is None else heads.both(among) for name, heads in own.items()}
-        return Keep(
-            stats=kept["stats"],
-            maps=kept["maps"],
-            rows=among if self.rows is not None and kept["maps"] is None else None,
-            qkv=kept["qkv"],
-            z=kept["heads"],
-            gradients=self.gradients,
-        )
-
-    def keeps_residual(self, tower: str, layer: int) -> bool:
-        """True where the residual that enters a layer is kept; it belongs to a layer, whatever the kind."""
-        return self.residual.covers(tower, layer) and self.sites.covers(tower, layer)
 
 
 class Part(NamedTuple):
@@ -114,10 +53,6 @@ class Buffer:
         if heads.numbers is not None and name not in self._heads:
             self._heads[name] = torch.tensor(heads.numbers)
 
-    def add_statistics(self, statistics: Statistics) -> None:
-        """Adds the statistics of a call."""
-        self.statistics.update(statistics)
-
     def add_rows(
         self,
         field: str,
@@ -125,7 +60,7 @@ class Buffer:
         layout: CallLayout,
         *,
         index: Tensor | None = None,
-        sighted: Tensor | None = None,
+        sees_key: Tensor | None = None,
     ) -> None:
         """Adds rows of a tensor whose query axis is third for `maps` and `q`, second for `z` and `residual`.
 
@@ -136,16 +71,16 @@ class Buffer:
         if index is not None:
             positions = positions[index]
             valid = None if valid is None else valid[:, index]
-            sighted = None if sighted is None else sighted[:, index]
+            sees_key = None if sees_key is None else sees_key[:, index]
         if field == "maps":
             if layout.key_start:
                 value = torch.nn.functional.pad(value, (layout.key_start, 0))
             if valid is not None and not value.requires_grad:
                 value = value.masked_fill(~valid[:, None, :, None], torch.nan)
         if value.shape[axis] != len(positions):
-            positions, valid, sighted = torch.arange(value.shape[axis]), None, None
-        if sighted is not None:
-            valid = sighted if valid is None else valid & sighted
+            positions, valid, sees_key = torch.arange(value.shape[axis]), None, None
+        if sees_key is not None:
+            valid = sees_key if valid is None else valid & sees_key
         self._rows.setdefault(field, []).append(Part(positions, value, valid, len(self._orders)))
 
     def set(
@@ -207,10 +142,10 @@ class Buffer:
     def compute(self) -> dict[str, Tensor]:
         """The record of this run: every field, all rows."""
         record, order = self.statistics.compute(), orders(self._orders)
-        for field, came in self._rows.items():
-            if not came:
+        for field, parts_of_calls in self._rows.items():
+            if not parts_of_calls:
                 continue
-            parts = [part.ordered(order) for part in came]
+            parts = [part.ordered(order) for part in parts_of_calls]
             keys = max(part.value.shape[-1] for part in parts)
             values = [_wider(part.value, keys) if field == "maps" else part.value for part in parts]
             record[field] = values[0] if len(values) == 1 else torch.cat(values, dim=_QUERY_AXIS[field])
@@ -226,11 +161,11 @@ class Buffer:
         """False where rows of a field are padding or see no key, (example, row); fields of real rows are left out."""
         order = orders(self._orders)
         last = {field: part.ordered(order).valid for field, part in self._last.items()}
-        found = {field: valid for field, valid in last.items() if valid is not None}
+        valid_rows = {field: valid for field, valid in last.items() if valid is not None}
         for field, parts in self._rows.items():
             if any(part.valid is not None for part in parts):
-                found[field] = torch.cat([_valid(part.ordered(order)) for part in parts], 1)
-        return found
+                valid_rows[field] = torch.cat([_valid(part.ordered(order)) for part in parts], 1)
+        return valid_rows
 
     def __bool__(self) -> bool:
         return bool(self.statistics) or any(self._rows.values()) or bool(self._last)

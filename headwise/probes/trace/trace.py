@@ -14,14 +14,7 @@ from headwise.display import DRAWERS
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout
 from headwise.probes.attach.sites import Site
-from headwise.probes.trace.fields import (
-    FIELDS,
-    Record,
-    example_count,
-    head_numbers,
-    merge_layouts,
-    merge_records,
-)
+from headwise.probes.trace.fields import FIELDS, Record, example_count, head_numbers
 from headwise.probes.trace.frames import frame_of, with_ids
 from headwise.probes.trace.nonfinite import Absent
 from headwise.probes.trace.views import FieldView, GradientView, attribution_of, unknown_site
@@ -29,8 +22,6 @@ from headwise.probes.trace.views import FieldView, GradientView, attribution_of,
 if TYPE_CHECKING:
     import pandas as pd
 
-
-__all__ = ["Trace", "merge_layouts", "merge_records"]
 
 _WITH_HEADS = [name for name, axes in FIELDS.items() if {"head", "kv_head"} & set(axes[1:])]
 
@@ -60,8 +51,6 @@ class Trace:
         meta: Mapping[str, Any] | None = None,
     ) -> None:
         self._records: Mapping[Site, Record] | None = None
-        self._layout = TokenLayout({})
-        self._meta: Mapping[str, Any] = MappingProxyType({})
         if records is not None:
             self._fill(records, layout or TokenLayout({}), meta or {})
 
@@ -71,7 +60,9 @@ class Trace:
         self._layout = layout
         self._meta = MappingProxyType(dict(meta))
 
-    def _require_filled(self) -> Mapping[Site, Record]:
+    @property
+    def records(self) -> Mapping[Site, Record]:
+        """Every captured tensor: `records[site][field]`."""
         if self._records is None:
             raise CaptureError(
                 "The capture is still open, or was ended by an exception.",
@@ -80,20 +71,15 @@ class Trace:
         return self._records
 
     @property
-    def records(self) -> Mapping[Site, Record]:
-        """Every captured tensor: `records[site][field]`."""
-        return self._require_filled()
-
-    @property
     def layout(self) -> TokenLayout:
         """Layout of the positions."""
-        self._require_filled()
+        _ = self.records  # refuses while the capture is open
         return self._layout
 
     @property
     def meta(self) -> Mapping[str, Any]:
         """Model, versions, seed, the call that was run: what is needed to read and to repeat the numbers."""
-        self._require_filled()
+        _ = self.records
         return self._meta
 
     @property
@@ -136,7 +122,7 @@ class Trace:
         """Absolute position of every query row of the patterns, or, without patterns, of the statistics; (query,)."""
         rows = {
             site: {"positions": record.get("row_positions", record["positions"])}
-            for site, record in self._require_filled().items()
+            for site, record in self.records.items()
             if "positions" in record
         }
         return FieldView(rows, "positions")

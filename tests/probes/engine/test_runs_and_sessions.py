@@ -18,7 +18,7 @@ from headwise.probes.check.reference import Reference
 from headwise.probes.engine.installed_hooks import InstalledHooks
 from headwise.probes.engine.instrumentation import attached, instrument
 from headwise.probes.engine.session import Session
-from headwise.probes.trace.buffer import CaptureOptions
+from headwise.probes.trace.options import CaptureOptions
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
 
