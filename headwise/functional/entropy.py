@@ -11,9 +11,7 @@ LEAST = 1e-6
 
 
 def row_entropy(
-    attn: Float[Tensor, "*lead query key"],
-    *,
-    key_mask: Bool[Tensor, "*#lead key"] | None = None,
+    attn: Float[Tensor, "*lead query key"], *, key_mask: Bool[Tensor, "*#lead key"] | None = None
 ) -> Float[Tensor, "*lead query"]:
     """Shannon entropy of every attention row, in nats.
 

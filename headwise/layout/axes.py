@@ -226,9 +226,7 @@ def generic_axis(
 
 
 def extend(
-    axis: Axis,
-    ids: Int[Tensor, "example new"],
-    padding: Bool[Tensor, "example new"] | None = None,
+    axis: Axis, ids: Int[Tensor, "example new"], padding: Bool[Tensor, "example new"] | None = None
 ) -> Axis:
     """The axis with the tokens of decode steps behind it, role `generated`.
 

@@ -51,19 +51,19 @@ def describe(
         >>> [ROLES[role] for role in layout.axes["text"].roles[0]]
         ['bos', 'content', 'eos']
     """
-    given = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
+    tensors = {name: value for name, value in inputs.items() if isinstance(value, Tensor)}
     states = getattr(inputs.get("encoder_outputs"), "last_hidden_state", None)
     config = model.config
     axes = []
     if getattr(config, "is_encoder_decoder", False):
-        axes.append(_source_axis(model, processor, given, states))
-        axes.append(_word_axis(model, processor, given, "decoder", "decoder_", past))
+        axes.append(_source_axis(model, processor, tensors, states))
+        axes.append(_word_axis(model, processor, tensors, "decoder", "decoder_", past))
     elif model.main_input_name in ("input_values", "input_features"):
-        axes.append(audio_axis(model, processor, given))
+        axes.append(audio_axis(model, processor, tensors))
     else:
-        axes.append(_word_axis(model, processor, given, "text", "", past))
-    axes.append(vision_axis(model, given.get("pixel_values")) or packed_axis(model, given))
-    axes.append(qformer_axis(config, given))
+        axes.append(_word_axis(model, processor, tensors, "text", "", past))
+    axes.append(vision_axis(model, tensors.get("pixel_values")) or packed_axis(model, tensors))
+    axes.append(qformer_axis(config, tensors))
     return TokenLayout({axis.tower: axis for axis in axes if axis is not None})
 
 
@@ -89,17 +89,17 @@ def _shown(text: str | None, token: int) -> str:
 
 
 def _source_axis(
-    model: PreTrainedModel, processor: Any, given: Mapping[str, Tensor], states: Tensor | None
+    model: PreTrainedModel, processor: Any, tensors: Mapping[str, Tensor], states: Tensor | None
 ) -> Axis | None:
     """The encoder of an encoder-decoder model: words, sound, or states that were computed before."""
-    if "input_ids" in given or "inputs_embeds" in given:
-        return _word_axis(model, processor, given, "encoder", "")
-    axis = audio_axis(model, processor, given)
+    if "input_ids" in tensors or "inputs_embeds" in tensors:
+        return _word_axis(model, processor, tensors, "encoder", "")
+    axis = audio_axis(model, processor, tensors)
     if axis is not None or states is None or model.main_input_name == "pixel_values":
         return axis
     examples, positions = states.shape[:2]
     sound = model.main_input_name in ("input_values", "input_features")
-    valid = None if sound else _valid(given.get("attention_mask"), (examples, positions))
+    valid = None if sound else _valid(tensors.get("attention_mask"), (examples, positions))
     axis = generic_axis("encoder", examples, positions, valid, sound=sound)
     return replace(axis, seconds=position_seconds(model, processor, positions)) if sound else axis
 
@@ -107,15 +107,15 @@ def _source_axis(
 def _word_axis(
     model: PreTrainedModel,
     processor: Any,
-    given: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     tower: str,
     prefix: str,
     past: int = 0,
 ) -> Axis | None:
     """An axis of token ids, or of embeddings where there are no ids."""
-    ids = given.get(f"{prefix}input_ids")
-    embeddings = given.get(f"{prefix}inputs_embeds")
-    mask = given.get(f"{prefix}attention_mask")
+    ids = tensors.get(f"{prefix}input_ids")
+    embeddings = tensors.get(f"{prefix}inputs_embeds")
+    mask = tensors.get(f"{prefix}attention_mask")
     if ids is None or ids.ndim != 2:
         if embeddings is None:
             return None
@@ -129,8 +129,8 @@ def _word_axis(
     if tower != "text":
         return axis
     if family_of(model.config).image_first:
-        return _behind_image(model, axis, given.get("pixel_values"))
-    return _with_images(model, axis, vocabulary, given)
+        return _behind_image(model, axis, tensors.get("pixel_values"))
+    return _with_images(model, axis, vocabulary, tensors)
 
 
 def _begun(axis: Axis, mask: Tensor | None, past: int) -> Axis:
@@ -142,20 +142,20 @@ def _begun(axis: Axis, mask: Tensor | None, past: int) -> Axis:
 
 
 def _with_images(
-    model: PreTrainedModel, axis: Axis, vocabulary: Vocabulary, given: Mapping[str, Tensor]
+    model: PreTrainedModel, axis: Axis, vocabulary: Vocabulary, tensors: Mapping[str, Tensor]
 ) -> Axis:
-    held = axis.roles == ROLES.index("image")
-    if not held.any() or axis.ids is None:
+    is_image = axis.roles == ROLES.index("image")
+    if not is_image.any() or axis.ids is None:
         return axis
     config = model.config
     if family_of(vision_config(config)).image_rows:
         return axis
-    same_size = "image_sizes" not in given
-    default = default_unit(config, given.get("pixel_values")) if same_size else None
-    films = torch.isin(axis.ids, torch.tensor(sorted(vocabulary.video), dtype=axis.ids.dtype)) & held
-    images = image_spans(held & ~films, image_units(config, given.get("image_grid_thw")), default)
+    same_size = "image_sizes" not in tensors
+    default = default_unit(config, tensors.get("pixel_values")) if same_size else None
+    films = torch.isin(axis.ids, torch.tensor(sorted(vocabulary.video), dtype=axis.ids.dtype)) & is_image
+    images = image_spans(is_image & ~films, image_units(config, tensors.get("image_grid_thw")), default)
     if films.any():
-        images += image_spans(films, image_units(config, given.get("video_grid_thw")), None)
+        images += image_spans(films, image_units(config, tensors.get("video_grid_thw")), None)
     return replace(axis, images=images)
 
 

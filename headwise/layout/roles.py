@@ -193,13 +193,13 @@ def _among(config: Any, names: Iterable[str]) -> frozenset[int]:
 
 
 def _ids(*values: Any) -> frozenset[int]:
-    found: set[int] = set()
+    known: set[int] = set()
     for value in values:
         if isinstance(value, list | tuple):
-            found |= _ids(*value)
+            known |= _ids(*value)
         elif isinstance(value, int) and value >= 0:
-            found.add(value)
-    return frozenset(found)
+            known.add(value)
+    return frozenset(known)
 
 
 def _has_role(roles: Tensor, *names: str) -> Tensor:

@@ -26,12 +26,12 @@ _HIERARCHICAL = ("depths", "hidden_sizes", "mask_ratio", "max_num_tiles", "num_d
 
 
 def image_spans(
-    held: Bool[Tensor, "example position"], units: Iterator[Unit] | None, default: Unit | None
+    is_image: Bool[Tensor, "example position"], units: Iterator[Unit] | None, default: Unit | None
 ) -> tuple[ImageSpan, ...]:
     """The images among text positions.
 
     Args:
-        held: True where a position holds an image.
+        is_image: True where a position holds an image.
         units: the images of the batch in order, where the processor told their sizes.
         default: size and grid of every image, where they are all alike.
 
@@ -40,7 +40,7 @@ def image_spans(
         stays one span without grid.
     """
     spans, count = [], Counter()
-    for example, start, length in _runs(held):
+    for example, start, length in _runs(is_image):
         for size, grid in _split(length, units, default):
             spans.append(ImageSpan(example, count[example], start, size, grid))
             count[example] += 1
@@ -124,9 +124,9 @@ def vision_config(config: Any) -> Any:
     return config
 
 
-def _runs(held: Tensor) -> Iterator[tuple[int, int, int]]:
+def _runs(is_image: Tensor) -> Iterator[tuple[int, int, int]]:
     """(example, start, length) of every run of True."""
-    edges = torch.nn.functional.pad(held.to(torch.int8), (1, 1)).diff(dim=1)
+    edges = torch.nn.functional.pad(is_image.to(torch.int8), (1, 1)).diff(dim=1)
     starts, ends = (edges == 1).nonzero(), (edges == -1).nonzero()
     for (example, start), (_, end) in zip(starts.tolist(), ends.tolist(), strict=True):
         yield example, start, end - start
@@ -187,10 +187,10 @@ def packed_axis(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Axis | 
     The row is one example. Patches that will be merged stand side by side, and those of a window where the tower works
     in windows; `ImageSpan.places` tells where each belongs. None where pictures and films are read one after the other.
     """
-    given = [(inputs[pixels], inputs[grid]) for pixels, grid in _KINDS if pixels in inputs and grid in inputs]
-    if len(given) != 1:
+    pairs = [(inputs[pixels], inputs[grid]) for pixels, grid in _KINDS if pixels in inputs and grid in inputs]
+    if len(pairs) != 1:
         return None
-    pixels, grids = given[0]
+    pixels, grids = pairs[0]
     vision = vision_config(model.config)
     merge = getattr(vision, "spatial_merge_size", None)
     if not isinstance(merge, int) or pixels.ndim != 2 or int(grids.prod(-1).sum()) != len(pixels):

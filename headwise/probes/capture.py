@@ -142,7 +142,7 @@ def capture(
     records, layout, returned, counts = _collect(
         session, processor, instrumented.language, every=beams == "all"
     )
-    unreached = instrumented.unreached()
+    unreached = dict(instrumented.installed.unreached)
     if not any(records.values()):
         if unreached:
             raise unsupported(model, unreached)

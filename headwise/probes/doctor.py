@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from headwise.probes.capture import capture, describe_model
 from headwise.probes.check.probe_inputs import first_that_fits
 from headwise.probes.check.reference import Reference
 from headwise.probes.check.self_check import require_numbers, trials_of
-from headwise.probes.check.trial import Trial, first_output, of_coarsest, relative
+from headwise.probes.check.trial import first_output, of_coarsest, relative
 from headwise.probes.engine.instrumentation import attached, instrument
 from headwise.probes.trace.fields import STATISTICS
 from headwise.probes.trace.trace import Trace
@@ -118,18 +118,18 @@ def doctor(
         )
     limit = of_coarsest(model, _TOLERANCE, 1e-4) if tolerance is None else tolerance
     with torch.no_grad():
-        given, plain = first_that_fits(model, inputs, lambda some: _forward(model, some))
-        require_numbers(model, given, _real(plain, given))
+        forward_inputs, plain = first_that_fits(model, inputs, lambda some: _forward(model, some))
+        require_numbers(model, forward_inputs, _real(plain, forward_inputs))
         trials = trials_of(model).trials
-        reference, eager = _reference(model, given)
+        reference, eager = _reference(model, forward_inputs)
         with capture(subject, stats=False, maps=True, check=False) as maps:
-            engine = _forward(model, given)
+            engine = _forward(model, forward_inputs)
         with capture(subject, stats=True, check=False) as streamed:
-            _forward(model, given)
+            _forward(model, forward_inputs)
         with capture(subject, stats=True, maps=True, check=False) as dense:
-            _forward(model, given)
-        effect = _edit_effect(model, given, plain)
-    engine, eager, plain = (_real(logits, given) for logits in (engine, eager, plain))
+            _forward(model, forward_inputs)
+        effect = _edit_effect(model, forward_inputs, plain)
+    engine, eager, plain = (_real(logits, forward_inputs) for logits in (engine, eager, plain))
     routes = set(maps.meta["fallback"])
     rows = [_row(site, maps, reference, streamed, dense, routes) for site in maps.sites]
     difference = relative(engine, eager)
@@ -139,17 +139,17 @@ def doctor(
     problems += [f"{trial.name}: {trial.problem}." for trial in trials if trial.problem]
     import pandas as pd
 
-    unreached = [*maps.unreached]
-    frame = pd.DataFrame(rows)
+    columns = ["trial", "passed", "difference", "problem", "note"]
+    tried = [(one.name, one.passed, one.difference, one.problem, one.note) for one in trials]
     return DoctorReport(
-        frame=frame,
+        frame=pd.DataFrame(rows),
         logits_difference=difference,
         edit_effect=effect,
         tolerance=limit,
-        unreached=unreached,
+        unreached=[*maps.unreached],
         fallback=sorted(routes),
         problems=problems,
-        trials=_trial_frame(trials),
+        trials=pd.DataFrame(tried, columns=columns),
         provenance=describe_model(subject, maps.meta["attention"]),
     )
 
@@ -171,14 +171,6 @@ class _Move:
 
 def _plain_rows(frame: pd.DataFrame) -> list[Any]:
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
-
-
-def _trial_frame(trials: Sequence[Trial]) -> pd.DataFrame:
-    import pandas as pd
-
-    columns = ["trial", "passed", "difference", "problem", "note"]
-    rows = [(one.name, one.passed, one.difference, one.problem, one.note) for one in trials]
-    return pd.DataFrame(rows, columns=columns)
 
 
 def _forward(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -219,12 +211,12 @@ def _row(
 ) -> dict[str, Any]:
     own = (reference.get(site) or [None])[0]
     pattern = maps.maps[site]
-    apart = float("nan")
+    difference = float("nan")
     if own is not None:
-        apart = float("inf")
+        difference = float("inf")
         if own.shape == pattern.shape:  # padded rows of a capture are NaN
-            difference = (pattern - own).abs().where(~pattern.isnan(), 0.0)
-            apart = float(difference.nan_to_num(nan=float("inf")).max())
+            each = (pattern - own).abs().where(~pattern.isnan(), 0.0)
+            difference = float(each.nan_to_num(nan=float("inf")).max())
     return {
         "tower": site.tower,
         "kind": site.kind,
@@ -232,7 +224,7 @@ def _row(
         "call": site.call,
         "module": site.module,
         "route": "softmax" if site.module in routes else "interface",
-        "pattern_difference": apart,
+        "pattern_difference": difference,
         "streaming_difference": _statistics_apart(streamed, dense, site),
         "reached": True,
     }

@@ -73,11 +73,11 @@ def output_projections(
     ]
     try:
         with torch.no_grad(), capture(subject, heads=True, check=False) as trace:
-            first_that_fits(model, inputs, lambda given: model(**given))
+            first_that_fits(model, inputs, lambda candidate: model(**candidate))
     finally:
         for hook in hooks:
             hook.remove()
-    found, missing = {}, []
+    projections, missing = {}, []
     for site in trace.sites:
         z = trace.records[site].get("z")
         match = next((entry for entry in fed if z is not None and _same(entry[2], z)), None)
@@ -87,8 +87,8 @@ def output_projections(
         name, module, _ = match
         weight: Any = module.weight
         weight = weight.detach() if type(module).__name__ == "Conv1D" else weight.detach().T
-        found[site] = Projection(name, weight.reshape(z.shape[2], z.shape[3], -1))
-    return found, missing
+        projections[site] = Projection(name, weight.reshape(z.shape[2], z.shape[3], -1))
+    return projections, missing
 
 
 class _Fed:

@@ -136,11 +136,7 @@ class Selection:
         return any(rule.heads is not None for rule in self.rules)
 
     def check(self, option: str, modules: Iterable[AttentionModule]) -> None:
-        """Refuses a selection that names what the model does not have.
-
-        Raises:
-            InputError: a rule covers no site, a layer or a head does not exist.
-        """
+        """Refuses a selection that names what the model does not have."""
         known = list(modules)
         for rule in self.rules:
             own = [entry for entry in known if _names(rule, entry)]

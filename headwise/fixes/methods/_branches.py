@@ -1,4 +1,10 @@
-"""A prompt beside itself without its image, as one batch."""
+"""A prompt beside itself without its image, as one batch.
+
+First half: the prompts as they are. Second half: without their images. With "mask" every input is handed over twice
+(`_twice`); with "drop" what is left of ids, and of what has their shape, moves to the right end, filled up on the left,
+and positions are counted anew (`_dropped`). Drafts behind the prompt are cut off first (`_prompt`): a branch reads the
+prompt alone.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,13 @@
-"""Attention that every key has got so far: running column sums of a pattern."""
+"""Attention that every key has got so far: running column sums of a pattern.
+
+The sums of a layer go through these states, by what the memory of the generation holds:
+
+prompt      rows from position 0 on: everything is forgotten, the sums are those of the rows in hand (`_through`)
+decode      one more row, when all rows so far were plain ("plain"): it is added in place (`_simple`)
+drafts      rows that may be rolled back are held apart, behind the sums ("drafts", "drafts seen")
+settled     the next call tells by its first position which drafts stayed: they are added, the others forgotten
+rolled back a position before the sums' own ("next") cannot be taken back: refused
+"""
 
 from __future__ import annotations
 

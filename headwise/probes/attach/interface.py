@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,8 +39,8 @@ def register() -> None:
     if BOOL_NAME not in AttentionInterface():
         AttentionMaskInterface.register(BOOL_NAME, sdpa_mask)
         AttentionMaskInterface.register(FLOAT_NAME, eager_mask)
-        AttentionInterface.register(BOOL_NAME, _attend_bool)
-        AttentionInterface.register(FLOAT_NAME, _attend_float)
+        AttentionInterface.register(BOOL_NAME, partial(_attend, "sdpa"))
+        AttentionInterface.register(FLOAT_NAME, partial(_attend, "eager"))
 
 
 def is_own(name: str | None) -> bool:
@@ -94,9 +95,6 @@ def _with_selected_keys(module: nn.Module, mask: Any, kwargs: dict[str, Any]) ->
 
     DeepSeek-V3.2 and its relatives put their selection into the mask for eager and sdpa attention, and hand it to any
     other function as `indices`, (batch, query, selected).
-
-    Raises:
-        UnsupportedModel: the selection is of another form.
     """
     if kwargs.get("block_indices") is not None:
         raise UnsupportedModel(
@@ -114,38 +112,25 @@ def _with_selected_keys(module: nn.Module, mask: Any, kwargs: dict[str, Any]) ->
     return mask.masked_fill(hidden, torch.finfo(mask.dtype).min)
 
 
-def _attend_bool(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any
-):
-    return _attend(module, "sdpa", query, key, value, kwargs.pop("attention_mask", mask), kwargs)
-
-
-def _attend_float(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any
-):
-    return _attend(module, "eager", query, key, value, kwargs.pop("attention_mask", mask), kwargs)
-
-
 def _attend(
-    module: nn.Module,
     original: str,
+    module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    mask: Any,
-    kwargs: dict[str, Any],
+    mask: Any = None,
+    **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
+    """The attention function of either name; `original` makes masks of the same form."""
+    mask = kwargs.pop("attention_mask", mask)
     if "indices" in kwargs or "block_indices" in kwargs:
         mask = _with_selected_keys(module, mask, kwargs)
     instrumented = module.__dict__.get(INSTRUMENTATION)
     if instrumented is None:  # a copy of the model, one that shares its configuration, one just left
-        return kernel(module, _maker(mask, original))(module, query, key, value, mask, **kwargs)
+        if isinstance(mask, Tensor) and mask.dtype == torch.bool:
+            original = "sdpa"  # the mask may be older than the name that headwise has now
+        return kernel(module, original)(module, query, key, value, mask, **kwargs)
     return instrumented.attend(module, query, key, value, mask, kwargs)
-
-
-def _maker(mask: Any, original: str) -> str:
-    """The implementation whose masks look like this one: it may be older than the name that headwise has now."""
-    return "sdpa" if isinstance(mask, Tensor) and mask.dtype == torch.bool else original
 
 
 def _dense(

@@ -35,14 +35,14 @@ def is_running(frame: FrameType) -> bool:
 
 def runs_of(model: nn.Module) -> dict[int, FrameType]:
     """The outermost run of a model, its `generate` or its forward, that each of the other threads is in."""
-    here, found = threading.get_ident(), {}
+    here, runs = threading.get_ident(), {}
     for thread, top in sys._current_frames().items():
         for frame in frames(top) if thread != here else ():
             code = frame.f_code
             named = code.co_name in _METHODS and code.co_argcount
             if named and frame.f_locals.get(code.co_varnames[0]) is model:
-                found[thread] = frame
-    return found
+                runs[thread] = frame
+    return runs
 
 
 def frames(frame: FrameType | None) -> Iterator[FrameType]:

@@ -91,17 +91,17 @@ def attention_modules(model: PreTrainedModel) -> list[AttentionModule]:
     """
     names = {id(module): name for name, module in model.named_modules()}
     language = _language_part(model)
-    found = [
+    candidates = [
         (name, module, _tower(model, name, language), _kind(name, module))
         for name, module in _candidates(model, names)
     ]
     order = Counter()
-    numbers = {name: _first_number(name) for name, *_ in found}
-    taken = Counter((tower, kind, numbers[name]) for name, _, tower, kind in found)
+    numbers = {name: _first_number(name) for name, *_ in candidates}
+    taken = Counter((tower, kind, numbers[name]) for name, _, tower, kind in candidates)
     ambiguous = {(tower, kind) for (tower, kind, number), n in taken.items() if n > 1 or number is None}
-    selves = [name for name, _, _, kind in found if kind == "self"]
+    selves = [name for name, _, _, kind in candidates if kind == "self"]
     result = []
-    for name, module, tower, kind in found:
+    for name, module, tower, kind in candidates:
         ordinal = order[tower, kind]
         order[tower, kind] += 1
         number = numbers[name]
@@ -162,9 +162,9 @@ def names_in(function: Any) -> set[str]:
 
 def head_count(module: nn.Module) -> int | None:
     """Query heads of an attention module, where it says."""
-    for place in (module, getattr(module, "config", None)):
+    for owner in (module, getattr(module, "config", None)):
         for name in ("num_heads", "num_attention_heads", "n_heads", "n_head"):
-            count = getattr(place, name, None)
+            count = getattr(owner, name, None)
             if isinstance(count, int):
                 return count
     return None

@@ -104,16 +104,18 @@ class _Decoding:
 
     def forward(self) -> Tensor | None:
         """(2, vocabulary): the logits of the last row of the prompt and of the step; None where rows are no tokens."""
-        kept: list[Any] = []
+        encoder_outputs: list[Any] = []
         encoder = self.model.get_encoder() if self.name == "decoder_input_ids" else None
-        hooks = [] if encoder is None else [encoder.register_forward_hook(lambda *call: kept.append(call[2]))]
+        hooks = []
+        if encoder is not None:
+            hooks.append(encoder.register_forward_hook(lambda *call: encoder_outputs.append(call[2])))
         try:
             logits = first_output(self.model(**self.inputs))
         finally:
             for hook in hooks:
                 hook.remove()
-        if kept:  # an encoder runs once
-            self.others = {"encoder_outputs": kept[-1]}
+        if encoder_outputs:  # an encoder runs once
+            self.others = {"encoder_outputs": encoder_outputs[-1]}
         end = logits.shape[1] - self.ids.shape[1] + self.length if logits.dim() == 3 else 0
         return logits[0, end - 2 : end] if end >= 2 else None
 

@@ -48,7 +48,8 @@ def try_padded_batch(instrumented: Instrumentation, inputs: Inputs) -> Trial:
 def _forward(
     name: str, instrumented: Instrumentation, inputs: Inputs, plain: Tensor, real: Tensor
 ) -> tuple[Trial, Comparison]:
-    model, session = instrumented.model, _session(instrumented)
+    model = instrumented.model
+    session = Comparison(model, None, instrumented.language, options=CaptureOptions())
     torch.manual_seed(0)
     try:
         with attached(instrumented, session):
@@ -56,22 +57,16 @@ def _forward(
     except HeadwiseError:
         raise
     except Exception as error:
-        return Trial(
-            name, problem=f"the model runs alone, but not with headwise: {first_line(error)}"
-        ), session
+        problem = f"the model runs alone, but not with headwise: {first_line(error)}"
+        return Trial(name, problem=problem), session
     rows = real.to(plain.device).expand(plain.shape[:2]) if plain.dim() > 1 else real[:, 0].to(plain.device)
     if bool(plain[rows].isnan().any()):
         return Trial(name, note="the model's own output is NaN on it"), session
     if engine.shape != plain.shape:
-        return Trial(
-            name, problem=f"its output has shape {tuple(engine.shape)}, alone {tuple(plain.shape)}"
-        ), session
-    apart = relative(engine[rows], plain[rows])
+        problem = f"its output has shape {tuple(engine.shape)}, alone {tuple(plain.shape)}"
+        return Trial(name, problem=problem), session
+    difference = relative(engine[rows], plain[rows])
     problem = session.problem(tolerance(model))
-    if not problem and not apart <= tolerance(model):
-        problem = f"largest difference {apart:.2g} of the largest logit on a few tokens"
-    return Trial(name, apart, problem), session
-
-
-def _session(instrumented: Instrumentation) -> Comparison:
-    return Comparison(instrumented.model, None, instrumented.language, options=CaptureOptions())
+    if not problem and not difference <= tolerance(model):
+        problem = f"largest difference {difference:.2g} of the largest logit on a few tokens"
+    return Trial(name, difference, problem), session

@@ -46,7 +46,7 @@ def probe_inputs(model: PreTrainedModel, tokens: int = 8) -> list[dict[str, Tens
     tries = [inputs]
     if main == "input_ids" and getattr(config, "vision_config", None) is not None:
         tries.append({**inputs, "pixel_values": torch.randn(1, *_picture(config), generator=generator)})
-    return [_placed(model, given) for given in tries]
+    return [_placed(model, candidate) for candidate in tries]
 
 
 def padded_batch(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
@@ -75,9 +75,9 @@ def first_that_fits(
         InputError: the model does not run on any of them.
     """
     complaint: Exception | None = None
-    for given in probe_inputs(model) if inputs is None else [inputs]:
+    for candidate in probe_inputs(model) if inputs is None else [inputs]:
         try:
-            return given, run(given)
+            return candidate, run(candidate)
         except (TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
             complaint = complaint or error
     made_up = "No input could be made up for this model."
@@ -111,8 +111,8 @@ def _ids(config: Any, tokens: int) -> Tensor:
     size = getattr(text, "vocab_size", None) or 32
     reserved = {
         value
-        for place in (config, text)
-        for name, value in place.to_dict().items()
+        for owner in (config, text)
+        for name, value in owner.to_dict().items()
         if name.endswith(("_token_id", "_token_index")) and isinstance(value, int)
     }
     free = [token for token in range(min(size, 4 * tokens + len(reserved) + 8)) if token not in reserved]

@@ -33,11 +33,11 @@ class Reference(Session):
     ) -> tuple[Tensor, Tensor | None]:
         """One attention call, the model's own way; windows are put together."""
         z, pattern = interface.eager_function(module)(module, *arguments, **kwargs)
-        kept = self.patterns.setdefault(site, [])
+        patterns = self.patterns.setdefault(site, [])
         if window is None or pattern is None:
-            kept.append(pattern)
+            patterns.append(pattern)
         else:
-            kept.append(blocks(kept.pop() if window.start else None, pattern, window))
+            patterns.append(blocks(patterns.pop() if window.start else None, pattern, window))
         return z, pattern
 
 
@@ -56,18 +56,21 @@ class Comparison(Session):
         """The runs that something was recorded of."""
         return [run for tracker in self.trackers for run in tracker.runs if run.buffers]
 
-    def compare(self, site: Site, own: Tensor, engine: Tensor, real: Tensor | None) -> None:
+    def compare(self, site: Site, native: Tensor, engine: Tensor, real: Tensor | None) -> None:
         """Notes the largest difference of per-head outputs on real rows, relative to the largest output."""
-        own, engine = own.detach().float(), engine.detach().float()
+        native, engine = native.detach().float(), engine.detach().float()
         if real is not None:
-            own, engine = own[real], engine[real]
-        apart = float((own - engine).abs().max() / own.abs().max().clamp_min(1e-6)) if own.numel() else 0.0
+            native, engine = native[real], engine[real]
+        largest = native.abs().max().clamp_min(1e-6) if native.numel() else 1.0
+        difference = float((native - engine).abs().max() / largest) if native.numel() else 0.0
         before = self.differences.get(site, 0.0)
-        self.differences[site] = before if isnan(before) else apart if isnan(apart) else max(apart, before)
+        self.differences[site] = difference if not isnan(before) and not difference <= before else before
 
     def problem(self, limit: float) -> str:
         """The first site, in the order of the calls, that differs by more than `limit`; empty when none does."""
-        for site, apart in self.differences.items():
-            if not apart <= limit:
-                return f"attention differs by {apart:.2g} of its largest output in {site} ({site.module})"
+        for site, difference in self.differences.items():
+            if not difference <= limit:
+                return (
+                    f"attention differs by {difference:.2g} of its largest output in {site} ({site.module})"
+                )
         return ""

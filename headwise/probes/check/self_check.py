@@ -27,10 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-_EVERY_USE = {
-    "forward": "this model's logits",
-    "padded batch": "this model's logits on a padded batch",
-}
+_EVERY_USE = {"forward": "this model's logits", "padded batch": "this model's logits on a padded batch"}
 """Trials that have to pass before a model is used at all, and what is wrong when they do not."""
 
 
@@ -75,11 +72,7 @@ def trials_of(model: PreTrainedModel) -> Check:
 
 
 def require_numbers(model: PreTrainedModel, inputs: Mapping[str, Any], plain: Tensor) -> None:
-    """Refuses a model whose own output is NaN, and names the module where it begins.
-
-    Raises:
-        InputError: the output holds NaN.
-    """
+    """Refuses a model whose own output is NaN, and names the module where it begins."""
     if not bool(plain.isnan().any()):
         return
     where = first_nan(model, inputs)
@@ -90,19 +83,17 @@ def require_numbers(model: PreTrainedModel, inputs: Mapping[str, Any], plain: Te
     )
 
 
-def _require_scores(instrumented: Instrumentation, inputs: Mapping[str, Tensor], seen: Comparison) -> None:
-    """Refuses a model whose own scores are NaN although its output is not: kernels without a mask may hide that.
-
-    Raises:
-        InputError: the model's own eager attention gives NaN.
-    """
-    apart = [site for site, difference in seen.differences.items() if math.isnan(difference)]
-    if not apart:
+def _require_scores(
+    instrumented: Instrumentation, inputs: Mapping[str, Tensor], comparison: Comparison
+) -> None:
+    """Refuses a model whose own scores are NaN although its output is not: kernels without a mask may hide that."""
+    nan_sites = [site for site, difference in comparison.differences.items() if math.isnan(difference)]
+    if not nan_sites:
         return
     reference = Reference(instrumented.model, None, instrumented.language)
     with attached(instrumented, reference):
         instrumented.model(**inputs)
-    for site in apart:
+    for site in nan_sites:
         if any(
             pattern is not None and bool(pattern.isnan().any())
             for pattern in reference.patterns.get(site, [])
@@ -157,10 +148,10 @@ def _tried(model: PreTrainedModel) -> Check:
             return Check(notes=(note,))
         inputs, plain = tried
         require_numbers(model, inputs, plain)
-        forward, seen = try_forward(instrumented, inputs, plain)
-        _require_scores(instrumented, inputs, seen)
-        unreached = instrumented.unreached()
-        if forward.problem or not seen.runs:
+        forward, comparison = try_forward(instrumented, inputs, plain)
+        _require_scores(instrumented, inputs, comparison)
+        unreached = dict(instrumented.installed.unreached)
+        if forward.problem or not comparison.runs:
             return Check((forward,) if forward.problem else (), unreached)
         return Check((forward, try_padded_batch(instrumented, inputs)), unreached)
 

@@ -74,10 +74,10 @@ class _Again:
 
     def __init__(self, moment: Moment, function: Callable[..., Any], arguments: tuple) -> None:
         self._moment, self._function = moment, function
-        self._places = moment.places(arguments)
+        self._indices = moment.residual_indices(arguments)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self._moment.again(self._places, args):
+        with self._moment.again(self._indices, args):
             return self._function(*args, **kwargs)
 
 
@@ -94,7 +94,7 @@ class Moment:
         self._calls = instrumented.thread_state().again(self._sessions)
         self._states = [(session, session.snapshot()) for session in self._sessions]
 
-    def places(self, arguments: tuple) -> list[int | None]:
+    def residual_indices(self, arguments: tuple) -> list[int | None]:
         """Index of the residual under way among the values that a reentrant checkpoint was given, by session."""
         residuals = [state.get("layer_residual") for _, state in self._states]
         return [
@@ -102,7 +102,7 @@ class Moment:
         ]
 
     @contextmanager
-    def again(self, places: list[int | None], arguments: tuple) -> Iterator[None]:
+    def again(self, residual_indices: list[int | None], arguments: tuple) -> Iterator[None]:
         """Puts in force on the current thread what was in force then, also where nothing is attached any more.
 
         A reentrant checkpoint hands over values cut from the graph, which the residual is then taken from. Nothing is
@@ -113,8 +113,8 @@ class Moment:
         keeper.thread = _NOBODY
         instrumented = self._instrumented.add(keeper)
         before = [
-            session.replace_state(state if place is None else {**state, "layer_residual": arguments[place]})
-            for (session, state), place in zip(self._states, places, strict=True)
+            session.replace_state(state if index is None else {**state, "layer_residual": arguments[index]})
+            for (session, state), index in zip(self._states, residual_indices, strict=True)
         ]
         try:
             with instrumented.instead(self._calls.again(self._sessions)):

@@ -109,12 +109,7 @@ def leave(
     if acting and not local.has_seen(instrumented.modules):
         instrumented.installed.require_whole()
     if acting and skipped:
-        require_reached(
-            instrumented.installed.out_of_sight(skipped),
-            acting,
-            language=instrumented.language,
-            implementation=instrumented.implementation,
-        )
+        require_reached(instrumented, instrumented.installed.out_of_sight(skipped), acting)
 
 
 def embedded(instrumented: Instrumentation, module: nn.Module, args: tuple, output: Any) -> None:

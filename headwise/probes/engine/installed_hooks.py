@@ -81,11 +81,11 @@ class InstalledHooks:
         self._generate.install()
         self._batching.install()
         for module, primary in self._towers():
-            self._before(module, Hook(forwards.enter, instrumented, primary), with_kwargs=True)
+            self._before(module, Hook(forwards.enter, instrumented, primary))
             self._after(module, Hook(forwards.leave, instrumented), with_kwargs=True, always_call=True)
         for entry in instrumented.modules.values():
             if entry.interface and entry.kind == "self" and entry.tower in windows.TOWERS:
-                self._before(entry.module, Hook(enter_windows, instrumented), with_kwargs=True)
+                self._before(entry.module, Hook(enter_windows, instrumented))
         embedding = input_embedding(instrumented.model)
         if isinstance(embedding, nn.Embedding):
             self._after(embedding, Hook(forwards.embedded, instrumented))
@@ -110,9 +110,8 @@ class InstalledHooks:
         self._hooks.clear()
         self.watch_residual(wanted=False)
         self.watch_modules(set())
-        self._instrumented.model.__dict__.pop(
-            interface.INSTRUMENTATION, None
-        )  # last: from here on another one may take the model
+        # Last: from here on another one may take the model.
+        self._instrumented.model.__dict__.pop(interface.INSTRUMENTATION, None)
 
     def follow(self) -> None:
         """Before a forward: goes on in the way that somebody else has chosen for the model meanwhile.
@@ -127,24 +126,19 @@ class InstalledHooks:
             self._choose_kernels()
 
     def require_whole(self) -> None:
-        """Refuses a model of which an attention module was replaced; wrappers may be put around them.
-
-        Raises:
-            UnsupportedModel: one was.
-        """
+        """Refuses a model of which an attention module was replaced; wrappers may be put around them."""
         with self._instrumented.lock:
             self._tree.follow()
 
     @property
     def intact(self) -> bool:
         """True while everything is on the model that has to be there."""
-        modules = [entry.module for entry in self._instrumented.modules.values() if entry.interface]
+        entries = self._instrumented.modules
+        modules = [entry.module for entry in entries.values() if entry.interface]
+        inner = self._module_hooks.items()
         return (
             all(hook.id in getattr(module, kind) for module, kind, hook in self._hooks)
-            and all(
-                hook.id in self._instrumented.modules[name].module._forward_pre_hooks
-                for name, hook in self._module_hooks.items()
-            )
+            and all(hook.id in entries[name].module._forward_pre_hooks for name, hook in inner)
             and all(interface.INSTRUMENTATION in module.__dict__ for module in modules)
             and all(switch.possible for switch in self._switches)
             and all(intercept.installed for intercept in self.intercepts)
@@ -187,10 +181,8 @@ class InstalledHooks:
     def out_of_sight(self, modules: Iterable[int]) -> list[tuple[AttentionModule, str]]:
         """Notes modules, by id, of which a forward has shown nothing; returns them, and why."""
         reasons = {id(intercept.entry.module): intercept.refusal for intercept in self.intercepts}
-        hidden = [
-            (entry, reasons.get(name) or skipping(entry))
-            for name, entry in ((name, self._instrumented.modules[name]) for name in modules)
-        ]
+        entries = [self._instrumented.modules[name] for name in modules]
+        hidden = [(entry, reasons.get(id(entry.module)) or skipping(entry)) for entry in entries]
         self.unreached |= {entry.name: reason for entry, reason in hidden}
         return hidden
 
@@ -203,10 +195,11 @@ class InstalledHooks:
                 self.kernels[id(entry.module)] = interface.kernel(entry.module, name)
         self.eager = {module for module, name in self.originals.items() if interface.is_eager(name)}
 
-    def _before(self, module: nn.Module, hook: Any, **options: bool) -> None:
-        self._hooks.append((module, "_forward_pre_hooks", module.register_forward_pre_hook(hook, **options)))
+    def _before(self, module: nn.Module, hook: Hook) -> None:
+        handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+        self._hooks.append((module, "_forward_pre_hooks", handle))
 
-    def _after(self, module: nn.Module, hook: Any, **options: bool) -> None:
+    def _after(self, module: nn.Module, hook: Hook, **options: bool) -> None:
         self._hooks.append((module, "_forward_hooks", module.register_forward_hook(hook, **options)))
 
     def implementation(self, config: Any) -> str | None:
@@ -234,12 +227,10 @@ class InstalledHooks:
         """Every model and sub-model with attention, and the tower that tells whether a call of it begins a run."""
         from transformers import PreTrainedModel
 
+        language = self._instrumented.language
         for name, module in self._instrumented.model.named_modules():
             if isinstance(module, PreTrainedModel):
                 prefix = f"{name}." if name else ""
                 towers = [e.tower for e in self._instrumented.modules.values() if e.name.startswith(prefix)]
                 if towers:
-                    yield (
-                        module,
-                        self._instrumented.language if self._instrumented.language in towers else towers[0],
-                    )
+                    yield module, language if language in towers else towers[0]

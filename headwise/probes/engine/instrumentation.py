@@ -139,10 +139,6 @@ class Instrumentation:
         )
         self.installed.watch_modules(set(names))
 
-    def unreached(self) -> dict[str, str]:
-        """Attention modules that ran and could not be seen, and why."""
-        return dict(self.installed.unreached)
-
     @property
     def implementation(self) -> str | None:
         """The attention implementation of the model itself, whatever is attached."""

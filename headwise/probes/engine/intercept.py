@@ -85,9 +85,7 @@ class Intercept:
             return None
         queries = tensor.shape[2]
         sequence_first = (queries, tensor.shape[0]) == rows[:2]  # XLNet, FSMT
-        grid = queries == math.prod(
-            rows[1:-1]
-        )  # rows of patches, where the input has height and width (ViTDet)
+        grid = queries == math.prod(rows[1:-1])  # rows of patches; the input has height and width in ViTDet
         last = queries == rows[-1] and any(isinstance(m, nn.Conv1d) for m in self.entry.module.children())
         return tensor if grid or sequence_first or last else None
 
@@ -99,7 +97,7 @@ class _Forward:
         self.intercept, self.module, self.before = intercept, module, before
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        run = self.before if self.before is not None else type(self.module).forward.__get__(self.module)
+        run = _own_forward(self.module, self.before)
         if not self.intercept.instrumented.listening():
             return run(*args, **kwargs)
         self.intercept.instrumented.thread_state().ran.add(id(self.module))

@@ -37,11 +37,7 @@ def open_prompt(
 
 
 def _require_whole(run: Generation) -> None:
-    """Refuses the first piece of a prompt where `generate` has more of it.
-
-    Raises:
-        FixError: the fixes have to see it as a whole.
-    """
+    """Refuses the first piece of a prompt where `generate` has more of it."""
     ids, whole = run.ids, 0 if run.loop is None else run.loop.reading
     if run.indivisible is not None and ids is not None and not run.cached_before and ids.shape[1] < whole:
         raise in_pieces(run.indivisible, f"{ids.shape[1]} of its {whole} positions come first")

@@ -15,6 +15,7 @@ from headwise.probes.attach.sites import AttentionModule, names_in
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from headwise.probes.engine.instrumentation import Instrumentation
     from headwise.probes.engine.session import Session
 
 _FUSED = "scaled_dot_product_attention"
@@ -27,26 +28,18 @@ def skipping(entry: AttentionModule) -> str:
 
 
 def require_reached(
-    hidden: Iterable[tuple[AttentionModule, str]],
-    sessions: Iterable[Session],
-    *,
-    language: str,
-    implementation: str | None,
+    instrumented: Instrumentation, hidden: Iterable[tuple[AttentionModule, str]], sessions: Iterable[Session]
 ) -> None:
-    """Refuses a forward in which a fix did not reach a module that it was to act on.
-
-    Raises:
-        UnsupportedModel: there is such a fix.
-    """
+    """Refuses a forward in which a fix did not reach a module that it was to act on."""
     acting = [plan for session in sessions for plan in session.plans if not plan.neutral]
     for entry, reason in hidden:
         for plan in acting:
-            if plan.touches(entry.site(0), language):
+            if plan.touches(entry.site(0), instrumented.language):
                 raise UnsupportedModel(
                     f"{plan.name} did not reach {entry.name}.",
                     evidence=reason,
                     remedy="What this forward gave is not patched there. "
-                    + remedy([entry.module], implementation, otherwise="Name other layers."),
+                    + remedy([entry.module], instrumented.implementation, otherwise="Name other layers."),
                 )
 
 
@@ -87,11 +80,7 @@ def _has_eager_form(module: nn.Module) -> bool:
 
 
 def require_no_vmap(inputs: Mapping[str, Any]) -> None:
-    """Refuses a forward under `torch.func.vmap`, whose tensors hide their examples from what looks at them.
-
-    Raises:
-        CaptureError: an input is one of vmap's.
-    """
+    """Refuses a forward under `torch.func.vmap`, whose tensors hide their examples from what looks at them."""
     if peek_interpreter_stack() is None:  # no transform of torch.func is under way
         return
     if any(isinstance(value, Tensor) and is_batchedtensor(value) for value in inputs.values()):
@@ -117,11 +106,7 @@ def require_no_cuda_graph(sessions: Iterable[Session]) -> None:
 
 
 def require_one_model(module: nn.Module) -> None:
-    """Refuses the forward of a copy that shares what headwise has put on its original.
-
-    Raises:
-        UnsupportedModel: `module` is such a copy.
-    """
+    """Refuses the forward of a copy that shares what headwise has put on its original."""
     if module.__dict__.get("_is_replica"):
         raise UnsupportedModel(
             "A model that is captured or patched cannot be replicated over devices.",

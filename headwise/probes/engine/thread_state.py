@@ -46,15 +46,15 @@ class ThreadState:
         """Attention modules that ran in the forward under way, by id."""
         self.windowed: dict[int, WindowedForward] = {}
         """The forward under way of every module that may work in windows, by its id."""
-        self._made: dict[Any, int] = {}
-        self._again: dict[Any, int] = {}
+        self._counts: dict[Any, int] = {}
+        self._counts_again: dict[Any, int] = {}
 
     def begin(self) -> None:
         """An outermost forward begins."""
         self.frame = module_call()
         self.ran.clear()
-        self._made.clear()
-        self._again.clear()
+        self._counts.clear()
+        self._counts_again.clear()
 
     def activate(self, sessions: tuple[Session, ...]) -> None:
         """The sessions that act on the forward which begins."""
@@ -72,17 +72,17 @@ class ThreadState:
 
     def has_seen(self, modules: Iterable[int]) -> bool:
         """True when all of some attention modules, by id, came to headwise in the forward at its end."""
-        return all(map(self._made.__contains__, modules))
+        return all(map(self._counts.__contains__, modules))
 
     def skipped(self) -> list[int]:
         """Modules that ran in the forward at its end, and of which headwise saw nothing."""
-        return [module for module in self.ran if module not in self._made]
+        return [module for module in self.ran if module not in self._counts]
 
     def again(self, sessions: tuple[Session, ...]) -> ThreadState:
         """The same, for a part of the forward that is run again, with the sessions that acted on it."""
         twin = ThreadState()
         twin.nested, twin.repeats = sessions, True
-        twin.depth, twin.streams, twin._made = self.depth, self.streams, dict(self._made)
+        twin.depth, twin.streams, twin._counts = self.depth, self.streams, dict(self._counts)
         return twin
 
     def count(self, name: Any, *, again: bool = False) -> int:
@@ -90,7 +90,7 @@ class ThreadState:
 
         Outside a forward a layer is called on its own, or once more for the backward pass: its calls repeat.
         """
-        calls = self._made if self.depth else self._again
+        calls = self._counts if self.depth else self._counts_again
         number = calls.get(name, 0) - again
         calls[name] = number + 1
-        return number if self.depth else number % max(1, self._made.get(name, 0))
+        return number if self.depth else number % max(1, self._counts.get(name, 0))

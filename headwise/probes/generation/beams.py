@@ -75,7 +75,7 @@ class BeamSearch:
         buffers: Mapping[Site, Buffer],
     ) -> None:
         self._beams, self._language, self._once_read = beams, language, once_read
-        self._layout, self._held = layout, buffers
+        self._layout, self._live = layout, buffers
         self._complete: list[list[Hypothesis]] = []
         self._returned: list[list[Hypothesis]] | None = None
 
@@ -111,8 +111,8 @@ class BeamSearch:
             each = len(sequences) // len(self._complete)
             rows = sequences.tolist()
             chosen = [
-                [_behind(row, found) for row in rows[example * each : (example + 1) * each]]
-                for example, found in enumerate(self._complete)
+                [_behind(row, complete) for row in rows[example * each : (example + 1) * each]]
+                for example, complete in enumerate(self._complete)
             ]
             if all(hypothesis is not None for group in chosen for hypothesis in group):
                 self._returned = [[h for h in group if h is not None] for group in chosen]
@@ -133,12 +133,12 @@ class BeamSearch:
         groups, returned = [], []
         layout = self._layout()
         for example, group in enumerate(self._returned):
-            returned += [len(groups) + place for place in range(len(group))]
+            returned += [len(groups) + rank for rank in range(len(group))]
             groups += group
             if every:
                 groups += self._running(example, layout)[: self._beams - len(group)]
         parts = [hypothesis.result() for hypothesis in groups]
-        others = {site: buffer for site, buffer in self._held.items() if site.tower != self._language}
+        others = {site: buffer for site, buffer in self._live.items() if site.tower != self._language}
         records, counts = computed(others)
         records = {
             site: record if site.tower in self._once_read else self._record_once(record)
@@ -150,7 +150,7 @@ class BeamSearch:
                 nonfinite.add(counts, site, {what: count})
         axes = {tower: self._once(axis) for tower, axis in layout.axes.items() if tower != self._language}
         axes |= merge_layouts([part.layout for part in parts]).axes
-        records = {site: records[site] for site in self._held if site in records}
+        records = {site: records[site] for site in self._live if site in records}
         return RunResult(records, TokenLayout(axes), returned, counts)
 
     def _running(self, example: int, layout: TokenLayout) -> list[Hypothesis]:
@@ -164,7 +164,7 @@ class BeamSearch:
         return [beam for beam in beams if beam.fed not in returned]
 
     def _buffers(self) -> dict[Site, Buffer]:
-        return {s: buffer.fork() for s, buffer in self._held.items() if s.tower == self._language}
+        return {s: buffer.fork() for s, buffer in self._live.items() if s.tower == self._language}
 
     def _once(self, axis: Axis) -> Axis:
         """An axis of another tower without the copies that a search makes of its examples."""
@@ -190,9 +190,9 @@ def _behind(sequence: list[int], hypotheses: Iterable[Hypothesis]) -> Hypothesis
     The sequence is the hypothesis and filling; or, where `generate` joins windows and cuts prompts and end tokens off,
     it contains what the hypothesis generated.
     """
-    held = list(hypotheses)
-    fitting = [h for h in held if _begins(sequence, h.ids)] or [
-        h for h in held if _contains(sequence, h.ids[h.prompt : -1])
+    candidates = list(hypotheses)
+    fitting = [h for h in candidates if _begins(sequence, h.ids)] or [
+        h for h in candidates if _contains(sequence, h.ids[h.prompt : -1])
     ]
     return max(fitting, key=lambda hypothesis: len(hypothesis.ids), default=None)
 

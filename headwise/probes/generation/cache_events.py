@@ -14,21 +14,19 @@ Choice = Callable[[int], Tensor]
 
 
 class CacheWatch:
-    """Tells listeners when examples of a cache change, or it is cropped. Caches are held weakly, and given back
-    untouched.
-    """
+    """Tells listeners when examples of a cache change, or it is cropped. Caches are held weakly, and left untouched."""
 
     def __init__(self, reordered: Callable[[Any, Choice], None], cropped: Callable[[Any], None]) -> None:
         self._watched: dict[int, weakref.ref] = {}
-        self._told: dict[str, Callable[..., None]] = {
-            "reorder_cache": lambda held, index: reordered(held, lambda _: index),
-            "batch_select_indices": lambda held, index: reordered(
-                held, lambda count: _selected(count, index)
+        self._listeners: dict[str, Callable[..., None]] = {
+            "reorder_cache": lambda cache, index: reordered(cache, lambda _: index),
+            "batch_select_indices": lambda cache, index: reordered(
+                cache, lambda count: _selected(count, index)
             ),
-            "batch_repeat_interleave": lambda held, times: reordered(
-                held, lambda count: torch.arange(count).repeat_interleave(times)
+            "batch_repeat_interleave": lambda cache, times: reordered(
+                cache, lambda count: torch.arange(count).repeat_interleave(times)
             ),
-            "crop": lambda held, _: cropped(held),
+            "crop": lambda cache, _: cropped(cache),
         }
 
     def add(self, cache: Any) -> None:
@@ -37,16 +35,16 @@ class CacheWatch:
             return
         name, watched = id(cache), self._watched
         reference = weakref.ref(cache, lambda _: watched.pop(name, None))
-        for method, told in self._told.items():
+        for method, listener in self._listeners.items():
             if hasattr(type(cache), method):
-                setattr(cache, method, _Method(reference, method, told))
+                setattr(cache, method, _Method(reference, method, listener))
         watched[name] = reference
 
     def clear(self) -> None:
         """Takes the watch off every cache."""
         for reference in list(self._watched.values()):
             cache = reference()
-            for name in self._told if cache is not None else ():
+            for name in self._listeners if cache is not None else ():
                 cache.__dict__.pop(name, None)
         self._watched.clear()
 
@@ -54,14 +52,14 @@ class CacheWatch:
 class _Method:
     """Stands in for a method of one cache, and tells when it was called. A copy of the cache gets its own method."""
 
-    def __init__(self, reference: weakref.ref, name: str, told: Callable[..., None]) -> None:
-        self._reference, self._name, self._told = reference, name, told
+    def __init__(self, reference: weakref.ref, name: str, listener: Callable[..., None]) -> None:
+        self._reference, self._name, self._listener = reference, name, listener
         self.__name__ = name  # which some caches ask of their own methods
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        held: Any = self._reference()
-        result = getattr(type(held), self._name)(held, *args, **kwargs)
-        self._told(held, *args, *kwargs.values())
+        cache: Any = self._reference()
+        result = getattr(type(cache), self._name)(cache, *args, **kwargs)
+        self._listener(cache, *args, *kwargs.values())
         return result
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:

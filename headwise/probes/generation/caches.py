@@ -28,16 +28,12 @@ def cache_of(output: Any) -> Any:
 
 
 def require_past(inputs: Mapping[str, Any], past: int) -> None:
-    """Refuses a forward that says itself that it begins at another position than behind its cache.
-
-    Raises:
-        CaptureError: `cache_position` begins elsewhere.
-    """
-    places = inputs.get("cache_position")
-    if isinstance(places, Tensor) and places.dim() == 1 and len(places) and int(places[0]) != past:
+    """Refuses a forward that says itself that it begins at another position than behind its cache."""
+    at = inputs.get("cache_position")
+    if isinstance(at, Tensor) and at.dim() == 1 and len(at) and int(at[0]) != past:
         raise CaptureError(
             "The positions of a forward and its cache do not agree, so its rows cannot be followed.",
-            evidence=f"cache_position begins at {int(places[0])}, and the cache holds {past} positions",
+            evidence=f"cache_position begins at {int(at[0])}, and the cache holds {past} positions",
             remedy="Crop the cache to the positions before the call, or leave cache_position out.",
         )
 

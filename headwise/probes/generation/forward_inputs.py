@@ -28,25 +28,25 @@ def bind(module: nn.Module, args: tuple, kwargs: Mapping[str, Any]) -> dict[str,
 
 def batch_of(inputs: Mapping[str, Any]) -> int:
     """Examples of a forward: those of its ids or embeddings."""
-    named = [inputs[name] for name in _IDS if isinstance(inputs.get(name), Tensor)]
-    found = named or [value for value in inputs.values() if isinstance(value, Tensor)]
-    return len(found[0])
+    named = (inputs.get(name) for name in _IDS)
+    return len(next(value for value in (*named, *inputs.values()) if isinstance(value, Tensor)))
 
 
-def with_ids(inputs: dict[str, Any], seen: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
-    """Inputs with the ids that their embeddings were made from, where those were seen.
+def with_ids(inputs: dict[str, Any], embedded: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+    """Inputs with the ids that their embeddings were made from, where those are known: (ids, embeddings).
 
     Some models (BLIP-2, InstructBLIP) embed a prompt, put the image in place of one token, and hand embeddings
     alone to their language model.
     """
-    given = inputs.get("inputs_embeds")
-    if seen is None or given is None or inputs.get("input_ids") is not None:
+    embeddings = inputs.get("inputs_embeds")
+    if embedded is None or embeddings is None or inputs.get("input_ids") is not None:
         return inputs
-    ids, made = seen
-    if given.shape[1:] != made.shape[1:] or len(given) % len(made):
+    ids, source = embedded
+    copies, rest = divmod(len(embeddings), len(source))
+    if embeddings.shape[1:] != source.shape[1:] or rest:
         return inputs
-    same = (given == made.repeat_interleave(len(given) // len(made), 0)).all(-1)
-    ids = ids.repeat_interleave(len(given) // len(made), 0)
+    same = (embeddings == source.repeat_interleave(copies, 0)).all(-1)
+    ids = ids.repeat_interleave(copies, 0)
     if ids[~same].unique().numel() > 1 or not bool(same.any()):
         return inputs
     return {**inputs, "input_ids": ids}
@@ -61,20 +61,15 @@ def with_decoder_ids(module: nn.Module, inputs: dict[str, Any]) -> dict[str, Any
     begun = any(inputs.get(name) is not None for name in ("decoder_input_ids", "decoder_inputs_embeds"))
     if begun or not isinstance(labels, Tensor) or not getattr(config, "is_encoder_decoder", False):
         return inputs
-    if (
-        "labels" not in inspect.signature(type(module).forward).parameters
-    ):  # `generate` hands them to the encoder, too
-        return inputs
+    if "labels" not in inspect.signature(type(module).forward).parameters:
+        return inputs  # the encoder of `generate`, which hands them on
     own = getattr(module, "prepare_decoder_input_ids_from_labels", None)
     rule = own or getattr(sys.modules[type(module).__module__], "shift_tokens_right", None)
     if rule is None:
         return inputs
     names = list(inspect.signature(rule).parameters)[1:]
-    more = {
-        name: getattr(config, name, None)
-        for name in names
-        if name in ("pad_token_id", "decoder_start_token_id")
-    }
+    tokens = ("pad_token_id", "decoder_start_token_id")
+    more = {name: getattr(config, name, None) for name in names if name in tokens}
     return {**inputs, "decoder_input_ids": rule(labels, **more)}
 
 
@@ -97,9 +92,7 @@ def with_flat_masks(inputs: dict[str, Any], past: int) -> dict[str, Any]:
     flat = {}
     if inputs.get("attention_mask") is None and inputs.get("decoder_attention_mask") is None:
         return inputs
-    decodes = any(
-        isinstance(inputs.get(key), Tensor) for key in ("decoder_input_ids", "decoder_inputs_embeds")
-    )
+    decodes = any(isinstance(inputs.get(name), Tensor) for name in _IDS[2:])
     for name, of in (("attention_mask", "input"), ("decoder_attention_mask", "decoder_input")):
         mask = inputs.get(name)
         if isinstance(mask, Mapping):
@@ -107,9 +100,8 @@ def with_flat_masks(inputs: dict[str, Any], past: int) -> dict[str, Any]:
             flat[name] = None
         if not isinstance(mask, Tensor) or mask.dim() not in (2, 4):
             continue
-        rows = next(
-            (v for v in map(inputs.get, (f"{of}_ids", f"{of}s_embeds")) if isinstance(v, Tensor)), None
-        )
+        words = (inputs.get(f"{of}_ids"), inputs.get(f"{of}s_embeds"))
+        rows = next((value for value in words if isinstance(value, Tensor)), None)
         behind = 0 if decodes and of == "input" else past  # the cache is the decoder's
         if mask.dim() == 4:
             mask = lets_see(mask).any(1).any(1).long()
@@ -126,12 +118,9 @@ def ids_of(inputs: Mapping[str, Any], primary: str) -> Tensor | None:
 
 def words_of(inputs: Mapping[str, Any], primary: str) -> tuple[int, int]:
     """Examples and words of a tower, as ids or embeddings; (0, 0) where there are none."""
-    names = ("decoder_input_ids", "decoder_inputs_embeds") if primary == "decoder" else ()
-    for name in (*names, "input_ids", "inputs_embeds"):
-        value = inputs.get(name)
-        if isinstance(value, Tensor):
-            return value.shape[0], value.shape[1]
-    return 0, 0
+    names = (*_IDS[2:], *_IDS[:2]) if primary == "decoder" else _IDS[:2]
+    words = next((value for value in map(inputs.get, names) if isinstance(value, Tensor)), None)
+    return (0, 0) if words is None else (words.shape[0], words.shape[1])
 
 
 def drafts_of(

@@ -41,7 +41,9 @@ class SoundWindows:
         """Recordings that it read window by window."""
         return len(self._frames) // self._copies if self._long else 0
 
-    def place(self, axes: Mapping[str, Axis], inputs: Mapping[str, Any], *, before: int) -> dict[str, Axis]:
+    def windowed(
+        self, axes: Mapping[str, Axis], inputs: Mapping[str, Any], *, before: int
+    ) -> dict[str, Axis]:
         """Axes that know recording and offset, where a window of a long sound is read.
 
         Recordings are numbered from `before`, the number of those that earlier calls have read.
@@ -52,16 +54,16 @@ class SoundWindows:
             return dict(axes)
         frames = features.shape[-1]
         self._long = self._long or bool((self._frames[:, 0] > 0).any() or (self._frames[:, 1] > frames).any())
-        places = self._places(features)
-        if places is None or len(places) != len(axis.roles):
+        rows = self._rows_of(features)
+        if rows is None or len(rows) != len(axis.roles):
             return dict(axes)
-        offset = self._frames[places, 0].float() * float(axis.seconds[-1, 1]) / frames
-        self.read = tuple(zip(places.tolist(), offset.tolist(), strict=True))
+        offset = self._frames[rows, 0].float() * float(axis.seconds[-1, 1]) / frames
+        self.read = tuple(zip(rows.tolist(), offset.tolist(), strict=True))
         if not self._long:
             return dict(axes)
-        return {**axes, "encoder": replace(axis, offset=offset, recording=before + places // self._copies)}
+        return {**axes, "encoder": replace(axis, offset=offset, recording=before + rows // self._copies)}
 
-    def _places(self, features: Tensor) -> Tensor | None:
+    def _rows_of(self, features: Tensor) -> Tensor | None:
         """The recording of every row: all that have not ended, or, where some are read again, those that look alike."""
         if self._first is None and len(features) == len(self._active):
             self._first = features.detach()
@@ -70,10 +72,10 @@ class SoundWindows:
         if len(features) == len(self._active):
             return self._active
         left = (features[:, None] == self._first[None]).flatten(2).all(-1).cpu()
-        found = []
+        chosen = []
         for row in left:  # in their order; of equal sounds each is taken once
             if not bool(row.any()):
                 return None
-            found.append(int(row.int().argmax()))
-            left[:, found[-1]] = False
-        return self._active[found]
+            chosen.append(int(row.int().argmax()))
+            left[:, chosen[-1]] = False
+        return self._active[chosen]

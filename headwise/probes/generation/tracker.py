@@ -95,7 +95,7 @@ class GenerationTracker:
             if call is not None and not past:
                 described = completed(described, self._call_axes(call), self.language)
             if call is not None and call.windows is not None:
-                described = call.windows.place(described, inputs, before=self._recordings)
+                described = call.windows.windowed(described, inputs, before=self._recordings)
             if run is None:
                 run = self._begin(primary, inputs, past, new, described, call)
             else:
@@ -271,11 +271,7 @@ class GenerationTracker:
         *,
         generated: bool,
     ) -> None:
-        """A cached call goes on: a decode step, drafts, or more of the prompt.
-
-        Raises:
-            FixError: more of a prompt that a fix has to see as a whole.
-        """
+        """A cached call goes on: a decode step, drafts, or more of the prompt."""
         ids, padding = ids_of(inputs, primary), padding_of(inputs, primary, new)
         if not generated and run.indivisible is not None:
             raise in_pieces(run.indivisible, f"{new} positions come behind {past} that were read before")

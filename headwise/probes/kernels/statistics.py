@@ -208,11 +208,7 @@ class RunningStatistics:
         return twin
 
     def require_separable(self, length: int) -> None:
-        """Refuses to forget some of the rows of a call and not the others.
-
-        Raises:
-            CaptureError: position `length` lies amid the rows of a call.
-        """
+        """Refuses to forget some of the rows of a call and not the others."""
         for call, _ in reversed(self._calls):
             first, last = int(call.positions[0]), int(call.positions[-1])
             if last < length:

@@ -48,10 +48,10 @@ class WindowedForward:
 
 def blocks(before: Tensor | None, pattern: Tensor, window: Window) -> Tensor:
     """The whole pattern with the block of one more window in it."""
-    here = slice(window.start, window.start + pattern.shape[-1])
+    index = slice(window.start, window.start + pattern.shape[-1])
     if before is None:
         before = pattern.new_zeros(*pattern.shape[:2], window.total, window.total)
-    before[..., here, here] = pattern
+    before[..., index, index] = pattern
     return before
 
 
@@ -67,17 +67,15 @@ def gathered(before: Tensor | None, part: Tensor, window: Window, axes: tuple[in
     if before is None:
         shape = [window.total if axis in axes else size for axis, size in enumerate(part.shape)]
         before = part.new_zeros(shape).requires_grad_()
-    whole, here = before, [slice(None)] * part.dim()
-    for axis in axes:
-        here[axis] = slice(window.start, window.start + part.shape[axis])
-    place = tuple(here)
-    whole.data[place] = part.detach()
+    leaf, rows = before, [slice(window.start, window.start + size) for size in part.shape]
+    index = tuple(span if axis in axes else slice(None) for axis, span in enumerate(rows))
+    leaf.data[index] = part.detach()
 
     def take(gradient: Tensor) -> None:
-        if whole.grad is None:
-            whole.grad = torch.zeros_like(whole)
-        whole.grad[place] = gradient
+        if leaf.grad is None:
+            leaf.grad = torch.zeros_like(leaf)
+        leaf.grad[index] = gradient
 
     if part.requires_grad:
         part.register_hook(take)
-    return whole
+    return leaf

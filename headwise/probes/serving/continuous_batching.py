@@ -40,11 +40,11 @@ class ContinuousBatchingWatch:
 
     def remove(self) -> None:
         """Gives the model its own method back."""
-        held = self._model.__dict__
-        if isinstance(held.get(METHOD), _Manager):
-            del held[METHOD]
+        attributes = self._model.__dict__
+        if isinstance(attributes.get(METHOD), _Manager):
+            del attributes[METHOD]
             if self._before is not None:
-                held[METHOD] = self._before
+                attributes[METHOD] = self._before
 
 
 class _Manager(Shadow):
@@ -59,13 +59,7 @@ class _Manager(Shadow):
 def require_batchable(
     sessions: Iterable[Session], modules: Collection[AttentionModule], language: str, flash: str | None
 ) -> None:
-    """Refuses sessions that cannot act in continuous batching, and flash attention, which hides its keys.
-
-    Raises:
-        CaptureError: a capture.
-        FixError: a fix that asks for more of a request than its pattern and head outputs.
-        UnsupportedModel: the model runs flash attention.
-    """
+    """Refuses sessions that cannot act in continuous batching, and flash attention, which hides its keys."""
     concerned = [session for session in sessions if session.listens()]
     require_packable(concerned)
     for session in concerned:
@@ -123,11 +117,7 @@ def _plain(config: Any, originals: dict[int, str]) -> Any:
 
 
 def _rehearse(modules: Iterable[AttentionModule], language: str, session: Session) -> None:
-    """Shows the fixes of a session one row of a made-up request: what asks for more is refused before any comes.
-
-    Raises:
-        FixError: a fix asks for the prompt, or for a memory of it.
-    """
+    """Shows the fixes of a session one row of a made-up request: what asks for more is refused before any comes."""
     for number, plan in enumerate(session.plans):
         entry = next((e for e in modules if plan.touches(e.site(0), language)), None)
         if entry is None or plan.neutral:

@@ -27,19 +27,19 @@ class Batch(NamedTuple):
 
 def batch_under_way(count: int) -> Batch:
     """The batch of `count` requests that the current thread runs the model on."""
-    found = Batch((None,) * count)
+    batch = Batch((None,) * count)
     frame = sys._getframe(1)
     while frame is not None:
         owner = frame.f_locals.get("self")
         tensors = getattr(owner, "inputs_and_outputs", None)
         requests = getattr(tensors, "requests_in_batch", None)
         if requests is not None and len(requests) == count:
-            found = Batch(tuple(future.state for future in requests), tensors=tensors)
+            batch = Batch(tuple(future.state for future in requests), tensors=tensors)
             scheduler = getattr(owner, "scheduler", None)
             if scheduler is not None:
-                return found._replace(scheduler=scheduler)
+                return batch._replace(scheduler=scheduler)
         frame = frame.f_back
-    return found
+    return batch
 
 
 def wait_for_managers(model: nn.Module) -> None:

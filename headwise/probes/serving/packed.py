@@ -119,13 +119,7 @@ def _batching() -> Any:
 
 
 def require_packable(sessions: Iterable[Session]) -> None:
-    """Refuses what needs more of a request than its pattern and its head outputs.
-
-    Raises:
-        CaptureError: a capture.
-        FixError: a fix that begins with the prompt, sees the residual, or replaces queries, keys and values; a patch
-            of examples.
-    """
+    """Refuses what needs more of a request than its pattern and its head outputs."""
     for session in sessions:
         if session.watches:
             raise CaptureError(

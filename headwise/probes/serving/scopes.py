@@ -45,11 +45,7 @@ class Scope:
         return self._inside() or self._opened_here()
 
     def require_clear(self) -> None:
-        """Refuses a prompt of which nobody can tell whether it is the generator's or its caller's.
-
-        Raises:
-            FixError: the generator that opened the patch stands at a `yield`, and its caller runs the model.
-        """
+        """Refuses a prompt of which nobody can tell whether it is the generator's or its caller's."""
         generator = self._generator
         if (
             generator is not None

@@ -45,19 +45,19 @@ def count(record: Record, valid: Mapping[str, Tensor]) -> dict[str, tuple[int, i
 
     `valid` is False where rows of a field are padding or see no key, (example, row).
     """
-    found = {}
+    entries = {}
     if "maximum" in record:
-        found["rows"] = _count(record["maximum"][..., None], (record["n_keys"] > 0)[:, None])
+        entries["rows"] = _count(record["maximum"][..., None], (record["n_keys"] > 0)[:, None])
     for field, axis in (("maps", 1), ("q", 1), ("k", 1), ("v", 1), ("z", 2), ("residual", None)):
-        if field not in record or (field == "maps" and "rows" in found):
+        if field not in record or (field == "maps" and "rows" in entries):
             continue
         value, real = record[field].detach(), valid.get(field)
         if field == "maps":  # weights lie between 0 and 1: their sum is finite when all of them are
             value = value.sum(-1, keepdim=True, dtype=torch.promote_types(value.dtype, torch.float32))
         if real is not None and axis is not None:
             real = real.unsqueeze(axis)
-        found["rows" if field == "maps" else field] = _count(value, real)
-    return found
+        entries["rows" if field == "maps" else field] = _count(value, real)
+    return entries
 
 
 def _count(value: Tensor, real: Tensor | None) -> tuple[int, int]:
@@ -86,11 +86,11 @@ def absent(total: Counts) -> list[Absent]:
     ]
 
 
-def describe(found: Sequence[Absent], sites: int, *, patched: bool) -> list[str]:
+def describe(entries: Sequence[Absent], sites: int, *, patched: bool) -> list[str]:
     """One line on where it begins and how far it goes; none when everything is finite."""
-    if not found:
+    if not entries:
         return []
-    first, places = found[0], len({one.site for one in found})
+    first, places = entries[0], len({one.site for one in entries})
     whose = "the patched model's" if patched else "the model's own"
     kind = f"NaN in {whose} scores" if first.what == "rows" else f"NaN or infinite in {whose} numbers"
     of = f"{first.count:,} of {first.of:,} {WORDS[first.what]}"
@@ -118,24 +118,24 @@ def describe_logits(tops: Sequence[Tensor]) -> list[str]:
 
 def caveat(meta: Mapping[str, Any]) -> str:
     """A sentence for the summary of what was computed from a trace with absent numbers; empty for a whole one."""
-    found = [one for one in meta.get("nonfinite", ()) if one["what"] == "rows"]
-    if not found:
+    entries = [one for one in meta.get("nonfinite", ()) if one["what"] == "rows"]
+    if not entries:
         return ""
-    count, of = (sum(one[name] for one in found) for name in ("count", "of"))
-    more = f" and {len(found) - 1} more site{'s' * (len(found) > 2)}" if len(found) > 1 else ""
-    return f" Left out as NaN: {count:,} of {of:,} rows of {found[0]['site']}{more}."
+    count, of = (sum(one[name] for one in entries) for name in ("count", "of"))
+    more = f" and {len(entries) - 1} more site{'s' * (len(entries) > 2)}" if len(entries) > 1 else ""
+    return f" Left out as NaN: {count:,} of {of:,} rows of {entries[0]['site']}{more}."
 
 
 def join(traces: Sequence[Sequence[Absent]]) -> list[dict[str, Any]]:
     """Counts of several traces of a model, as plain values; numbers of traces that are whole are not among `of`."""
     total: dict[tuple[str, str], Absent] = {}
-    for one in (one for found in traces for one in found):
+    for one in (one for entries in traces for one in entries):
         before = total.get((one.site, one.what))
         added = one if before is None else replace(one, count=one.count + before.count, of=one.of + before.of)
         total[one.site, one.what] = added
     return as_meta(list(total.values()))
 
 
-def as_meta(found: Sequence[Absent]) -> list[dict[str, Any]]:
+def as_meta(entries: Sequence[Absent]) -> list[dict[str, Any]]:
     """As plain values, for the provenance of a trace."""
-    return [asdict(one) for one in found]
+    return [asdict(one) for one in entries]

@@ -69,11 +69,7 @@ class CaptureOptions:
         return self.residual.covers(tower, layer) and self.sites.covers(tower, layer)
 
     def check(self, modules: Collection[AttentionModule]) -> None:
-        """Refuses a capture of nothing, heads of gradients, and sites that the model does not have.
-
-        Raises:
-            InputError: that is what it asks for.
-        """
+        """Refuses a capture of nothing, heads of gradients, and sites that the model does not have."""
         kept = (self.stats, self.maps, self.rows, self.qkv, self.heads, self.residual, self.gradients)
         if not any(kept) or not self.sites:
             raise InputError(

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
@@ -22,6 +22,8 @@ from headwise.probes.trace.fields import FIELDS, GRAPH_FIELDS, Record
 
 SCHEMA = 2
 _HEADER, _DIGEST = "headwise_trace", "sha256"
+_AxisField = Literal["roles", "ids", "seconds", "offset", "recording"]
+_AXIS_FIELDS = get_args(_AxisField)
 
 
 class _Part(BaseModel):
@@ -55,7 +57,7 @@ class _Axis(_Part):
     tower: str
     tokens: list[list[str]] | None
     images: list[_Span]
-    fields: dict[Literal["roles", "ids", "seconds", "offset", "recording"], _Tensor]
+    fields: dict[_AxisField, _Tensor]
 
 
 class _Header(_Part):
@@ -84,26 +86,13 @@ def write_trace(
         sites.append({**vars(site), "fields": _describe(fields)})
     axes = []
     for number, axis in enumerate(layout.axes.values()):
-        fields = {
-            "roles": axis.roles,
-            "ids": axis.ids,
-            "seconds": axis.seconds,
-            "offset": axis.offset,
-            "recording": axis.recording,
-        }
-        fields = {name: tensor for name, tensor in fields.items() if tensor is not None}
+        fields = {name: getattr(axis, name) for name in _AXIS_FIELDS if getattr(axis, name) is not None}
         tensors |= {f"axis.{number}.{name}": tensor for name, tensor in fields.items()}
         spans = [vars(span) for span in axis.images]
         axes.append(
             {"tower": axis.tower, "tokens": axis.tokens, "images": spans, "fields": _describe(fields)}
         )
-    header = {
-        "schema_version": SCHEMA,
-        "roles": ROLES,
-        "sites": sites,
-        "layout": axes,
-        "meta": dict(meta),
-    }
+    header = {"schema_version": SCHEMA, "roles": ROLES, "sites": sites, "layout": axes, "meta": dict(meta)}
     text = json.dumps(header, ensure_ascii=False).encode("utf-8", "replace")
     metadata = {_HEADER: text.decode(), _DIGEST: hashlib.sha256(text).hexdigest()}
     with replacing(path) as part:
@@ -232,26 +221,13 @@ def _check(header: _Header, file: Any, path: Path) -> None:
 
 
 def _axis(number: int, axis: _Axis, file: Any) -> Axis:
-    tensors = {name: file.get_tensor(f"axis.{number}.{name}") for name in axis.fields}
+    tensors: dict[Any, Tensor] = {name: file.get_tensor(f"axis.{number}.{name}") for name in axis.fields}
+    spans = [(span, None if span.places is None else tuple(span.places)) for span in axis.images]
     return Axis(
         tower=axis.tower,
-        roles=tensors["roles"],
-        ids=tensors.get("ids"),
         tokens=None if axis.tokens is None else tuple(map(tuple, axis.tokens)),
-        images=tuple(
-            ImageSpan(
-                span.example,
-                span.image,
-                span.start,
-                span.length,
-                span.grid,
-                None if span.places is None else tuple(span.places),
-            )
-            for span in axis.images
-        ),
-        seconds=tensors.get("seconds"),
-        offset=tensors.get("offset"),
-        recording=tensors.get("recording"),
+        images=tuple(ImageSpan(**{**span.model_dump(), "places": places}) for span, places in spans),
+        **tensors,
     )
 
 

@@ -166,10 +166,10 @@ class Trace:
     def _view(self, field: str, what: str, option: str) -> FieldView:
         view = FieldView(self.records, field, what=what, option=option)
         if not view:
-            held = sorted({name for record in self.records.values() for name in record})
+            fields = sorted({name for record in self.records.values() for name in record})
             raise CaptureError(
                 f"This trace holds no {what}.",
-                evidence=f"it holds {', '.join(held)}",
+                evidence=f"it holds {', '.join(fields)}",
                 remedy=f"Capture again with {option}.",
             )
         return view
@@ -268,8 +268,8 @@ class Trace:
     def __repr__(self) -> str:
         if self._records is None:
             return "Trace(open)"
-        held = {name for record in self._records.values() for name in record}
-        fields = [name for name in FIELDS if name in held and FIELDS[name][0] == "example"]
+        fields = {name for record in self._records.values() for name in record}
+        fields = [name for name in FIELDS if name in fields and FIELDS[name][0] == "example"]
         size = sum(tensor.nbytes for record in self._records.values() for tensor in record.values()) / 1e6
         sites, examples = len(self._records), self.examples
         return (

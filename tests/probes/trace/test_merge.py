@@ -7,8 +7,8 @@ import torch
 
 from headwise.layout import ROLES, ImageSpan, TokenLayout
 from headwise.probes.attach.sites import Site
-from headwise.probes.trace.fields import FIELDS
-from headwise.probes.trace.trace import Trace, merge_layouts, merge_records
+from headwise.probes.trace.fields import FIELDS, merge_layouts, merge_records
+from headwise.probes.trace.trace import Trace
 from tests.kit.traces import TEXT, axis, make_trace, plain_axis, random_pattern
 
 VISION = Site("vision", "self", 0)
