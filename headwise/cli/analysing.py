@@ -7,42 +7,26 @@ from typing import Annotated
 
 import typer
 
-from headwise.cli.options import (
-    Audio,
-    Debug,
-    Image,
-    Json,
-    Language,
-    SpeechTask,
-    Target,
-    Text,
-    TextFile,
-)
+from headwise.cli.options import Debug, Json, reads_inputs
 from headwise.cli.request import Request, check_output
 from headwise.cli.session import session
 from headwise.cli.tables import print_answer, print_frame, warning_lines
 from headwise.errors import InputError
 from headwise.text import visible
 
+_Model = Annotated[
+    str | None,
+    typer.Argument(metavar="MODEL", help="A folder with a saved model, a name on the hub, or a saved trace."),
+]
 
+
+@reads_inputs(_Model, default=None)
 def analyse(
-    model: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL", help="A folder with a saved model, a name on the hub, or a saved trace."
-        ),
-    ] = None,
+    request: Request | None,
     names: Annotated[
         list[str] | None,
         typer.Argument(metavar="NAME...", help="Analyses by name: entropy, or sinks:epsilon=0.2,min_rows=8."),
     ] = None,
-    text: Text = None,
-    text_file: TextFile = None,
-    image: Image = None,
-    audio: Audio = None,
-    target: Target = None,
-    language: Language = None,
-    speech_task: SpeechTask = None,
     generate: Annotated[
         int,
         typer.Option(metavar="N", min=0, help="Generate this many tokens, greedily, and count them, too."),
@@ -65,7 +49,7 @@ def analyse(
     debug: Debug = False,
 ) -> None:
     """Run analyses by name and print what they find; without a model, list them."""
-    if model is None:
+    if request is None:
         with session(debug=debug):
             from headwise.cli.analyse_work import listed
 
@@ -76,9 +60,6 @@ def analyse(
     with session(debug=debug):
         if not names:
             raise InputError("No analysis is named.", remedy="Name one; `headwise analyse` lists them.")
-        request = Request.of(
-            model, text, text_file, image, audio, target, language=language, task=speech_task
-        )
         from headwise.cli.analyse_work import analysed, check
 
         calls = check(names, out or [])

@@ -13,18 +13,7 @@ from headwise.cli.comparing import compare
 from headwise.cli.evaluating import evaluate, list_tasks
 from headwise.cli.fitting import fit
 from headwise.cli.harness import harness
-from headwise.cli.options import (
-    Audio,
-    Debug,
-    Image,
-    Json,
-    Language,
-    Model,
-    SpeechTask,
-    Target,
-    Text,
-    TextFile,
-)
+from headwise.cli.options import Debug, Json, reads_inputs
 from headwise.cli.patching import patch
 from headwise.cli.reporting import report
 from headwise.cli.request import Request
@@ -66,15 +55,9 @@ app.command("analyse")(analyse)
 
 
 @app.command()
+@reads_inputs()
 def trace(
-    model: Model,
-    text: Text = None,
-    text_file: TextFile = None,
-    image: Image = None,
-    audio: Audio = None,
-    target: Target = None,
-    language: Language = None,
-    speech_task: SpeechTask = None,
+    request: Request,
     out: Annotated[Path, typer.Option(metavar="FILE", help="safetensors file to write.")] = Path(
         "run.safetensors"
     ),
@@ -107,9 +90,6 @@ def trace(
 ) -> None:
     """Run the model and save what was captured; `headwise.load_trace` reads it."""
     with session(debug=debug):
-        request = Request.of(
-            model, text, text_file, image, audio, target, language=language, task=speech_task
-        )
         request.check(out)
         from headwise.cli.work import write_trace
 
@@ -126,23 +106,14 @@ def trace(
 
 
 @app.command()
+@reads_inputs()
 def doctor(
-    model: Model,
-    text: Text = None,
-    text_file: TextFile = None,
-    image: Image = None,
-    audio: Audio = None,
-    target: Target = None,
-    language: Language = None,
-    speech_task: SpeechTask = None,
+    request: Request,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Compare headwise with the model's own eager attention, site by site; status 1 if they differ."""
     with session(debug=debug):
-        request = Request.of(
-            model, text, text_file, image, audio, target, language=language, task=speech_task
-        )
         request.check()
         from headwise.cli.work import examine
 

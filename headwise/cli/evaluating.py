@@ -7,31 +7,31 @@ from typing import Annotated
 
 import typer
 
+from headwise.cli.options import Debug, Json
 from headwise.cli.session import FAILED, progress_count, session
-from headwise.cli.task_options import Out, bounds_of, check_bounds, check_out, options_of
+from headwise.cli.task_options import (
+    BatchSize,
+    Number,
+    Out,
+    Seed,
+    Subject,
+    TaskName,
+    TaskOptions,
+    bounds_of,
+    check_bounds,
+    check_outputs,
+    options_of,
+)
 from headwise.text import shortened, visible
 
 
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A folder, a hub name, or a model of the zoo (zoo:vlm)."),
-    ],
-    task: Annotated[
-        str, typer.Option("--task", metavar="NAME", help="The task; `headwise tasks` lists them.")
-    ],
-    options: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="OPTION=VALUE", help="An option of the task, such as data=FILE; repeat it."
-        ),
-    ] = None,
-    number: Annotated[
-        int | None,
-        typer.Option("-n", min=1, help="Examples; all of a file, or the task's own number, without it."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Chooses the examples.")] = 0,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples that are run together.")] = 32,
+    model: Subject,
+    task: TaskName,
+    options: TaskOptions = None,
+    number: Number = None,
+    seed: Seed = 0,
+    batch_size: BatchSize = 32,
     out: Out = None,
     at_least: Annotated[
         list[str] | None,
@@ -45,17 +45,13 @@ def evaluate(
             "--max", metavar="METRIC=VALUE", help="Exit with status 1 if a metric is above; repeat it."
         ),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the numbers and the manifest as JSON, and nothing else.")
-    ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
 ) -> None:
     """Score a model on a task, with a 95 % interval for every metric."""
     with session(debug=debug):
         bounds = [*bounds_of(at_least, "--min"), *bounds_of(at_most, "--max")]
-        paths = out or []
-        for path in paths:
-            check_out(path, what="an evaluation")
+        paths = check_outputs(out, None, what="an evaluation")
         from headwise.evaluation.registry import find_task
         from headwise.evaluation.statistics.estimate import span
 
@@ -70,18 +66,16 @@ def evaluate(
                 found = hw.evaluate(subject, asked, n=number, seed=seed, batch_size=batch_size, progress=show)
         for path in paths:
             found.save(path)
-    failures = [_failure(found.estimates[metric].value, *bound) for bound in bounds for metric in [bound[1]]]
-    failures = [failure for failure in failures if failure]
+    failures = [text for bound in bounds if (text := _failure(found.estimates[bound[1]].value, *bound))]
     lines = [
         f"{item.metric:<18} {item.value:>9.4f}   {span(item, '.4f')}   {item.unit}"
         for item in found.estimates.values()
     ]
     head = f"{asked.title}, n = {len(found.frame)}, seed {seed}: value and 95 % interval"
-    said = [f"warning: {shortened(text)}" for text in found.warnings]
     lines = [
         head,
         *lines,
-        *said,
+        *(f"warning: {shortened(text)}" for text in found.warnings),
         *(f"wrote {path}" for path in paths),
         *(f"failed: {text}" for text in failures),
     ]
@@ -98,9 +92,7 @@ def evaluate(
     raise typer.Exit(FAILED if failures else 0)
 
 
-def list_tasks(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+def list_tasks(as_json: Json = False) -> None:
     """List the tasks, what each asks, and its options."""
     with session(debug=False):
         from headwise.evaluation.registry import describe_tasks

@@ -8,36 +8,19 @@ from typing import Annotated
 
 import typer
 
-from headwise.cli.options import (
-    Audio,
-    Debug,
-    Image,
-    Json,
-    Language,
-    Model,
-    SpeechTask,
-    Target,
-    Text,
-    TextFile,
-)
+from headwise.cli.options import Debug, Json, reads_inputs
 from headwise.cli.request import Request
 from headwise.cli.session import session
 from headwise.errors import InputError
 from headwise.text import visible
 
 
+@reads_inputs()
 def patch(
-    model: Model,
+    request: Request,
     spec: Annotated[
         Path, typer.Argument(metavar="SPEC", help="JSON file with fixes, as hw.save_spec writes it.")
     ],
-    text: Text = None,
-    text_file: TextFile = None,
-    image: Image = None,
-    audio: Audio = None,
-    target: Target = None,
-    language: Language = None,
-    speech_task: SpeechTask = None,
     generate: Annotated[
         int | None,
         typer.Option(
@@ -61,9 +44,6 @@ def patch(
 ) -> None:
     """Check that a spec fits a model; with an input, write what the model says without and with it."""
     with session(debug=debug):
-        request = Request.of(
-            model, text, text_file, image, audio, target, language=language, task=speech_task
-        )
         request.check()
         if generate is not None and request.empty and not request.in_zoo:
             raise InputError(

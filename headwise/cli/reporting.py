@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from headwise.cli.options import (
-    Audio,
-    Debug,
-    Image,
-    Json,
-    Language,
-    Model,
-    SpeechTask,
-    Target,
-    Text,
-    TextFile,
-)
+from headwise.cli.options import Debug, Json, reads_inputs
 from headwise.cli.request import Request
 from headwise.cli.session import FAILED, session
 from headwise.cli.tables import print_answer, warning_lines
@@ -27,15 +17,9 @@ from headwise.errors import InputError
 from headwise.text import shortened
 
 
+@reads_inputs()
 def report(
-    model: Model,
-    text: Text = None,
-    text_file: TextFile = None,
-    image: Image = None,
-    audio: Audio = None,
-    target: Target = None,
-    language: Language = None,
-    speech_task: SpeechTask = None,
+    request: Request,
     samples: Annotated[
         int | None,
         typer.Option(
@@ -87,9 +71,7 @@ def report(
 ) -> None:
     """Run the model and write one HTML page that says what its heads did, where, and whether a fix helped."""
     with session(debug=debug):
-        request = Request.of(
-            model, text, text_file, image, audio, target, samples=samples, language=language, task=speech_task
-        )
+        request = replace(request, samples=samples)
         request.check(out, task=task is not None)
         _check(fix, task, options, number)
         if analysis:

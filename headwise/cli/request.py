@@ -31,19 +31,6 @@ class Request:
     task: str | None = None
     """Language that a speech model hears or a translation model writes, and task of a multilingual speech model."""
 
-    @classmethod
-    def of(
-        cls,
-        model: str,
-        *inputs: Sequence[Any] | None,
-        samples: int | None = None,
-        language: str | None = None,
-        task: str | None = None,
-    ) -> Request:
-        """From the options of a command, in the order of the fields."""
-        given = (tuple(values or ()) for values in inputs)
-        return cls(model, *given, samples=samples, language=language, task=task)
-
     @property
     def empty(self) -> bool:
         """True when no input of any kind was given."""

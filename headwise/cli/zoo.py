@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from headwise.cli.options import Debug, Json
 from headwise.cli.session import FAILED, progress_count, session
 
 app = typer.Typer(
@@ -15,7 +16,6 @@ app = typer.Typer(
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="lm, lm@early, nmt, speech, vlm or vlm@early.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.command("list")
@@ -89,7 +89,7 @@ def verify(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="NAME", help="Models; all of them without one.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Measure every figure on the cards again; status 1 if one lies outside its stated interval."""
