@@ -26,7 +26,7 @@ from common import markdown_table, versions
 import headwise as hw
 from headwise.evaluation.comparison._fit import fit_constants
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
-from headwise.evaluation.questions import Questions
+from headwise.evaluation.task_run import TaskRun
 from headwise.fixes import ACT, VAR, VHR, ScaleHeads
 from headwise.fixes.anatomy import anatomy_of
 from headwise.functional.redistribution import redistribute, sink_score
@@ -171,15 +171,15 @@ FIXES: dict[str, tuple[Maker, tuple[str, ...]]] = {
 """Name -> how its arms are made, and the models that it can be used on."""
 
 
-def answers(questions: Questions, fixes: Sequence[Any] = ()) -> pd.DataFrame:
+def answers(task_run: TaskRun, fixes: Sequence[Any] = ()) -> pd.DataFrame:
     """Columns of the task's first metric, one row per example; averaged over fixes that are tried in turn."""
-    columns = list(questions.task.metrics[0].columns)
+    columns = list(task_run.task.metrics[0].columns)
     if not fixes:
-        return questions.ask().frame[columns].astype(float)
+        return task_run.run().frame[columns].astype(float)
     found = []
     for fix in fixes:
-        with hw.patch(questions.subject, fix):
-            found.append(questions.ask().frame[columns].astype(float))
+        with hw.patch(task_run.subject, fix):
+            found.append(task_run.run().frame[columns].astype(float))
     return sum(found[1:], found[0]) / len(found)
 
 
@@ -207,8 +207,8 @@ def rows(name: str, arguments: argparse.Namespace) -> Iterator[list[str]]:
     fault = faults.get(name)
     healthy = hw.load(fault.model)
     task, metric = fault.question(), fault.question().metrics[0]
-    clean = Questions.of(healthy, task).draw(arguments.n, arguments.seed)
-    faulty = Questions.of(fault.plant(healthy), task).about(clean.examples)
+    clean = TaskRun.create(healthy, task).draw(arguments.n, arguments.seed)
+    faulty = TaskRun.create(fault.plant(healthy), task).with_examples(clean.examples)
     data = calibration(faulty, arguments.validation, arguments.seed)
     good, bad = answers(clean), answers(faulty)
 

@@ -8,17 +8,17 @@ from typing import Annotated
 import typer
 
 from headwise.cli import zoo
-from headwise.cli.analysing import analyse
-from headwise.cli.comparing import compare
-from headwise.cli.evaluating import evaluate, list_tasks
-from headwise.cli.fitting import fit
+from headwise.cli.analyse import analyse
+from headwise.cli.compare import compare
+from headwise.cli.evaluate import evaluate, list_tasks
+from headwise.cli.fit import fit
 from headwise.cli.harness import harness
 from headwise.cli.options import Debug, Json, reads_inputs
-from headwise.cli.patching import patch
-from headwise.cli.reporting import report
+from headwise.cli.patch import patch
+from headwise.cli.report import report
 from headwise.cli.request import Request
-from headwise.cli.searching import search
-from headwise.cli.serving import serve
+from headwise.cli.search import search
+from headwise.cli.serve import serve
 from headwise.cli.session import FAILED, session
 from headwise.cli.tables import print_answer, warning_lines
 from headwise.text import visible
@@ -91,7 +91,7 @@ def trace(
     """Run the model and save what was captured; `headwise.load_trace` reads it."""
     with session(debug=debug):
         request.check(out)
-        from headwise.cli.work import write_trace
+        from headwise.cli._run import write_trace
 
         keep = {
             "maps": maps_of or maps,
@@ -115,7 +115,7 @@ def doctor(
     """Compare headwise with the model's own eager attention, site by site; status 1 if they differ."""
     with session(debug=debug):
         request.check()
-        from headwise.cli.work import examine
+        from headwise.cli._run import examine
 
         diagnosis = examine(request)
     if as_json:

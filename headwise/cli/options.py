@@ -36,8 +36,8 @@ _INPUTS: dict[str, Any] = {
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Language that a multilingual speech model hears (detected and said without it), or that a translation "
-            "model writes; by name or code.",
+            help="Language that a multilingual speech model hears (detected and said without it), or that a "
+            "translation model writes; by name or code.",
         ),
     ],
     "speech_task": Annotated[

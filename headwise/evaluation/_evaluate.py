@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headwise.evaluation.questions import BATCH, Progress, Questions, estimates
 from headwise.evaluation.results.evaluation import Evaluation
+from headwise.evaluation.task_run import BATCH, Progress, TaskRun, estimates
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,10 +48,10 @@ def evaluate(
         >>> result.estimates["accuracy"].n
         20
     """
-    questions = Questions.of(subject, task, batch_size=batch_size).draw(n, seed)
-    answers = questions.ask(progress)
-    manifest = questions.manifest(answers, n=n, seed=seed)
-    manifest["seconds"] = round(answers.seconds, 3)
-    manifest["tokens"] = answers.tokens
-    found = estimates(questions.task.metrics, answers.frame, seed)
-    return Evaluation(questions.task.title, found, answers.frame, manifest)
+    task_run = TaskRun.create(subject, task, batch_size=batch_size).draw(n, seed)
+    outputs = task_run.run(progress)
+    manifest = task_run.manifest(outputs, n=n, seed=seed)
+    manifest["seconds"] = round(outputs.seconds, 3)
+    manifest["tokens"] = outputs.tokens
+    found = estimates(task_run.task.metrics, outputs.frame, seed)
+    return Evaluation(task_run.task.title, found, outputs.frame, manifest)

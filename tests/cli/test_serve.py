@@ -21,7 +21,7 @@ import pytest
 import typer
 
 import headwise as hw
-from headwise.cli.serve_work import cache_share
+from headwise.cli._run_serve import cache_share
 from headwise.cli.session import session
 from tests.kit.cli import run
 

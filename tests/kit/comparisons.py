@@ -13,7 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import headwise as hw
 from headwise.errors import NotFitted
 from headwise.evaluation import Example, Metric, MultipleChoice, Task, mean, ratio
-from headwise.evaluation.questions import Questions
+from headwise.evaluation.task_run import TaskRun
 from tests.kit.subjects import WORDS, word_tokenizer
 
 
@@ -33,13 +33,13 @@ def small_subject() -> hw.Subject:
 def recorded_questions(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The ids of every call that puts questions to a model, from here on."""
     ids: list[list[str]] = []
-    real = Questions.ask
+    real = TaskRun.run
 
-    def ask(self, progress=None):
+    def run(self, progress=None):
         ids.append([example.id for example in self.examples])
         return real(self, progress)
 
-    monkeypatch.setattr(Questions, "ask", ask)
+    monkeypatch.setattr(TaskRun, "run", run)
     return ids
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from headwise.evaluation.comparison._fit import bind_complete, fit_missing, needs_fit
 from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.comparison.calibration import calibration
-from headwise.evaluation.questions import BATCH, Answers, Progress, Questions, estimates
 from headwise.evaluation.results.comparison import NONE, Arm, Comparison, Cost
 from headwise.evaluation.statistics.estimate import LEVEL, RESAMPLES
 from headwise.evaluation.statistics.paired import N_PERMUTATIONS, Difference, difference, holm
 from headwise.evaluation.task import Metric, mean
+from headwise.evaluation.task_run import BATCH, Progress, TaskOutputs, TaskRun, estimates
 from headwise.fixes.patching import patch
 
 if TYPE_CHECKING:
@@ -71,14 +71,14 @@ def compare(
         >>> found["silent"].main.value < 0
         True
     """
-    questions = Questions.of(subject, task, batch_size=batch_size)
-    own = questions.subject
+    task_run = TaskRun.create(subject, task, batch_size=batch_size)
+    own = task_run.subject
     arms = [bind_complete(arm, own) for arm in parse_arms(fixes, own)]
     to_fit = [index for index, arm in enumerate(arms) if any(needs_fit(fix, own) for fix in arm.fixes)]
-    questions = questions.draw(n, seed)
+    task_run = task_run.draw(n, seed)
     fitted: dict[str, Any] = {"on": None, "ids": [], "fixes": {}}
     if to_fit:
-        data = calibration(questions, calibrate, seed, exclude=questions.examples)
+        data = calibration(task_run, calibrate, seed, exclude=task_run.examples)
         fitted |= {"on": data.name, "ids": data.ids}
         for index in to_fit:
             before = arms[index]
@@ -87,12 +87,12 @@ def compare(
             fitted["fixes"][arm.label] = list(map(describe, new))
             arms[index] = bind_complete(arm, own)
     return compare_arms(
-        questions, arms, seed=seed, call={"n": n, "seed": seed}, fitted=fitted, progress=progress
+        task_run, arms, seed=seed, call={"n": n, "seed": seed}, fitted=fitted, progress=progress
     )
 
 
 def compare_arms(
-    questions: Questions,
+    task_run: TaskRun,
     arms: Sequence[Arm],
     *,
     seed: int,
@@ -100,10 +100,10 @@ def compare_arms(
     fitted: Mapping[str, Any],
     progress: Progress | None = None,
 ) -> Comparison:
-    """Put the questions to the model without a fix, then once per arm.
+    """The task without a fix, then once per arm, and what differs.
 
     Args:
-        questions: what is asked.
+        task_run: the task with its examples, and the model.
         arms: the fixes, bound to the model.
         seed: of resamples and exchanges.
         call: what the manifest says of the call.
@@ -112,11 +112,11 @@ def compare_arms(
     """
     import pandas as pd
 
-    runs = _run(questions, arms, progress)
-    metrics = _metrics(questions)
+    runs = _run(task_run, arms, progress)
+    metrics = _metrics(task_run)
     frames = [run.frame for run in runs]
     scored = _scored(metrics, arms, runs, seed)
-    manifest = questions.manifest(runs[0], **call)
+    manifest = task_run.manifest(runs[0], **call)
     manifest["fixes"] = {arm.label: [describe(fix) for fix in arm.fixes] for arm in arms}
     manifest["fitted"] = dict(fitted)
     manifest["leaks_future"] = [arm.label for arm in scored if arm.leaks_future]
@@ -127,38 +127,38 @@ def compare_arms(
     manifest["seconds"] = {arm.label: round(arm.cost.seconds, 3) for arm in scored}
     rows = [frame.assign(arm=arm.label) for arm, frame in zip(scored, frames, strict=True)]
     frame = pd.concat(rows, ignore_index=True)
-    return Comparison(questions.task.title, scored, frame[["arm", *frames[0].columns]], manifest)
+    return Comparison(task_run.task.title, scored, frame[["arm", *frames[0].columns]], manifest)
 
 
-def _run(questions: Questions, arms: Sequence[Arm], progress: Progress | None) -> list[Answers]:
-    """The answers without a fix, and of every arm."""
-    total = len(questions.examples) * (1 + len(arms))
+def _run(task_run: TaskRun, arms: Sequence[Arm], progress: Progress | None) -> list[TaskOutputs]:
+    """Outputs without a fix, and of every arm."""
+    total = len(task_run.examples) * (1 + len(arms))
     # what only the first call has to do is done before the clock runs
-    questions.about(questions.examples[: questions.batch_size]).ask()
-    runs: list[Answers] = []
+    task_run.with_examples(task_run.examples[: task_run.batch_size]).run()
+    runs: list[TaskOutputs] = []
     for fixes in ((), *(arm.fixes for arm in arms)):
-        before = len(runs) * len(questions.examples)
+        before = len(runs) * len(task_run.examples)
 
-        def told(done: int, _: int, before: int = before) -> None:
+        def on_batch(done: int, _: int, before: int = before) -> None:
             if progress is not None:
                 progress(before + done, total)
 
-        with patch(questions.subject, fixes) if fixes else nullcontext():
-            runs.append(questions.ask(told))
+        with patch(task_run.subject, fixes) if fixes else nullcontext():
+            runs.append(task_run.run(on_batch))
     return runs
 
 
-def _metrics(questions: Questions) -> tuple[Metric, ...]:
+def _metrics(task_run: TaskRun) -> tuple[Metric, ...]:
     """Those of the task; and the length of what is written, which no score should be read without."""
-    metrics = questions.task.metrics
-    written = questions.task.solver.manifest().get("asked") == "generate"
+    metrics = task_run.task.metrics
+    written = task_run.task.solver.manifest().get("asked") == "generate"
     if not written or any(metric.name == "tokens" for metric in metrics):
         return metrics
     return (*metrics, mean("tokens", unit="tokens", higher_is_better=None))
 
 
 def _scored(
-    metrics: Sequence[Metric], arms: Sequence[Arm], runs: Sequence[Answers], seed: int
+    metrics: Sequence[Metric], arms: Sequence[Arm], runs: Sequence[TaskOutputs], seed: int
 ) -> tuple[Arm, ...]:
     """The arm without a fix and the others, with their numbers."""
     base, *others = runs
@@ -186,8 +186,8 @@ def _scored(
 
 
 def _difference(metric: Metric, before: pd.DataFrame, after: pd.DataFrame, seed: int) -> Difference:
-    kept = metric.applies(before) & metric.applies(after)
-    one, two = (metric.select(frame[kept]) for frame in (before, after))
+    rows = metric.applies(before) & metric.applies(after)
+    one, two = (metric.select(frame[rows]) for frame in (before, after))
     return difference(metric, one, two, seed=seed)
 
 
@@ -214,8 +214,8 @@ def _flips(metric: Metric, before: pd.DataFrame, after: pd.DataFrame) -> tuple[i
     return (up, down) if metric.higher_is_better else (down, up)
 
 
-def _cost(run: Answers, base: Answers) -> Cost:
-    units = [answers.tokens or len(answers.frame) for answers in (run, base)]
+def _cost(run: TaskOutputs, base: TaskOutputs) -> Cost:
+    units = [outputs.tokens or len(outputs.frame) for outputs in (run, base)]
     wall, cpu = (
         (taken / units[0]) / (usual / units[1]) if usual > 0 else float("nan")
         for taken, usual in ((run.seconds, base.seconds), (run.cpu_seconds, base.cpu_seconds))

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from headwise.errors import FixError, InputError
 from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.example import Example
-from headwise.evaluation.questions import BATCH, Questions, with_own_processor, without_dropout
 from headwise.evaluation.results.comparison import Arm
 from headwise.evaluation.task import Task
+from headwise.evaluation.task_run import BATCH, TaskRun, with_own_processor, without_dropout
 from headwise.fixes.binding import missing_constants
 from headwise.fixes.patching import patch
 
@@ -79,15 +79,15 @@ def fit(
             remedy="Install it as it is: hw.patch(subject, fix).",
         )
     if isinstance(data, Task | str):
-        questions = Questions.of(subject, data, batch_size=batch_size)
-        if exclude is None and not questions.task.has_validation:
+        task_run = TaskRun.create(subject, data, batch_size=batch_size)
+        if exclude is None and not task_run.task.has_validation:
             raise InputError(
-                f"{questions.task.title} sets no examples apart to fit on.",
+                f"{task_run.task.title} sets no examples apart to fit on.",
                 evidence="any of them may be compared later",
                 remedy="Give exclude=task.draw(N, seed) (--exclude N), what will be compared ([] if nothing), fit on "
                 "other data, or let hw.compare fit.",
             )
-        own, calibrated = questions.subject, calibration(questions, n, seed, exclude=exclude or ())
+        own, calibrated = task_run.subject, calibration(task_run, n, seed, exclude=exclude or ())
     else:
         own, calibrated = with_own_processor(subject), as_calibration(data)
     found = fit_constants(fix, own, calibrated)

@@ -13,9 +13,9 @@ from headwise.evaluation.comparison._fit import bind_complete, fit_constants, ne
 from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
 from headwise.evaluation.comparison.space import Bounds, Space, space_of
-from headwise.evaluation.questions import BATCH, Progress, Questions
 from headwise.evaluation.results.search import Search
 from headwise.evaluation.task import Metric, Task
+from headwise.evaluation.task_run import BATCH, Progress, TaskRun
 from headwise.fixes.patching import patch
 from headwise.optional import extra
 
@@ -76,18 +76,18 @@ def search(
     optuna = extra("optuna", "Strengths are searched", group="search")
     if trials < 2:
         raise InputError("The first trial is no change.", evidence=f"trials={trials}", remedy="Take 20.")
-    questions = Questions.of(subject, task, batch_size=batch_size)
-    chosen = _metric(questions.task, metric)
-    (arm,) = parse_arms([fix], questions.subject)
+    task_run = TaskRun.create(subject, task, batch_size=batch_size)
+    chosen = _metric(task_run.task, metric)
+    (arm,) = parse_arms([fix], task_run.subject)
     if len(arm.fixes) != 1:
         raise InputError("One fix is searched at a time.", evidence=arm.label, remedy="Give one.")
     plan = space_of(arm.fixes[0], space)
-    bind_complete(arm, questions.subject)
-    to_fit = needs_fit(plan.fix, questions.subject)
-    questions = questions.draw(n, seed)
-    data = calibration(questions, calibrate, seed, exclude=questions.examples)
+    bind_complete(arm, task_run.subject)
+    to_fit = needs_fit(plan.fix, task_run.subject)
+    task_run = task_run.draw(n, seed)
+    data = calibration(task_run, calibrate, seed, exclude=task_run.examples)
     if to_fit:
-        plan = Space(fit_constants(plan.fix, questions.subject, data), plan.bounds)
+        plan = Space(fit_constants(plan.fix, task_run.subject, data), plan.bounds)
     with _quiet(optuna):
         rows = list(_trials(optuna, plan, data, chosen, trials=trials, seed=seed, progress=progress))
     sign = -1 if chosen.higher_is_better is False else 1
@@ -95,7 +95,7 @@ def search(
     place = max(range(len(rows)), key=ranked.__getitem__)  # the first of equals
     best = rows[place]["setting"] if place > 0 and not rows[place]["neutral"] else None
     manifest: dict[str, Any] = {
-        **questions.manifest(n=n, seed=seed),
+        **task_run.manifest(n=n, seed=seed),
         "fix": describe(plan.fix),
         "fitted_on": data.name if to_fit else None,
         "space": {name: list(span) for name, span in plan.bounds.items()},
@@ -107,10 +107,10 @@ def search(
     winner = comparison = None
     if best is not None:
         winner = plan.at(best)
-        (arm,) = parse_arms([winner], questions.subject)
+        (arm,) = parse_arms([winner], task_run.subject)
         comparison = compare_arms(
-            questions,
-            [bind_complete(arm, questions.subject)],
+            task_run,
+            [bind_complete(arm, task_run.subject)],
             seed=seed,
             call={"n": n, "seed": seed},
             fitted={"on": None, "ids": [], "fixes": {}},
@@ -118,7 +118,7 @@ def search(
         winner = comparison.arms[1].fixes[0]
     frame = _frame(rows, plan, chosen.name)
     kind = type(plan.fix).__name__
-    return Search(questions.task.title, chosen.name, kind, frame, best, winner, comparison, manifest)
+    return Search(task_run.task.title, chosen.name, kind, frame, best, winner, comparison, manifest)
 
 
 def _trials(
@@ -147,7 +147,7 @@ def _trials(
             progress(done, trials)
         trial = study.ask(distributions)
         fix = plan.at(trial.params)
-        with patch(data.questions.subject, fix):
+        with patch(data.task_run.subject, fix):
             value = _value(metric, data)
         if isfinite(value):
             study.tell(trial, value)
@@ -163,7 +163,7 @@ def _trials(
 
 
 def _value(metric: Metric, data: TaskCalibration) -> float:
-    return metric.compute(metric.select(data.questions.ask().frame))
+    return metric.compute(metric.select(data.task_run.run().frame))
 
 
 def _frame(rows: list[dict[str, Any]], plan: Space, metric: str) -> Any:

@@ -105,12 +105,12 @@ def _label(item: Any) -> str:
         for field in own
         if field.compare and (field.default is MISSING or getattr(item, field.name) != field.default)
     }
-    shown = [
+    parameters = [
         f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in chosen.items()
         if isinstance(value, str | int | float)
     ]
-    return f"{kind.__name__}:{','.join(shown)}" if shown else kind.__name__
+    return f"{kind.__name__}:{','.join(parameters)}" if parameters else kind.__name__
 
 
 def _to_json(value: Any) -> Any:

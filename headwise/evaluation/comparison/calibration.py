@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwise.errors import InputError
-from headwise.evaluation.questions import Questions
+from headwise.evaluation.task_run import TaskRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,36 +23,34 @@ if TYPE_CHECKING:
 class TaskCalibration:
     """Examples of a task that are not compared, see `headwise.fixes.calibration.Calibration`."""
 
-    questions: Questions
+    task_run: TaskRun
     name: str
     """Such as "multiple-choice, validation, n = 200, seed 0"."""
 
     @property
     def prompts(self) -> list[Mapping[str, Any]]:
         """Keyword arguments of `Subject.prepare`, one mapping per example."""
-        return [example.inputs for example in self.questions.examples]
+        return [example.inputs for example in self.task_run.examples]
 
     @property
     def ids(self) -> list[str]:
         """Of the examples."""
-        return [example.id for example in self.questions.examples]
+        return [example.id for example in self.task_run.examples]
 
     def scores(self, subject: Subject) -> list[float]:
         """The task's first metric of every example by itself, higher is better; NaN where an example has none."""
-        questions = self.questions
-        if subject.model is not questions.subject.model:
-            own = Questions.of(subject, questions.task, batch_size=questions.batch_size)
-            questions = replace(questions, subject=own.subject)
-        return example_scores(questions.task.metrics[0], questions.ask().frame)
+        task_run = self.task_run
+        if subject.model is not task_run.subject.model:
+            own = TaskRun.create(subject, task_run.task, batch_size=task_run.batch_size)
+            task_run = replace(task_run, subject=own.subject)
+        return example_scores(task_run.task.metrics[0], task_run.run().frame)
 
 
-def calibration(
-    questions: Questions, n: int, seed: int, *, exclude: Sequence[Example] = ()
-) -> TaskCalibration:
+def calibration(task_run: TaskRun, n: int, seed: int, *, exclude: Sequence[Example] = ()) -> TaskCalibration:
     """`n` examples of the task's validation split.
 
     Args:
-        questions: the task, and the model it is put to.
+        task_run: the task, and the model it is put to.
         n: how many.
         seed: chooses them.
         exclude: examples that are compared, see `Task.validation`.
@@ -62,9 +60,9 @@ def calibration(
     """
     if n < 1:
         raise InputError("Fits need an example or more.", evidence=f"{n}", remedy="200 are usual.")
-    examples = questions.task.validation(n, seed, exclude=exclude)
-    name = f"{questions.task.title}, validation, n = {n}, seed {seed}"
-    return TaskCalibration(questions.about(examples), name)
+    examples = task_run.task.validation(n, seed, exclude=exclude)
+    name = f"{task_run.task.title}, validation, n = {n}, seed {seed}"
+    return TaskCalibration(task_run.with_examples(examples), name)
 
 
 def example_scores(metric: Metric, frame: pd.DataFrame) -> list[float]:

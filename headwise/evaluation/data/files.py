@@ -185,7 +185,7 @@ def read_parallel(source: str | Path, target: str | Path) -> tuple[list[tuple[in
         )
     lines = enumerate(zip(left, right, strict=True), start=1)
     pairs = [(number, one.strip(), other.strip()) for number, (one, other) in lines]
-    kept = [pair for pair in pairs if pair[1] and pair[2]]
-    if not kept:
+    complete = [pair for pair in pairs if pair[1] and pair[2]]
+    if not complete:
         raise InputError("No line has words on both sides.", evidence=f"{source}, {target}")
-    return kept, len(pairs) - len(kept)
+    return complete, len(pairs) - len(complete)

@@ -43,9 +43,9 @@ def draw_of_file(examples: Sequence[Example], n: int | None, seed: int, *, what:
     """
     if n is None or n >= len(examples):
         return subset(examples, n, seed, what=what)
-    held = [in_validation(example) for example in examples]
-    test = [index for index, validation in enumerate(held) if not validation]
-    rest = [index for index, validation in enumerate(held) if validation]
+    in_split = [in_validation(example) for example in examples]
+    test = [index for index, validation in enumerate(in_split) if not validation]
+    rest = [index for index, validation in enumerate(in_split) if validation]
     rng = random.Random(seed)
     chosen = rng.sample(test, n) if n <= len(test) else test + rng.sample(rest, n - len(test))
     return [examples[index] for index in sorted(chosen)]

@@ -15,9 +15,9 @@ from headwise.evaluation.harness.guard import seed_everything, set_aside, told
 from headwise.evaluation.harness.model import as_harness_model, require_harness, require_texts
 from headwise.evaluation.harness.result import HarnessResult, tabulated
 from headwise.evaluation.harness.tasks import check_tasks, load_tasks
-from headwise.evaluation.questions import model_record, versions_of, without_dropout
 from headwise.evaluation.results.comparison import NONE, Arm
 from headwise.evaluation.statistics.estimate import RESAMPLES
+from headwise.evaluation.task_run import model_record, versions_of, without_dropout
 from headwise.fixes.patching import patch
 from headwise.subject import Subject, wrap
 

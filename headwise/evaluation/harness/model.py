@@ -9,8 +9,8 @@ import torch
 
 from headwise.errors import InputError
 from headwise.evaluation.harness.guard import told
-from headwise.evaluation.questions import with_own_processor
 from headwise.evaluation.solvers.batching import continues
+from headwise.evaluation.task_run import with_own_processor
 from headwise.optional import extra
 
 if TYPE_CHECKING:

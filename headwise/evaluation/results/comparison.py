@@ -145,14 +145,14 @@ class Comparison:
             spread = ", ".join(f"{cut(arm.label)} {arm.main.value:+.3f}" for arm in others)
             least = f"smallest p {p_text(min(known))}" if known else NO_P
             return f"{head}; no arm differs clearly from it ({spread}; {least}).{self._notes()}"
-        told = "; ".join(
+        differing = "; ".join(
             f"{cut(arm.label)} {arm.estimates[metric].value:.3f} ({arm.main.value:+.3f}, "
             f"{span(arm.main, '+.3f', words=True)}, p {p_text(arm.main.p_holm)})"
             for arm in differ
         )
         rest = [cut(arm.label) for arm in others if arm not in differ]
         same = f"; no clear difference: {', '.join(rest)}" if rest else ""
-        return f"{head}; {told}{same}.{self._notes()}"
+        return f"{head}; {differing}{same}.{self._notes()}"
 
     def to_frame(self) -> pd.DataFrame:
         """The table: one row per arm and metric, with what concerns the whole arm repeated."""

@@ -83,11 +83,11 @@ def vqa_accuracy(prediction: str, answers: Sequence[str], *, compat: bool = Fals
         0.9
     """
     if compat and len(set(map(_plain, answers))) == 1:
-        said, people = _plain(prediction), [_plain(answer) for answer in answers]
+        predicted, people = _plain(prediction), [_plain(answer) for answer in answers]
     else:
-        said = normalized(prediction, compat=compat)
+        predicted = normalized(prediction, compat=compat)
         people = [normalized(answer, compat=compat) for answer in answers]
-    agree = people.count(said)
+    agree = people.count(predicted)
     total = agree * min(3, agree - 1) + (len(people) - agree) * min(3, agree)
     return total / (3 * len(people))
 

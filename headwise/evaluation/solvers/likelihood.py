@@ -60,9 +60,9 @@ class Likelihood:
             )
             place = mask.cumsum(-1)[:, 1:] - 1
             for row, (index, _, fresh) in enumerate(rows):
-                kept = mask[row, 1:] & mask[row, :-1] & (place[row] >= fresh)
-                sums[index] += float(cost[row][kept].sum())
-                counts[index] += int(kept.sum())
+                scored = mask[row, 1:] & mask[row, :-1] & (place[row] >= fresh)
+                sums[index] += float(cost[row][scored].sum())
+                counts[index] += int(scored.sum())
                 left[index] -= 1
                 advance(int(left[index] == 0))
         return [

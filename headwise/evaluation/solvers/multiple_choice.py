@@ -63,8 +63,8 @@ class MultipleChoice:
             scores[candidate] = float(first[ids[0]]) if len(ids) == 1 else _continued(subject, example, ids)
             if ids[0] == best:
                 begun[candidate] = scores[candidate]
-        said = max(begun, key=lambda candidate: begun[candidate], default="")
-        return Response(subject.tokenizer.decode([best]), 1, scores, {"said": said})
+        choice = max(begun, key=lambda candidate: begun[candidate], default="")
+        return Response(subject.tokenizer.decode([best]), 1, scores, {"said": choice})
 
     def manifest(self) -> dict[str, Any]:
         """The decoding parameters, JSON-able."""

@@ -47,9 +47,9 @@ class Transcribe(Generate):
         """The tensors of a batch, and what `generate` is told beside them."""
         kinds = list(examples[0].inputs)
         columns = {kind: [example.inputs[kind] for example in examples] for kind in kinds}
-        told = {"language": self.language or None, "task": self.speech_task or None}
+        options = {"language": self.language or None, "task": self.speech_task or None}
         asked = prepare_generation(
-            subject, **columns, **{name: value for name, value in told.items() if value}
+            subject, **columns, **{name: value for name, value in options.items() if value}
         )
         inputs = {**asked.inputs, **asked.options}
         if subject.config.is_encoder_decoder and not names_languages(subject.model):

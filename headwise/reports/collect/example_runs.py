@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, InputError, NotFitted
 from headwise.evaluation.comparison.arms import parse_arms
-from headwise.evaluation.questions import with_own_processor
+from headwise.evaluation.task_run import with_own_processor
 from headwise.fixes.patching import patch
 from headwise.fixes.spec.specs import spec_text
 from headwise.layout import ROLES

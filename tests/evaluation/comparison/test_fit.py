@@ -14,7 +14,7 @@ from headwise.evaluation import find_task
 from headwise.evaluation.comparison._fit import fit
 from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.data.splits import in_validation
-from headwise.evaluation.questions import Questions
+from headwise.evaluation.task_run import TaskRun
 from headwise.fixes.calibration import Calibration
 from tests.kit.comparisons import Learned, Next, small_subject
 from tests.tiny.snapshot import snapshot
@@ -121,7 +121,7 @@ def test_a_task_with_a_split_needs_no_exclude(fitted_ids):
 
 
 def test_scores_are_of_the_model_as_it_is_then(subject):
-    data = calibration(Questions.of(subject, Next(count=160)), 20, 0)
+    data = calibration(TaskRun.create(subject, Next(count=160)), 20, 0)
     assert isinstance(data, Calibration)
     plain = data.scores(subject)
     with hw.patch(subject, hw.fixes.ZeroHeads(heads=((0, 0), (0, 1)))):
@@ -137,8 +137,8 @@ def test_scores_are_of_the_model_as_it_is_then(subject):
 
 def test_a_score_is_higher_where_the_example_is_better():
     lm = hw.load("zoo:lm")
-    data = calibration(Questions.of(lm, find_task("perplexity")), 3, 0)
-    answers = data.questions.ask().frame
+    data = calibration(TaskRun.create(lm, find_task("perplexity")), 3, 0)
+    answers = data.task_run.run().frame
     expected = [
         -math.exp(nll / tokens) for nll, tokens in zip(answers["nll"], answers["tokens"], strict=True)
     ]

@@ -163,9 +163,9 @@ class _CopyingSolver:
         responses = []
         for inputs, first in repeated_batches(subject, examples, self.period, batch_size):
             ids = inputs["input_ids"]
-            said = run_model(subject, inputs).logits[:, first:-1].argmax(-1)
-            right = (said == ids[:, first + 1 :]).sum(-1).tolist()
-            for row, count in zip(said, right, strict=True):
+            predicted = run_model(subject, inputs).logits[:, first:-1].argmax(-1)
+            right = (predicted == ids[:, first + 1 :]).sum(-1).tolist()
+            for row, count in zip(predicted, right, strict=True):
                 metadata = {"right": count, "asked": self.period - 1}
                 responses.append(Response(subject.tokenizer.decode(row), self.period - 1, {}, metadata))
             advance(len(ids))

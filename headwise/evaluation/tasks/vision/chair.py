@@ -118,17 +118,17 @@ class Chair(PictureTask):
 
     def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Counts of one caption, and which objects it mentions rightly and wrongly."""
-        said = [mention.node for mention in mentions(response.text, self._table)]
+        mentioned = [mention.node for mention in mentions(response.text, self._table)]
         there = set(example.answer)
-        wrong = [node for node in said if node not in there]
+        wrong = [node for node in mentioned if node not in there]
         row = {
-            "mentions": len(said),
+            "mentions": len(mentioned),
             "hallucinated": len(wrong),
             "any_hallucinated": int(bool(wrong)),
-            "found": len(there & set(said)),
+            "found": len(there & set(mentioned)),
             "objects": len(there),
             "words": sum(any(map(str.isalnum, word)) for word in response.text.split()),
-            "mentioned": ", ".join(said),
+            "mentioned": ", ".join(mentioned),
             "wrong": ", ".join(wrong),
         }
         if self.data is None:

@@ -137,10 +137,10 @@ class Pope(PictureTask):
     def _rows(self, path: Path) -> tuple[list[Row], Counter[str]]:
         """The lines of this split, and how many there are of others."""
         rows = read_json_lines(path, _LINE)
-        kept = [row for row in rows if row.fields.get("category", self.split) == self.split]
+        split_rows = [row for row in rows if row.fields.get("category", self.split) == self.split]
         others = Counter(str(row.fields.get("category", self.split)) for row in rows)
         others.pop(self.split, None)
-        return kept, others
+        return split_rows, others
 
 
 _LINE = {"question_id": 1, "image": "1.jpg", "text": "Is there a dog in the image?", "label": "yes"}
@@ -217,13 +217,13 @@ def _share(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.where(below > 0, above / np.where(below > 0, below, 1), 0.0)
 
 
-def _precision(said: np.ndarray, true: np.ndarray, axis: int = -1) -> np.ndarray:
-    return _share((said * true).sum(axis=axis), said.sum(axis=axis))
+def _precision(predicted: np.ndarray, true: np.ndarray, axis: int = -1) -> np.ndarray:
+    return _share((predicted * true).sum(axis=axis), predicted.sum(axis=axis))
 
 
-def _recall(said: np.ndarray, true: np.ndarray, axis: int = -1) -> np.ndarray:
-    return _share((said * true).sum(axis=axis), true.sum(axis=axis))
+def _recall(predicted: np.ndarray, true: np.ndarray, axis: int = -1) -> np.ndarray:
+    return _share((predicted * true).sum(axis=axis), true.sum(axis=axis))
 
 
-def _f1(said: np.ndarray, true: np.ndarray, axis: int = -1) -> np.ndarray:
-    return _share(2 * (said * true).sum(axis=axis), (said + true).sum(axis=axis))
+def _f1(predicted: np.ndarray, true: np.ndarray, axis: int = -1) -> np.ndarray:
+    return _share(2 * (predicted * true).sum(axis=axis), (predicted + true).sum(axis=axis))

@@ -140,9 +140,9 @@ class Vqa(PictureTask):
 
 
 def _answers(answers: list[Any], where: str) -> list[str]:
-    said = [answer.get("answer") if isinstance(answer, dict) else None for answer in answers]
-    texts = [answer for answer in said if isinstance(answer, str)]
-    if len(texts) < len(said):
+    values = [answer.get("answer") if isinstance(answer, dict) else None for answer in answers]
+    texts = [value for value in values if isinstance(value, str)]
+    if len(texts) < len(values):
         raise InputError('An answer has no text "answer".', evidence=where)
     if len(texts) < PEOPLE:
         raise InputError(

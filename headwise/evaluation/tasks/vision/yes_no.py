@@ -126,7 +126,7 @@ class YesNo(PictureTask):
     def score(self, example: Example, response: Response) -> dict[str, Any]:
         """How many questions of the group were answered rightly, and how they were read."""
         parsed = [mme_yes_no(text) for text in response.metadata["replies"]]
-        right = sum(said == answer for said, answer in zip(parsed, example.answer, strict=True))
+        right = sum(prediction == answer for prediction, answer in zip(parsed, example.answer, strict=True))
         return {
             "parsed": ", ".join(parsed),
             "questions": len(parsed),
@@ -251,10 +251,10 @@ def _points(
     """MME's score, added up over categories; one that a resample does not hold adds nothing."""
     total: Any = 0.0
     for number in numbers or np.unique(category):
-        held = category == number
-        groups = held.sum(axis=axis)
-        asked = np.where(held, questions, 0).sum(axis=axis)
-        share = np.where(held, right, 0).sum(axis=axis) / np.maximum(asked, 1)
-        plus = np.where(held, whole, 0).sum(axis=axis) / np.maximum(groups, 1)
+        in_category = category == number
+        groups = in_category.sum(axis=axis)
+        asked = np.where(in_category, questions, 0).sum(axis=axis)
+        share = np.where(in_category, right, 0).sum(axis=axis) / np.maximum(asked, 1)
+        plus = np.where(in_category, whole, 0).sum(axis=axis) / np.maximum(groups, 1)
         total = total + 100 * (share + plus)
     return total

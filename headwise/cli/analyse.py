@@ -51,7 +51,7 @@ def analyse(
     """Run analyses by name and print what they find; without a model, list them."""
     if request is None:
         with session(debug=debug):
-            from headwise.cli.analyse_work import listed
+            from headwise.cli._run_analyse import listed
 
             known = listed()
         lines = [f"{one['name']:<14}{one['about']}" for one in known]
@@ -60,7 +60,7 @@ def analyse(
     with session(debug=debug):
         if not names:
             raise InputError("No analysis is named.", remedy="Name one; `headwise analyse` lists them.")
-        from headwise.cli.analyse_work import analysed, check
+        from headwise.cli._run_analyse import analysed, check
 
         calls = check(names, out or [])
         for path in out or []:

@@ -9,9 +9,9 @@ from typing import Any
 
 import headwise as hw
 from headwise.analyses.calls import AnalysisCall, analysis_call, needs_of
+from headwise.cli._run import load, run
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
-from headwise.cli.work import load, run
 from headwise.errors import InputError
 from headwise.fixes.parsing import parse_fix
 from headwise.results.result import Result

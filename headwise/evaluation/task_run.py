@@ -1,4 +1,4 @@
-"""The examples of a task, ready to be put to a model: as often as wanted, always the same ones."""
+"""Runs of a task: its examples put to a model, as often as wanted, always the same ones."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ BATCH = 32
 _PACKAGES = ("headwise", "torch", "transformers", "numpy", "scipy")
 
 Progress = Callable[[int, int], None]
-"""Told after every batch how many examples are done, and of how many."""
+"""Callback after every batch: how many examples are done, and of how many."""
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What a model said, and what it took."""
+class TaskOutputs:
+    """Scores of what a model said, and what it took."""
 
     frame: pd.DataFrame
     """One row per example, in their order."""
@@ -50,7 +50,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Questions:
+class TaskRun:
     """Examples of a task for one model, which is asked as it is at that moment: patches on it count."""
 
     subject: Subject
@@ -60,10 +60,10 @@ class Questions:
     batch_size: int
 
     @classmethod
-    def of(
+    def create(
         cls, subject: Subject | PreTrainedModel, task: Task | str, *, batch_size: int = BATCH
-    ) -> Questions:
-        """None as yet; everything that can be refused without examples is refused.
+    ) -> TaskRun:
+        """A run without examples as yet; everything that can be refused without them is refused.
 
         Raises:
             InputError: there is no such task, or the model cannot be asked (no tokenizer, wrong kind).
@@ -80,18 +80,18 @@ class Questions:
         task.check(own)
         return cls(own, task, (), batch_size)
 
-    def draw(self, n: int | None, seed: int) -> Questions:
-        """`n` of the task's examples.
+    def draw(self, n: int | None, seed: int) -> TaskRun:
+        """The same with `n` of the task's examples.
 
         Raises:
             InputError: `n` is not positive, or the data holds fewer, or none.
         """
         if n is not None and n < 1:
             raise InputError("n and batch_size count examples.", evidence=f"n={n}")
-        return self.about(self.task.draw(n, seed))
+        return self.with_examples(self.task.draw(n, seed))
 
-    def about(self, examples: Sequence[Example]) -> Questions:
-        """These examples.
+    def with_examples(self, examples: Sequence[Example]) -> TaskRun:
+        """The same with these examples.
 
         Raises:
             InputError: there are none, or two have one id.
@@ -107,7 +107,7 @@ class Questions:
             )
         return replace(self, examples=tuple(examples))
 
-    def ask(self, progress: Progress | None = None) -> Answers:
+    def run(self, progress: Progress | None = None) -> TaskOutputs:
         """Put them to the model, in evaluation mode, and score what it says."""
         done = 0
 
@@ -125,16 +125,16 @@ class Questions:
         seconds, worked = time.perf_counter() - started, time.process_time() - worked
         frame = _table(self.task, self.examples, responses)
         tokens = sum(response.tokens for response in responses)
-        return Answers(frame, seconds, worked, tokens, tuple(self.task.remarks(responses)))
+        return TaskOutputs(frame, seconds, worked, tokens, tuple(self.task.remarks(responses)))
 
-    def manifest(self, answers: Answers | None = None, **call: Any) -> dict[str, Any]:
-        """What a second run needs for the same numbers: prompt, decoding, ids, model and versions.
+    def manifest(self, outputs: TaskOutputs | None = None, **call: Any) -> dict[str, Any]:
+        """Manifest: what a second run needs for the same numbers: prompt, decoding, ids, model and versions.
 
         Args:
-            answers: those whose remarks are noted.
+            outputs: those whose remarks are noted.
             call: what else is to be said of the call.
         """
-        remarks = {"warnings": list(answers.remarks)} if answers is not None and answers.remarks else {}
+        remarks = {"warnings": list(outputs.remarks)} if outputs is not None and outputs.remarks else {}
         return {
             "task": {
                 "name": self.task.title,
@@ -154,7 +154,7 @@ class Questions:
 
 
 def model_record(subject: Subject) -> dict[str, Any]:
-    """What a manifest says of a model."""
+    """Facts of a model for a manifest."""
     model = subject.model
     return {
         "name": subject.name,
@@ -210,8 +210,8 @@ def _table(task: Task, examples: Sequence[Example], responses: Sequence[Response
     rows = [
         {
             "id": example.id,
-            "prompt": _shown(example.inputs.get("text", "")),
-            "answer": _shown(example.answer),
+            "prompt": _cell_value(example.inputs.get("text", "")),
+            "answer": _cell_value(example.answer),
             "response": response.text,
             "tokens": response.tokens,
             **task.score(example, response),
@@ -221,7 +221,7 @@ def _table(task: Task, examples: Sequence[Example], responses: Sequence[Response
     return pd.DataFrame(rows)
 
 
-def _shown(value: Any) -> Any:
+def _cell_value(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
 
 

@@ -78,14 +78,14 @@ def report(
             from headwise.analyses.calls import analysis_calls
 
             analysis_calls(analysis)
-        from headwise.cli.report_work import Proof, write_report
+        from headwise.cli._run_report import FixComparison, write_report
 
-        proof = Proof(tuple(fix or ()), task, options_of(options), number, seed)
+        fix_comparison = FixComparison(tuple(fix or ()), task, options_of(options), number, seed)
         answer = write_report(
             request,
             out,
             generate=generate,
-            proof=proof,
+            fix_comparison=fix_comparison,
             limit=round(max_size * 1e6),
             judge_sinks=max_sink_share is not None,
             analyses=analysis,

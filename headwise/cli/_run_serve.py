@@ -50,7 +50,7 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
             remedy="Copy or link the folder to another name.",
         )
 
-    def told(handle: Handle) -> None:
+    def announce(handle: Handle) -> None:
         fixes = ", ".join(type(fix).__name__ for fix in handle.fixes)
         typer.echo(f"in force from the first token: {visible(spec.source)} ({fixes})", err=True)
         typer.echo(f"requests name the model: {visible(folder)}", err=True)
@@ -64,7 +64,7 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
             err=True,
         )
         options = [*options, "--cb-max-memory-percent", str(share)]
-    with loading_patched(spec, force=force, batched=batched, patched=told), _interruptible():
+    with loading_patched(spec, force=force, batched=batched, patched=announce), _interruptible():
         status = app(["serve", folder, *options], standalone_mode=False)
     if isinstance(status, int) and status:  # an exit, 130 for Ctrl-C, where the command is one of typer's
         raise typer.Exit(status)

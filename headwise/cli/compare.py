@@ -174,5 +174,5 @@ def _failure(comparison: Comparison, bound: Bound) -> str:
     gains = {arm.label: arm.differences[metric].gain for arm in comparison.arms[1:]}
     if any(gain >= least for gain in gains.values()):
         return ""
-    told = ", ".join(f"{label} {gain:+.4f}" for label, gain in gains.items())
-    return f"no arm gains {least:g} in {metric}: {told}"
+    each = ", ".join(f"{label} {gain:+.4f}" for label, gain in gains.items())
+    return f"no arm gains {least:g} in {metric}: {each}"

@@ -27,7 +27,7 @@ def serve(
 ) -> None:
     """Serve a model patched; every other option is one of `transformers serve` (--port, --continuous-batching, ...)."""
     with session(debug=debug):
-        from headwise.cli.serve_work import serve_patched
+        from headwise.cli._run_serve import serve_patched
         from headwise.fixes.spec.specs import load_spec
 
         serve_patched(model, load_spec(spec), context.args, force=force)

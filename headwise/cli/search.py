@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from headwise.cli.comparing import table_lines
+from headwise.cli.compare import table_lines
 from headwise.cli.options import Debug, Json
 from headwise.cli.session import progress_count, session
 from headwise.cli.task_options import (

@@ -53,7 +53,7 @@ def patch(
             from headwise.files import check_new_folder
 
             check_new_folder(bake)
-        from headwise.cli.patch_work import try_spec
+        from headwise.cli._run_patch import try_spec
         from headwise.fixes.spec.specs import load_spec
 
         runs = generate is not None or not request.empty

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import headwise as hw
 from headwise.analyses.calls import analysis_calls, needs_of
+from headwise.cli._run import load
 from headwise.cli.request import Request
 from headwise.cli.session import progress, progress_count, quiet_transformers
-from headwise.cli.work import load
 from headwise.errors import InputError
 from headwise.evaluation.registry import find_task
 from headwise.reports.collect.build import build_content
@@ -28,7 +28,7 @@ SAMPLES = 3
 
 
 @dataclass(frozen=True)
-class Proof:
+class FixComparison:
     """Fixes to show, and the task that says whether they help."""
 
     fixes: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ def write_report(
     out: Path,
     *,
     generate: int = 0,
-    proof: Proof | None = None,
+    fix_comparison: FixComparison | None = None,
     limit: int = LIMIT,
     judge_sinks: bool = False,
     analyses: Sequence[str] | None = None,
@@ -66,13 +66,13 @@ def write_report(
     Raises:
         InputError: with `judge_sinks`, when the input is too short to say whether heads have sinks.
     """
-    proof = proof or Proof()
-    command = _shell(request, out, generate, proof, limit, analyses or ())
+    fix_comparison = fix_comparison or FixComparison()
+    command = _shell(request, out, generate, fix_comparison, limit, analyses or ())
     with quiet_transformers():
         subject, notes = load(request.model)
-        comparison = _compared(subject, proof)
-        examples = _examples(request, subject, proof, comparison, generate)
-        fixes = comparison.arms[1].fixes if comparison else proof.fixes
+        comparison = _compared(subject, fix_comparison)
+        examples = _examples(request, subject, fix_comparison, comparison, generate)
+        fixes = comparison.arms[1].fixes if comparison else fix_comparison.fixes
         with progress_count("Running the examples") as advance:
             keep = needs_of(analysis_calls(analyses)) if analyses else {}
             runs = example_runs(
@@ -92,29 +92,39 @@ def write_report(
     return {"path": str(written.path), "bytes": written.bytes, "files": written.files, **facts(content)}
 
 
-def _compared(subject: Subject, proof: Proof) -> Comparison | None:
-    if proof.task is None:
+def _compared(subject: Subject, fix_comparison: FixComparison) -> Comparison | None:
+    if fix_comparison.task is None:
         return None
-    task = find_task(proof.task, **proof.options)
+    task = find_task(fix_comparison.task, **fix_comparison.options)
+    number, seed = fix_comparison.number, fix_comparison.seed
     with progress_count(f"Asking {task.title}") as advance:
-        return hw.compare(subject, task, list(proof.fixes), n=proof.number, seed=proof.seed, progress=advance)
+        return hw.compare(subject, task, list(fix_comparison.fixes), n=number, seed=seed, progress=advance)
 
 
 def _examples(
-    request: Request, subject: Subject, proof: Proof, comparison: Comparison | None, generate: int
+    request: Request,
+    subject: Subject,
+    fix_comparison: FixComparison,
+    comparison: Comparison | None,
+    generate: int,
 ) -> list[dict[str, Any]]:
     """The inputs that were given; else what the fix changed; else the zoo's own."""
-    if not request.empty or comparison is None or proof.task is None:
+    if not request.empty or comparison is None or fix_comparison.task is None:
         return request.examples(generate)
-    task = find_task(proof.task, **proof.options)
+    task = find_task(fix_comparison.task, **fix_comparison.options)
     replies = bool(getattr(subject.config, "is_encoder_decoder", False)) and not generate
     return changed_examples(comparison, task, request.samples or SAMPLES, replies=replies)
 
 
 def _shell(
-    request: Request, out: Path, generate: int, proof: Proof, limit: int, analyses: Sequence[str]
+    request: Request,
+    out: Path,
+    generate: int,
+    fix_comparison: FixComparison,
+    limit: int,
+    analyses: Sequence[str],
 ) -> str:
     more = ["--generate", str(generate)] if generate else []
     more += ["--max-size", f"{limit / 1e6:g}"] if limit != LIMIT else []
     more += [part for name in analyses for part in ("--analysis", name)]
-    return request.shell("report", *proof.flags(), *more, "--out", str(out))
+    return request.shell("report", *fix_comparison.flags(), *more, "--out", str(out))

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import headwise as hw
+from headwise.cli._run import heard, load
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
-from headwise.cli.work import heard, load
 from headwise.errors import FixError
 from headwise.fixes.baking import bake
 from headwise.fixes.spec.parameters import to_entry
@@ -102,15 +102,15 @@ def _prompts(subject: Subject, request: Request, generate: int) -> list[Generati
 def _side_by_side(
     subject: Subject, spec: Spec, prompts: Sequence[Generation], generate: int
 ) -> list[dict[str, str]]:
-    told: list[list[str]] = []
+    replies: list[list[str]] = []
     for patched in (False, True):
         with (
             progress("Generating with the fixes" if patched else "Generating"),
             hw.patch(subject, spec.fixes) if patched else contextlib.nullcontext(),
         ):
             runs = run_examples(subject, prompts, generate=generate)
-            told.append([_reply(subject, run) for run in runs])
-    return [{"without": before, "with": after} for before, after in zip(*told, strict=True)]
+            replies.append([_reply(subject, run) for run in runs])
+    return [{"without": before, "with": after} for before, after in zip(*replies, strict=True)]
 
 
 def _reply(subject: Subject, run: ExampleRun) -> str:
