@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
 from headwise.evaluation.comparison.arms import describe, parse_arms
-from headwise.evaluation.harness.guard import seed_everything, set_aside, told
+from headwise.evaluation.harness.guard import set_aside, translate_errors
 from headwise.evaluation.harness.model import as_harness_model, require_harness, require_texts
 from headwise.evaluation.harness.result import HarnessResult, tabulated
 from headwise.evaluation.harness.tasks import check_tasks, load_tasks
@@ -90,7 +90,7 @@ def harness(
             _set_up(loaded["tasks"].values(), num_fewshot, seed)
             started = time.perf_counter()
             with (
-                told(
+                translate_errors(
                     "The harness stopped at an error.", remedy="Check the task and its data.", logged=warned
                 ),
                 patch(subject, arm.fixes) if arm.fixes else nullcontext(),
@@ -118,7 +118,9 @@ def _set_up(tasks: Iterable[Any], num_fewshot: int | None, seed: int) -> None:
 
     That function is not called itself: it starts git and other programs to describe the machine.
     """
-    seed_everything(seed)
+    from transformers import set_seed
+
+    set_seed(seed)
     for task in tasks:
         own = task.get_config("num_fewshot")
         if own is None or (num_fewshot is not None and own != 0):

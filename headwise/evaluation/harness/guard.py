@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from unittest import mock
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ _LONG = 300
 
 
 @contextmanager
-def told(fact: str, *, remedy: str, logged: Sequence[str] = ()) -> Iterator[None]:
+def translate_errors(fact: str, *, remedy: str, logged: Sequence[str] = ()) -> Iterator[None]:
     """Errors of the harness become one that says what happened; those of headwise and of memory pass.
 
     Args:
@@ -53,14 +54,17 @@ def set_aside() -> Iterator[list[str]]:
     from datasets import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from datasets.utils import logging as data_logging
 
-    said = _Collected()
+    warned, logger = _Warnings(), logging.getLogger("lm_eval")
     with ExitStack() as stack:
         stack.enter_context(quiet())
         nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
         stack.enter_context(redirect_stdout(nowhere))
         stack.enter_context(redirect_stderr(nowhere))  # progress bars, which have no switch
-        stack.enter_context(said.instead_of_handlers("lm_eval"))
-        stack.enter_context(_one_process())
+        # its bootstrap forks a process per core unless it is told not to
+        stack.enter_context(mock.patch.dict(os.environ, DISABLE_MULTIPROC="1"))
+        stack.enter_context(mock.patch.multiple(logger, propagate=False, handlers=[warned]))
+        stack.callback(logger.setLevel, logger.level)
+        logger.setLevel(logging.WARNING)
         stack.callback(data_logging.set_verbosity, data_logging.get_verbosity())
         data_logging.set_verbosity(logging.CRITICAL)
         if not are_progress_bars_disabled():
@@ -70,53 +74,20 @@ def set_aside() -> Iterator[list[str]]:
         stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 (the harness seeds it)
         cards = range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
         stack.enter_context(torch.random.fork_rng(devices=cards))
-        yield said.lines
+        yield warned.lines
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch, as the harness's own command does."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002 (what tasks of the harness draw from)
-    torch.manual_seed(seed)
-
-
-class _Collected(logging.Handler):
+class _Warnings(logging.Handler):
     """Warnings of a logger, one per place in the code that gave them."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.lines: list[str] = []
-        self._seen: set[tuple[str, int]] = set()
+        self._places: set[tuple[str, int]] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep the first of its place."""
         place = (record.pathname, record.lineno)
-        if place not in self._seen:
-            self._seen.add(place)
+        if place not in self._places:
+            self._places.add(place)
             self.lines.append(" ".join(record.getMessage().split()))
-
-    @contextmanager
-    def instead_of_handlers(self, name: str) -> Iterator[None]:
-        logger = logging.getLogger(name)
-        before = (logger.level, logger.propagate, logger.handlers)
-        logger.setLevel(logging.WARNING)
-        logger.propagate, logger.handlers = False, [self]
-        try:
-            yield
-        finally:
-            logger.setLevel(before[0])
-            logger.propagate, logger.handlers = before[1:]
-
-
-@contextmanager
-def _one_process() -> Iterator[None]:
-    """The harness's bootstrap forks a process per core unless it is told not to."""
-    before = os.environ.get("DISABLE_MULTIPROC")
-    os.environ["DISABLE_MULTIPROC"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["DISABLE_MULTIPROC"]
-        else:
-            os.environ["DISABLE_MULTIPROC"] = before

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwise.errors import InputError
-from headwise.evaluation.harness.guard import told
+from headwise.evaluation.harness.guard import translate_errors
 from headwise.evaluation.solvers.batching import continues
 from headwise.evaluation.task_run import with_own_processor
 from headwise.optional import extra
@@ -80,7 +80,9 @@ def as_harness_model(subject: Subject, *, batch_size: int) -> Any:
             return [found[place] for place in range(len(requests))]
 
     half = subject.model.dtype in (torch.float16, torch.bfloat16)
-    with told("The harness cannot take this model.", remedy="Give it a tokenizer of transformers."):
+    with translate_errors(
+        "The harness cannot take this model.", remedy="Give it a tokenizer of transformers."
+    ):
         ready = Texts(
             pretrained=subject.model,
             tokenizer=with_own_processor(subject).tokenizer,

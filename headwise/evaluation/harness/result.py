@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from headwise.evaluation.harness.table import difference_rows, example_rows, metric_rows
 from headwise.evaluation.results.comparison import NONE
 from headwise.evaluation.results.io import ROWS
-from headwise.results.store import save_table
+from headwise.results.store import json_rows, save_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,8 +85,8 @@ class HarnessResult:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the per-example table, JSON-able."""
         return {
-            "metrics": _plain(self.metrics),
-            "differences": _plain(self.differences),
+            "metrics": json_rows(self.metrics),
+            "differences": json_rows(self.differences),
             "manifest": dict(self.manifest),
         }
 
@@ -114,12 +113,10 @@ class HarnessResult:
         return f"HarnessResult({self.summary})"
 
     def _repr_html_(self) -> str:
-        tables = [self.metrics] + ([] if self.differences.empty else [self.differences])
-        shown = [
-            table.to_html(index=False, escape=True, border=0, float_format="{:.4g}".format)
-            for table in tables
-        ]
-        return f"<p>{escape(self.summary)}</p>{''.join(shown)}"
+        from headwise.figures.cell import cell
+
+        tables = [("Metrics", self.metrics), ("Differences", self.differences)]
+        return cell(self.summary, tables=[(name, frame) for name, frame in tables if not frame.empty])
 
 
 def tabulated(
@@ -141,8 +138,3 @@ def tabulated(
 def _name(row: Any) -> str:
     """The metric, with the filter that responses went through, if they did."""
     return row["metric"] if row["filter"] == "none" else f"{row['metric']} ({row['filter']})"
-
-
-def _plain(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows, JSON-able; a number that is not defined is None."""
-    return json.loads(frame.to_json(orient="records", double_precision=15))

@@ -80,14 +80,12 @@ def difference_rows(
         arms = [arm for arm in tables if arm != NONE]
         if metric is None or any(tables[arm]["id"].to_list() != before["id"].to_list() for arm in arms):
             continue
-        told = [
-            difference(metric, _columns(metric, before), _columns(metric, tables[arm]), seed=seed)
-            for arm in arms
-        ]
-        adjusted = holm([item.p for item in told])
+        first = metric.select(before)
+        changes = [difference(metric, first, metric.select(tables[arm]), seed=seed) for arm in arms]
+        adjusted = holm([item.p for item in changes])
         found += [
             {"arm": arm, "task": task, "filter": of, **item.to_dict(), "p_holm": p}
-            for arm, item, p in zip(arms, told, adjusted, strict=True)
+            for arm, item, p in zip(arms, changes, adjusted, strict=True)
         ]
     return found
 
@@ -96,8 +94,8 @@ def _asked(sample: Mapping[str, Any]) -> dict[str, Any]:
     """Prompt, answer and response; of a choice the candidates and their log-probabilities."""
     arguments, responses = sample["arguments"], sample["filtered_resps"]
     prompt = arguments[0][0]
-    shown: dict[str, Any] = {"prompt": str(prompt), "answer": _text(sample["target"]), "response": ""}
-    shown |= {"candidates": None, "log_probabilities": None}
+    row: dict[str, Any] = {"prompt": str(prompt), "answer": _text(sample["target"]), "response": ""}
+    row |= {"candidates": None, "log_probabilities": None}
     first = responses[0]
     if isinstance(first, tuple):  # the harness asked for the log-probability of continuations
         pairs = [
@@ -108,14 +106,14 @@ def _asked(sample: Mapping[str, Any]) -> dict[str, Any]:
         candidates, scores = [text for text, _ in pairs], [float(score) for _, score in pairs]
         target = sample["target"]
         if len(candidates) > 1 and isinstance(target, int) and 0 <= target < len(candidates):
-            shown["answer"] = candidates[target]
+            row["answer"] = candidates[target]
         best = candidates[int(np.argmax(scores))] if len(candidates) > 1 else ""
-        shown |= {"response": best, "candidates": candidates, "log_probabilities": scores}
+        row |= {"response": best, "candidates": candidates, "log_probabilities": scores}
     elif isinstance(first, float):
-        shown |= {"log_probabilities": [first]}
+        row |= {"log_probabilities": [first]}
     else:
-        shown["response"] = _text(first)
-    return shown
+        row["response"] = _text(first)
+    return row
 
 
 def _scores(sample: Mapping[str, Any]) -> dict[str, Any]:
@@ -139,14 +137,11 @@ def _metric(name: str, rule: str, higher: bool | None, table: pd.DataFrame, valu
     columns = tuple(name + part for part in parts)
     if not columns or not set(columns) <= set(table) or table[list(columns)].isna().any(axis=None):
         return None
-    if not np.isclose(statistic(*(table[column].to_numpy(float) for column in columns), axis=-1), value):
-        return None  # a function of the task's own, of the same name
     unit = "share" if rule == "mean" and table[name].isin([0, 1]).all() else ""
-    return Metric(name, columns, statistic, unit, higher)
-
-
-def _columns(metric: Metric, table: pd.DataFrame) -> dict[str, list[float]]:
-    return {column: table[column].to_list() for column in metric.columns}
+    metric = Metric(name, columns, statistic, unit, higher)
+    if not np.isclose(metric.compute(metric.select(table)), value):
+        return None  # a function of the task's own, of the same name
+    return metric
 
 
 def _mean(values: np.ndarray, axis: int) -> np.ndarray:
@@ -157,12 +152,12 @@ def _perplexity(values: np.ndarray, axis: int) -> np.ndarray:
     return np.exp(-values.mean(axis=axis))
 
 
-def _perplexity_per_weight(sums: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
-    return np.exp(-sums.sum(axis=axis) / weights.sum(axis=axis))
-
-
 def _bits_per_weight(sums: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
     return -sums.sum(axis=axis) / weights.sum(axis=axis) / np.log(2)
+
+
+def _perplexity_per_weight(sums: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    return np.exp(-sums.sum(axis=axis) / weights.sum(axis=axis))
 
 
 _RULES: dict[str, tuple[Callable[..., np.ndarray], tuple[str, ...]]] = {

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
-from headwise.evaluation.harness.guard import told
+from headwise.evaluation.harness.guard import translate_errors
 
 SUFFIXES = (".yaml", ".yml")
 """Of task files."""
 _GUIDE = "Write it as docs/harness.md and the guide of the harness say."
+Files = dict[str, tuple[Path, dict[str, Any]]]
+"""Task or group -> its file, and the config in it."""
 _READERS = ("arrow", "csv", "json", "parquet", "text")
 """Values of `dataset_path` that stand for a kind of file on disk."""
 
@@ -55,12 +57,10 @@ def load_tasks(tasks: Sequence[str | Path], *, logged: Sequence[str] = ()) -> An
             one name.
     """
     wanted: list[str] = []
-    own: dict[str, tuple[Path, dict[str, Any]]] = {}
+    own: Files = {}
     for task in tasks:
         found = _in_files(Path(task)) if _is_path(task) else {}
-        for name in own.keys() & found.keys():
-            _refuse_twice(name, own[name][0], found[name][0])
-        own |= found
+        _add(own, found)
         wanted += sorted(found, key=lambda name: "group" not in found[name][1]) if found else [str(task)]
     manager = _manager(wanted, own)
     loaded: dict[str, dict[str, Any]] = {"tasks": {}, "groups": {}, "group_map": {}}
@@ -78,7 +78,7 @@ def load_tasks(tasks: Sequence[str | Path], *, logged: Sequence[str] = ()) -> An
         # the harness takes names of data files from the current folder
         folder = Path() if path is None else _data_folder(path, config, manager.task_index)
         fact = f"The task {name!r}{f' of {path}' if path else ''} could not be loaded."
-        with told(fact, remedy="Check the task and its data.", logged=logged), chdir(folder):
+        with translate_errors(fact, remedy="Check the task and its data.", logged=logged), chdir(folder):
             one = manager.load(
                 [name if path is None or "group" in config else str(path)]
             )  # groups by name alone
@@ -103,17 +103,15 @@ def _is_path(task: str | Path) -> bool:
     return isinstance(task, Path) or Path(task).suffix in SUFFIXES or len(Path(task).parts) > 1
 
 
-def _in_files(path: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
+def _in_files(path: Path) -> Files:
     """Name -> file and config of every task and group in a file or folder."""
     files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.suffix in SUFFIXES)
-    found: dict[str, tuple[Path, dict[str, Any]]] = {}
+    found: Files = {}
     for file in files:
         config = _read(file)
         name = config.get("group", config.get("task"))
         if isinstance(name, str):
-            if name in found:
-                _refuse_twice(name, found[name][0], file)
-            found[name] = (file.resolve(), config)
+            _add(found, {name: (file.resolve(), config)})
         elif path.is_file():
             raise InputError("The file names no task.", evidence=str(file), remedy="Add a line `task: NAME`.")
     if not found:
@@ -151,7 +149,7 @@ def _read(path: Path) -> dict[str, Any]:
             found |= merged((file.parent / name).resolve(), (*above, file))
         return found | config
 
-    with told(f"The task file {path} cannot be read.", remedy=_GUIDE):
+    with translate_errors(f"The task file {path} cannot be read.", remedy=_GUIDE):
         try:
             return merged(path.resolve())
         except yaml.MarkedYAMLError as error:
@@ -198,7 +196,16 @@ def _is_there(path: Path) -> bool:
     return path.exists() or bool(glob.glob(str(path), recursive=True))
 
 
-def _refuse_twice(name: str, one: Path, other: Path) -> None:
-    raise InputError(
-        f"Two task files are about {name!r}.", evidence=f"{one} and {other}", remedy="Give each its own name."
-    )
+def _add(known: Files, more: Files) -> None:
+    """Put more task files to those that are known.
+
+    Raises:
+        InputError: two are about the same task.
+    """
+    for name in known.keys() & more.keys():
+        raise InputError(
+            f"Two task files are about {name!r}.",
+            evidence=f"{known[name][0]} and {more[name][0]}",
+            remedy="Give each its own name.",
+        )
+    known |= more

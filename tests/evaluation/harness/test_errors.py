@@ -20,7 +20,7 @@ from transformers import BertConfig, BertModel
 import headwise as hw
 from headwise.errors import HeadwiseError, InputError
 from headwise.evaluation.harness import harness
-from headwise.evaluation.harness.guard import set_aside, told
+from headwise.evaluation.harness.guard import set_aside, translate_errors
 from headwise.evaluation.harness.tasks import load_tasks
 from tests.kit.cli import assert_one_line, run
 from tests.kit.subjects import language, llava, word_tokenizer
@@ -196,7 +196,7 @@ def test_without_the_extra(
 
 def logs(lines: list[str]) -> None:
     """Fails after the harness has logged why."""
-    with told("It fell.", remedy="Get up.", logged=lines):
+    with translate_errors("It fell.", remedy="Get up.", logged=lines):
         lines.append("no such metric")
         raise KeyError(None)
 
@@ -208,13 +208,13 @@ def test_the_first_cause_is_told_and_memory_errors_pass() -> None:
         (later, r"It fell\. \(KeyError: 'why'\) Get up\."),
         (AssertionError(), r"It fell\. \(AssertionError\) Get up\."),
     ):
-        with pytest.raises(InputError, match=said), told("It fell.", remedy="Get up."):
+        with pytest.raises(InputError, match=said), translate_errors("It fell.", remedy="Get up."):
             raise error
     logged = ["before"]
     with pytest.raises(InputError, match=r"\(KeyError: None; no such metric\)") as caught:
         logs(logged)
     assert isinstance(caught.value.__cause__, KeyError)
-    with pytest.raises(torch.OutOfMemoryError), told("It fell.", remedy="Get up."):
+    with pytest.raises(torch.OutOfMemoryError), translate_errors("It fell.", remedy="Get up."):
         raise torch.OutOfMemoryError("too much")
 
 

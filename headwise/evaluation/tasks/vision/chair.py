@@ -176,24 +176,26 @@ class Chair(PictureTask):
                 )
             there[record["image_id"]].add(table.nodes[known[record["category_id"]]])
         chosen = draw_of_file([_example(self, image, path) for image in images], n, seed, what=self.title)
-        told = self._told()
+        captions = self._captions()
         finished = []
         for example in chosen:
             image = example.metadata["image_id"]
-            nodes = {mention.node for caption in told.get(image, ()) for mention in mentions(caption, table)}
+            nodes = {
+                mention.node for caption in captions.get(image, ()) for mention in mentions(caption, table)
+            }
             finished.append(
                 Example(example.id, example.inputs, sorted(there[image] | nodes), example.metadata)
             )
         return finished
 
-    def _told(self) -> dict[Any, list[str]]:
+    def _captions(self) -> dict[Any, list[str]]:
         """Image id -> the captions that people wrote."""
-        told: dict[Any, list[str]] = {}
+        captions: dict[Any, list[str]] = {}
         if self.captions is not None:
             kinds = {"image_id": (int, str), "caption": str}
             for record in records(read_json(self.captions), "annotations", kinds, self.captions):
-                told.setdefault(record["image_id"], []).append(record["caption"])
-        return told
+                captions.setdefault(record["image_id"], []).append(record["caption"])
+        return captions
 
 
 def _example(task: Chair, image: dict[str, Any], path: Path) -> Example:

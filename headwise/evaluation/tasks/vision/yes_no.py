@@ -176,14 +176,14 @@ class GroupSolver:
                 zip(example.inputs["text"], example.inputs["image"], strict=True)
             )
         ]
-        asked = told = 0
+        asked = reported = 0
 
         def count(more: int) -> None:
-            nonlocal asked, told
+            nonlocal asked, reported
             asked += more
             groups = asked * len(examples) // len(singles)
-            advance(groups - told)
-            told = groups
+            advance(groups - reported)
+            reported = groups
 
         responses = iter(self.one(subject, singles, batch_size=batch_size, advance=count))
         joined = []
