@@ -310,5 +310,5 @@ def test_parameters_out_of_range(options: dict) -> None:
 
 
 def test_heads_that_do_not_exist() -> None:
-    with pytest.raises(FixError, match="head 9"):
+    with pytest.raises(FixError, match="L1H9"):
         hw.patch(ARCHITECTURES["llama"].build(), hw.fixes.ACT(heads=((1, 9),)))
