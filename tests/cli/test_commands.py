@@ -65,7 +65,7 @@ def test_the_command_of_the_report_runs_as_it_stands(model, out, tmp_path):
 
 @pytest.mark.parametrize(("share", "status"), [(0.0, 1), (1.0, 0)])
 def test_more_sinks_than_allowed_are_status_1(model, out, share, status, monkeypatch):
-    monkeypatch.setattr("headwise.reports.collect.build.sink_share", lambda trace, epsilon: 0.5)
+    monkeypatch.setattr("headwise.reports.collect.build.sink_share", lambda shares, epsilon: 0.5)
     done = run("report", model, "--text", TEXT, "--out", out, "--max-sink-share", share)
     assert done.exit_code == status
     assert ("failed: a share of 0.500 of the heads has a sink, more than 0" in done.stdout) == bool(status)

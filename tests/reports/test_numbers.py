@@ -124,10 +124,11 @@ def test_patterns_begin_at_the_first_real_token():
 def test_room_that_was_not_used_is_not_shown():
     from headwise.reports.collect.heads import groups_of
     from headwise.reports.collect.patterns import pattern_thumbnails
+    from headwise.reports.collect.shares import key_shares
 
     trace = two_layers(length=6)
     thumbnails = pattern_thumbnails(trace, {}, longest={"text": 10})
-    (group,) = groups_of(trace, thumbnails, ())
+    (group,) = groups_of(trace, key_shares(trace), thumbnails, ())
     assert group.patterns.shape == (2, 4, 6, 6)
 
 

@@ -27,6 +27,7 @@ from headwise.reports.collect.media import picture_of, sound_of
 from headwise.reports.collect.patterns import PatternThumbnails, pattern_thumbnails
 from headwise.reports.collect.provenance import provenance_of, short_name, warnings_of
 from headwise.reports.collect.report_inputs import ReportInputs, sort_inputs
+from headwise.reports.collect.shares import KeyShares, key_shares
 from headwise.reports.collect.tables import layer_table, role_table, shares_without_sinks, sink_table
 from headwise.reports.collect.verdict import change_of, headlines_of, one_row, sink_warning
 from headwise.reports.collect.windows import window_start
@@ -100,10 +101,10 @@ def build_content(
     )
     share, metrics, left = None, _maps_of_results(results, calls, inputs.after), None
     if trace is not None:
-        keys = sink_keys(trace, found)
+        keys, shares = sink_keys(trace, found), key_shares(trace)
         left = shares_without_sinks(trace, keys)
-        share = sink_share(trace, found.provenance["parameters"]["epsilon"]) if found else None
-        content, metrics = _with_heads(content, inputs, keys, metrics, subject, examples)
+        share = sink_share(shares, found.provenance["parameters"]["epsilon"]) if found else None
+        content, metrics = _with_heads(content, inputs, shares, keys, metrics, subject, examples)
     tables = [sink_table(found), role_table(by_name.get("mass"), left), layer_table(metrics)]
     return replace(
         content,
@@ -179,6 +180,7 @@ def _maps_of_results(
 def _with_heads(
     content: Content,
     inputs: ReportInputs,
+    shares: KeyShares,
     keys: Mapping[Site, Bool[torch.Tensor, "example key"]],
     metrics: list[HeadMap],
     subject: Subject | None,
@@ -189,13 +191,13 @@ def _with_heads(
     assert trace is not None
     thumbnails = runs.before.thumbnails if runs else pattern_thumbnails(trace, keys)
     changed = _changed_thumbnails(after, runs)
-    metrics = [strongest_keys(trace, after), *metrics]
+    metrics = [strongest_keys(shares, key_shares(after) if after is not None else None), *metrics]
     if thumbnails is not None and any(key.any() for key in keys.values()):
         place = next((i + 1 for i, metric in enumerate(metrics) if metric.key == "entropy"), len(metrics))
         metrics.insert(
             place, without_sinks(thumbnails.entropy_without, changed.entropy_without if changed else None)
         )
-    shown = examples_of(trace, thumbnails, keys)
+    shown = examples_of(trace, shares, thumbnails, keys)
     given = runs.given if runs else tuple(examples or ())
     if given and len(given) != trace.examples:
         raise InputError(
@@ -204,9 +206,9 @@ def _with_heads(
             remedy="Give one mapping per example, in the order of the trace, or leave examples= out.",
         )
     shown = _with_media(
-        shown, trace, given, runs.prepared if runs else _prepared(given, subject), subject, runs
+        shown, trace, shares, given, runs.prepared if runs else _prepared(given, subject), subject, runs
     )
-    groups = groups_of(trace, thumbnails, metrics)
+    groups = groups_of(trace, shares, thumbnails, metrics)
     content = replace(content, warnings=(*content.warnings, *partly_drawn(trace, thumbnails)))
     return replace(content, groups=groups, examples=shown, averaged=trace.examples), metrics
 
@@ -230,6 +232,7 @@ def _prepared(given: Sequence[Mapping[str, Any]], subject: Subject | None) -> li
 def _with_media(
     shown: Sequence[ShownExample],
     trace: Trace,
+    shares: KeyShares,
     given: Sequence[Mapping[str, Any]],
     prepared: Sequence[Mapping[str, Any] | None],
     subject: Subject | None,
@@ -243,7 +246,7 @@ def _with_media(
         found[number] = replace(
             known,
             matrix=trimmed(known.matrix, sound.seconds) if sound else known.matrix,
-            picture=picture_of(trace, number, inputs, tensors, subject),
+            picture=picture_of(trace, shares, number, inputs, tensors, subject),
             sound=sound,
             reply=runs.before.replies[number] if runs else None,
             reply_after=runs.after.replies[number] if runs and runs.after else None,

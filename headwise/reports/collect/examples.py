@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float
 
 from headwise.layout import ROLES, Axis
 from headwise.probes.attach.sites import Site, key_tower
-from headwise.probes.trace.frames import labels, statistics
-from headwise.reports.collect.maps import mean_received
-from headwise.reports.content.formatting import group_key
+from headwise.probes.trace.frames import labels
+from headwise.reports.collect.shares import KeyShares
+from headwise.reports.content.formatting import group_key, known
 from headwise.reports.content.shown_example import Matrix, ShownExample, Strip, Token
 
 if TYPE_CHECKING:
@@ -29,21 +29,22 @@ MOST_COLUMNS = 400
 
 def examples_of(
     trace: Trace,
+    shares: KeyShares,
     thumbnails: PatternThumbnails | None,
     sinks: Mapping[Site, Bool[torch.Tensor, "example key"]],
 ) -> tuple[ShownExample, ...]:
     """The examples of the trace: their tokens, and their cross-attention where patterns were kept."""
     found: dict[int, ShownExample] = {}
     for tower, axis in trace.layout.axes.items():
-        shares, rest = _received(trace, thumbnails, tower, axis, sinks)
+        mean, rest = _received(trace, shares, thumbnails, tower, axis, sinks)
         texts, _ = labels(axis, *axis.roles.shape)
-        if shares is None or rest is None or all(text is None for text in texts.flat):
+        if mean is None or rest is None or all(text is None for text in texts.flat):
             continue
         for number in range(min(len(axis.roles), MOST_EXAMPLES)):
-            tokens = _tokens(axis, number, texts[number], shares[number], rest[number])
+            tokens = _tokens(axis, number, texts[number], mean[number], rest[number])
             strip = Strip(tower, tuple(tokens[:MOST_TOKENS]), max(len(tokens) - MOST_TOKENS, 0))
-            known = found.get(number, ShownExample(number))
-            found[number] = replace(known, strips=(*known.strips, strip))
+            own = found.get(number, ShownExample(number))
+            found[number] = replace(own, strips=(*own.strips, strip))
     for number, matrix in _matrices(trace, thumbnails).items():
         found[number] = replace(found.get(number, ShownExample(number)), matrix=matrix)
     return tuple(found[number] for number in sorted(found))
@@ -64,6 +65,7 @@ def prompts_of(trace: Trace) -> dict[str, list[list[int]]]:
 
 def _received(
     trace: Trace,
+    shares: KeyShares,
     thumbnails: PatternThumbnails | None,
     tower: str,
     axis: Axis,
@@ -75,17 +77,17 @@ def _received(
     NaN where too few rows see the key; in the second also at the sinks.
     """
     means, rests = [], []
-    for site, record in statistics(trace.records).items():
-        if site.tower != tower or site.kind != "self" or record["n_queries"].shape != axis.roles.shape:
+    for site, heads in shares.items():
+        if (site.tower, site.kind, len(heads), heads.shape[2]) != (tower, "self", *axis.roles.shape):
             continue
-        share = mean_received(record).nanmean(1)
+        share = heads.nanmean(1)
         means.append(share)
         keys = sinks.get(site, torch.zeros(share.shape, dtype=torch.bool))
         if thumbnails is not None and site in thumbnails.received_without:
             own = thumbnails.received_without[site]
             rests.append(torch.nn.functional.pad(own, (0, share.shape[1] - own.shape[1]), value=torch.nan))
             continue
-        received = record["received"].detach().float().cpu().sum(1)
+        received = trace.records[site]["received"].detach().float().cpu().sum(1)
         left = 1 - received.where(keys, 0).nansum(1, keepdim=True) / received.nansum(1, keepdim=True)
         rests.append((share / left.clamp_min(1e-6)).clamp(max=1).where(~keys, torch.nan))
     if not means:
@@ -104,12 +106,12 @@ def _tokens(
         if role == "padding":
             continue
         if role in ("image", "audio") and len(positions) > 1:
-            share, left = (_known(values[positions].nanmean().item()) for values in (shares, rest))
+            share, left = (known(values[positions].nanmean().item()) for values in (shares, rest))
             name = f"{role} × {len(positions)}"
             tokens.append(Token(positions[0], name, role, share, left, len(positions)))
             continue
         for position in positions:
-            share, left = (_known(values[position].item()) for values in (shares, rest))
+            share, left = (known(values[position].item()) for values in (shares, rest))
             tokens.append(Token(position, texts[position] or "", role, share, left))
     return tokens
 
@@ -166,7 +168,3 @@ def _real(axis: Axis | None, number: int) -> list[int]:
 def _names(axis: Axis, number: int, positions: Sequence[int]) -> tuple[str, ...]:
     texts, roles = labels(axis, *axis.roles.shape)
     return tuple(str(texts[number][place] or roles[number][place] or place) for place in positions)
-
-
-def _known(share: Any) -> float | None:
-    return share if share == share else None

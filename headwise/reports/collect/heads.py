@@ -16,7 +16,8 @@ from headwise.functional.entropy import normalised_entropy
 from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.trace.fields import Record, at_numbers
 from headwise.probes.trace.frames import key_axis, labels, statistics
-from headwise.reports.collect.maps import layer_label, mean_received
+from headwise.reports.collect.maps import layer_label
+from headwise.reports.collect.shares import KeyShares, by_tower
 from headwise.reports.content.content import Cells, Group, HeadMap, OwnPattern, TopKey
 from headwise.reports.content.formatting import group_key
 
@@ -60,29 +61,24 @@ def sink_keys(trace: Trace, found: Result | None) -> dict[Site, Bool[Tensor, "ex
 
 
 def groups_of(
-    trace: Trace, thumbnails: PatternThumbnails | None, metrics: Sequence[HeadMap]
+    trace: Trace, shares: KeyShares, thumbnails: PatternThumbnails | None, metrics: Sequence[HeadMap]
 ) -> tuple[Group, ...]:
     """Every tower and kind of the trace with what is shown of its heads."""
-    grouped: dict[tuple[str, str], list[tuple[Site, Record]]] = {}
-    for site, record in statistics(trace.records).items():
-        grouped.setdefault((site.tower, site.kind), []).append((site, record))
     return tuple(
-        _group(trace, tower, kind, sites, thumbnails, metrics) for (tower, kind), sites in grouped.items()
+        _group(trace, tower, kind, {site: shares[site] for site in sites}, thumbnails, metrics)
+        for (tower, kind), sites in by_tower(shares).items()
     )
 
 
 def partly_drawn(trace: Trace, thumbnails: PatternThumbnails | None) -> list[str]:
     """What is said where patterns were kept of some layers only: the page draws those of all layers or none."""
-    grouped: dict[tuple[str, str], list[bool]] = {}
-    for site in statistics(trace.records) if thumbnails is not None else ():
-        grouped.setdefault((site.tower, site.kind), []).append(
-            thumbnails is not None and site in thumbnails.pixels
-        )
+    pixels = thumbnails.pixels if thumbnails is not None else {}
+    grouped = by_tower(statistics(trace.records)) if pixels else {}
     return [
-        f"Patterns of {tower} {kind} attention were kept of {sum(drawn)} of {len(drawn)} layers and are not drawn; "
+        f"Patterns of {tower} {kind} attention were kept of {drawn} of {len(sites)} layers and are not drawn; "
         f'capture the same layers of both, as with sites="{tower} {kind} …".'
-        for (tower, kind), drawn in grouped.items()
-        if any(drawn) and not all(drawn)
+        for (tower, kind), sites in grouped.items()
+        if 0 < (drawn := sum(site in pixels for site in sites)) < len(sites)
     ]
 
 
@@ -90,38 +86,39 @@ def _group(
     trace: Trace,
     tower: str,
     kind: str,
-    sites: list[tuple[Site, Record]],
+    received: KeyShares,
     thumbnails: PatternThumbnails | None,
     metrics: Sequence[HeadMap],
 ) -> Group:
     key = group_key(tower, kind)
-    shares = [mean_received(record)[:MOST_EXAMPLES] for _, record in sites]
-    drawn = thumbnails is not None and all(site in thumbnails.pixels for site, _ in sites)
+    sites = list(received)
+    shares = [share[:MOST_EXAMPLES] for share in received.values()]
+    drawn = thumbnails is not None and all(site in thumbnails.pixels for site in sites)
     pictures = (
-        [thumbnails.pixels[site][:MOST_EXAMPLES].numpy() for site, _ in sites] if thumbnails and drawn else []
+        [thumbnails.pixels[site][:MOST_EXAMPLES].numpy() for site in sites] if thumbnails and drawn else []
     )
     heads = max(block.shape[1] for block in (*shares, *pictures))
     chosen = singled_out(key, metrics)
-    received = _stacked([_coded(share) for share in shares], heads, fill=255)
+    codes = _stacked([_coded(share) for share in shares], heads, fill=255)
     patterns, own, bins = None, (), (1, 1)
     if thumbnails is not None and pictures:
         pixels = _filled(_stacked(pictures, heads, fill=0), square=kind == "self")
-        patterns, bins = pixels.max(0), thumbnails.bins[sites[0][0]]
+        patterns, bins = pixels.max(0), thumbnails.bins[sites[0]]
         own = tuple(_own(pixels, chosen))
-    if received.size > EVERY_RECEIVED:
-        received = _only(received, chosen)
+    if codes.size > EVERY_RECEIVED:
+        codes = _only(codes, chosen)
     return Group(
         key=key,
         label=f"{tower} · {kind}",
-        layers=tuple(layer_label(site.layer, site.call) for site, _ in sites),
+        layers=tuple(layer_label(site.layer, site.call) for site in sites),
         heads=heads,
         rows=tower,
         columns=key_tower(tower, kind, trace.layout.axes),
         patterns=patterns,
         bins=bins,
-        histogram=_stacked([_histogram(record)[None] for _, record in sites], heads, fill=0)[0],
-        top=tuple(_top(trace, site, share) for (site, _), share in zip(sites, shares, strict=True)),
-        received=received,
+        histogram=_stacked([_histogram(trace.records[site])[None] for site in sites], heads, fill=0)[0],
+        top=tuple(_top(trace, site, share) for site, share in zip(sites, shares, strict=True)),
+        received=codes,
         own=own,
     )
 

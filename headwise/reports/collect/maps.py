@@ -11,18 +11,15 @@ import torch
 from headwise.analyses._received import MIN_ROWS
 from headwise.figures.labels import said
 from headwise.figures.maps import axis_title
-from headwise.probes.trace.fields import at_numbers
-from headwise.probes.trace.frames import statistics
+from headwise.reports.collect.shares import KeyShares, by_tower
 from headwise.reports.content.content import Cells, HeadMap, MapPanel
-from headwise.reports.content.formatting import group_key
+from headwise.reports.content.formatting import group_key, known
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from headwise.figures.chart import Panel as ChartPanel
     from headwise.probes.attach.sites import Site
-    from headwise.probes.trace.fields import Record
-    from headwise.probes.trace.trace import Trace
     from headwise.results.result import Result
 
 WIDEST = 32
@@ -67,9 +64,9 @@ def maps_of(result: Result, after: Result | None = None) -> list[HeadMap]:
     return [HeadMap(key, title, unit, description or result.description, tuple(panels))]
 
 
-def strongest_keys(trace: Trace, after: Trace | None = None) -> HeadMap:
+def strongest_keys(shares: KeyShares, after: KeyShares | None = None) -> HeadMap:
     """The largest mean attention that one key receives from a head, mean over examples: where sinks are."""
-    panels = site_panels(_strongest(trace), _strongest(after) if after is not None else None)
+    panels = site_panels(_strongest(shares), _strongest(after) if after is not None else None)
     description = (
         "The largest share of attention that one key receives from a head, mean over the rows that see "
         f"the key ({MIN_ROWS} or more). Bright heads have a sink."
@@ -99,11 +96,8 @@ def site_panels(
     values: Mapping[Site, torch.Tensor], after: Mapping[Site, torch.Tensor] | None = None
 ) -> tuple[MapPanel, ...]:
     """Panels of values that are known per site, (example, head)."""
-    grouped: dict[tuple[str, str], list[Site]] = {}
-    for site in values:
-        grouped.setdefault((site.tower, site.kind), []).append(site)
     panels = []
-    for (tower, kind), sites in grouped.items():
+    for (tower, kind), sites in by_tower(values).items():
         own = [values[site] for site in sites]
         new = [after[site] for site in sites if site in after] if after else []
         panels.append(
@@ -119,21 +113,11 @@ def site_panels(
     return tuple(panels)
 
 
-def sink_share(trace: Trace, epsilon: float) -> float | None:
+def sink_share(shares: KeyShares, epsilon: float) -> float | None:
     """Share of (example, head) pairs with a key above epsilon; None if no key can be judged."""
-    strongest = [values.flatten() for values in _strongest(trace).values()]
+    strongest = [values.flatten() for values in _strongest(shares).values()]
     judged = torch.cat([values[values.isfinite()] for values in strongest])
     return (judged > epsilon).float().mean().item() if len(judged) else None
-
-
-def mean_received(record: Record) -> torch.Tensor:
-    """(example, head, key): mean attention from the rows that see a key, NaN if they are fewer than four.
-
-    Heads that were not kept are NaN.
-    """
-    seen = record["n_queries"].detach().float()[:, None]
-    received = record["received"].detach().float() / seen
-    return at_numbers(received.where(seen >= MIN_ROWS, torch.nan).cpu(), record, "received")
 
 
 FIRST_CALL = ".0"
@@ -145,17 +129,14 @@ def layer_label(layer: int, call: int) -> str:
     return f"{layer}.{call}" if call else str(layer)
 
 
-def _strongest(trace: Trace) -> dict[Site, torch.Tensor]:
-    found = {}
-    for site, record in statistics(trace.records).items():
-        values = mean_received(record).nan_to_num(-torch.inf).amax(-1)
-        found[site] = values.where(values.isfinite(), torch.nan)
-    return found
+def _strongest(shares: KeyShares) -> dict[Site, torch.Tensor]:
+    largest = {site: share.nan_to_num(-torch.inf).amax(-1) for site, share in shares.items()}
+    return {site: values.where(values.isfinite(), torch.nan) for site, values in largest.items()}
 
 
 def _means(values: list[torch.Tensor]) -> Cells:
     heads = max(value.shape[1] for value in values)
-    rows = [[_number(cell) for cell in value.nanmean(0).tolist()] for value in values]
+    rows = [[known(cell) for cell in value.nanmean(0).tolist()] for value in values]
     return tuple(tuple(row + [None] * (heads - len(row))) for row in rows)
 
 
@@ -195,8 +176,4 @@ def _by_example(part: pd.DataFrame, grid: pd.DataFrame, value: str) -> np.ndarra
 
 
 def _cells(grid: pd.DataFrame) -> Cells:
-    return tuple(tuple(_number(cell) for cell in row) for row in grid.to_numpy(dtype=float).tolist())
-
-
-def _number(value: float) -> float | None:
-    return value if value == value else None
+    return tuple(tuple(known(cell) for cell in row) for row in grid.to_numpy(dtype=float).tolist())

@@ -12,8 +12,6 @@ import torch
 
 from headwise.figures import data_uri
 from headwise.layout import ImageSpan
-from headwise.probes.trace.frames import statistics
-from headwise.reports.collect.maps import mean_received
 from headwise.reports.content.formatting import group_key
 from headwise.reports.content.shown_example import Picture, Sound
 from headwise.subject.media import read_audio, read_image
@@ -22,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from headwise.probes.trace.trace import Trace
+    from headwise.reports.collect.shares import KeyShares
     from headwise.subject import Subject
 
 LARGEST = 512
@@ -35,6 +34,7 @@ MOST_SOUND = 640_000
 
 def picture_of(
     trace: Trace,
+    shares: KeyShares,
     number: int,
     given: Mapping[str, Any],
     prepared: Mapping[str, Any] | None,
@@ -44,12 +44,13 @@ def picture_of(
 
     Args:
         trace: what was captured.
+        shares: what its keys receive.
         number: of the example in the trace.
         given: what `Subject.prepare` was given for it.
         prepared: what came out of it, which is what the model saw; None to show the picture as it was given.
         subject: whose processor says how pixels were normalised.
     """
-    found = _places(trace, number)
+    found = _places(trace, shares, number)
     seen = _seen(prepared, subject)
     image = given.get("image")
     first = image[0] if isinstance(image, list) else image
@@ -57,30 +58,30 @@ def picture_of(
     if shown is None or not found:
         return None
     note = "the picture as the model saw it" if seen is not None else "the picture as it was given"
-    tower, (span, shares) = next(iter(found.items()))
+    tower, (span, grid) = next(iter(found.items()))
     several = sum(other.example == number for other in trace.layout.axes[tower].images)
     if several > 1:
         note += f"; the first of {several}"
     return Picture(
         image=_png(shown),
         note=note,
-        grid=shares.shape,
+        grid=grid.shape,
         group=group_key(tower, "self"),
         start=span.start,
-        shares=shares,
-        places={name: (grid.shape, own.start) for name, (own, grid) in found.items()},
+        shares=grid,
+        places={name: (other.shape, own.start) for name, (own, other) in found.items()},
     )
 
 
-def _places(trace: Trace, number: int) -> dict[str, tuple[ImageSpan, np.ndarray]]:
+def _places(trace: Trace, received: KeyShares, number: int) -> dict[str, tuple[ImageSpan, np.ndarray]]:
     """Where the first image of an example lies in every tower, and what its places receive there; text towers first."""
     found = {}
     for tower, axis in sorted(trace.layout.axes.items(), key=lambda item: item[1].tokens is None):
         span = next((s for s in axis.images if s.example == number and s.grid and s.places is None), None)
         heads = [
-            mean_received(record)[number].nanmean(0)
-            for site, record in statistics(trace.records).items()
-            if site.kind == "self" and site.tower == tower and len(record["received"]) > number
+            share[number].nanmean(0)
+            for site, share in received.items()
+            if site.kind == "self" and site.tower == tower and len(share) > number
         ]
         if span is None or span.grid is None or not heads or len(axis.roles) != trace.examples:
             continue  # a vision tower whose rows are images or tiles: its row is not the example of this number

@@ -15,6 +15,16 @@ Value = str | int | float | None
 LONGEST_KEY = 60
 
 
+def known(value: float) -> float | None:
+    """A number, or None where it is NaN.
+
+    Example:
+        >>> known(0.5), known(float("nan"))
+        (0.5, None)
+    """
+    return value if value == value else None
+
+
 def round_up(value: float) -> float:
     """The next of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10 times a power of ten.
 

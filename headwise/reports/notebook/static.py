@@ -30,6 +30,7 @@ def trace_cell(trace: Trace) -> str:
     from headwise.reports.collect.heads import groups_of
     from headwise.reports.collect.maps import strongest_keys
     from headwise.reports.collect.patterns import pattern_thumbnails
+    from headwise.reports.collect.shares import key_shares
 
     try:
         statistics(trace.records)
@@ -40,8 +41,9 @@ def trace_cell(trace: Trace) -> str:
     said.append("hw.view(trace) shows one head and one example at a time, hw.report() everything.")
     if thumbnails is None:
         said.append("Patterns are shown after capture(maps=True).")
-    groups = groups_of(trace, thumbnails, ()) if thumbnails is not None else ()
-    return sketch(str(trace.meta.get("model") or ""), said, groups, (strongest_keys(trace),))
+    shares = key_shares(trace)
+    groups = groups_of(trace, shares, thumbnails, ()) if thumbnails is not None else ()
+    return sketch(str(trace.meta.get("model") or ""), said, groups, (strongest_keys(shares),))
 
 
 def sketch(title: str, sentences: Sequence[str], groups: Sequence[Group], metrics: Sequence[HeadMap]) -> str:
