@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from headwise.analyses._heads import by_tower
 from headwise.analyses._received import MIN_ROWS, Received, labels_of, received, with_rows
 from headwise.analyses.sentences import one_sentence, percent
 from headwise.text import quoted_token
@@ -35,9 +36,9 @@ def sink_sentence(frame: pd.DataFrame, trace: Trace | None, epsilon: float, min_
     )
 
 
-def rate_sentence(frame: pd.DataFrame, trace: Trace, epsilon: float) -> str:
+def rate_sentence(frame: pd.DataFrame, epsilon: float) -> str:
     """How often the first key is a sink."""
-    return one_sentence({group.name: _rate_sentence(group, epsilon) for group in received(trace)})
+    return by_tower(frame, lambda part: _rate_sentence(part, epsilon))
 
 
 def _of_table(frame: pd.DataFrame, epsilon: float) -> str:
@@ -105,12 +106,12 @@ def _key_name(group: Received, trace: Trace, offset: int) -> str:
     return f"the key at {place}" if token is None else f"{quoted_token(token)} ({place})"
 
 
-def _rate_sentence(group: Received, epsilon: float) -> str:
-    rates = 100.0 * (group.alpha > epsilon).sum((0, 1)) / (~group.alpha.isnan()).sum((0, 1))
-    rates = rates.where(group.rows.nan_to_num(0).amax((0, 1)) >= MIN_ROWS, torch.nan)
-    if rates.isnan().all():
+def _rate_sentence(frame: pd.DataFrame, epsilon: float) -> str:
+    counts = frame.groupby("offset").agg({"sinks": "sum", "triples": "sum", "most_rows": "max"})
+    rates = (100.0 * counts["sinks"] / counts["triples"])[counts["most_rows"] >= MIN_ROWS]
+    if rates.empty:
         return f"no key was seen by {MIN_ROWS} rows or more, so there is no sink rate"
-    best = int(rates.nan_to_num(-1).argmax())
+    best = rates.idxmax()
     first = (
         f"the first key is a sink in {rates[0]:.1f} % of (example, layer, head) triples (alpha > {epsilon:g})"
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from headwise.analyses._received import MIN_ROWS, Received, check_known, labels_of, received, with_rows
@@ -61,6 +62,22 @@ def sinks(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> pd.Da
     return frame.sort_values("mean_received", ascending=False, kind="stable", ignore_index=True)
 
 
+def _merged_rates(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rates of all examples, from the rows of several tables."""
+    keys = ["tower", "kind", "layer", "offset"]
+    total = (
+        (frame["mean_received"] * frame["triples"]).groupby([frame[key] for key in keys], sort=False).sum()
+    )
+    how = {"triples": "sum", "sinks": "sum", "rows": "min", "most_rows": "max"}
+    merged = frame.groupby(keys, sort=False).agg(how)
+    merged.insert(0, "rate", 100.0 * merged["sinks"] / merged["triples"])
+    merged.insert(1, "mean_received", total / merged["triples"])
+    merged = merged.reset_index()
+    site = merged.groupby(["tower", "kind"], sort=False).ngroup()
+    order = np.lexsort((merged["offset"], merged["layer"], site))
+    return merged.iloc[order]
+
+
 @analysis(
     kind="matrix",
     axes=("layer", "offset"),
@@ -70,6 +87,7 @@ def sinks(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> pd.Da
     description="Percent of (example, head) pairs of a layer in which the position receives more than {epsilon:g} of "
     "the attention on average. Positions count from the first real key.",
     summary=rate_sentence,
+    merge=_merged_rates,
     title="Sink rate per position",
 )
 def sink_rate(trace: Trace, epsilon: float = 0.3) -> pd.DataFrame:
@@ -83,8 +101,9 @@ def sink_rate(trace: Trace, epsilon: float = 0.3) -> pd.DataFrame:
 
     Returns:
         One row per tower, kind, layer and offset from the first real key: `rate` (percent), `mean_received`,
-        `triples` (examples × heads that have the key) and `rows`, the fewest rows that saw it. A causal key
-        near the end is seen by few rows, and then a high rate says little.
+        `triples` (examples × heads that have the key), `sinks` (those in which it is a sink), and `rows` and
+        `most_rows`, the fewest and the most rows that saw it. A causal key near the end is seen by few rows, and
+        then a high rate says little.
 
     Raises:
         InputError: when epsilon is not a share.
@@ -99,21 +118,23 @@ def sink_rate(trace: Trace, epsilon: float = 0.3) -> pd.DataFrame:
     for group in groups:
         alphas, rows = group.per_layer(group.alpha), group.per_layer(group.rows)
         for layer, alpha in alphas.items():
-            triples = (~alpha.isnan()).sum((0, 1))
+            triples, sinks = (~alpha.isnan()).sum((0, 1)), (alpha > epsilon).sum((0, 1))
             part = DataFrame(
                 {
                     "tower": group.tower,
                     "kind": group.kind,
                     "layer": layer,
                     "offset": range(alpha.shape[2]),
-                    "rate": (100.0 * (alpha > epsilon).sum((0, 1)) / triples).numpy(),
+                    "rate": (100.0 * sinks / triples).numpy(),
                     "mean_received": alpha.nanmean((0, 1)).numpy(),
                     "triples": triples.numpy(),
+                    "sinks": sinks.numpy(),
                     "rows": rows[layer].nan_to_num(torch.inf).amin((0, 1)).numpy(),
+                    "most_rows": rows[layer].nan_to_num(0).amax((0, 1)).numpy(),
                 }
             )
             parts.append(part[part["triples"] > 0])
-    return concat(parts, ignore_index=True).astype({"rows": int})
+    return concat(parts, ignore_index=True).astype({"rows": int, "most_rows": int})
 
 
 def _check(epsilon: float) -> None:

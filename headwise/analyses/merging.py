@@ -22,8 +22,8 @@ def merge(results: Sequence[Result]) -> Result:
         results: of one analysis, with the same parameters, on the same model.
 
     Raises:
-        InputError: there are none; they are not of one kind, analysis or model; their rows are no examples, so that two
-            tables cannot stand side by side; an example's name occurs in two of them.
+        InputError: there are none; they are not of one kind, analysis or model; their rows are means without a
+            sum; an example's name occurs in two of them.
     """
     import pandas as pd
 
@@ -33,7 +33,9 @@ def merge(results: Sequence[Result]) -> Result:
     first = results[0]
     for other in results[1:]:
         _check_alike(first, other)
-    if "example" not in first.keys:
+    record = get(first.name) if first.name in names() else None
+    of_examples = "example" in first.keys
+    if not of_examples and (record is None or record.merge is None):
         raise InputError(
             f"The rows of {first.name} are means over the examples of a capture: two such tables have no sum.",
             evidence=f"its rows are named by {', '.join(first.keys)}",
@@ -42,15 +44,18 @@ def merge(results: Sequence[Result]) -> Result:
     parts, start = [], 0
     for result in results:
         frame = result.frame
-        parts.append(frame.assign(example=frame["example"] + start))
+        parts.append(frame.assign(example=frame["example"] + start) if of_examples else frame)
         counted = int(result.provenance.get("examples") or 0)
-        start += max(counted, int(frame["example"].max()) + 1 if len(frame) else 0)
+        start += max(counted, int(frame["example"].max()) + 1 if of_examples and len(frame) else 0)
     frame = pd.concat(parts, ignore_index=True)
+    if record is not None and record.merge is not None:
+        frame = record.merge(frame).reset_index(drop=True)
     _check_ids(parts, first.name)
     parameters = first.provenance.get("parameters", {})
-    known = first.name in names()
     summary = (
-        get(first.name).sentence(frame, parameters) if known else " ".join(item.summary for item in results)
+        record.sentence(frame, parameters)
+        if record is not None
+        else " ".join(item.summary for item in results)
     )
     provenance = {
         **first.provenance,

@@ -65,6 +65,8 @@ class Analysis(Generic[P]):
     axes: tuple[str, ...] = ()
     title: str = ""
     """How a page calls it; its name when empty."""
+    merge: Callable[[pd.DataFrame], pd.DataFrame] | None = None
+    """How rows of several tables that are no examples become one table; None where they have no sum."""
     name: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -187,6 +189,7 @@ def analysis(
     inputs: str = "trace",
     axes: Sequence[str] = (),
     title: str = "",
+    merge: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> Callable[[Callable[P, pd.DataFrame]], Analysis[P]]:
     """Make an analysis of a function that gives a table.
 
@@ -202,6 +205,7 @@ def analysis(
         inputs: `"trace"`, `"pair"` (before and after) or `"subject"` (with data).
         axes: the two columns of a matrix, or the one of a curve.
         title: how a page calls it.
+        merge: makes one table of the rows of several, where they are means over examples; it needs their counts.
 
     Example:
         >>> from headwise.analyses import HEAD
@@ -229,6 +233,7 @@ def analysis(
             inputs=inputs,
             axes=tuple(axes),
             title=title,
+            merge=merge,
         )
 
     return record

@@ -19,6 +19,8 @@ from headwise.reports.collect.build import build_content
 from tests.kit.results import SITE, every_kind, made, table
 from tests.kit.traces import make_trace, random_pattern
 
+TEXT = Site("text", "self", 0)
+
 KINDS = every_kind()
 
 
@@ -206,6 +208,24 @@ class TestMerge:
             for value in (0.2, 0.6)
         ]
         assert merge(shards).summary.startswith("Heads use 40 % of the largest possible entropy")
+
+    def test_rates_of_shards_are_those_of_the_whole(self):
+        lengths = (9, 7, 5)
+        traces = [make_trace({TEXT: random_pattern(1, 2, n, n, seed=n)}) for n in lengths]
+        whole = merge([hw.analyses.sink_rate(trace, epsilon=0.2) for trace in traces])
+        alphas = [
+            trace.records[TEXT]["received"][0] / trace.records[TEXT]["n_queries"][0] for trace in traces
+        ]
+        for _, row in whole.frame.iterrows():
+            offset = row["offset"]
+            known = np.concatenate([alpha[:, offset].numpy() for alpha in alphas if offset < alpha.shape[1]])
+            assert row["triples"] == len(known)
+            np.testing.assert_allclose(row["rate"], 100 * (known > 0.2).mean())
+            np.testing.assert_allclose(row["mean_received"], known.mean(), rtol=1e-5)
+        assert whole.frame["most_rows"].tolist() == list(range(9, 0, -1))
+        assert list(whole.frame["offset"]) == list(range(9))
+        first = whole.frame.iloc[0]
+        assert f"{first['rate']:.1f} % of (example, layer, head) triples" in whole.summary
 
     def test_means_and_strangers_are_refused(self):
         _, (first, second) = self.shards(1, 1)
