@@ -210,7 +210,7 @@ def test_maps_show_before_after_and_the_difference(opened):
     for key in ["Home"] + ["ArrowDown"] * row + ["ArrowRight"] * column:
         page.keyboard.press(key)
     sign = "−" if change < 0 else "+"
-    said = f"layer {row}, head {column}: {sign}{100 * abs(change):.1f} points"
+    said = f"L{row}H{column}: {sign}{100 * abs(change):.1f} points"
     assert page.locator(f"{grid} .said").inner_text() == said
 
 
