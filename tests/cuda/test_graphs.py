@@ -148,6 +148,7 @@ def recorded(
     return graph, logits
 
 
+@pytest.mark.filterwarnings("ignore:The CUDA Graph is empty")
 @pytest.mark.parametrize("use", ["capture", "scale", "edit"])
 @pytest.mark.parametrize("name", ["llama", "bloom"])
 def test_a_cuda_graph_of_an_attached_model_is_refused(name: str, use: str) -> None:

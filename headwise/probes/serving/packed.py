@@ -83,7 +83,11 @@ class Packed:
             rows = slice(self.rows[number], self.rows[number + 1])
             part = slice(bounds[number], bounds[number + 1])
             own = (query[:, :, rows], key[:, :, part], value[:, :, part])
-            part_mask = mask[..., rows, part] if self.masked and mask is not None else None
+            part_mask = None
+            if (
+                self.masked and mask is not None
+            ):  # sdpa on a GPU reads no mask that begins between two words of memory
+                part_mask = mask[..., rows, part].clone(memory_format=torch.contiguous_format)
             part_mask = _mask(*own[:2], part_mask, kwargs.get("sliding_window"))
             call = normalise(
                 module, *own, part_mask, masked=True, **interface.call_arguments(options, "eager")
