@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from common import markdown_table, versions
+from headwise.fixes.anatomy import anatomy_of
 
 import headwise as hw
 from headwise.evaluation.comparison._fit import fit_constants
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
 from headwise.evaluation.task_run import TaskRun
 from headwise.fixes import ACT, VAR, VHR, ScaleHeads
-from headwise.fixes.anatomy import anatomy_of
 from headwise.functional.redistribution import redistribute, sink_score
 from headwise.text import head_name
 from headwise.zoo_checks import faults

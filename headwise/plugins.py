@@ -1,21 +1,23 @@
-"""Things by name: headwise's own, and those that installed packages add through entry points.
+"""Things by name, headwise's own and those that installed packages add through entry points, and options as text.
+
+A line such as `VAR:p=0.4,layers=[1,2]` becomes a name and options (`split_call`); options become values of the types
+that their names have (`read_options`). Names may be written in any case, with `-`, with `_` or with neither.
 
 Nothing is imported before it is asked for, and nothing is remembered between calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headwise.errors import HeadwiseError, InputError
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
+from headwise.text import complaint, visible
 
 
 def needed(kind: type, given: Collection[str]) -> list[str]:
@@ -53,6 +55,12 @@ class Plugins:
     group: str
     own: Mapping[str, str]
 
+    def find(self, name: str) -> str | None:
+        """The name as it is registered, however it is written; None for an unknown one."""
+        points = self._points()
+        alike = {_plain(known): known for known in points}
+        return name if name in points else alike.get(_plain(name))
+
     def names(self) -> tuple[str, ...]:
         """Every name that `get` finds, sorted.
 
@@ -69,20 +77,21 @@ class Plugins:
             HeadwiseError: two packages use one name, or the one that adds it cannot be imported.
         """
         points = self._points()
-        if name not in points:
+        known = self.find(name)
+        if known is None:
             close = get_close_matches(name, points) or sorted(points)
             raise InputError(
                 f"There is no {self.what} {name!r}.",
                 evidence=f"close: {', '.join(close)}",
                 remedy="Use a name that exists.",
             )
-        module, _, attribute = points[name].partition(":")
+        module, _, attribute = points[known].partition(":")
         try:
             return getattr(import_module(module), attribute)
         except (ImportError, AttributeError) as error:
             raise HeadwiseError(
                 f"The {self.what} {name!r} could not be loaded.",
-                evidence=f"{points[name]}: {error}",
+                evidence=f"{points[known]}: {error}",
                 remedy="Repair or remove the package that adds it.",
             ) from error
 
@@ -141,13 +150,90 @@ def split_outside_brackets(text: str, mark: str) -> list[str]:
     return parts
 
 
-def valued(kind: TypeAdapter[Any], value: Any) -> Any:
-    """The value in its type; what is no word or number is written as JSON, such as heads: [[1, 0]]."""
-    from pydantic import ValidationError
+STRICT: Any = {"strict": True, "arbitrary_types_allowed": True, "allow_inf_nan": False}
+
+
+def read_options(
+    owner: str,
+    kinds: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    word: str = "parameter",
+    strict: bool = False,
+) -> dict[str, Any]:
+    """Options in the types that they have.
+
+    Args:
+        owner: whose options they are, for messages.
+        kinds: the type of every option that there is.
+        given: their values. Text, as from a command line, is read as JSON (or as True, False and None) where its type
+            wants no text.
+        word: what an option is called in messages.
+        strict: values are those of a JSON file: no number is a text, and none is infinite.
+
+    Raises:
+        InputError: an option is unknown, or its value is of another type.
+
+    Example:
+        >>> read_options("the test", {"p": float, "layers": tuple[int, ...]}, {"p": "0.4", "layers": "[1, 2]"})
+        {'p': 0.4, 'layers': (1, 2)}
+    """
+    unknown = [name for name in given if name not in kinds]
+    if unknown:
+        close = get_close_matches(unknown[0][:100], kinds) or sorted(kinds)
+        raise InputError(
+            f"{owner} has no {word} {listed(unknown)}.",
+            evidence=f"close: {', '.join(close) or 'none'}",
+            remedy="Use a name that exists, or leave it out.",
+        )
+    return {name: _read(owner, name, kinds[name], value, word, strict) for name, value in given.items()}
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, quoted, and how many more there are."""
+    shown = ", ".join(visible(repr(name), limit=60) for name in names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _read(owner: str, name: str, kind: Any, value: Any, word: str, strict: bool) -> Any:
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+    text = json.dumps(value) if strict else repr(value)
+    try:
+        adapter = TypeAdapter(kind, config=STRICT if strict else None)
+    except PydanticUserError as error:
+        raise InputError(
+            f"The type of the {word} {name!r} of {owner} is not understood.",
+            evidence=visible((str(error).splitlines() or [""])[0], limit=120),
+            remedy="Give it from Python.",
+        ) from error
+    try:
+        if strict:
+            return adapter.validate_json(text)
+        try:
+            return adapter.validate_python(_from_text(value) if isinstance(value, str) else value)
+        except ValidationError:
+            return adapter.validate_python(value)
+    except ValidationError as error:
+        raise InputError(
+            f"The {word} {name!r} of {owner} cannot be {visible(text, limit=60)}.",
+            evidence=complaint(error),
+            remedy="Give a value of its kind.",
+        ) from error
+
+
+def _from_text(text: str) -> Any:
+    """What JSON, or Python's True, False and None, says; else the text."""
+    constants = {"True": True, "False": False, "None": None}
+    if text in constants:
+        return constants[text]
+    from pydantic_core import from_json
 
     try:
-        return kind.validate_python(value)
-    except ValidationError:
-        if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
-            raise
-        return kind.validate_json(value)
+        return from_json(text, allow_inf_nan=False)  # refuses endless nesting
+    except ValueError:
+        return text
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "").replace("_", "")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from headwise.analyses.record import INPUTS, Analysis
 from headwise.analyses.registry import get
 from headwise.errors import InputError
-from headwise.plugins import split_call, valued
+from headwise.plugins import read_options, split_call
 
 if TYPE_CHECKING:
     from headwise.results.result import Result
@@ -64,7 +63,7 @@ def analysis_call(source: str | Analysis[Any] | AnalysisCall) -> AnalysisCall:
         )
     name, given = split_call(source)
     analysis = get(name)
-    return AnalysisCall(analysis, {option: _value(analysis, option, text) for option, text in given.items()})
+    return AnalysisCall(analysis, read_options(analysis.name, analysis.parameters, given))
 
 
 def needs_of(calls: Iterable[AnalysisCall]) -> dict[str, bool]:
@@ -75,28 +74,3 @@ def needs_of(calls: Iterable[AnalysisCall]) -> dict[str, bool]:
 def analysis_calls(sources: str | Analysis[Any] | Sequence[Any]) -> list[AnalysisCall]:
     """Several of them, or one."""
     return [analysis_call(one) for one in ([sources] if isinstance(sources, str | Analysis) else sources)]
-
-
-def _value(analysis: Analysis[Any], option: str, text: str) -> Any:
-    """A value as the parameter's annotation wants it."""
-    from pydantic import TypeAdapter, ValidationError
-
-    known = analysis.parameters
-    if option not in known:
-        close = get_close_matches(option, known) or sorted(known)
-        raise InputError(
-            f"The analysis {analysis.name} has no parameter {option!r}.",
-            evidence=f"it has: {', '.join(close) or 'none'}",
-            remedy="Use one of these, or leave it out.",
-        )
-    annotation = known[option].annotation
-    kind: Any = eval(annotation, analysis.table.__globals__) if isinstance(annotation, str) else annotation  # type: ignore[attr-defined]
-    adapter = TypeAdapter(kind)
-    try:
-        return valued(adapter, text)
-    except ValidationError as error:
-        raise InputError(
-            f"The parameter {option!r} of {analysis.name} cannot be {text!r}.",
-            evidence=error.errors()[0]["msg"],
-            remedy="Give a value of its kind.",
-        ) from error

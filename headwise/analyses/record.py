@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import WRAPPER_ASSIGNMENTS
-from inspect import BoundArguments, Parameter, Signature, signature
+from inspect import BoundArguments, Signature, signature, unwrap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec
 
@@ -162,10 +162,14 @@ class Analysis(Generic[P]):
         )
 
     @property
-    def parameters(self) -> Mapping[str, Parameter]:
-        """Its parameters by name, behind its inputs."""
-        every = signature(self.table).parameters
-        return {name: every[name] for name in list(every)[len(INPUTS[self.inputs]) :]}
+    def parameters(self) -> dict[str, Any]:
+        """The types of its parameters by name, behind its inputs."""
+        known = getattr(unwrap(self.table), "__globals__", {})
+        hints = {name: item.annotation for name, item in signature(self.table).parameters.items()}
+        own = list(hints)[len(INPUTS[self.inputs]) :]
+        return {
+            name: eval(hints[name], known) if isinstance(hints[name], str) else hints[name] for name in own
+        }
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> BoundArguments:
         own: Signature = signature(self.table)

@@ -24,12 +24,12 @@ names = ANALYSES.names
 
 
 def get(name: str) -> Analysis[Any]:
-    """The analysis called `name`; `-` and `_` are the same.
+    """The analysis called `name`.
 
     Raises:
         InputError: there is none, or what a package has registered under this name is no `Analysis`.
     """
-    found = ANALYSES.get(name.replace("-", "_"))
+    found = ANALYSES.get(name)
     if not isinstance(found, Analysis):
         raise InputError(
             f"What is registered as the analysis {name!r} has no record of what it needs and finds.",

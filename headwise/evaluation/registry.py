@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 from headwise.errors import InputError
 from headwise.evaluation.task import Task
-from headwise.plugins import Plugins, needed, valued
-
-if TYPE_CHECKING:
-    pass
+from headwise.plugins import Plugins, needed, read_options
 
 _HERE = "headwise.evaluation.tasks"
 
@@ -80,30 +76,11 @@ def find_task(name: str, **options: Any) -> Task:
         >>> find_task("pope-random", noise="1.8").noise
         1.8
     """
-    from pydantic import TypeAdapter, ValidationError
-
     found = TASKS.get(name)
     kind = _class_of(name)
     hints = get_type_hints(kind)
-    known = {item.name for item in fields(kind)}
-    values = {}
-    for option, value in options.items():
-        if option not in known:
-            close = get_close_matches(option, known) or sorted(known)
-            raise InputError(
-                f"The task {name!r} has no option {option!r}.",
-                evidence=f"it has: {', '.join(close)}",
-                remedy="Use one of these, or leave it out.",
-            )
-        try:
-            values[option] = valued(TypeAdapter(hints[option]), value)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise InputError(
-                f"The option {option!r} of {name!r} cannot be {value!r}.",
-                evidence=reason,
-                remedy="Give a value of its kind.",
-            ) from error
+    own = {item.name: hints[item.name] for item in fields(kind)}
+    values = read_options(repr(name), own, options, word="option")
     fixed = getattr(found, "keywords", {})
     missing = needed(kind, {**fixed, **values})
     if missing:

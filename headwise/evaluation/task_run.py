@@ -21,6 +21,7 @@ from headwise.evaluation.statistics.estimate import Estimate, estimate
 from headwise.evaluation.task import Metric, Response, Task
 from headwise.model.fingerprint import fingerprint
 from headwise.subject import Subject, wrap
+from headwise.subject.info import model_info
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,14 +156,14 @@ class TaskRun:
 
 def model_record(subject: Subject) -> dict[str, Any]:
     """Facts of a model for a manifest."""
-    model = subject.model
+    info = model_info(subject)
     return {
-        "name": subject.name,
-        "class": type(model).__name__,
-        "revision": subject.revision,
-        "fingerprint": fingerprint(model),
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": str(subject.device),
+        "name": info.name,
+        "class": info.class_name,
+        "revision": info.revision,
+        "fingerprint": fingerprint(subject.model),
+        "dtype": info.dtype,
+        "device": info.device,
     }
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError
-from headwise.fixes.anatomy import Anatomy, anatomy_of
 from headwise.fixes.registry import in_place_of_a_file
 from headwise.probes.attach.sites import head_count
 from headwise.probes.engine.instrumentation import Instrumentation, instrument
 from headwise.probes.fix_plan import STEPS, FixPlan, plan_fix
+from headwise.subject.info import ModelInfo, model_info
 from headwise.text import head_name
 
 if TYPE_CHECKING:
@@ -31,11 +31,11 @@ def bound(
     for fix in several:
         _require_fix(fix)
     asking = [plan for plan in map(plan_fix, several) if hasattr(plan.fix, "bind") or plan.needs]
-    anatomy = anatomy_of(model, instrumented) if asking else None
-    if anatomy is not None:
+    if asking:
+        info = model_info(model, instrumented.modules.values()).require_sizes()
         for plan in asking:
-            _require_images(plan, anatomy)
-    several = tuple(fix.bind(anatomy) if hasattr(fix, "bind") else fix for fix in several)
+            _require_images(plan, info)
+        several = tuple(fix.bind(info) if hasattr(fix, "bind") else fix for fix in several)
     for fix in several:
         _validate(plan_fix(fix), instrumented)
     return several
@@ -50,9 +50,9 @@ def missing_constants(fix: Any, model: PreTrainedModel) -> tuple[str, ...]:
     _require_fix(fix)
     if not hasattr(fix, "missing_constants"):
         return ()
-    anatomy = anatomy_of(model, instrument(model))
-    _require_images(plan_fix(fix), anatomy)
-    return tuple(fix.missing_constants(anatomy))
+    info = model_info(model).require_sizes()
+    _require_images(plan_fix(fix), info)
+    return tuple(fix.missing_constants(info))
 
 
 def as_fixes(fixes: Any | Iterable[Any]) -> tuple[Any, ...]:
@@ -83,11 +83,11 @@ def _require_fix(fix: Any) -> None:
         )
 
 
-def _require_images(plan: FixPlan, anatomy: Anatomy) -> None:
-    if "image" in plan.needs and not plan.neutral and not anatomy.sees:
+def _require_images(plan: FixPlan, model: ModelInfo) -> None:
+    if "image" in plan.needs and not plan.neutral and not model.has_vision:
         raise FixError(
             f"{plan.name} works on images, and this model takes none.",
-            evidence=f"{anatomy.name}: {anatomy.family}",
+            evidence=f"{model.name}: {model.family}",
             remedy="Use it on a vision-language model, such as zoo:vlm.",
         )
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from headwise.errors import FixError
-from headwise.fixes.anatomy import anatomy_of
 from headwise.fixes.calibration import Calibration, as_calibration
 from headwise.fixes.patching import patch
+from headwise.subject.info import model_info
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -43,24 +43,24 @@ def search_heads(
         InputError: the data have no answers.
     """
     data = as_calibration(data)
-    anatomy = anatomy_of(subject.model)
-    layers = tuple(range(2, anatomy.layers - 1)) if layers is None else layers
-    missing = [layer for layer in layers if layer >= anatomy.layers]
+    info = model_info(subject.model).require_sizes()
+    layers = tuple(range(2, info.layers - 1)) if layers is None else layers
+    missing = [layer for layer in layers if layer >= info.layers]
     if missing or not layers:
         raise FixError(
             "There is no layer to look for heads in." if not layers else f"There is no layer {missing[0]}.",
-            evidence=f"the model has {anatomy.layers} layers",
+            evidence=f"the model has {info.layers} layers",
             remedy="Name layers=.",
         )
     plain = np.asarray(data.scores(subject), dtype=float)
     kept = []
     for layer in layers:
-        for head in range(anatomy.heads):
+        for head in range(info.heads):
             with patch(subject, fix_of(layer, head), check=False):
                 gain = np.asarray(data.scores(subject), dtype=float) - plain
             if better(gain, rule):
                 kept.append((layer, head))
-    tried = len(layers) * anatomy.heads
+    tried = len(layers) * info.heads
     return tuple(kept), f"fit: {len(kept)} of {tried} heads improve {data.name}"
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any
 
-from headwise.errors import FixError, InputError
-from headwise.plugins import Plugins, needed
+from headwise.errors import InputError
+from headwise.plugins import Plugins, needed, read_options
 
 FIXES = Plugins(
     "fix",
@@ -29,9 +27,10 @@ get, names = FIXES.get, FIXES.names
 
 
 def find_fix(name: str, **options: Any) -> Any:
-    """The fix called `name`, in any case and with or without underscores, with its parameters.
+    """The fix called `name`, with its parameters.
 
-    Values may be strings, as they come from a command line: they are read as JSON where they are JSON.
+    Values may be strings, as they come from a command line: they are read as JSON where they are JSON, and the fix
+    itself says which of them it takes.
 
     Raises:
         InputError: there is no such fix or parameter, or one is missing.
@@ -41,26 +40,16 @@ def find_fix(name: str, **options: Any) -> Any:
         >>> find_fix("VAR", p="0.4").p
         0.4
     """
-    wanted = name.casefold().replace("-", "_")
-    alike = {known.replace("_", ""): known for known in names()}
-    kind = get(alike.get(wanted.replace("_", ""), wanted))
-    known = [item.name for item in fields(kind) if item.init]
-    for option in options:
-        if option not in known:
-            close = get_close_matches(option, known) or sorted(known)
-            raise InputError(
-                f"The fix {name} has no parameter {option!r}.",
-                evidence=f"it has: {', '.join(close)}",
-                remedy="Use one of these, or leave it out.",
-            )
-    missing = needed(kind, options)
+    kind = get(name)
+    values = read_options(name, {item.name: Any for item in fields(kind) if item.init}, options)
+    missing = needed(kind, values)
     if missing:
         raise InputError(
             f"The fix {name} needs a parameter.",
             evidence=", ".join(missing),
             remedy=f"For example {name}:{missing[0]}=VALUE.",
         )
-    return kind(**{option: _value(value) for option, value in options.items()})
+    return kind(**values)
 
 
 def in_place_of_a_file(text: str) -> str:
@@ -71,8 +60,7 @@ def in_place_of_a_file(text: str) -> str:
         'ACT is a fix: install hw.fixes.ACT(),'
     """
     name = text.partition(":")[0]
-    alike = {known.replace("_", ""): known for known in names()}
-    known = alike.get(name.casefold().replace("-", "").replace("_", ""))
+    known = FIXES.find(name)
     if known is None:
         return ""
     kind = get(known)
@@ -81,20 +69,3 @@ def in_place_of_a_file(text: str) -> str:
     made = f"{'hw.fixes.' if own else ''}{kind.__name__}({missing})"
     fitted = f", or what hw.fit(subject, {made}, ...) finds," if callable(getattr(kind, "fit", None)) else ""
     return f"{name} is a fix: install {made}{fitted} or give the file that hw.save_spec wrote."
-
-
-def _value(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    if value in ("True", "False", "None"):
-        return {"True": True, "False": False, "None": None}[value]
-    try:
-        return json.loads(value, parse_constant=_refuse)
-    except json.JSONDecodeError:
-        return value
-    except RecursionError as error:
-        raise InputError("This value is nested too deeply.", evidence=f"{value[:20]}...") from error
-
-
-def _refuse(constant: str) -> Any:
-    raise FixError("A parameter must be a finite number.", evidence=f"got {constant}")

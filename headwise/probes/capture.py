@@ -14,7 +14,6 @@ import torch
 from headwise._version import __version__
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout, with_tokens
-from headwise.model.device import input_device
 from headwise.probes.attach.sites import Site
 from headwise.probes.check.results import Check, known_check
 from headwise.probes.check.self_check import self_check, unsupported
@@ -27,6 +26,7 @@ from headwise.probes.trace.fields import Record, example_count, merge_layouts, m
 from headwise.probes.trace.options import CaptureOptions, row_positions
 from headwise.probes.trace.trace import Trace
 from headwise.subject import unwrap
+from headwise.subject.info import model_info
 from headwise.subject.positions import prompt_warnings
 
 if TYPE_CHECKING:
@@ -170,7 +170,10 @@ def capture(
     patched = [type(fix).__name__ for fix in session.acting_fixes]
     warnings += nonfinite.describe(found, len(records), patched=bool(patched))
     warnings += nonfinite.describe_logits(session.largest_logits)
-    meta = describe_model(subject, instrumented.implementations()) | {
+    meta: dict[str, Any] = {
+        **model_info(subject, instrumented.modules.values()).identity(),
+        "attention": list(instrumented.implementations()),
+        **run_record(),
         "call": options.call,
         "partial": options.partial,
         "patched": patched,
@@ -191,20 +194,11 @@ def capture(
         )
 
 
-def describe_model(subject: Subject | PreTrainedModel, implementations: Sequence[str]) -> dict[str, Any]:
-    """Provenance of a result: model, numbers format, versions, seed, time."""
+def run_record() -> dict[str, Any]:
+    """Versions, seed and time of a run."""
     import transformers
 
-    model, _ = unwrap(subject)
-    own = getattr(subject, "name", None) if model is not subject else None
     return {
-        "model": own or getattr(model.config, "_name_or_path", "") or type(model).__name__,
-        "model_class": type(model).__name__,
-        "family": getattr(model.config, "model_type", ""),
-        "revision": getattr(subject, "revision", None) if model is not subject else None,
-        "dtype": str(model.dtype).removeprefix("torch."),
-        "device": str(input_device(model)),
-        "attention": list(implementations),
         "versions": {
             "headwise": __version__,
             "torch": torch.__version__,

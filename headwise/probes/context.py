@@ -132,8 +132,8 @@ class Fix(Protocol):
     * `edit_qkv(q, k, v, site, context)`: what the attention of a layer is computed from.
     * `edit_residual(residual, site, context)`: the residual entering the layer, (batch, query, width).
     * `begin(prompt)`: once per prompt, before the forward that reads it (see `PromptContext`).
-    * `bind(anatomy)`: the same fix with everything filled in that depends on the model (`headwise.fixes.anatomy`).
-    * `missing_constants(anatomy)`: names of its parameters that must be fitted first; none when absent.
+    * `bind(model)`: the same fix with everything filled in that depends on a model (`headwise.subject.info.ModelInfo`).
+    * `missing_constants(model)`: names of its parameters that must be fitted first; none when absent.
     * `fit(subject, data)`: the same fix with what was learned from held-out data (`headwise.fixes.calibration`).
     * `tower`, `kind`: where it acts; the language (or decoder) tower's self-attention when absent.
     * `layers`: the layers it acts on; all when absent or None.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from headwise.errors import InputError
 from headwise.probes.attach.sites import Site
-from headwise.probes.capture import capture, describe_model
+from headwise.probes.capture import capture, run_record
 from headwise.probes.check.probe_inputs import first_that_fits
 from headwise.probes.check.reference import Reference
 from headwise.probes.check.self_check import require_numbers, trials_of
@@ -21,6 +21,7 @@ from headwise.probes.engine.instrumentation import attached, instrument
 from headwise.probes.trace.fields import STATISTICS
 from headwise.probes.trace.trace import Trace
 from headwise.subject import unwrap
+from headwise.subject.info import model_info
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,7 +151,11 @@ def doctor(
         fallback=sorted(routes),
         problems=problems,
         trials=pd.DataFrame(tried, columns=columns),
-        provenance=describe_model(subject, maps.meta["attention"]),
+        provenance={
+            **model_info(subject).identity(),
+            "attention": maps.meta["attention"],
+            **run_record(),
+        },
     )
 
 

@@ -104,10 +104,10 @@ class Learned:
     def neutral(self) -> bool:
         return self.beta == 1.0
 
-    def missing_constants(self, anatomy: Any) -> tuple[str, ...]:
+    def missing_constants(self, model: Any) -> tuple[str, ...]:
         return ("heads",) if self.heads is None else ()
 
-    def bind(self, anatomy: Any) -> Learned:
+    def bind(self, model: Any) -> Learned:
         if self.heads is None:
             raise NotFitted("Learned has no heads for this model.", remedy="hw.fit(subject, fix, task)")
         return self

@@ -12,7 +12,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
-from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.arguments import Heads, as_heads, as_numbers, between, finite, one_of, whole_number
 from headwise.fixes.calibration import Calibration
 from headwise.fixes.head_search import search_heads
@@ -20,6 +19,7 @@ from headwise.fixes.methods._columns import Columns
 from headwise.functional.redistribution import calibrate
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
+from headwise.subject.info import ModelInfo
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -122,18 +122,18 @@ class ACT:
         layers = {layer for layer, _ in self.heads or ()}
         return {layer: sorted({head for at, head in self.heads or () if at == layer}) for layer in layers}
 
-    def missing_constants(self, anatomy: Anatomy) -> tuple[str, ...]:
+    def missing_constants(self, model: ModelInfo) -> tuple[str, ...]:
         """The heads, until they are found."""
         return ("heads",) if self.heads is None and not self.neutral else ()
 
-    def bind(self, anatomy: Anatomy) -> ACT:
+    def bind(self, model: ModelInfo) -> ACT:
         """The same, if it has heads."""
         if self.neutral:
             return self
-        if self.missing_constants(anatomy):
+        if self.missing_constants(model):
             raise NotFitted(
                 "ACT does not know which heads to calibrate in this model.",
-                evidence=anatomy.name,
+                evidence=model.name,
                 remedy="Find them with hw.fit(subject, fix, task), or give heads=.",
             )
         # `layers` says where `fit` looks; the heads may be anywhere.

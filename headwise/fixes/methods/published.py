@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from headwise.fixes.anatomy import Anatomy
+    from headwise.subject.info import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Shape:
     vocabulary: range
     """Sizes of the vocabulary, padding and added tokens included."""
 
-    def fits(self, anatomy: Anatomy) -> bool:
+    def fits(self, model: ModelInfo) -> bool:
         """True for a model of this shape."""
         return (
-            self.text_family == anatomy.text_family
-            and self.layers == anatomy.layers
-            and self.width == anatomy.width
-            and self.key_heads == anatomy.key_heads
-            and anatomy.vocabulary in self.vocabulary
+            self.text_family == model.text_family
+            and self.layers == model.layers
+            and self.width == model.width
+            and self.key_heads == model.key_heads
+            and model.vocabulary in self.vocabulary
         )
 
 

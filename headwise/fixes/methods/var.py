@@ -12,7 +12,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
-from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.arguments import as_numbers, between, finite, one_of, yes_or_no
 from headwise.fixes.calibration import Calibration
 from headwise.fixes.methods._images import require_images
@@ -21,6 +20,7 @@ from headwise.functional.redistribution import bias_of, change_of, grown, sink_s
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context, PromptContext
 from headwise.probes.generation.caches import in_pieces
+from headwise.subject.info import ModelInfo
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -106,43 +106,43 @@ class VAR:
             given is not None and not given for given in (self.layers, self.sink_dims)
         )
 
-    def missing_constants(self, anatomy: Anatomy) -> tuple[str, ...]:
+    def missing_constants(self, model: ModelInfo) -> tuple[str, ...]:
         """The sink dimensions, of a model for which they are not published."""
-        known = self.neutral or self.sink_dims is not None or _published(anatomy) is not None
+        known = self.neutral or self.sink_dims is not None or _published(model) is not None
         return () if known else ("sink_dims",)
 
-    def bind(self, anatomy: Anatomy) -> VAR:
+    def bind(self, model: ModelInfo) -> VAR:
         """The same with threshold, layers and dimensions filled in for a model."""
         if self.neutral:
             return self
-        last = anatomy.layers - (1 if self.variant == "released" else 2)
+        last = model.layers - (1 if self.variant == "released" else 2)
         layers = self.layers if self.layers is not None else tuple(range(2, last + 1))
         if not layers:
             raise FixError(
                 "VAR leaves the first two layers and the last one alone, and this model has no other.",
-                evidence=f"{anatomy.layers} layers",
+                evidence=f"{model.layers} layers",
                 remedy="Name layers=.",
             )
         dimensions, source = self.sink_dims, self.source
         if dimensions is None:
-            published = _published(anatomy)
+            published = _published(model)
             if published is None:
                 raise NotFitted(
                     "The sink dimensions of this model are not published.",
-                    evidence=f"{anatomy.name}: {anatomy.text_family}, {anatomy.layers} layers, width {anatomy.width}",
+                    evidence=f"{model.name}: {model.text_family}, {model.layers} layers, width {model.width}",
                     remedy="Find them with hw.fit(subject, fix, task), or give sink_dims=.",
                 )
             dimensions, source = published[2], f"table: {published[0]}"
-        if max(dimensions) >= anatomy.width:
+        if max(dimensions) >= model.width:
             raise FixError(
                 f"sink_dims names dimension {max(dimensions)}, which this model does not have.",
-                evidence=f"its residual stream has {anatomy.width}, 0 to {anatomy.width - 1}",
+                evidence=f"its residual stream has {model.width}, 0 to {model.width - 1}",
             )
-        tau = SHARE_OF_BOUND * sqrt(anatomy.width) if self.tau == "auto" else float(self.tau)
-        if tau > sqrt(anatomy.width):
+        tau = SHARE_OF_BOUND * sqrt(model.width) if self.tau == "auto" else float(self.tau)
+        if tau > sqrt(model.width):
             raise FixError(
                 f"No token of this model can reach tau = {tau:g}.",
-                evidence=f"a score is at most the root of the width, {sqrt(anatomy.width):.3g}",
+                evidence=f"a score is at most the root of the width, {sqrt(model.width):.3g}",
                 remedy='Use tau="auto".',
             )
         return replace(self, layers=layers, sink_dims=dimensions, tau=tau, source=source)
@@ -233,6 +233,6 @@ class VAR:
         return pattern
 
 
-def _published(anatomy: Anatomy) -> tuple[str, Shape, tuple[int, ...]] | None:
+def _published(model: ModelInfo) -> tuple[str, Shape, tuple[int, ...]] | None:
     """The row of the published sink dimensions for a model."""
-    return next((row for row in SINK_DIMENSIONS if row[1].fits(anatomy)), None)
+    return next((row for row in SINK_DIMENSIONS if row[1].fits(model)), None)

@@ -10,7 +10,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.fixes.anatomy import Anatomy
 from headwise.fixes.arguments import as_numbers, between, one_of, whole_number, yes_or_no
 from headwise.fixes.methods._branches import Without, beside_itself
 from headwise.fixes.methods._images import require_images
@@ -19,6 +18,7 @@ from headwise.functional.divergence import NOISE, Deviation, Distance, head_dive
 from headwise.functional.redistribution import hide_keys
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context, PromptContext
+from headwise.subject.info import ModelInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,17 +94,17 @@ class VHR:
         """True when nothing changes."""
         return self.alpha == 1.0 or (self.layers is not None and not self.layers)
 
-    def bind(self, anatomy: Anatomy) -> VHR:
+    def bind(self, model: ModelInfo) -> VHR:
         """The same with the layers filled in for a model."""
         if self.neutral:
             return self
         if self.layers is not None:
             return self
         for name, family, depth, layers in REINFORCED_LAYERS:
-            if (family, depth) == (anatomy.family, anatomy.layers):
+            if (family, depth) == (model.family, model.layers):
                 return replace(self, layers=layers, source=f"table: {name}")
-        first = anatomy.layers - round(14 / 32 * anatomy.layers)
-        chosen = {1, *range(first, anatomy.layers)} & set(range(anatomy.layers))
+        first = model.layers - round(14 / 32 * model.layers)
+        chosen = {1, *range(first, model.layers)} & set(range(model.layers))
         return replace(self, layers=tuple(sorted(chosen)), source="layer 1 and the last 14/32 (ours)")
 
     def begin(self, prompt: PromptContext) -> None:

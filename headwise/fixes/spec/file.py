@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from headwise.errors import FixError, InputError
 from headwise.files import check_path
 from headwise.fixes.registry import in_place_of_a_file
-from headwise.fixes.spec.model_facts import ModelFacts
-from headwise.text import visible
+from headwise.fixes.spec.written_model import WrittenModel
+from headwise.text import complaint, visible
 
 SCHEMA = 2
 """The version of the form that is written."""
@@ -41,7 +41,7 @@ class Envelope(BaseModel):
     version: Literal[2] = Field(default=SCHEMA, alias="schema")
     versions: dict[str, str]
     """What the file was written with: headwise, torch and transformers."""
-    model: ModelFacts
+    model: WrittenModel
     fixes: Annotated[tuple[Entry, ...], Field(min_length=1, max_length=100)]
 
 
@@ -85,15 +85,6 @@ def parse(content: bytes, *, where: str) -> Envelope:
             evidence=f"{where}: {complaint(error)}",
             remedy="Write it again with hw.save_spec.",
         ) from error
-
-
-def complaint(error: ValidationError) -> str:
-    """The first thing that pydantic found wrong, and how many more there are."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    place = ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    said = f"{place}: {first['msg']}" if place else first["msg"]
-    return f"{visible(said, limit=200)}{more}"
 
 
 def _content(path: Path) -> bytes:

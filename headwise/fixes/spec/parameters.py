@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import Field, fields, is_dataclass
-from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import Any, get_type_hints
 
-from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 from torch import Tensor
 
-from headwise.errors import FixError, HeadwiseError
+from headwise.errors import FixError, HeadwiseError, InputError
 from headwise.fixes.registry import FIXES, get, names
-from headwise.fixes.spec.file import Entry, complaint
-from headwise.plugins import needed
+from headwise.fixes.spec.file import Entry
+from headwise.plugins import listed, needed, read_options
 from headwise.text import visible
 
 
@@ -53,13 +50,26 @@ def from_entry(entry: Entry) -> Any:
         ZeroHeads(heads=((0, 1),), tower=None, kind='self')
     """
     kind = get(entry.fix)
-    known = {item.name: item for item in _parameters(kind, entry.fix)}
+    known = [item.name for item in _parameters(kind, entry.fix)]
     hints = _hints(kind)
     tensors = [name for name in known if hints[name] is Tensor]
     if tensors:
         raise _unwritable(kind.__name__, f"{tensors[0]} is a tensor, and a spec holds plain values only")
-    _check_names(entry, kind, known)
-    values = {name: _valued(entry.fix, name, hints[name], value) for name, value in entry.parameters.items()}
+    missing = needed(kind, entry.parameters)
+    try:
+        values = read_options(entry.fix, {name: hints[name] for name in known}, entry.parameters, strict=True)
+    except InputError as error:
+        raise FixError(
+            error.fact,
+            evidence=error.evidence,
+            remedy="Correct it, or write the spec again with hw.save_spec.",
+        ) from error
+    if missing:
+        raise FixError(
+            f"{entry.fix} lacks the parameter {listed(missing)}.",
+            evidence=f"given: {', '.join(entry.parameters) or 'none'}",
+            remedy="Write the spec again with hw.save_spec.",
+        )
     try:
         return kind(**values)
     except HeadwiseError as error:
@@ -105,45 +115,6 @@ def _hints(kind: type) -> dict[str, Any]:
         raise _unwritable(kind.__name__, f"the types of its parameters cannot be read ({error})") from error
 
 
-def _check_names(entry: Entry, kind: type, known: Mapping[str, Field[Any]]) -> None:
-    unknown = [name for name in entry.parameters if name not in known]
-    if unknown:
-        close = get_close_matches(unknown[0][:100], known) or list(known)
-        raise FixError(
-            f"{entry.fix} has no parameter {_listed(unknown)}.",
-            evidence=f"close: {', '.join(close)}",
-            remedy="Correct the name, or upgrade headwise if the spec is newer.",
-        )
-    missing = needed(kind, entry.parameters)
-    if missing:
-        given = [*entry.parameters] or ["none"]
-        raise FixError(
-            f"{entry.fix} lacks the parameter {_listed(missing)}.",
-            evidence=f"given: {', '.join(given)}",
-            remedy="Write the spec again with hw.save_spec.",
-        )
-
-
-def _valued(fix: str, name: str, hint: Any, value: Any) -> Any:
-    """The value in the type of its field. As JSON it is strict: no number is a text, a list may be a tuple."""
-    text = json.dumps(value)
-    try:
-        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False))
-    except PydanticUserError as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise _unwritable(
-            fix, f"the type of {name} is not understood ({visible(reason, limit=120)})"
-        ) from error
-    try:
-        return adapter.validate_json(text, strict=True)
-    except ValidationError as error:
-        raise FixError(
-            f"The parameter {name!r} of {fix} cannot be {visible(text, limit=60)}.",
-            evidence=complaint(error),
-            remedy="Give a value of its kind.",
-        ) from error
-
-
 def _plain(value: Any, where: str) -> Any:
     """The value as JSON knows it."""
     if value is None or isinstance(value, bool | str):
@@ -163,8 +134,3 @@ def _plain(value: Any, where: str) -> Any:
 
 def _unwritable(what: str, reason: str, remedy: str = "Install it from Python with hw.patch.") -> FixError:
     return FixError(f"{what} cannot be in a spec.", evidence=reason, remedy=remedy)
-
-
-def _listed(values: list[str]) -> str:
-    shown = ", ".join(visible(repr(value), limit=60) for value in values[:5])
-    return shown if len(values) <= 5 else f"{shown} and {len(values) - 5} more"

@@ -17,8 +17,8 @@ from headwise.errors import FixError
 from headwise.files import check_suffix, replacing
 from headwise.fixes.binding import bound
 from headwise.fixes.spec.file import SCHEMA, Envelope, parse, read
-from headwise.fixes.spec.model_facts import ModelFacts, check_fits, model_facts
 from headwise.fixes.spec.parameters import from_entry, to_entry
+from headwise.fixes.spec.written_model import WrittenModel, check_fits, written_model
 from headwise.probes.fix_plan import plan_fix
 from headwise.subject import unwrap
 from headwise.text import visible
@@ -35,7 +35,7 @@ class Spec:
 
     fixes: tuple[Any, ...]
     """In the order in which they act."""
-    model: ModelFacts
+    model: WrittenModel
     versions: Mapping[str, str]
     """What the file was written with: headwise, torch, transformers."""
     source: str = ""
@@ -58,7 +58,7 @@ class Spec:
         """
         described = [(tower.tower, tower.kind) for tower in self.model.towers]
         active = [fix for fix in self.fixes if not plan_fix(fix).neutral]
-        check_fits(self.model, model_facts(subject, [*described, *_places(active)]), force=force)
+        check_fits(self.model, written_model(subject, [*described, *_places(active)]), force=force)
 
     def __repr__(self) -> str:
         named = ", ".join(type(fix).__name__ for fix in self.fixes)
@@ -113,7 +113,7 @@ def spec_text(fixes: Any | Iterable[Any], subject: Subject | PreTrainedModel) ->
             "torch": torch.__version__,
             "transformers": version("transformers"),
         },
-        model=model_facts(subject, places),
+        model=written_model(subject, places),
         fixes=tuple(map(to_entry, ready)),
     )
     text = _text(envelope)

@@ -169,7 +169,7 @@ def test_too_few_examples_to_fit_on_are_told_before_anything_is_asked(subject, a
 class Blind:
     """No registered fix, and without a way to be fitted."""
 
-    def bind(self, anatomy):
+    def bind(self, model):
         raise NotFitted("Blind lacks its constants.", remedy="Give them.")
 
     def scale(self, z, site, context):

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import headwise as hw
 from headwise.errors import FixError, InputError, NotFitted
-from headwise.fixes.anatomy import Anatomy, anatomy_of
 from headwise.functional.redistribution import redistribute, sink_score
+from headwise.subject.info import ModelInfo, model_info
 from headwise.testing.inputs import alone, equal_length_pair, first, forward
 from tests.tiny import ARCHITECTURES
 
@@ -148,29 +148,29 @@ class TestModel:
 
 
 class TestConstants:
-    def anatomy(self, **facts: object) -> Anatomy:
+    def info(self, **facts: object) -> ModelInfo:
         shape = {"text_family": "llama", "layers": 32, "heads": 32, "width": 4096, "key_heads": 32}
-        return Anatomy(
+        return ModelInfo(
             **(
-                {"name": "m", "family": "llava", "tower": "text", "vocabulary": 32064, "sees": True}
+                {"name": "m", "family": "llava", "tower": "text", "vocabulary": 32064, "has_vision": True}
                 | shape
                 | facts
             )
         )
 
     def test_published_dimensions_layers_and_threshold(self) -> None:
-        bound = hw.fixes.VAR().bind(self.anatomy())
+        bound = hw.fixes.VAR().bind(self.info())
         assert bound.sink_dims == (1415, 2533)
         assert bound.layers == tuple(range(2, 31))
         assert bound.tau == pytest.approx(20.0)
         assert "LLaVA-1.5-7B" in bound.source
 
     def test_released_code_also_changes_the_last_layer(self) -> None:
-        assert hw.fixes.VAR(variant="released").bind(self.anatomy()).layers == tuple(range(2, 32))
+        assert hw.fixes.VAR(variant="released").bind(self.info()).layers == tuple(range(2, 32))
 
     def test_a_later_llama_of_the_same_size_is_another_model(self) -> None:
         with pytest.raises(NotFitted, match=r"hw\.fit"):
-            hw.fixes.VAR().bind(self.anatomy(key_heads=8, vocabulary=128256))
+            hw.fixes.VAR().bind(self.info(key_heads=8, vocabulary=128256))
 
     def test_fit_finds_a_planted_dimension(self) -> None:
         model = ARCHITECTURES["llava"].build()
@@ -252,6 +252,6 @@ class TestBadInput:
         assert torch.equal(first(forward(model, text)), plain)
 
 
-def test_anatomy_tells_a_model_that_sees() -> None:
-    assert anatomy_of(ARCHITECTURES["llava"].build()).sees
-    assert not anatomy_of(ARCHITECTURES["llama"].build()).sees
+def test_info_tells_a_model_that_sees() -> None:
+    assert model_info(ARCHITECTURES["llava"].build()).has_vision
+    assert not model_info(ARCHITECTURES["llama"].build()).has_vision

@@ -9,8 +9,8 @@ import torch
 
 import headwise as hw
 from headwise.errors import FixError
-from headwise.fixes.anatomy import Anatomy
 from headwise.functional.divergence import head_divergence, sensitive_heads
+from headwise.subject.info import ModelInfo
 from headwise.testing.inputs import alone, decode, equal_length_pair, first, forward, together
 from tests.tiny import ARCHITECTURES
 
@@ -205,12 +205,19 @@ def test_reinforcing_turns_the_layer_towards_the_head(alpha: float) -> None:
 
 
 def test_layers_by_table_and_by_depth() -> None:
-    facts = {"name": "m", "text_family": "llama", "tower": "text", "heads": 32, "width": 64, "sees": True}
-    assert hw.fixes.VHR().bind(Anatomy(family="llava", layers=32, **facts)).layers == (1, *range(18, 32))
-    assert hw.fixes.VHR().bind(Anatomy(family="instructblip", layers=32, **facts)).layers == tuple(
+    facts = {
+        "name": "m",
+        "text_family": "llama",
+        "tower": "text",
+        "heads": 32,
+        "width": 64,
+        "has_vision": True,
+    }
+    assert hw.fixes.VHR().bind(ModelInfo(family="llava", layers=32, **facts)).layers == (1, *range(18, 32))
+    assert hw.fixes.VHR().bind(ModelInfo(family="instructblip", layers=32, **facts)).layers == tuple(
         range(14, 32)
     )
-    other = hw.fixes.VHR().bind(Anatomy(family="qwen2_vl", layers=28, **facts))
+    other = hw.fixes.VHR().bind(ModelInfo(family="qwen2_vl", layers=28, **facts))
     assert other.layers == (1, *range(16, 28))
     assert "ours" in other.source
 
