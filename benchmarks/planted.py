@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from common import markdown_table, versions
-from headwise.fixes.anatomy import anatomy_of
+from headwise.subject.info import model_info
 
 import headwise as hw
 from headwise.evaluation.comparison._fit import fit_constants
@@ -126,7 +126,7 @@ def var(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Ite
     )
     says = f"p={chosen.p:g}, rho={chosen.rho:g}"
     yield Arm("VAR, chosen", [chosen], f"{told}; validation: {says}")
-    bound = chosen.bind(anatomy_of(subject.model))
+    bound = chosen.bind(model_info(subject.model))
     own = {name: getattr(bound, name) for name in ("p", "rho", "sink_dims", "layers", "tau")}
     yield Arm("control: VAR, random tokens", [RandomTokens(**own, seed=seed + k) for k in range(DRAWS)], says)
 

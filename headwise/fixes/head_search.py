@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from headwise.errors import FixError
-from headwise.fixes.calibration import Calibration, as_calibration
 from headwise.fixes.patching import patch
+from headwise.subject.calibration import Calibration, as_calibration
 from headwise.subject.info import model_info
 
 if TYPE_CHECKING:

@@ -134,7 +134,7 @@ class Fix(Protocol):
     * `begin(prompt)`: once per prompt, before the forward that reads it (see `PromptContext`).
     * `bind(model)`: the same fix with everything filled in that depends on a model (`headwise.subject.info.ModelInfo`).
     * `missing_constants(model)`: names of its parameters that must be fitted first; none when absent.
-    * `fit(subject, data)`: the same fix with what was learned from held-out data (`headwise.fixes.calibration`).
+    * `fit(subject, data)`: the same fix with what was learned from held-out data (`headwise.subject.calibration`).
     * `tower`, `kind`: where it acts; the language (or decoder) tower's self-attention when absent.
     * `layers`: the layers it acts on; all when absent or None.
     * `heads`: (layer, head) pairs; layers that are not named are left to the model's own kernel. Numbers of heads

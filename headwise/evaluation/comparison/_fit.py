@@ -18,8 +18,8 @@ from headwise.fixes.patching import patch
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from headwise.fixes.calibration import Calibration
     from headwise.subject import Subject
+    from headwise.subject.calibration import Calibration
 
 
 def fit(
@@ -66,7 +66,7 @@ def fit(
         ...
         headwise.errors.FixError: ZeroHeads has nothing to fit. ...
     """
-    from headwise.fixes.calibration import as_calibration
+    from headwise.subject.calibration import as_calibration
 
     if isinstance(fix, str):
         from headwise.fixes.parsing import parse_fix

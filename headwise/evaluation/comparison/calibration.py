@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskCalibration:
-    """Examples of a task that are not compared, see `headwise.fixes.calibration.Calibration`."""
+    """Examples of a task that are not compared, see `headwise.subject.calibration.Calibration`."""
 
     task_run: TaskRun
     name: str

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from headwise.errors import InputError, NotFitted
-from headwise.fixes.calibration import Calibration, as_calibration
 from headwise.layout import ROLES
+from headwise.subject.calibration import Calibration, as_calibration
 
 if TYPE_CHECKING:
     from headwise.subject import Subject

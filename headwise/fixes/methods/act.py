@@ -13,12 +13,12 @@ from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
 from headwise.fixes.arguments import Heads, as_heads, as_numbers, between, finite, one_of, whole_number
-from headwise.fixes.calibration import Calibration
 from headwise.fixes.head_search import search_heads
 from headwise.fixes.methods._columns import Columns
 from headwise.functional.redistribution import calibrate
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
+from headwise.subject.calibration import Calibration
 from headwise.subject.info import ModelInfo
 
 if TYPE_CHECKING:

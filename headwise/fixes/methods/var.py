@@ -13,13 +13,13 @@ from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
 from headwise.fixes.arguments import as_numbers, between, finite, one_of, yes_or_no
-from headwise.fixes.calibration import Calibration
 from headwise.fixes.methods._images import require_images
 from headwise.fixes.methods.published import SINK_DIMENSIONS, Shape
 from headwise.functional.redistribution import bias_of, change_of, grown, sink_score, weights_of
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context, PromptContext
 from headwise.probes.generation.caches import in_pieces
+from headwise.subject.calibration import Calibration
 from headwise.subject.info import ModelInfo
 
 if TYPE_CHECKING:

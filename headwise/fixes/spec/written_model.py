@@ -72,14 +72,15 @@ def written_model(
         ('GPT2LMHeadModel (gpt2)', 'layers 0 to 1 of 2 heads, width 8')
     """
     info = model_info(subject)
-    wanted = {(tower or info.tower, kind) for tower, kind in places}
+    towers = {(tower.tower, tower.kind): tower for tower in info.towers}
+    wanted = dict.fromkeys((tower or info.tower, kind) for tower, kind in places)
     return WrittenModel(
         name=info.name,
         family=info.family,
         class_name=info.class_name,
         dtype=info.dtype,
         vocabulary=info.vocabulary,
-        towers=tuple(tower for tower in info.towers if (tower.tower, tower.kind) in wanted),
+        towers=tuple(towers[place] for place in wanted if place in towers),
         weights=weights_of(unwrap(subject)[0]),
     )
 

@@ -15,7 +15,7 @@ from headwise.evaluation.comparison._fit import fit
 from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.data.splits import in_validation
 from headwise.evaluation.task_run import TaskRun
-from headwise.fixes.calibration import Calibration
+from headwise.subject.calibration import Calibration
 from tests.kit.comparisons import Learned, Next, small_subject
 from tests.tiny.snapshot import snapshot
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import headwise as hw
 from headwise.errors import FixError, InputError, NotFitted
-from headwise.fixes.calibration import Prompts
 from headwise.functional.redistribution import calibrate
+from headwise.subject.calibration import Prompts
 from headwise.testing.inputs import alone, first, forward, random_ids
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache

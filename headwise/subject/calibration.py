@@ -1,4 +1,4 @@
-"""The data that a fix learns its constants from, kept apart from what it is judged on."""
+"""Data for fits and studies: where it comes from, its prompts, and scores of a subject on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Calibration(Protocol):
-    """What `fit` is given."""
+    """Data that constants of a fix are learned from; it is kept apart from what the fix is judged on."""
 
     @property
     def name(self) -> str:
