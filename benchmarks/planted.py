@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from common import markdown_table, versions
-from headwise.subject.info import model_info
 
 import headwise as hw
 from headwise.evaluation.comparison._fit import fit_constants
@@ -30,6 +29,7 @@ from headwise.evaluation.comparison.calibration import TaskCalibration, calibrat
 from headwise.evaluation.task_run import TaskRun
 from headwise.fixes import ACT, VAR, VHR, ScaleHeads
 from headwise.functional.redistribution import redistribute, sink_score
+from headwise.subject.info import model_info
 from headwise.text import head_name
 from headwise.zoo_checks import faults
 
