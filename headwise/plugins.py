@@ -79,7 +79,9 @@ class Plugins:
         points = self._points()
         known = self.find(name)
         if known is None:
-            close = get_close_matches(name, points) or sorted(points)
+            close = get_close_matches(name.casefold().replace("-", "_"), points) or get_close_matches(
+                name, points
+            )
             raise InputError(
                 f"There is no {self.what} {name!r}.",
                 evidence=f"close: {', '.join(close)}",
