@@ -1,0 +1,101 @@
+"""The bytes of a file that was named: a regular file, no larger than allowed."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from headwise.errors import InputError
+from headwise.files import check_path
+from headwise.readers.limits import require_within
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], *, limit: int, what: str = "the file") -> Iterator[BinaryIO]:
+    """A regular file, opened for reading.
+
+    Args:
+        path: the file.
+        limit: the largest size in bytes.
+        what: what it should be, with its article, for messages.
+
+    Raises:
+        InputError: there is no such file, it is no regular file (a folder, a device, a pipe), it cannot be read, or it
+            is larger than `limit`.
+    """
+    check_path(path, what)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {shown(path)}.", remedy="Check the path.") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{shown(path)} cannot be read.", evidence=reason) from error
+    about = os.fstat(descriptor)
+    if not stat.S_ISREG(about.st_mode):
+        os.close(descriptor)
+        kind = "a folder" if stat.S_ISDIR(about.st_mode) else "no regular file"
+        raise InputError(f"{shown(path)} is {kind}.", remedy="Give the path of a file.")
+    with os.fdopen(descriptor, "rb") as file:
+        require_within(about.st_size, limit, "bytes", where=shown(path))
+        yield file
+
+
+def read_bytes(path: str | os.PathLike[str], *, limit: int, what: str = "the file") -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        InputError: as `opened`, or the file grows beyond `limit` while it is read.
+    """
+    with opened(path, limit=limit, what=what) as file:
+        try:
+            data = file.read(limit + 1)
+        except OSError as error:
+            raise InputError(
+                f"{shown(path)} cannot be read.", evidence=error.strerror or str(error)
+            ) from error
+    require_within(len(data), limit, "bytes", where=shown(path))
+    return data
+
+
+def shown(path: str | os.PathLike[str]) -> str:
+    """A path as messages write it: in full where it is short, without characters that are no letters."""
+    text = os.fspath(path)
+    text = text if len(text) <= 200 else f"{text[:80]}…{text[-80:]}"
+    return text.encode("utf-8", "backslashreplace").decode().translate(dict.fromkeys(range(32), "�"))
+
+
+def inside(name: str, folder: Path, *, where: str) -> Path:
+    """The file that a data file names, within its folder.
+
+    Args:
+        name: a relative path, as it stands in the data file.
+        folder: the folder that it must not leave.
+        where: the file and line that name it, for messages.
+
+    Raises:
+        InputError: the name is absolute, a URL, leads out of the folder (`..`, a symbolic link), or is malformed.
+    """
+    if not name or "\0" in name or "://" in name or Path(name).is_absolute() or Path(name).drive:
+        raise InputError(
+            f"{shown(name)} is no path inside {folder.name or folder}.", evidence=where, remedy=_INSIDE
+        )
+    try:
+        root = folder.resolve()
+        found = (root / name).resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{shown(name)} cannot be looked up.", evidence=where, remedy=_INSIDE) from error
+    if not found.is_relative_to(root):
+        raise InputError(
+            f"{shown(name)} leads out of {folder.name or folder}.", evidence=where, remedy=_INSIDE
+        )
+    return found
+
+
+_INSIDE = (
+    "Data name files relative to their own folder; name another folder in the call if they lie elsewhere."
+)

@@ -1,0 +1,112 @@
+"""JSON from others: no key twice, no NaN, bounded depth, size and digits."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+from headwise.errors import InputError
+from headwise.readers.limits import current_limits, require_within
+
+DIGITS = 308
+"""The most digits of a whole number; beyond, no reader keeps it and Python takes quadratic time."""
+
+
+_BLOCK = 2**24
+_OPEN, _CLOSE = (np.frombuffer(marks, np.uint8) for marks in (b"[{", b"]}"))
+
+
+class _Malformed(ValueError):
+    """What JSON allows and headwise does not."""
+
+
+def parse_json(content: bytes | str, *, where: str) -> Any:
+    """The value of a JSON text.
+
+    Args:
+        content: UTF-8 bytes, or a text.
+        where: the file (and line), for messages.
+
+    Raises:
+        InputError: it is not JSON; a key stands twice in one object; NaN, infinity, a number out of range, half of a
+            character; nesting, values or digits beyond the limits.
+
+    Example:
+        >>> parse_json('{"a": [1, 2.5]}', where="example")
+        {'a': [1, 2.5]}
+    """
+    limits = current_limits()
+    try:
+        data = content.encode() if isinstance(content, str) else content
+        text = data.decode("utf-8-sig")
+    except UnicodeError as error:
+        raise InputError(
+            "The text is not UTF-8.", evidence=where, remedy="Convert it, for example with iconv."
+        ) from error
+    require_within(sum(map(data.count, (b",", b"[", b"{"))) + 1, limits.values, "values", where=where)
+    try:
+        if nesting(data) > limits.depth:
+            raise _Malformed(f"lists and objects stand more than {limits.depth} deep")
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_int=_whole, parse_float=_number, parse_constant=_constant
+        )
+        if "\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "The file holds half of a character.", evidence=where, remedy="Write it again."
+        ) from error
+    except _Malformed as error:
+        raise InputError(
+            f"The JSON is malformed: {error}.", evidence=where, remedy="Write it again."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", None) or str(error)
+        raise InputError(
+            f"This is not JSON: {reason}.", evidence=where, remedy="Check the text there."
+        ) from error
+
+
+def nesting(content: bytes) -> int:
+    """How deep lists and objects of a JSON text stand within each other; linear time."""
+    marks = re.sub(rb"\\.", b"", content, flags=re.DOTALL)
+    deepest = depth = quotes = 0
+    for start in range(0, len(marks), _BLOCK):
+        letters = np.frombuffer(marks, np.uint8)[start : start + _BLOCK]
+        before = quotes + np.cumsum(letters == ord('"'), dtype=np.int32)
+        steps = np.isin(letters, _OPEN).astype(np.int32) - np.isin(letters, _CLOSE)
+        depths = depth + np.cumsum(steps * (before % 2 == 0), dtype=np.int32)
+        deepest, depth, quotes = max(deepest, int(depths.max())), int(depths[-1]), int(before[-1]) % 2
+    return deepest
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise _Malformed(f"{twice[:60]!r} stands twice in one object")
+    return result
+
+
+def _whole(text: str) -> int:
+    if len(text) > DIGITS:
+        raise _Malformed(f"a whole number has {len(text)} digits")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _Malformed(f"{text[:20]} is out of range")
+    return value
+
+
+def _constant(text: str) -> NoReturn:
+    raise _Malformed(f"{text} is not a number")

@@ -1,0 +1,100 @@
+"""How large a file from somebody else may be, and what it may turn into; one factor raises all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, fields, replace
+from typing import NoReturn
+
+from headwise.errors import InputError
+
+MIB = 2**20
+
+
+@dataclass(frozen=True)
+class FileLimits:
+    """The largest values that a file may have; a file beyond one of them is refused before work begins."""
+
+    text_bytes: int = 256 * MIB
+    """JSON, JSON Lines, tables of text, word lists."""
+    parquet_bytes: int = 1024 * MIB
+    parquet_cells: int = 50_000_000
+    """Rows times columns."""
+    values: int = 20_000_000
+    """Values in a JSON file."""
+    depth: int = 64
+    """Lists and objects within each other."""
+    columns: int = 10_000
+    line_bytes: int = 16 * MIB
+    picture_bytes: int = 64 * MIB
+    pixels: int = 50_000_000
+    """Width times height."""
+    sound_bytes: int = 1024 * MIB
+    sound_seconds: int = 3600
+    sound_samples: int = 180_000_000
+    """Samples of one channel, at the file's own rate."""
+    yaml_bytes: int = 1 * MIB
+    yaml_values: int = 100_000
+
+
+_LIMITS: ContextVar[FileLimits] = ContextVar("headwise_file_limits", default=FileLimits())  # noqa: B039 (frozen)
+
+
+def current_limits() -> FileLimits:
+    """The limits in force here."""
+    return _LIMITS.get()
+
+
+@contextmanager
+def file_limits(*, times: float) -> Iterator[FileLimits]:
+    """Multiply every limit on files that are read in this block (and thread).
+
+    Args:
+        times: the factor, above 0; below 1 the limits become tighter.
+
+    Raises:
+        InputError: the factor is not above 0.
+
+    Example:
+        >>> with file_limits(times=4) as limits:
+        ...     limits.pixels
+        200000000
+    """
+    if not 0 < times < float("inf"):
+        raise InputError(
+            "The factor of file limits is not a number above 0.",
+            evidence=f"times={times!r}",
+            remedy="Give times=4.",
+        )
+    now = current_limits()
+    raised = replace(now, **{field.name: int(getattr(now, field.name) * times) for field in fields(now)})
+    token = _LIMITS.set(raised)
+    try:
+        yield raised
+    finally:
+        _LIMITS.reset(token)
+
+
+def require_within(value: float, limit: float, what: str, *, where: object) -> None:
+    """Refuse a number above its limit.
+
+    Raises:
+        InputError: with the number, the limit, and how to raise it.
+    """
+    if value > limit:
+        refuse_size(f"{what}: {value:,.0f}, and the limit is {limit:,.0f}", where=where)
+
+
+def refuse_size(evidence: str, *, where: object) -> NoReturn:
+    """Refuse a file for its size, in one form of words.
+
+    Raises:
+        InputError: always.
+    """
+    raise InputError(
+        "The file is larger than headwise reads from others.",
+        evidence=f"{where}: {evidence}",
+        remedy="If you trust it, raise the limits: hw.file_limits(times=4), --file-limits 4 in the shell.",
+    )
