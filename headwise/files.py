@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from headwise.errors import InputError
+
+try:
+    import fcntl
+except (
+    ImportError
+):  # Windows: leftovers of killed saves stay, since nothing tells whether somebody still writes
+    fcntl = None
+
+LEFTOVER = re.compile(r"\.headwise-[0-9a-f]{12}-[0-9a-f]{8}\.part")
+"""Names of files and folders that are being written."""
+NAME_BYTES = 255
+"""The longest name of a file that usual file systems take."""
 
 
 @contextmanager
@@ -17,10 +31,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Hand out a temporary path beside `path`; when the block ends well, the file there takes the name
     `path`.
 
-    If the block raises, nothing is left and a file that was there before is untouched.
+    If the block raises, nothing is left and a file that was there before is untouched. What a killed process left of
+    an earlier save to this name is removed.
 
     Raises:
-        InputError: when the folder does not exist, or `path` is a folder.
+        InputError: the folder does not exist, `path` is a folder or no name of a file, or it cannot be written.
 
     Example:
         >>> import tempfile
@@ -31,24 +46,132 @@ def replacing(path: str | Path) -> Iterator[Path]:
         whole
     """
     target = Path(path)
-    if not target.parent.is_dir():
-        raise InputError(
-            "The folder to write into does not exist.", evidence=str(target.parent), remedy="Create it first."
-        )
+    check_name(target)
     if target.is_dir():
         raise InputError("The path to write to is a folder.", evidence=str(target), remedy="Add a file name.")
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
+    with _errors_of(target, "file"), _temporary(target, folder=False) as part:
         yield part
         os.replace(part, target)
+
+
+@contextmanager
+def filling(path: str | Path | None) -> Iterator[Path | None]:
+    """Hand out a temporary folder beside `path`, which takes its name when the block ends well; None for None.
+
+    If the block raises, nothing is left behind.
+
+    Raises:
+        InputError: the folder around `path` does not exist, `path` is a file or a folder with something in it, or it
+            cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as place:
+        ...     with filling(f"{place}/new") as part:
+        ...         _ = (part / "note.txt").write_text("whole")
+        ...     print((Path(place) / "new" / "note.txt").read_text())
+        whole
+    """
+    if path is None:
+        yield None
+        return
+    target = Path(path)
+    check_new_folder(target)
+    with _errors_of(target, "folder"), _temporary(target, folder=True) as part:
+        yield part
+        if target.is_dir():
+            target.rmdir()  # it is empty
+        os.replace(part, target)
+
+
+def check_name(target: Path) -> None:
+    """Refuse a path that no file can be written to, before any work is done for it.
+
+    Raises:
+        InputError: the name is too long or holds characters that no file system takes, or the folder does not exist.
+    """
+    try:
+        name = os.fsencode(target)
+    except UnicodeEncodeError:
+        name = b"\0"
+    if b"\0" in name:
+        raise InputError(
+            "This is no name of a file.", evidence=repr(str(target))[:200], remedy="Choose another."
+        )
+    if len(os.fsencode(target.name)) > NAME_BYTES:
+        raise InputError(
+            f"The name of the file has more than {NAME_BYTES} bytes.",
+            evidence=f"{target.name[:60]}…",
+            remedy="Choose a shorter one.",
+        )
+    if not target.parent.is_dir():
+        raise InputError(
+            "The folder to write into does not exist.",
+            evidence=str(target.parent)[:200],
+            remedy="Create it first.",
+        )
+
+
+@contextmanager
+def _errors_of(target: Path, what: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise InputError(
-            "The file could not be written.",
+            f"The {what} could not be written.",
             evidence=f"{target}: {error.strerror or error}",
-            remedy="Check the folder's permissions and free space.",
+            remedy="Check permissions and free space.",
         ) from error
+
+
+@contextmanager
+def _temporary(target: Path, *, folder: bool) -> Iterator[Path]:
+    """A file or folder beside `target`, locked while the block runs and removed behind it if it is still there."""
+    key = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
+    for leftover in target.parent.glob(f".headwise-{key}-*.part"):
+        with suppress(OSError), locked(leftover, wait=False):
+            _remove(leftover)
+    with ExitStack() as held:
+        part = _new(target.with_name(f".headwise-{key}-"), folder=folder, held=held)
+        held.callback(_remove, part)
+        yield part
+
+
+def _new(start: Path, *, folder: bool, held: ExitStack) -> Path:
+    """A file or folder whose name begins so, locked until `held` ends."""
+    while True:
+        part = Path(f"{start}{secrets.token_hex(4)}.part")
+        if folder:
+            part.mkdir()
+        else:
+            part.touch(exist_ok=False)
+        with suppress(FileNotFoundError):  # another save took it for a leftover before it was locked
+            held.enter_context(locked(part))
+            part.stat()
+            return part
+
+
+@contextmanager
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a file or folder; without `wait`, an OSError when another process (or thread) does, or none can."""
+    if fcntl is None:
+        if wait:
+            yield
+            return
+        raise OSError("no locks on this system")
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
     finally:
-        part.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def check_path(path: str | os.PathLike[str], what: str) -> None:
@@ -84,60 +207,13 @@ def check_suffix(path: Path, suffixes: Sequence[str], *, what: str) -> None:
         )
 
 
-@contextmanager
-def filling(path: str | Path | None, *, replace: bool = False) -> Iterator[Path | None]:
-    """Hand out a temporary folder beside `path`, which takes its name when the block ends well; None for None.
-
-    If the block raises, nothing is left behind. With `replace`, a folder of this name is removed once the new one is
-    complete.
-
-    Raises:
-        InputError: the folder around `path` does not exist, `path` is a file or a folder with something in it, or it
-            cannot be written to.
-
-    Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as place:
-        ...     with filling(f"{place}/new") as part:
-        ...         _ = (part / "note.txt").write_text("whole")
-        ...     print((Path(place) / "new" / "note.txt").read_text())
-        whole
-    """
-    if path is None:
-        yield None
-        return
-    target = Path(path)
-    if not replace:
-        check_new_folder(target)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-    try:
-        part.mkdir()
-        yield part
-        if replace and target.is_dir():
-            shutil.rmtree(target)
-        elif target.is_dir():
-            target.rmdir()
-        os.replace(part, target)
-    except OSError as error:
-        raise InputError(
-            "The folder could not be written.",
-            evidence=f"{target}: {error.strerror or error}",
-            remedy="Check its permissions and free space.",
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
 def check_new_folder(target: Path) -> None:
     """Refuse a folder that could not be written, before any work is done for it.
 
     Raises:
         InputError: the folder around it does not exist, or it is a file or has something in it.
     """
-    if not target.parent.is_dir():
-        raise InputError(
-            "The folder to write into does not exist.", evidence=str(target.parent), remedy="Create it first."
-        )
+    check_name(target)
     if target.exists() and not target.is_dir():
         raise InputError("The folder to write is a file.", evidence=str(target), remedy="Choose another.")
     if target.is_dir() and any(target.iterdir()):

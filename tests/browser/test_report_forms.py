@@ -117,10 +117,14 @@ def test_a_folder_opens_its_data_when_they_are_needed(seen, tmp_path):
 def test_a_folder_replaces_only_its_own_kind(tmp_path):
     content = zoo_content("lm")
     first = write_page(content, tmp_path / "r.html", limit=1)
-    old = first.path.parent / "data" / "old.js"
-    old.write_text("")
-    write_page(content, tmp_path / "r.html", limit=1)
-    assert not old.exists()
+    again = write_page(replace(content, title="another"), tmp_path / "r.html", limit=1)
+    assert again.path == first.path
+    assert "another" in again.path.read_text()
+    foreign = first.path.parent / "thesis.txt"
+    foreign.write_text("mine")
+    with pytest.raises(hw.InputError, match="did not write"):
+        write_page(content, tmp_path / "r.html", limit=1)
+    assert foreign.read_text() == "mine"
     other = tmp_path / "mine"
     other.mkdir()
     (other / "notes.txt").write_text("mine")

@@ -14,6 +14,7 @@ import pytest
 import headwise as hw
 from headwise.figures import intervals
 from headwise.figures.graph import graph_of, layer_of, places
+from headwise.folders import MARK
 from headwise.reports.collect.build import build_content, sort_inputs
 from headwise.reports.collect.charts import difference_chart, round_ticks
 from headwise.reports.collect.comparisons import (
@@ -241,11 +242,11 @@ def test_a_large_report_is_a_folder(model, tmp_path):
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["r"]
     again = run("report", model, "--text", "a cat", "--out", tmp_path / "r.html", "--max-size", "0.01")
     assert again.exit_code == 0, again.output
-    (tmp_path / "r" / "index.html").unlink()
+    (tmp_path / "r" / MARK).unlink()
     refused = run("report", model, "--text", "a cat", "--out", tmp_path / "r.html", "--max-size", "0.01")
     assert refused.exit_code == 2
-    assert "has something in it" in refused.stderr
-    assert (tmp_path / "r" / "data").is_dir()
+    assert "not written by headwise" in refused.stderr
+    assert (tmp_path / "r" / "index.html").is_file()
 
 
 def test_the_head_that_the_fix_changes_most_is_named():

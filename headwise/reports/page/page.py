@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,8 @@ from headwise.figures.colours import stops_of
 from headwise.figures.graph import places, thickness
 from headwise.figures.labels import without_middle
 from headwise.figures.page import json_for_script, policy, templates
-from headwise.files import check_new_folder, filling, replacing
+from headwise.files import replacing
+from headwise.folders import check_folder, replace_folder
 from headwise.reports.collect.charts import round_ticks
 from headwise.reports.content.content import Content
 from headwise.reports.content.formatting import place_name, show, tick
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 LIMIT = 10_000_000
 SCRIPTS = ("data.js", "grid.js", "maps.js", "head.js", "examples.js", "page.js")
 STYLES = ("parts.css", "report.css")
-INDEX, DATA = "index.html", "data"
+INDEX, KIND = "index.html", "report"
 
 
 @dataclass(frozen=True)
@@ -65,30 +67,24 @@ def write_page(content: Content, path: str | Path, *, limit: int = LIMIT) -> Wri
 
 
 def _write_folder(content: Content, blobs: Mapping[str, str], folder: Path) -> Written:
-    """A folder that is a report already is replaced; one that is anything else is left alone."""
-    if not (folder / INDEX).is_file() or not (folder / DATA).is_dir():
-        try:
-            check_new_folder(folder)
-        except InputError as error:
-            raise InputError(
-                f"The page is too large for one file, and the folder in its place cannot be written. {error}",
-                remedy="Choose another name, or raise the limit.",
-            ) from error
+    """A folder that is a report already is replaced; one that holds anything else is left alone."""
+    try:
+        check_folder(folder, kind=KIND)
+    except InputError as error:
+        raise InputError(
+            f"The page is too large for one file, and the folder in its place cannot be written. {error}",
+            remedy="Choose another name, or raise the limit.",
+        ) from error
     scripts = {
         name: f"window.headwiseData[{json.dumps(name)}]({json.dumps(text)});\n"
         for name, text in blobs.items()
     }
-    files = {name: f"{DATA}/{name}.js" for name in scripts}
-    text = render(content, blobs={}, files=files)
-    size = len(text.encode("utf-8"))
-    with filling(folder, replace=True) as part:
-        assert part is not None
-        (part / DATA).mkdir()
-        for name, script in scripts.items():
-            (part / DATA / f"{name}.js").write_text(script, encoding="utf-8")
-            size += len(script)
-        (part / INDEX).write_text(text, encoding="utf-8")
-    return Written(folder / INDEX, size, 1 + len(scripts))
+    digest = hashlib.sha256("".join(scripts.values()).encode()).hexdigest()[:12]
+    paths = {name: f"data-{digest}/{name}.js" for name in scripts}
+    files = {paths[name]: script for name, script in scripts.items()}
+    files[INDEX] = render(content, blobs={}, files=paths)
+    replace_folder(folder, files, kind=KIND, entry=INDEX)
+    return Written(folder / INDEX, sum(len(text.encode("utf-8")) for text in files.values()), len(files))
 
 
 def render(
