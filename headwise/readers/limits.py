@@ -28,7 +28,7 @@ class FileLimits:
     """Lists and objects within each other."""
     columns: int = 10_000
     line_bytes: int = 16 * MIB
-    picture_bytes: int = 64 * MIB
+    image_bytes: int = 64 * MIB
     pixels: int = 50_000_000
     """Width times height."""
     sound_bytes: int = 1024 * MIB

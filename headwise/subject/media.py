@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from math import gcd
-from os import PathLike, fspath
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.files import check_path
+from headwise.readers.image import read_image_file
+from headwise.readers.sound import read_sound, require_rate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,19 +31,12 @@ def read_image(image: Any) -> Image:
         (6, 4)
     """
     import numpy as np
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     if isinstance(image, str | PathLike):
-        path = _existing(image)
-        try:
-            with Image.open(path) as opened:
-                return opened.convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise InputError(
-                f"{path} cannot be read as an image.", remedy="Give a PNG or JPEG file."
-            ) from error
+        return read_image_file(image)
     pixels = np.asarray(image)
     if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3, 4):
         pixels = pixels.transpose(1, 2, 0)
@@ -83,16 +76,17 @@ def read_audio(audio: Any, rate: int) -> np.ndarray:
     from scipy.signal import resample_poly
 
     if isinstance(audio, str | PathLike):
-        samples, own_rate = _read_sound(_existing(audio))
+        samples, own_rate = read_sound(audio)
     elif isinstance(audio, tuple) and len(audio) == 2:
         samples, own_rate = np.asarray(audio[0], dtype=np.float32), int(audio[1])
+        require_rate(own_rate, where="the given samples")
     else:
         raise InputError(
             "This sound comes without its rate.", remedy="Give audio=(samples, rate), or a path."
         )
     if samples.ndim == 2:
         samples = samples.mean(axis=1)
-    if samples.ndim != 1 or not samples.size or not np.isfinite(samples).all() or own_rate <= 0:
+    if samples.ndim != 1 or not samples.size or not np.isfinite(samples).all():
         raise InputError(
             "This is not a stretch of sound.",
             evidence=f"shape {samples.shape}, {own_rate} samples per second",
@@ -102,22 +96,3 @@ def read_audio(audio: Any, rate: int) -> np.ndarray:
     if own_rate != rate:
         samples = resample_poly(samples, rate // common, own_rate // common)
     return samples.astype(np.float32)
-
-
-def _read_sound(path: Path) -> tuple[np.ndarray, int]:
-    import soundfile
-
-    try:
-        return soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        raise InputError(
-            f"{path} cannot be read as sound.", remedy="Give a WAV, FLAC or OGG file."
-        ) from error
-
-
-def _existing(path: str | PathLike[str]) -> Path:
-    check_path(path, "the file")
-    found = Path(fspath(path))
-    if not found.is_file():
-        raise InputError(f"There is no file {found}.", remedy="Check the path.")
-    return found

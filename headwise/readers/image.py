@@ -1,4 +1,4 @@
-"""Pictures from files: formats by content, dimensions before decoding."""
+"""Images from files: formats by content, dimensions before decoding."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SCANS = 200
 """The most passes of a JPEG; cameras and encoders write up to 20."""
 
 
-def read_picture(path: str | os.PathLike[str]) -> Image:
-    """The first frame of a picture file, RGB.
+def read_image_file(path: str | os.PathLike[str]) -> Image:
+    """The first frame of an image file, RGB.
 
     Raises:
         InputError: there is no such file, it is in none of `FORMATS`, it is damaged, or larger than the limits.
@@ -27,7 +27,7 @@ def read_picture(path: str | os.PathLike[str]) -> Image:
     from PIL import Image, UnidentifiedImageError
 
     limits, where = current_limits(), shown(path)
-    with opened(path, limit=limits.picture_bytes, what="the picture") as file, warnings.catch_warnings():
+    with opened(path, limit=limits.image_bytes, what="the image") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of odd metadata, and of sizes below our own limit
         try:
             with Image.open(file, formats=FORMATS) as picture:
@@ -43,11 +43,11 @@ def read_picture(path: str | os.PathLike[str]) -> Image:
             refuse_size(str(error), where=where)
         except UnidentifiedImageError as error:
             raise InputError(
-                f"{where} is no picture that headwise reads.", remedy=f"Give one of {', '.join(FORMATS)}."
+                f"{where} cannot be read as an image.", remedy=f"Give one of {', '.join(FORMATS)}."
             ) from error
         except Exception as error:  # Pillow's readers raise whatever their formats make them stumble on
             raise InputError(
-                f"{where} cannot be read as a picture.",
+                f"{where} cannot be read as an image.",
                 evidence=f"{type(error).__name__}: {str(error)[:120]}",
                 remedy="Save it again, for example as PNG.",
             ) from error
