@@ -79,8 +79,9 @@ class Plugins:
         points = self._points()
         known = self.find(name)
         if known is None:
-            close = get_close_matches(name.casefold().replace("-", "_"), points) or get_close_matches(
-                name, points
+            folded = name[:100].casefold().replace("-", "_")
+            close = (
+                get_close_matches(folded, points) or get_close_matches(name[:100], points) or sorted(points)
             )
             raise InputError(
                 f"There is no {self.what} {name!r}.",

@@ -76,7 +76,7 @@ def reads_inputs(model: Any = Model, default: Any = inspect.Parameter.empty) -> 
             *, model: str | None, language: str | None, speech_task: str | None, **values: Any
         ) -> None:
             inputs: list[Any] = [tuple(values.pop(name) or ()) for name in list(_INPUTS)[:5]]
-            request = model and Request(model, *inputs, language=language, task=speech_task)
+            request = None if model is None else Request(model, *inputs, language=language, task=speech_task)
             command(request=request, **values)
 
         with_request.__dict__["__signature__"] = inspect.Signature(parameters)

@@ -76,7 +76,7 @@ def test_what_reads_nothing_is_no_processor(subject, given):
         (lambda: hw.load(""), "The name of the model is empty"),
         (lambda: hw.load_spec(""), "The path of the spec is empty"),
         (lambda: hw.load_evaluation(""), "The path of the evaluation is empty"),
-        (lambda: multilingual_whisper().prepare(audio=""), "The path of the file is empty"),
+        (lambda: multilingual_whisper().prepare(audio=""), "The path of the sound is empty"),
         (lambda: hw.report([], "page.html"), "The list of what to report on is empty"),
     ],
 )
