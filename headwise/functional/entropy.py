@@ -82,10 +82,10 @@ def entropy_without(
     """
     means = []
     for example, pattern in enumerate(maps):
-        kept = pattern[:, rows[example]][:, :, keys[example] & ~sinks[example].to(keys.device)].float()
-        rest = kept.sum(-1, keepdim=True)
-        choices = (kept > 0).sum(-1)
-        rate = torch.special.entr(kept / rest.clamp_min(LEAST)).sum(-1) / choices.clamp_min(2).log()
+        others = pattern[:, rows[example]][:, :, keys[example] & ~sinks[example].to(keys.device)].float()
+        rest = others.sum(-1, keepdim=True)
+        choices = (others > 0).sum(-1)
+        rate = torch.special.entr(others / rest.clamp_min(LEAST)).sum(-1) / choices.clamp_min(2).log()
         known = (rest[..., 0] > LEAST) & (choices >= 2)
         means.append(rate.where(known, torch.nan).nanmean(-1).clamp(max=1.0))
     return torch.stack(means).cpu()

@@ -62,8 +62,8 @@ def received_without(
     known = (n_queries >= min_rows) & ~sinks.to(n_queries.device)
     sums = []
     for example, pattern in enumerate(maps):
-        own = pattern[:, rows[example]].float()
-        kept = own.where(~sinks[example].to(own.device) & ~n_queries[example].isnan(), 0.0)
-        rest = kept.sum(-1, keepdim=True)
-        sums.append((kept / rest.clamp_min(LEAST)).where(rest > LEAST, 0.0).sum(-2).mean(0))
+        real_rows = pattern[:, rows[example]].float()
+        others = real_rows.where(~sinks[example].to(real_rows.device) & ~n_queries[example].isnan(), 0.0)
+        rest = others.sum(-1, keepdim=True)
+        sums.append((others / rest.clamp_min(LEAST)).where(rest > LEAST, 0.0).sum(-2).mean(0))
     return (torch.stack(sums) / n_queries).where(known, torch.nan).cpu()

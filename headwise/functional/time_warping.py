@@ -37,13 +37,15 @@ def token_start_frames(
         >>> token_start_frames(weights, first=0, frames=27).tolist()
         [0, 9, 18]
     """
-    kept = weights[..., :frames]
-    if 0 in kept[:, first:].shape:
-        raise ValueError(f"There is nothing to align: shape {tuple(kept[:, first:].shape)}")
-    kept = kept.float()
-    kept = kept / kept.sum(-1, keepdim=True).clamp_min(_SMALL)
-    kept = (kept - kept.mean(-2, keepdim=True)) / kept.std(-2, keepdim=True, unbiased=False).clamp_min(_SMALL)
-    return dtw_path(-_smooth(kept).mean(0)[first:].numpy())
+    sound = weights[..., :frames]
+    if 0 in sound[:, first:].shape:
+        raise ValueError(f"There is nothing to align: shape {tuple(sound[:, first:].shape)}")
+    sound = sound.float()
+    sound = sound / sound.sum(-1, keepdim=True).clamp_min(_SMALL)
+    sound = (sound - sound.mean(-2, keepdim=True)) / sound.std(-2, keepdim=True, unbiased=False).clamp_min(
+        _SMALL
+    )
+    return dtw_path(-_smooth(sound).mean(0)[first:].numpy())
 
 
 def dtw_path(cost: Float[np.ndarray, "row column"]) -> Int[np.ndarray, " row"]:
@@ -58,20 +60,22 @@ def dtw_path(cost: Float[np.ndarray, "row column"]) -> Int[np.ndarray, " row"]:
     rows, columns = cost.shape
     total = np.full((rows + 1, columns + 1), np.inf)
     total[0, 0] = 0.0
-    came = np.zeros((rows + 1, columns + 1), dtype=np.int8)
+    step_to = np.zeros((rows + 1, columns + 1), dtype=np.int8)
     for i in range(1, rows + 1):
         for j in range(1, columns + 1):
             diagonal, up, left = total[i - 1, j - 1], total[i - 1, j], total[i, j - 1]
-            came[i, j] = 0 if diagonal < up and diagonal < left else 1 if up < diagonal and up < left else 2
+            step_to[i, j] = (
+                0 if diagonal < up and diagonal < left else 1 if up < diagonal and up < left else 2
+            )
             total[i, j] = cost[i - 1, j - 1] + min(diagonal, up, left)
-    came[0, :], came[:, 0] = 2, 1
-    found = np.zeros(rows, dtype=np.int64)
+    step_to[0, :], step_to[:, 0] = 2, 1
+    entered = np.zeros(rows, dtype=np.int64)
     i, j = rows, columns
     while i > 0:
-        found[i - 1] = max(j - 1, 0)
-        step = came[i, j]
+        entered[i - 1] = max(j - 1, 0)
+        step = step_to[i, j]
         i, j = i - (step != 2), j - (step != 1)
-    return found
+    return entered
 
 
 def _smooth(weights: Float[Tensor, "head row frame"]) -> Float[Tensor, "head row frame"]:

@@ -91,18 +91,17 @@ class Vocabulary:
             decoder: the sequence begins with a decoder start token.
         """
         unique, inverse = torch.unique(ids, return_inverse=True)
-        table = [ROLES.index(role) for role in self._roles_of(unique.tolist())]
+        known = unique.tolist()
+        texts = token_texts(self.tokenizer, known)
+        table = [ROLES.index(self._role(token, text)) for token, text in zip(known, texts, strict=True)]
         roles = torch.tensor(table, dtype=torch.uint8)[inverse]
         first = valid & (valid.cumsum(-1) == 1)
         opening = self.bos | self.start if decoder else self.bos & self.eos
-        opens = first & _isin(ids, opening) & ~_has_role(roles, "language", "task")
+        opening_ids = torch.tensor(sorted(opening), dtype=ids.dtype)
+        opens = first & torch.isin(ids, opening_ids) & ~_has_role(roles, "language", "task")
         roles[opens] = ROLES.index("bos")
         roles[~valid] = ROLES.index("padding")
         return roles
-
-    def _roles_of(self, ids: list[int]) -> list[str]:
-        texts = token_texts(self.tokenizer, ids)
-        return [self._role(token, text) for token, text in zip(ids, texts, strict=True)]
 
     def _role(self, token: int, text: str | None) -> str:
         if token in self.image or token in self.video:
@@ -204,7 +203,3 @@ def _ids(*values: Any) -> frozenset[int]:
 
 def _has_role(roles: Tensor, *names: str) -> Tensor:
     return torch.isin(roles, torch.tensor([ROLES.index(name) for name in names], dtype=torch.uint8))
-
-
-def _isin(ids: Tensor, wanted: frozenset[int]) -> Tensor:
-    return torch.isin(ids, torch.tensor(sorted(wanted), dtype=ids.dtype))

@@ -166,9 +166,9 @@ def capture(
             f"{len(instrumented.fallback())} attention modules were seen through their softmax alone: "
             "their queries, keys, values and outputs are not recorded."
         )
-    found = nonfinite.absent(counts)
+    absent_numbers = nonfinite.absent(counts)
     patched = [type(fix).__name__ for fix in session.acting_fixes]
-    warnings += nonfinite.describe(found, len(records), patched=bool(patched))
+    warnings += nonfinite.describe(absent_numbers, len(records), patched=bool(patched))
     warnings += nonfinite.describe_logits(session.largest_logits)
     meta: dict[str, Any] = {
         **model_info(subject, instrumented.modules.values()).identity(),
@@ -180,7 +180,7 @@ def capture(
         "examples": _examples(records, layout, instrumented.language),
         "returned": returned,
         "warnings": warnings,
-        "nonfinite": nonfinite.as_meta(found),
+        "nonfinite": nonfinite.as_meta(absent_numbers),
         "unreached": list(unreached),
         "fallback": instrumented.fallback(),
         "seconds": round(time.perf_counter() - started, 4),

@@ -90,8 +90,8 @@ class Context(BaseContext):
         """The same for some of the rows in hand."""
 
         def find() -> Tensor | None:
-            seen = self.visible
-            return None if seen is None else seen[:, rows]
+            visibility = self.visible
+            return None if visibility is None else visibility[:, rows]
 
         valid = self.query_valid
         return replace(
@@ -107,8 +107,8 @@ class Context(BaseContext):
         """True on the keys of a pattern of self-attention that have a role, such as "image"; on its device."""
         count = pattern.shape[-1]
         roles = self.run.axis(self.tower, len(pattern), self.prompt_length).roles[:, :count]
-        found = torch.nn.functional.pad(roles == ROLES.index(role), (0, count - roles.shape[1]))
-        return found.to(pattern.device)
+        has_role = torch.nn.functional.pad(roles == ROLES.index(role), (0, count - roles.shape[1]))
+        return has_role.to(pattern.device)
 
     def rows_behind_image(self, batch: int) -> Bool[Tensor, "batch query"]:
         """True on the rows in hand that are text behind an image of their example: of its prompt, or generated."""

@@ -121,15 +121,18 @@ class _Decoding:
 
     def run(self) -> Tensor:
         """(2, vocabulary): the logits of the same rows."""
-        from transformers import LogitsProcessorList
+        from transformers import GenerationMixin, LogitsProcessorList
 
+        generate: Any = GenerationMixin.generate  # type: ignore[attr-defined]
         prompt = self.ids[:, : self.length - 1]
         masks = {} if self.name == "decoder_input_ids" else {"attention_mask": torch.ones_like(prompt)}
         caches = {"cache_implementation": "static"} if self.static else {}
         before = dict(vars(self.model))
         try:
             with quiet():
-                output = _generate_of(self.model)(
+                # without what a class puts around it (Whisper), and without anyone who watches it
+                output = generate(
+                    self.model,
                     **{**self.others, **masks, **caches, self.name: prompt},
                     logits_processor=LogitsProcessorList([self._lead]),
                     max_new_tokens=2,
@@ -154,13 +157,6 @@ class _Decoding:
         """Scores that leave one token: the next of the fixed ones."""
         position = min(ids.shape[1], self.ids.shape[1] - 1)
         return torch.full_like(scores, -math.inf).index_fill(1, self.ids[0, position : position + 1], 0.0)
-
-
-def _generate_of(model: PreTrainedModel) -> Callable[..., Any]:
-    """`generate` without what a class puts around it (Whisper), and without anyone who watches it."""
-    from transformers import GenerationMixin
-
-    return lambda **options: GenerationMixin.generate(model, **options)  # type: ignore[arg-type]
 
 
 def _rows_of(session: Comparison) -> dict[Site, Record]:

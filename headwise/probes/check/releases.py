@@ -30,8 +30,8 @@ def doubt_of_release(release: str | None = None, *, passed: Sequence[str] = ()) 
     limit = (
         f"up to transformers {_text(newest)}" if this > newest else f"from transformers {_text(oldest)} on"
     )
-    found = f"the self-check passed: {', '.join(passed)}" if passed else "the self-check was not run"
-    return f"headwise is verified {limit}; this is {release}: {found}."
+    outcome = f"the self-check passed: {', '.join(passed)}" if passed else "the self-check was not run"
+    return f"headwise is verified {limit}; this is {release}: {outcome}."
 
 
 def verified_range() -> str:

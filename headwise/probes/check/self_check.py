@@ -170,11 +170,11 @@ def first_nan(model: PreTrainedModel, inputs: Mapping[str, Any]) -> str | None:
     names = {module: name for name, module in model.named_modules()}
     ended: list[str] = []
 
-    def look(module: nn.Module, _: Any, output: Any) -> None:
+    def note_nan(module: nn.Module, _: Any, output: Any) -> None:
         if not ended and any(bool(tensor.isnan().any()) for tensor in _tensors(output)):
             ended.append(names[module])
 
-    hooks = [module.register_forward_hook(look) for module in names]
+    hooks = [module.register_forward_hook(note_nan) for module in names]
     try:
         with torch.no_grad():
             model(**inputs)

@@ -45,9 +45,9 @@ def chosen(session: Session, tower: str, rows: int, device: torch.device) -> Boo
                 evidence=f"{rows // copies} examples",
                 remedy="Patch each request with examples of its own, scope='thread'.",
             )
-        came = torch.arange(rows) if origin is None else origin
-        at = came.to(device) // copies
-        return torch.isin(at, torch.tensor(session.examples, device=device))
+        origins = torch.arange(rows) if origin is None else origin
+        examples_of_rows = origins.to(device) // copies
+        return torch.isin(examples_of_rows, torch.tensor(session.examples, device=device))
 
     return tracker.once(("examples", id(session), tower, rows), find)
 

@@ -38,9 +38,9 @@ def open_prompt(
 
 def _require_whole(run: Generation) -> None:
     """Refuses the first piece of a prompt where `generate` has more of it."""
-    ids, whole = run.ids, 0 if run.loop is None else run.loop.reading
-    if run.indivisible is not None and ids is not None and not run.cached_before and ids.shape[1] < whole:
-        raise in_pieces(run.indivisible, f"{ids.shape[1]} of its {whole} positions come first")
+    ids, n_prompt = run.ids, 0 if run.loop is None else run.loop.reading
+    if run.indivisible is not None and ids is not None and not run.cached_before and ids.shape[1] < n_prompt:
+        raise in_pieces(run.indivisible, f"{ids.shape[1]} of its {n_prompt} positions come first")
 
 
 def _prompt_context(
@@ -52,9 +52,9 @@ def _prompt_context(
 
     def forward(altered: Mapping[str, Any], fix: Any) -> None:
         alone = Session(instrumented.model, session.processor, instrumented.language, fixes=(*before, fix))
-        given = {n: value for n, value in altered.items() if n not in _OF_ITS_OWN and not is_cache(value)}
+        arguments = {n: value for n, value in altered.items() if n not in _OF_ITS_OWN and not is_cache(value)}
         with instrumented.nested_forward(alone), torch.no_grad():
-            module(**given, **({"use_cache": False} if "use_cache" in altered else {}))
+            module(**arguments, **({"use_cache": False} if "use_cache" in altered else {}))
 
     run = session.tracker().current
     return PromptContext(

@@ -98,40 +98,40 @@ def of_recordings(axes: Mapping[str, Axis], language: str) -> dict[str, Axis]:
     return {**axes, language: replace(text, offset=wide.offset, recording=wide.recording)}
 
 
-def completed(own: Mapping[str, Axis], given: Mapping[str, Axis], language: str) -> dict[str, Axis]:
+def completed(own: Mapping[str, Axis], of_call: Mapping[str, Axis], language: str) -> dict[str, Axis]:
     """The axes of a forward, with what `generate` was given where the forward no longer tells.
 
     Args:
         own: axes by the arguments of the forward.
-        given: axes by the arguments of `generate`, one example per prompt.
+        of_call: axes by the arguments of `generate`, one example per prompt.
         language: the tower whose examples are copied for beams.
     """
     axes = dict(own)
-    for tower, axis in given.items():
-        mine = own.get(tower)
-        if mine is None:
+    for tower, axis in of_call.items():
+        own_axis = own.get(tower)
+        if own_axis is None:
             axes[tower] = axis
-        elif tower == language or mine.ids is not None:
-            axes[tower] = _pictured(mine, axis)
-        elif not mine.images and mine.roles.shape == axis.roles.shape:
+        elif tower == language or own_axis.ids is not None:
+            axes[tower] = _pictured(own_axis, axis)
+        elif not own_axis.images and own_axis.roles.shape == axis.roles.shape:
             axes[tower] = axis
     return axes
 
 
-def _pictured(mine: Axis, given: Axis) -> Axis:
+def _pictured(own_axis: Axis, of_call: Axis) -> Axis:
     """The axis of a text with the images that `generate` was given, where it begins with the same prompt, perhaps
     copied.
     """
-    copies, rest = divmod(len(mine.roles), len(given.roles))
-    length = given.roles.shape[1]
-    if rest or mine.roles.shape[1] < length:
-        return mine
-    wide = given.repeat(copies)
-    if mine.ids is None:
-        return wide if mine.roles.shape[1] == length else mine
-    if wide.ids is None or not torch.equal(mine.ids[:, :length], wide.ids):
-        return mine
-    return replace(mine, images=wide.images)
+    copies, rest = divmod(len(own_axis.roles), len(of_call.roles))
+    length = of_call.roles.shape[1]
+    if rest or own_axis.roles.shape[1] < length:
+        return own_axis
+    wide = of_call.repeat(copies)
+    if own_axis.ids is None:
+        return wide if own_axis.roles.shape[1] == length else own_axis
+    if wide.ids is None or not torch.equal(own_axis.ids[:, :length], wide.ids):
+        return own_axis
+    return replace(own_axis, images=wide.images)
 
 
 def new_axes(described: Mapping[str, Axis], known: Mapping[str, Axis]) -> dict[str, Axis]:

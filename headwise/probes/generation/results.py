@@ -44,8 +44,8 @@ class RunResult:
         returned = self.returned
         if returned is not None:
             number = max(len(axis.roles) for axis in self.layout.axes.values())
-            places = {old: new for new, old in enumerate(chosen(number).tolist())}
-            returned = [places[old] for old in returned if old in places]
+            renumbered = {old: new for new, old in enumerate(chosen(number).tolist())}
+            returned = [renumbered[old] for old in returned if old in renumbered]
         return RunResult(records, TokenLayout(axes), returned, self.counts)
 
 

@@ -80,8 +80,8 @@ def _masked(tiles: Tiles, scores: Tensor, heads: slice, block: slice, span: slic
     if call.bias is not None:
         scores.add_(tiles.part(call.bias, heads, block, span))
     if call.causal:
-        beside = scores[..., block.start :]
-        beside.masked_fill_(future[: beside.shape[2], : beside.shape[3]], tiles.hidden)
+        diagonal = scores[..., block.start :]
+        diagonal.masked_fill_(future[: diagonal.shape[2], : diagonal.shape[3]], tiles.hidden)
     elif call.mask is not None:
         mask = tiles.part(call.mask, heads, block, span)
         if mask.dtype == torch.bool:
@@ -149,7 +149,7 @@ def check_edit(
         )
 
 
-def untouched(shown: Tensor) -> Callable[[Tensor], bool]:
+def untouched(tensor: Tensor) -> Callable[[Tensor], bool]:
     """A question for after the edit: is this the very tensor, as it was?
 
     Tensors of `torch.inference_mode` count no versions: there the values are compared.
@@ -160,8 +160,8 @@ def untouched(shown: Tensor) -> Callable[[Tensor], bool]:
         >>> same(tensor), same(tensor.add_(1))
         (True, False)
     """
-    if shown.is_inference():
-        copy = shown.clone()
-        return lambda new: new is shown and torch.equal(new, copy)
-    version = shown._version
-    return lambda new: new is shown and new._version == version
+    if tensor.is_inference():
+        copy = tensor.clone()
+        return lambda new: new is tensor and torch.equal(new, copy)
+    version = tensor._version
+    return lambda new: new is tensor and new._version == version

@@ -98,12 +98,8 @@ def complete(tensors: Any) -> None:
 
 def managers_of(model: nn.Module) -> Iterator[tuple[threading.Thread, Any]]:
     """The managers that run a model as it is, and their threads."""
-    for thread in _threads():
+    for thread in threading.enumerate():
         manager = getattr(getattr(thread, "_target", None), "__self__", None)
-        if getattr(manager, "model", None) is model and hasattr(manager, "batch_processor"):
+        own = getattr(manager, "model", None) is model and hasattr(manager, "batch_processor")
+        if own and thread is not threading.current_thread():
             yield thread, manager
-
-
-def _threads() -> Iterable[threading.Thread]:
-    here = threading.current_thread()
-    return [thread for thread in threading.enumerate() if thread is not here]

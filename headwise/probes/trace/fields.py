@@ -127,23 +127,26 @@ def _merge_site(site: Site, runs: Sequence[Mapping[Site, Record]]) -> Record:
 
     names = [name for name in full[0] if name in FIELDS and name not in GRAPH_FIELDS]
     names = [name for name in names if all(name in record for record in full)]
-    places = {
+    positions_of = {
         "query": [part["positions"] for part in parts],
         "row": [part.get("row_positions", part["positions"]) for part in parts],
     }
-    rows = {axis: torch.cat(positions).unique(sorted=True) for axis, positions in places.items()}
+    rows = {axis: torch.cat(positions).unique(sorted=True) for axis, positions in positions_of.items()}
     merged = {"positions": rows["query"]}
     if any("row_positions" in part for part in parts):
         merged["row_positions"] = rows["row"]
     merged |= {name: full[0][name] for name in names if name in HEAD_FIELDS}
     for name in names:
         if name not in merged:
-            merged[name] = _merge_field(name, parts, places, rows)
+            merged[name] = _merge_field(name, parts, positions_of, rows)
     return merged
 
 
 def _merge_field(
-    name: str, parts: Sequence[Record], places: Mapping[str, Sequence[Tensor]], rows: Mapping[str, Tensor]
+    name: str,
+    parts: Sequence[Record],
+    positions_of: Mapping[str, Sequence[Tensor]],
+    rows: Mapping[str, Tensor],
 ) -> Tensor:
     axes = FIELDS[name]
     keys = max(part[name].shape[axes.index("key")] for part in parts) if "key" in axes else 0
@@ -154,17 +157,17 @@ def _merge_field(
             fill = 0.0 if name == "maps" else torch.nan
             block = _widen(block, axes.index("key"), torch.arange(block.shape[axes.index("key")]), keys, fill)
         for axis in rows.keys() & set(axes):
-            place = torch.searchsorted(rows[axis], places[axis][number])
-            block = _widen(block, axes.index(axis), place, len(rows[axis]), torch.nan)
+            index = torch.searchsorted(rows[axis], positions_of[axis][number])
+            block = _widen(block, axes.index(axis), index, len(rows[axis]), torch.nan)
         blocks.append(block)
     return torch.cat(blocks)
 
 
-def _widen(tensor: Tensor, axis: int, place: Tensor, size: int, fill: float) -> Tensor:
+def _widen(tensor: Tensor, axis: int, index: Tensor, size: int, fill: float) -> Tensor:
     """Put the slices of `tensor` along `axis` at `place` in an axis of `size`; the rest is `fill`."""
     shape = list(tensor.shape)
     shape[axis] = size
-    return tensor.new_full(shape, fill).index_copy(axis, place.to(tensor.device), tensor)
+    return tensor.new_full(shape, fill).index_copy(axis, index.to(tensor.device), tensor)
 
 
 def _nothing(like: Record, *, examples: int) -> Record:

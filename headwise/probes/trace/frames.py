@@ -75,13 +75,15 @@ def statistics(records: Records) -> dict[Site, Record]:
 
 def roles_present(records: Records, layout: TokenLayout) -> tuple[str, ...]:
     """Roles, in the order of `ROLES`, that a key of a trace has or that took weight; never padding."""
-    found = torch.zeros(len(ROLES), dtype=torch.bool)
+    present = torch.zeros(len(ROLES), dtype=torch.bool)
     for site, record in statistics(records).items():
-        found |= (record["mass"].detach().nan_to_num(0) > 0).flatten(0, 2).any(0).cpu()
+        present |= (record["mass"].detach().nan_to_num(0) > 0).flatten(0, 2).any(0).cpu()
         axis = key_axis(layout, site)
         if axis is not None:
-            found[axis.roles.long().unique().cpu()] = True
-    return tuple(role for role, here in zip(ROLES, found.tolist(), strict=True) if here and role != "padding")
+            present[axis.roles.long().unique().cpu()] = True
+    return tuple(
+        role for role, here in zip(ROLES, present.tolist(), strict=True) if here and role != "padding"
+    )
 
 
 def key_axis(layout: TokenLayout, site: Site) -> Axis | None:

@@ -90,11 +90,11 @@ def describe(entries: Sequence[Absent], sites: int, *, patched: bool) -> list[st
     """One line on where it begins and how far it goes; none when everything is finite."""
     if not entries:
         return []
-    first, places = entries[0], len({one.site for one in entries})
+    first, n_sites = entries[0], len({one.site for one in entries})
     whose = "the patched model's" if patched else "the model's own"
     kind = f"NaN in {whose} scores" if first.what == "rows" else f"NaN or infinite in {whose} numbers"
     of = f"{first.count:,} of {first.of:,} {WORDS[first.what]}"
-    return [f"{first.site}: {of} are {kind}; it begins there ({places} of {sites} sites)."]
+    return [f"{first.site}: {of} are {kind}; it begins there ({n_sites} of {sites} sites)."]
 
 
 def largest_logit(output: Any) -> Tensor | None:

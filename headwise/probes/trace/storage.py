@@ -208,9 +208,9 @@ def _check(header: _Header, file: Any, path: Path) -> None:
     if differing:
         raise _damaged(path, f"header and tensors differ in {min(differing)}")
     for name, promised in expected.items():
-        held = _describe({name: file.get_tensor(name)})[name]
-        if held != promised.model_dump():
-            raise _damaged(path, f"{name} is {held['dtype']} {held['shape']}")
+        stored = _describe({name: file.get_tensor(name)})[name]
+        if stored != promised.model_dump():
+            raise _damaged(path, f"{name} is {stored['dtype']} {stored['shape']}")
     for number, site in enumerate(header.sites):
         for name, tensor in site.fields.items():
             if len(FIELDS.get(name, ())) != len(tensor.shape):
