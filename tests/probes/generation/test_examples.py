@@ -9,6 +9,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 import headwise as hw
+from headwise.subject.media import read_audio
 from headwise.testing.inputs import forward, random_ids
 from tests.tiny import ARCHITECTURES
 
@@ -362,7 +363,7 @@ def test_windows_that_are_read_again_are_one_example(ratio: float) -> None:
 @pytest.mark.parametrize("ratio", [0.1, 0.9])
 def test_attempts_at_short_sounds_are_no_examples(temperatures: tuple[float, ...], ratio: float) -> None:
     subject = hw.load("zoo:speech")
-    sound = hw.media.read_audio(hw.zoo.sample("speech").inputs["audio"], 16000)
+    sound = read_audio(hw.zoo.sample("speech").inputs["audio"], 16000)
     features = subject.processor.feature_extractor(
         [sound, sound[: len(sound) // 2], sound], sampling_rate=16000, return_tensors="pt"
     )["input_features"]
