@@ -8,6 +8,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 from jaxtyping import install_import_hook
@@ -18,6 +19,10 @@ import tests.kit.shapes
 install_import_hook(tests.kit.shapes.modules(), "tests.kit.shapes.checked")
 
 torch.set_num_threads(1)
+
+# A deadline of 200 ms measures how busy the machine is; pytest's own timeout stands in its place.
+hypothesis.settings.register_profile("headwise", deadline=None)
+hypothesis.settings.load_profile("headwise")
 
 
 @pytest.fixture(autouse=True)
