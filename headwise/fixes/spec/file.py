@@ -15,7 +15,7 @@ from headwise.fixes.registry import in_place_of_a_file
 from headwise.fixes.spec.written_model import WrittenModel
 from headwise.text import complaint, visible
 
-SCHEMA = 2
+SCHEMA = 3
 """The version of the form that is written."""
 BYTES = 4 * 2**20
 VALUES = 100_000
@@ -38,7 +38,7 @@ class Envelope(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=True)
 
-    version: Literal[2] = Field(default=SCHEMA, alias="schema")
+    version: Literal[3] = Field(default=SCHEMA, alias="schema")
     versions: dict[str, str]
     """What the file was written with: headwise, torch and transformers."""
     model: WrittenModel

@@ -165,7 +165,7 @@ def test_the_file_is_what_it_should_be(path: Path) -> None:
     save_spec(path, [ZERO, fixes.ScaleHeads(heads=((1, 0),), factor=0.5)], hw.wrap(model))
     content = json.loads(path.read_text(encoding="utf-8"))
     assert set(content.pop("versions")) == {"headwise", "torch", "transformers"}
-    assert content.pop("schema") == 2
+    assert content.pop("schema") == 3
     assert content.pop("fixes") == [
         {"fix": "zero_heads", "parameters": {"heads": [[0, 1], [1, 3]], "tower": None, "kind": "self"}},
         {
