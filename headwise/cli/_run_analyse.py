@@ -37,12 +37,12 @@ def check(names: Sequence[str], out: Sequence[Path]) -> list[AnalysisCall]:
     """The analyses of a command line.
 
     Raises:
-        InputError: one is unknown, or there are more files than analyses.
+        InputError: one is unknown, or there are not as many files as analyses.
     """
     calls = [analysis_call(name) for name in names]
-    if len(out) > len(calls):
+    if out and len(out) != len(calls):
         raise InputError(
-            "There are more files than analyses.",
+            "There are not as many files as analyses.",
             evidence=f"{len(out)} files, {len(calls)} analyses",
             remedy="Give --out once per analysis, in order.",
         )

@@ -66,7 +66,7 @@ def analyse(
         for path in out or []:
             check_output(path)
         results, warnings = analysed(request, calls, generate=generate, fix=fix)
-        for path, result in zip(out or [], results, strict=False):
+        for path, result in zip(out or [], results, strict=bool(out)):
             result.save(path)
     answer = {"results": [result.to_dict() for result in results], "warnings": warnings}
     if as_json:

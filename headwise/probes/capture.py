@@ -7,6 +7,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -258,7 +259,19 @@ def _ids(ids: Sequence[str] | None) -> list[str]:
         raise InputError(
             "ids must be a list of names.", evidence=f"got {ids!r}", remedy='For example ids=["a", "b"].'
         )
-    names = [str(name) for name in ids]
+    given = list(ids)
+    unnamed = [
+        name
+        for name in given
+        if not isinstance(name, (str, Integral)) or isinstance(name, bool) or name == ""
+    ]
+    if unnamed:
+        raise InputError(
+            "An id is neither a text nor a whole number.",
+            evidence=f"got {unnamed[0]!r}",
+            remedy='For example ids=["a", "b"].',
+        )
+    names = [str(name) for name in given]
     double = next((name for name in names if names.count(name) > 1), None)
     if double is not None:
         raise InputError("Two examples have the same id.", evidence=repr(double), remedy="Give each its own.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from importlib.metadata import EntryPoint, EntryPoints
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -171,6 +172,10 @@ class TestIds:
             traced(model, ids=["a", "a"])
         with pytest.raises(InputError, match="a list of names"):
             traced(model, ids="ab")
+        for name in (None, float("nan"), "", True, b"a"):
+            with pytest.raises(InputError, match="neither a text nor a whole number"):
+                traced(model, ids=["a", name])
+        assert traced(model, ids=np.array([3, 12])).meta["ids"] == ["3", "12"]
 
     def test_ids_come_back_from_a_file(self, model, tmp_path):
         trace = traced(model, ids=["a", "b"])
@@ -186,10 +191,13 @@ def folder(tmp_path_factory):
 
 class TestCommand:
     def test_it_prints_and_saves(self, folder, tmp_path):
-        out = tmp_path / "e.json"
-        done = run(
-            "analyse", folder, "entropy", "sinks:epsilon=0.2", "--text", TEXT, "--out", out, "--rows", 2
-        )
+        out, other = tmp_path / "e.json", tmp_path / "s.csv"
+        command = ("analyse", folder, "entropy", "sinks:epsilon=0.2", "--text", TEXT, "--out", out)
+        one = run(*command)
+        assert (one.exit_code, out.exists()) == (2, False)
+        assert "not as many files as analyses. (1 files, 2 analyses)" in one.stderr
+        done = run(*command, "--out", other, "--rows", 2)
+        assert "token" in other.read_text()
         assert "entropy: Heads use" in done.stdout
         assert "alpha > 0.2" in done.stdout
         assert load_result(out).summary in done.stdout
