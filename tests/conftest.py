@@ -11,12 +11,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 import torch
-from jaxtyping import install_import_hook
 
-import tests.kit.shapes
+from tests.kit import shapes
 
-# Shapes are checked in tests, and only there.
-install_import_hook(tests.kit.shapes.modules(), "tests.kit.shapes.checked")
+shapes.install()
 
 torch.set_num_threads(1)
 

@@ -17,7 +17,7 @@ from headwise.fixes.patching import patch
 from headwise.probes.capture import capture
 from headwise.testing.checks import TOLERANCE, Check, run_checks
 from headwise.testing.inputs import PADDED, alone, decode, equal_length_pair, example_of, forward, together
-from headwise.testing.models import TINY_MODELS, ungrouped
+from headwise.testing.models import TINY_MODELS, shared_model, ungrouped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,8 +37,8 @@ class _Trial:
     model: str
     analysis: Analysis[Any]
 
-    def build(self, attention: str | None = None) -> PreTrainedModel:
-        return TINY_MODELS[self.model].build(attention)
+    def tiny_model(self, attention: str | None = None) -> PreTrainedModel:
+        return shared_model(self.model, attention)
 
     def result(self, model: PreTrainedModel, runs: Iterable[_Run]) -> Result:
         """The result over everything that `runs` do with a model."""
@@ -130,33 +130,33 @@ def _laws_of(trial: _Trial) -> Iterator[tuple[str, Callable[[_Trial], None]]]:
 
 
 def _ignores_padding(trial: _Trial, *, side: str) -> None:
-    model, texts = trial.build(), [alone(example, trial.model) for example in (0, 1)]
+    model, texts = trial.tiny_model(), [alone(example, trial.model) for example in (0, 1)]
     batch = trial.result(model, [partial(_forward, inputs=together(side, trial.model))])
     single = trial.result(model, [partial(_forward, inputs=text) for text in texts])
     assert_same_result(_without_padding(batch, PADDED if side == "left" else 0), single)
 
 
 def _ignores_batching(trial: _Trial) -> None:
-    model, inputs = trial.build(), equal_length_pair(trial.model)
+    model, inputs = trial.tiny_model(), equal_length_pair(trial.model)
     batch = trial.result(model, [partial(_forward, inputs=inputs)])
     single = trial.result(model, [partial(_forward, inputs=example_of(inputs, i)) for i in (0, 1)])
     assert_same_result(batch, single)
 
 
 def _counts_grouped_heads_as_heads(trial: _Trial) -> None:
-    model, run = trial.build(), partial(_forward, inputs=alone(0, trial.model))
+    model, run = trial.tiny_model(), partial(_forward, inputs=alone(0, trial.model))
     assert_same_result(trial.result(model, [run]), trial.result(ungrouped(model), [run]))
 
 
 def _ignores_the_cache(trial: _Trial) -> None:
-    model, inputs = trial.build(), equal_length_pair(trial.model)
+    model, inputs = trial.tiny_model(), equal_length_pair(trial.model)
     results = [trial.result(model, [partial(decode, inputs=inputs, use_cache=use)]) for use in (True, False)]
     assert_same_result(*results)
 
 
 def _ignores_the_kernel(trial: _Trial) -> None:
     run = partial(_forward, inputs=together("left", trial.model))
-    assert_same_result(*(trial.result(trial.build(kernel), [run]) for kernel in (None, "eager")))
+    assert_same_result(*(trial.result(trial.tiny_model(kernel), [run]) for kernel in (None, "eager")))
 
 
 def _forward(model: PreTrainedModel, inputs: Any) -> Any:

@@ -24,7 +24,7 @@ from headwise.testing.inputs import (
     forward,
     together,
 )
-from headwise.testing.models import TINY_MODELS, ungrouped
+from headwise.testing.models import TINY_MODELS, shared_model, ungrouped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,8 +42,8 @@ class _Trial:
     def fix(self) -> Any:
         return self.shifted(0)
 
-    def build(self, attention: str | None = None) -> PreTrainedModel:
-        return TINY_MODELS[self.model].build(attention)
+    def tiny_model(self, attention: str | None = None) -> PreTrainedModel:
+        return shared_model(self.model, attention)
 
 
 def fix_checks(
@@ -123,7 +123,7 @@ def _laws_of(trial: _Trial) -> Iterator[tuple[str, Callable[[_Trial], None]]]:
 
 
 def _acts(trial: _Trial) -> None:
-    model, text = trial.build(), alone(0, trial.model)
+    model, text = trial.tiny_model(), alone(0, trial.model)
     plain = first(forward(model, text))
     changed = not torch.allclose(patched(trial.fix, model, text), plain, atol=1e-4)
     require(changed, "The fix changes nothing here.")
@@ -134,7 +134,7 @@ def _acts(trial: _Trial) -> None:
 
 def _ignores_padding(trial: _Trial, *, side: str) -> None:
     """Positions count padding, so a fix on a left-padded batch sits `PADDED` places further to the right."""
-    model, shift = trial.build(), PADDED if side == "left" else 0
+    model, shift = trial.tiny_model(), PADDED if side == "left" else 0
     batch = patched(trial.shifted(shift), model, together(side, trial.model))
     texts = [alone(example, trial.model) for example in (0, 1)]
     single = [patched(trial.shifted(at), model, text) for at, text in zip((shift, 0), texts, strict=True)]
@@ -144,7 +144,7 @@ def _ignores_padding(trial: _Trial, *, side: str) -> None:
 
 
 def _ignores_batching(trial: _Trial) -> None:
-    model, inputs = trial.build(), equal_length_pair(trial.model)
+    model, inputs = trial.tiny_model(), equal_length_pair(trial.model)
     batch = patched(trial.fix, model, inputs)
     for example in (0, 1):
         single = patched(trial.fix, model, example_of(inputs, example))
@@ -152,13 +152,13 @@ def _ignores_batching(trial: _Trial) -> None:
 
 
 def _addresses_query_heads(trial: _Trial) -> None:
-    model, text = trial.build(), alone(0, trial.model)
+    model, text = trial.tiny_model(), alone(0, trial.model)
     outputs = [patched(trial.fix, one, text) for one in (model, ungrouped(model))]
     torch.testing.assert_close(*outputs, **TOLERANCE)
 
 
 def _decodes_alike_with_a_cache(trial: _Trial) -> None:
-    model, inputs = trial.build(), equal_length_pair(trial.model)
+    model, inputs = trial.tiny_model(), equal_length_pair(trial.model)
     with patch(model, trial.fix):
         tokens, logits = decode(model, inputs, use_cache=True)
         same_tokens, same_logits = decode(model, inputs, use_cache=False)
@@ -168,14 +168,14 @@ def _decodes_alike_with_a_cache(trial: _Trial) -> None:
 
 def _ignores_the_kernel(trial: _Trial) -> None:
     inputs = together("left", trial.model)
-    outputs = [patched(trial.shifted(PADDED), trial.build(kernel), inputs) for kernel in (None, "eager")]
+    outputs = [patched(trial.shifted(PADDED), trial.tiny_model(kernel), inputs) for kernel in (None, "eager")]
     real = inputs["attention_mask"].bool()
     torch.testing.assert_close(outputs[0][real], outputs[1][real], **TOLERANCE)
 
 
 def _keeps_patterns(trial: _Trial) -> None:
     """Rows sum to what they did, nothing is negative, padded keys and keys that a row may not see stay zero."""
-    model, inputs = trial.build(), together("left", trial.model)
+    model, inputs = trial.tiny_model(), together("left", trial.model)
     with capture(model, maps=True) as plain:
         forward(model, inputs)
     with patch(model, trial.shifted(PADDED)), capture(model, maps=True) as fixed:
@@ -191,7 +191,7 @@ def _keeps_patterns(trial: _Trial) -> None:
 
 def _depends_on_nothing_behind(trial: _Trial) -> None:
     """A later token is exchanged: earlier outputs stay the same, bit for bit."""
-    model, inputs = trial.build(), alone(0, trial.model)
+    model, inputs = trial.tiny_model(), alone(0, trial.model)
     place = inputs["input_ids"].shape[1] - 3
     other = {**inputs, "input_ids": inputs["input_ids"].clone()}
     other["input_ids"][:, place] = 7
@@ -200,6 +200,6 @@ def _depends_on_nothing_behind(trial: _Trial) -> None:
 
 
 def _is_neutral(trial: _Trial) -> None:
-    model, text = trial.build(), together("left", trial.model)
+    model, text = trial.tiny_model(), together("left", trial.model)
     same = torch.equal(patched(trial.neutral, model, text), first(forward(model, text)))
     require(same, "The neutral fix changes the output.")

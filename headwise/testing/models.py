@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -96,6 +97,12 @@ def tiny_model(name: str) -> PreTrainedModel:
         2
     """
     return TINY_MODELS[name].build()
+
+
+@cache
+def shared_model(name: str, attention: str | None = None) -> PreTrainedModel:
+    """One of `TINY_MODELS`, built once for all checks, which leave it as it was; a capture tries it out once, too."""
+    return TINY_MODELS[name].build(attention)
 
 
 def build_model(

@@ -24,6 +24,7 @@ SLOW = {
     "compare.md",
     "faults.md",
     "fixes.md",
+    "howto/add_fix.md",
     "howto/model.md",
     "index.md",
     "methods/act.md",

@@ -13,6 +13,7 @@ import torch
 import headwise as hw
 from tests.kit.cli import run
 
+pytestmark = pytest.mark.slow  # the Python of the page alone takes three seconds
 PAGE = (Path(__file__).parents[2] / "docs" / "serve.md").read_text(encoding="utf-8")
 
 

@@ -144,6 +144,7 @@ def test_an_analysis_that_runs_the_model_is_not_judged_by_these_laws() -> None:
         analysis_checks(study)
 
 
+@pytest.mark.slow
 def test_check_fix_needs_no_pytest() -> None:
     code = (
         "import sys; from headwise.testing import check_fix; import headwise as hw; "
