@@ -49,7 +49,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     check_name(target)
     if target.is_dir():
         raise InputError("The path to write to is a folder.", evidence=str(target), remedy="Add a file name.")
-    with _errors_of(target, "file"), _temporary(target, folder=False) as part:
+    with errors_of_writing(target, "file"), _temporary(target, folder=False) as part:
         yield part
         os.replace(part, target)
 
@@ -77,7 +77,7 @@ def filling(path: str | Path | None) -> Iterator[Path | None]:
         return
     target = Path(path)
     check_new_folder(target)
-    with _errors_of(target, "folder"), _temporary(target, folder=True) as part:
+    with errors_of_writing(target, "folder"), _temporary(target, folder=True) as part:
         yield part
         if target.is_dir():
             target.rmdir()  # it is empty
@@ -113,7 +113,8 @@ def check_name(target: Path) -> None:
 
 
 @contextmanager
-def _errors_of(target: Path, what: str) -> Iterator[None]:
+def errors_of_writing(target: Path, what: str) -> Iterator[None]:
+    """Turns what the system refuses in the block into an InputError; `what` is "file" or "folder"."""
     try:
         yield
     except OSError as error:

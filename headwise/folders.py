@@ -8,7 +8,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from headwise.errors import InputError
-from headwise.files import LEFTOVER, check_name, check_new_folder, filling, locked, replacing
+from headwise.files import (
+    LEFTOVER,
+    check_name,
+    check_new_folder,
+    errors_of_writing,
+    filling,
+    locked,
+    replacing,
+)
 from headwise.readers.content import read_bytes
 from headwise.readers.json import parse_json
 
@@ -43,15 +51,8 @@ def replace_folder(target: Path, files: Mapping[str, str], *, kind: str, entry: 
         except InputError:
             if not (target / MARK).is_file():  # else another process has written one meanwhile
                 raise
-    try:
-        with locked(target):
-            _update(target, files, kind=kind, entry=entry)
-    except OSError as error:
-        raise InputError(
-            "The folder could not be written.",
-            evidence=f"{target}: {error.strerror or error}",
-            remedy="Check permissions and free space.",
-        ) from error
+    with errors_of_writing(target, "folder"), locked(target):
+        _update(target, files, kind=kind, entry=entry)
 
 
 def _update(target: Path, files: Mapping[str, str], *, kind: str, entry: str) -> None:

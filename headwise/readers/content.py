@@ -12,6 +12,7 @@ from typing import BinaryIO
 from headwise.errors import InputError
 from headwise.files import check_path
 from headwise.readers.limits import require_within
+from headwise.text import visible
 
 
 @contextmanager
@@ -63,10 +64,8 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int, what: str = "the fil
 
 
 def shown(path: str | os.PathLike[str]) -> str:
-    """A path as messages write it: in full where it is short, without characters that are no letters."""
-    text = os.fspath(path)
-    text = text if len(text) <= 200 else f"{text[:80]}…{text[-80:]}"
-    return text.encode("utf-8", "backslashreplace").decode().translate(dict.fromkeys(range(32), "�"))
+    """A path as messages write it."""
+    return visible(os.fspath(path), limit=200)
 
 
 def inside(name: str, folder: Path, *, where: str) -> Path:

@@ -7,12 +7,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 
 from headwise.errors import InputError
 from headwise.readers.limits import current_limits, require_within
+from headwise.text import visible
 
 DIGITS = 308
 """The most digits of a whole number; beyond, no reader keeps it and Python takes quadratic time."""
@@ -22,7 +24,7 @@ _BLOCK = 2**24
 _STEPS = np.array([(chr(code) in "[{") - (chr(code) in "]}") for code in range(256)], dtype=np.int32)
 
 
-class _Malformed(ValueError):
+class MalformedError(ValueError):
     """What JSON allows and headwise does not."""
 
 
@@ -52,10 +54,8 @@ def parse_json(content: bytes | str, *, where: str) -> Any:
     require_within(sum(map(data.count, (b",", b"[", b"{"))) + 1, limits.values, "values", where=where)
     try:
         if nesting(data) > limits.depth:
-            raise _Malformed(f"lists and objects stand more than {limits.depth} deep")
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_int=_whole, parse_float=_number, parse_constant=_constant
-        )
+            raise MalformedError(f"lists and objects stand more than {limits.depth} deep")
+        value = strict_loads(text)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
         return value
@@ -63,7 +63,7 @@ def parse_json(content: bytes | str, *, where: str) -> Any:
         raise InputError(
             "The file holds half of a character.", evidence=where, remedy="Write it again."
         ) from error
-    except _Malformed as error:
+    except MalformedError as error:
         raise InputError(
             f"The JSON is malformed: {error}.", evidence=where, remedy="Write it again."
         ) from error
@@ -72,6 +72,24 @@ def parse_json(content: bytes | str, *, where: str) -> Any:
         raise InputError(
             f"This is not JSON: {reason}.", evidence=where, remedy="Check the text there."
         ) from error
+
+
+def strict_loads(text: str, *, largest: int | None = None) -> Any:
+    """`json.loads` without what JSON readers disagree on.
+
+    Args:
+        text: the JSON.
+        largest: of whole numbers, by size; without it they may have `DIGITS` digits.
+
+    Raises:
+        MalformedError: a name stands twice in one object; NaN, infinity, a number out of range.
+        ValueError: it is not JSON (JSONDecodeError).
+        RecursionError: it is nested too deeply for Python.
+    """
+    whole = _whole if largest is None else partial(_bounded, largest=largest)
+    return json.loads(
+        text, object_pairs_hook=_object, parse_int=whole, parse_float=_number, parse_constant=_constant
+    )
 
 
 def nesting(content: bytes) -> int:
@@ -91,22 +109,28 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise _Malformed(f"{twice[:60]!r} stands twice in one object")
+        raise MalformedError(f"the name {visible(repr(twice), limit=60)} stands twice in one object")
     return result
 
 
 def _whole(text: str) -> int:
     if len(text) > DIGITS:
-        raise _Malformed(f"a whole number has {len(text)} digits")
+        raise MalformedError(f"a whole number has {len(text)} digits")
+    return int(text)
+
+
+def _bounded(text: str, *, largest: int) -> int:
+    if len(text) > len(str(largest)) + 1 or abs(int(text)) > largest:
+        raise MalformedError(f"the number {visible(text, limit=30)} is out of range")
     return int(text)
 
 
 def _number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise _Malformed(f"{text[:20]} is out of range")
+        raise MalformedError(f"the number {visible(text, limit=30)} is out of range")
     return value
 
 
 def _constant(text: str) -> NoReturn:
-    raise _Malformed(f"{text} is not a number")
+    raise MalformedError(f"{text} is not a number")

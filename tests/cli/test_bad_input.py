@@ -10,19 +10,6 @@ import torch
 from tests.kit.cli import TEXT, assert_one_line, process, run, save
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return str(save(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture
-def out(tmp_path):
-    """A path in an empty folder."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder / "report.html"
-
-
 def _bad(kind, model, tmp_path):
     """Arguments, and what the one line says."""
     text = ["--text", TEXT]

@@ -14,20 +14,7 @@ from transformers.utils import logging
 
 import headwise as hw
 from headwise.cli.request import Request
-from tests.kit.cli import TEXT, assert_one_line, run, save
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return str(save(tmp_path_factory.mktemp("model")))
-
-
-@pytest.fixture
-def out(tmp_path):
-    """A path in an empty folder."""
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder / "report.html"
+from tests.kit.cli import TEXT, assert_one_line, run
 
 
 def test_report_writes_a_page_and_says_the_verdict(model, out):

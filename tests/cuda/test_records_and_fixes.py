@@ -257,7 +257,7 @@ def test_statistics_leave_the_outputs_of_every_kernel(backend: str) -> None:
     [("llama", "cpu"), ("llama", "disk"), ("bloom", "cpu")],  # accelerate mixes up bloom's weights on a disk
 )
 def test_offloaded_models_compute_on_the_device(name: str, place: str, tmp_path: Path) -> None:
-    accelerate = pytest.importorskip("accelerate")
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
     row = ARCHITECTURES[name]
     host, model, inputs = row.build(), row.build(), row.inputs["plain"]()
     with hw.patch(host, FirstKey()), hw.capture(host, maps=True) as expected:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +12,7 @@ from headwise.errors import FixError, InputError
 from headwise.files import check_path
 from headwise.fixes.registry import in_place_of_a_file
 from headwise.fixes.spec.written_model import WrittenModel
+from headwise.readers.json import MalformedError, strict_loads
 from headwise.text import complaint, visible
 
 SCHEMA = 3
@@ -124,28 +124,6 @@ def _document(content: bytes, where: str) -> Any:
             remedy="Check that the file is whole, or write it again with hw.save_spec.",
         )
 
-    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in found:
-                raise refused(f"the name {visible(repr(name), limit=60)} stands twice in one object")
-            found[name] = value
-        return found
-
-    def whole(text: str) -> int:
-        if len(text) > 17 or abs(int(text)) > WHOLE:
-            raise refused(f"the number {visible(text, limit=30)} is out of range")
-        return int(text)
-
-    def real(text: str) -> float:
-        number = float(text)
-        if not math.isfinite(number):
-            raise refused(f"the number {visible(text, limit=30)} is out of range")
-        return number
-
-    def constant(text: str) -> Any:
-        raise refused(f"{text} is not a number")
-
     if not content.strip():
         raise refused("the file is empty")
     if content.count(b",") + content.count(b"[") + content.count(b"{") > VALUES:
@@ -155,9 +133,9 @@ def _document(content: bytes, where: str) -> Any:
     except UnicodeDecodeError as error:
         raise refused(f"byte {error.start} is not UTF-8") from error
     try:
-        document = json.loads(
-            text, object_pairs_hook=members, parse_int=whole, parse_float=real, parse_constant=constant
-        )
+        document = strict_loads(text, largest=WHOLE)
+    except MalformedError as error:
+        raise refused(str(error)) from error
     except json.JSONDecodeError as error:
         raise refused(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     except RecursionError as error:
