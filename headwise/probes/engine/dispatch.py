@@ -15,12 +15,14 @@ from headwise.probes.engine.checkpoints import keep_moment
 from headwise.probes.engine.plan import Plan, plan_of
 from headwise.probes.engine.reach import missing_hooks
 from headwise.probes.engine.thread_state import ThreadState
+from headwise.probes.engine.untraced import untraced
 from headwise.probes.kernels.call import Call, normalise
 
 if TYPE_CHECKING:
     from headwise.probes.engine.instrumentation import Instrumentation
 
 
+@untraced
 def attend(
     instrumented: Instrumentation,
     module: nn.Module,

@@ -19,6 +19,7 @@ from headwise.probes.engine.reach import (
 from headwise.probes.engine.residuals import wanted_now
 from headwise.probes.engine.session import Session
 from headwise.probes.engine.thread_state import ThreadState
+from headwise.probes.engine.untraced import untraced
 from headwise.probes.generation.caches import cache_among, cache_of, cached_length
 from headwise.probes.generation.forward_inputs import (
     bind,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from headwise.probes.engine.instrumentation import Instrumentation
 
 
+@untraced
 def enter(
     instrumented: Instrumentation, primary: str, module: nn.Module, args: tuple, kwargs: dict[str, Any]
 ) -> None:
@@ -45,11 +47,6 @@ def enter(
     followed    the trackers find its run, in the state that this forward brings: prompt, decode, reorder, roll back;
                 sessions whose prompt it begins let their fixes begin with it
     """
-    if torch.compiler.is_compiling():
-        torch._dynamo.graph_break(
-            msg="headwise captures or patches this model, which no single graph can do. Compile it with "
-            "fullgraph=False, or write the fix into the weights with hw.bake."
-        )
     local = instrumented.thread_state()
     if module is instrumented.model:
         local.depth = 0
@@ -83,6 +80,7 @@ def enter(
         open_prompt(instrumented, session, module, inputs)
 
 
+@untraced
 def leave(
     instrumented: Instrumentation, module: nn.Module, args: tuple, kwargs: dict[str, Any], output: Any
 ) -> None:
@@ -112,6 +110,7 @@ def leave(
         require_reached(instrumented, instrumented.installed.out_of_sight(skipped), acting)
 
 
+@untraced
 def embedded(instrumented: Instrumentation, module: nn.Module, args: tuple, output: Any) -> None:
     """Token ids have become embeddings; a model that is handed those no longer knows the ids."""
     ids, local = args[0] if args else None, instrumented.thread_state()

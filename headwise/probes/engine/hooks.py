@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from headwise.probes.engine.untraced import untraced
 from headwise.probes.kernels.windows import WindowedForward
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ class _Nothing:
         return None
 
 
+@untraced
 def enter_attention(instrumented: Instrumentation, module: nn.Module, args: tuple) -> None:
     """A module that asks the attention interface for its function runs."""
     instrumented.thread_state().ran.add(id(module))
 
 
+@untraced
 def enter_windows(
     instrumented: Instrumentation, module: nn.Module, args: tuple, kwargs: dict[str, Any]
 ) -> None:

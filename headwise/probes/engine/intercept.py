@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from headwise.probes.attach.sites import AttentionModule, head_count
 from headwise.probes.engine import dispatch
+from headwise.probes.engine.untraced import untraced
 
 if TYPE_CHECKING:
     from headwise.probes.engine.instrumentation import Instrumentation
@@ -96,6 +97,7 @@ class _Forward:
     def __init__(self, intercept: Intercept, module: nn.Module, before: Any) -> None:
         self.intercept, self.module, self.before = intercept, module, before
 
+    @untraced
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         run = _own_forward(self.module, self.before)
         if not self.intercept.instrumented.listening():

@@ -12,11 +12,13 @@ from headwise.probes.engine.checkpoints import keep_moment
 from headwise.probes.engine.examples import keep_others
 from headwise.probes.engine.plan import FixStep, context
 from headwise.probes.engine.session import Session
+from headwise.probes.engine.untraced import untraced
 
 if TYPE_CHECKING:
     from headwise.probes.engine.instrumentation import Instrumentation
 
 
+@untraced
 def enter_layer(
     instrumented: Instrumentation,
     entry: AttentionModule,

@@ -69,11 +69,14 @@ def test_a_wrapper_stands_for_its_model(llama: PreTrainedModel, wrap: Any) -> No
 
 COMPILED = """
 import torch
+from torch._dynamo.convert_frame import register_bytecode_hook
 import headwise as hw
 from tests.kit.edits import FirstKey
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import plain_tokens
 
+compiled = set()
+register_bytecode_hook(lambda code, _: compiled.add(code.co_filename))
 model, inputs = ARCHITECTURES["llama"].build(), plain_tokens()
 close = dict(rtol=0.0, atol=2e-5)
 with torch.no_grad():
@@ -91,6 +94,10 @@ with torch.no_grad():
         during = torch.compile(model, backend="eager")
         torch.testing.assert_close(during(**inputs).logits, patched, **close)
     torch.testing.assert_close(during(**inputs).logits, plain, **close)
+
+own = {name.rpartition("headwise/")[2] for name in compiled if "/headwise/" in name and "/tests/" not in name}
+assert own <= {"probes/attach/interface.py", "probes/engine/untraced.py"}, own  # tracing the engine took minutes, and failed on a GPU
+assert any("modeling_llama" in name for name in compiled), compiled
 """
 
 
