@@ -10,6 +10,8 @@ from typing import Any
 
 from headwise.errors import InputError
 from headwise.model.location import check_place
+from headwise.readers.content import shown
+from headwise.readers.text import read_text
 from headwise.text import command_line
 from headwise.zoo.own_inputs import sample, samples
 from headwise.zoo.registry import PREFIX
@@ -78,9 +80,9 @@ class Request:
 
             check_task(self.task)
         for path in (*self.text_files, *self.images, *self.audio):
-            if not path.is_file():
+            if not os.path.isfile(path):
                 raise InputError(
-                    "The input file does not exist.", evidence=str(path), remedy="Check the path."
+                    "The input file does not exist.", evidence=shown(path), remedy="Check the path."
                 )
 
     def arguments(self) -> dict[str, Any]:
@@ -134,7 +136,7 @@ class Request:
 
     def _lists(self) -> dict[str, list[Any]]:
         given = {
-            "text": [*self.texts, *map(_read, self.text_files)],
+            "text": [*self.texts, *(read_text(path).strip() for path in self.text_files)],
             "image": list(map(str, self.images)),
             "audio": list(map(str, self.audio)),
             "target": list(self.targets),
@@ -166,11 +168,3 @@ def check_output(out: Path) -> None:
         raise InputError("The path to write to is a folder.", evidence=str(out), remedy="Add a file name.")
     if not os.access(folder, os.W_OK):
         raise InputError("The folder cannot be written to.", evidence=str(folder), remedy="Choose another.")
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError as error:
-        place = f"{path}, byte {error.start}"
-        raise InputError("The file is not UTF-8 text.", evidence=place, remedy="Save it as UTF-8.") from error

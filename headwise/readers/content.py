@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
 from headwise.errors import InputError
@@ -69,7 +69,7 @@ def shown(path: str | os.PathLike[str]) -> str:
 
 
 def inside(name: str, folder: Path, *, where: str) -> Path:
-    """The file that a data file names, within its folder.
+    r"""The file that a data file names, within its folder; it need not exist.
 
     Args:
         name: a relative path, as it stands in the data file.
@@ -77,22 +77,28 @@ def inside(name: str, folder: Path, *, where: str) -> Path:
         where: the file and line that name it, for messages.
 
     Raises:
-        InputError: the name is absolute, a URL, leads out of the folder (`..`, a symbolic link), or is malformed.
+        InputError: the name is absolute (on any system), begins with `~`, is a URL, leads out of the folder (`..`, a
+            symbolic link), or is malformed.
+
+    Example:
+        >>> inside("a/1.png", Path("pictures"), where="q.jsonl, line 1").as_posix()
+        'pictures/a/1.png'
+        >>> inside("C:/1.png", Path("pictures"), where="q.jsonl, line 1")
+        Traceback (most recent call last):
+        ...
+        headwise.errors.InputError: C:/1.png is no path inside pictures. (q.jsonl, line 1) Data name files relat...
     """
-    if not name or "\0" in name or "://" in name or Path(name).is_absolute() or Path(name).drive:
-        raise InputError(
-            f"{shown(name)} is no path inside {folder.name or folder}.", evidence=where, remedy=_INSIDE
-        )
+    foreign = name.startswith(("/", "~")) or PureWindowsPath(name).drive or Path(name).is_absolute()
+    if not name.strip() or "\0" in name or "://" in name or foreign:
+        raise InputError(f"{shown(name)} is no path inside {shown(folder)}.", evidence=where, remedy=_INSIDE)
     try:
         root = folder.resolve()
         found = (root / name).resolve()
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise InputError(f"{shown(name)} cannot be looked up.", evidence=where, remedy=_INSIDE) from error
     if not found.is_relative_to(root):
-        raise InputError(
-            f"{shown(name)} leads out of {folder.name or folder}.", evidence=where, remedy=_INSIDE
-        )
-    return found
+        raise InputError(f"{shown(name)} leads out of {shown(folder)}.", evidence=where, remedy=_INSIDE)
+    return folder / name
 
 
 _INSIDE = (

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
 import numpy as np
 
 from headwise.errors import InputError
+from headwise.readers.content import read_bytes, shown
 from headwise.readers.limits import current_limits, require_within
 from headwise.text import visible
 
@@ -26,6 +28,15 @@ _STEPS = np.array([(chr(code) in "[{") - (chr(code) in "]}") for code in range(2
 
 class MalformedError(ValueError):
     """What JSON allows and headwise does not."""
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value of a JSON file.
+
+    Raises:
+        InputError: as `parse_json`, or there is no such file, or it is larger than the limits.
+    """
+    return parse_json(read_bytes(path, limit=current_limits().text_bytes), where=shown(path))
 
 
 def parse_json(content: bytes | str, *, where: str) -> Any:
@@ -51,9 +62,10 @@ def parse_json(content: bytes | str, *, where: str) -> Any:
         raise InputError(
             "The text is not UTF-8.", evidence=where, remedy="Convert it, for example with iconv."
         ) from error
-    require_within(sum(map(data.count, (b",", b"[", b"{"))) + 1, limits.values, "values", where=where)
+    opened = data.count(b"[") + data.count(b"{")
+    require_within(opened + data.count(b",") + 1, limits.values, "values", where=where)
     try:
-        if nesting(data) > limits.depth:
+        if opened > limits.depth and nesting(data) > limits.depth:
             raise MalformedError(f"lists and objects stand more than {limits.depth} deep")
         value = strict_loads(text)
         if "\\u" in text:
@@ -68,9 +80,11 @@ def parse_json(content: bytes | str, *, where: str) -> Any:
             f"The JSON is malformed: {error}.", evidence=where, remedy="Write it again."
         ) from error
     except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", None) or str(error)
+        reason, place = str(error), where
+        if isinstance(error, json.JSONDecodeError):
+            reason, place = error.msg, f"{where}, line {error.lineno}" if "\n" in text else where
         raise InputError(
-            f"This is not JSON: {reason}.", evidence=where, remedy="Check the text there."
+            f"This is not JSON: {reason}.", evidence=place, remedy="Check the text there."
         ) from error
 
 
@@ -86,10 +100,8 @@ def strict_loads(text: str, *, largest: int | None = None) -> Any:
         ValueError: it is not JSON (JSONDecodeError).
         RecursionError: it is nested too deeply for Python.
     """
-    whole = _whole if largest is None else partial(_bounded, largest=largest)
-    return json.loads(
-        text, object_pairs_hook=_object, parse_int=whole, parse_float=_number, parse_constant=_constant
-    )
+    decoder = _DECODER if largest is None else _decoder(partial(_bounded, largest=largest))
+    return decoder.decode(text)
 
 
 def nesting(content: bytes) -> int:
@@ -134,3 +146,12 @@ def _number(text: str) -> float:
 
 def _constant(text: str) -> NoReturn:
     raise MalformedError(f"{text} is not a number")
+
+
+def _decoder(whole: Callable[[str], int]) -> json.JSONDecoder:
+    return json.JSONDecoder(
+        object_pairs_hook=_object, parse_int=whole, parse_float=_number, parse_constant=_constant
+    )
+
+
+_DECODER = _decoder(_whole)

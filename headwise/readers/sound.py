@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from headwise.errors import InputError
@@ -11,6 +13,7 @@ from headwise.readers.limits import current_limits, require_within
 
 if TYPE_CHECKING:
     import numpy as np
+    from soundfile import SoundFile
 
 FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
 RATES = (1_000, 384_000)
@@ -26,6 +29,32 @@ def read_sound(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
         InputError: there is no such file, it is in none of `FORMATS`, it is damaged, or longer than the limits.
     """
     import numpy as np
+
+    with _opened(path) as (sound, longest):
+        blocks: list[np.ndarray] = []
+        length = 0
+        while len(block := sound.read(_BLOCK // sound.channels, dtype="float32", always_2d=True)):
+            blocks.append(block.mean(axis=1))
+            length += len(block)
+            if length > longest:
+                _require_length(max(length, sound.frames), longest, sound.samplerate, where=shown(path))
+        return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), sound.samplerate
+
+
+def sound_length(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """How many samples of one channel a sound file says that it has, and how many per second.
+
+    Raises:
+        InputError: as `read_sound`, where the beginning of the file shows it.
+    """
+    with _opened(path) as (sound, longest):
+        _require_length(sound.frames, longest, sound.samplerate, where=shown(path))
+        return sound.frames, sound.samplerate
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[SoundFile, int]]:
+    """A sound file whose format, rate and channels are as they may be, and how many samples it may have."""
     import soundfile
 
     limits, where = current_limits(), shown(path)
@@ -38,22 +67,17 @@ def read_sound(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
                     )
                 require_rate(sound.samplerate, where=where)
                 require_within(sound.channels, CHANNELS, "channels", where=where)
-                longest = min(limits.sound_samples, limits.sound_seconds * sound.samplerate)
-                blocks: list[np.ndarray] = []
-                length = 0
-                while len(block := sound.read(_BLOCK // sound.channels, dtype="float32", always_2d=True)):
-                    blocks.append(block.mean(axis=1))
-                    length += len(block)
-                    if length > longest:
-                        seconds = max(length, sound.frames) / sound.samplerate
-                        require_within(seconds, longest / sound.samplerate, "seconds of sound", where=where)
-                return np.concatenate(blocks) if blocks else np.zeros(0, np.float32), sound.samplerate
+                yield sound, min(limits.sound_samples, limits.sound_seconds * sound.samplerate)
         except InputError:
             raise
         except (soundfile.SoundFileError, MemoryError, OverflowError, ValueError) as error:
             raise InputError(
                 f"{where} cannot be read as sound.", remedy="Give a WAV, FLAC, OGG or MP3 file."
             ) from error
+
+
+def _require_length(samples: int, longest: int, rate: int, *, where: str) -> None:
+    require_within(samples / rate, longest / rate, "seconds of sound", where=where)
 
 
 def require_rate(rate: int, *, where: str) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice
 from math import isfinite
 from pathlib import Path
 
 from headwise.errors import InputError
-from headwise.evaluation.data.files import read_lines, read_table, read_text, refuse
+from headwise.evaluation.data.files import read_lines, read_table, refuse
+from headwise.readers.content import inside, shown
+from headwise.readers.text import read_text
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Links:
     possible: frozenset[tuple[int, int]]
 
 
-_LINK = re.compile(r"(\d+)([-p?])(\d+)")
+_LINK = re.compile(r"(\d{1,9})([-p?])(\d{1,9})", re.ASCII)
+_LINE_OF_LINK = re.compile(r"\d{1,9} \d{1,9} \d{1,9}( [SP])?", re.ASCII)
 
 
 def read_links(path: str | Path, lengths: Sequence[tuple[int, int]], *, base: int = 0) -> list[Links]:
@@ -56,7 +59,7 @@ def read_links(path: str | Path, lengths: Sequence[tuple[int, int]], *, base: in
             parts = line.split()
             if not parts:
                 continue
-            if not re.fullmatch(r"\d+ \d+ \d+( [SP])?", " ".join(parts)):
+            if not _LINE_OF_LINK.fullmatch(" ".join(parts)):
                 refuse(path, number, f"This is no link: {line!r}.", "Write: sentence source target S.")
             found.append((number, int(parts[0]) - 1, int(parts[1]), int(parts[2]), parts[-1] != "P"))
     else:
@@ -96,21 +99,22 @@ def read_word_times(path: str | Path) -> dict[str, list[Word]]:
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(item for item in path.iterdir() if item.suffix.lower() == ".textgrid")
-        if not files:
-            raise InputError("The folder holds no TextGrid.", evidence=str(path))
-        return {item.stem: _textgrid(item) for item in files}
+        names = sorted(item.name for item in path.iterdir() if item.suffix.lower() == ".textgrid")
+        if not names:
+            raise InputError("The folder holds no TextGrid.", evidence=shown(path))
+        files = [inside(name, path, where=shown(path)) for name in names]
+        return {name: words for file in files for name, words in read_word_times(file).items()}
     match path.suffix.lower():
         case ".ctm":
             timed = _ctm(path)
         case ".tsv":
             timed = _timed_table(path)
         case ".textgrid":
-            return {path.stem: _textgrid(path)}
+            timed = _textgrid(path)
         case _:
             raise InputError(
                 "Word times of this kind are not known.",
-                evidence=str(path),
+                evidence=shown(path),
                 remedy="Give a .ctm, .tsv or .TextGrid file, or a folder of TextGrids.",
             )
     words: dict[str, list[Word]] = {}
@@ -144,37 +148,40 @@ def _timed_table(path: Path) -> Iterator[tuple[int, str, str, float, float]]:
 
 
 def _number(path: Path, line: int, text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
+    if not _SECONDS.fullmatch(text):
         refuse(path, line, f"{text!r} is no time.", "Give seconds.")
+    return float(text)
 
 
+_SECONDS = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 _VALUE = re.compile(
-    r'"((?:[^"]|"")*)"|(?<!\S)(<\w+>)(?!\S)|(?<!\S)([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?!\S)'
+    r'"((?:[^"]++|"")*+)"|(?<!\S)(<\w+>)(?!\S)|(?<!\S)([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)(?!\S)', re.ASCII
 )
 
 
-def _textgrid(path: Path) -> list[Word]:
+def _textgrid(path: Path) -> Iterator[tuple[int, str, str, float, float]]:
     """The tier `words`, in the long or the short form: both are one sequence of values, as Praat reads it."""
     text = read_text(path)
-    values = list(_VALUE.finditer(text))
-    pairs = enumerate(pairwise(values), start=1)
-    names = [place for place, (kind, tier) in pairs if (kind[1], tier[1]) == ("IntervalTier", "words")]
-    if [value[1] for value in values[:2]] != ["ooTextFile", "TextGrid"] or not names:
+    values = _VALUE.finditer(text)
+    known = [value[1] for value in islice(values, 2)] == ["ooTextFile", "TextGrid"]
+    kind = None
+    for value in values if known else ():
+        if (kind, value[1]) == ("IntervalTier", "words"):
+            break
+        kind = value[1]
+    else:
         raise InputError(
             "The file is no TextGrid with a tier `words`.",
-            evidence=str(path),
+            evidence=shown(path),
             remedy="Save it from Praat as text, with the words in an interval tier of that name.",
         )
-    place = names[0] + 4  # behind the name: start, end, number of intervals
-    words = []
+    line, seen = text.count("\n", 0, value.start()) + 1, value.start()
     try:
-        for number in range(int(values[place - 1][3])):
-            start, end, word = values[place + 3 * number : place + 3 * number + 3]
+        count = int([value[3] for value in islice(values, 3)][2])  # behind the start and the end of the tier
+        for _ in range(count):
+            start, end, word = islice(values, 3)
+            line, seen = line + text.count("\n", seen, start.start()), start.start()
             if word[1].strip():
-                words.append(Word(word[1].replace('""', '"').strip(), float(start[3]), float(end[3])))
+                yield line, path.stem, word[1].replace('""', '"').strip(), float(start[3]), float(end[3])
     except (TypeError, ValueError, IndexError, AttributeError):
-        line = text[: values[names[0]].start()].count("\n") + 1
         refuse(path, line, "The tier `words` is damaged.", "Every interval has a start, an end and a text.")
-    return words

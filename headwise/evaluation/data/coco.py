@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
-from headwise.evaluation.data.files import read_text, refuse
+from headwise.readers.content import shown
+from headwise.text import visible
 
 Kinds = Mapping[str, type | tuple[type, ...]]
 """Field -> the type of its value."""
@@ -16,26 +16,11 @@ Kinds = Mapping[str, type | tuple[type, ...]]
 _NAMES = {str: "text", int: "a whole number", list: "a list", dict: "an object"}
 
 
-def read_json(path: str | Path) -> Any:
-    """A JSON document.
-
-    Raises:
-        InputError: there is no such file, or it is not JSON; the line is named.
-    """
-    path = Path(path)
-    try:
-        return json.loads(read_text(path))
-    except json.JSONDecodeError as error:
-        refuse(path, error.lineno, f"The file is not JSON: {error.msg}.", "Check that it is whole.")
-    except RecursionError as error:
-        raise InputError("The file is not JSON: it is nested too deeply.", evidence=str(path)) from error
-
-
 def records(document: Any, key: str, kinds: Kinds, path: str | Path) -> list[dict[str, Any]]:
     """The objects of the list `document[key]`, each with the fields of `kinds`.
 
     Args:
-        document: what `read_json` gave.
+        document: the JSON of the file.
         key: name of the list.
         kinds: the fields that are needed; others may be there.
         path: the file, for messages.
@@ -52,29 +37,25 @@ def records(document: Any, key: str, kinds: Kinds, path: str | Path) -> list[dic
         has = ", ".join(document) if isinstance(document, dict) else f"a {type(document).__name__}"
         raise InputError(
             f"The file has no list {key!r}.",
-            evidence=f"{path}; it has: {_cut(has)}",
+            evidence=f"{shown(path)}; it has: {visible(has, limit=80)}",
             remedy="Check which file this is.",
         )
     for place, record in enumerate(found):
-        _check(record, kinds, f"{path}, {key}[{place}]")
+        _check(record, kinds, f"{shown(path)}, {key}[{place}]")
     return found
 
 
 def _check(record: Any, kinds: Kinds, where: str) -> None:
     if not isinstance(record, dict):
-        raise InputError(f"{_cut(repr(record))} is not a JSON object.", evidence=where)
+        raise InputError(f"{visible(repr(record), limit=80)} is not a JSON object.", evidence=where)
     for name, kind in kinds.items():
         if name not in record:
-            has = _cut(", ".join(record)) or "nothing"
+            has = visible(", ".join(record), limit=80) or "nothing"
             raise InputError(f"The field {name!r} is missing.", evidence=f"{where} has: {has}")
         value = record[name]
         if not isinstance(value, kind) or isinstance(value, bool):
             wanted = kind if isinstance(kind, tuple) else (kind,)
             raise InputError(
                 f"The field {name!r} is not {' or '.join(_NAMES[one] for one in wanted)}.",
-                evidence=f"{where}: {_cut(repr(value))}",
+                evidence=f"{where}: {visible(repr(value), limit=80)}",
             )
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 80 else text[:77] + "..."

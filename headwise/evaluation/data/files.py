@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from headwise.errors import InputError
-from headwise.files import check_path
+from headwise.readers.content import shown
+from headwise.readers.json import parse_json
+from headwise.readers.limits import current_limits, require_within
+from headwise.readers.text import read_text
+from headwise.text import visible
 
 TAB = "<tab>"
 """How a message writes the mark between two values."""
@@ -23,6 +29,11 @@ class Row:
     line: int
     fields: dict[str, Any]
 
+    @property
+    def place(self) -> str:
+        """File and line, for messages."""
+        return f"{shown(self.path)}, line {self.line}"
+
     def wrong(self, fact: str, remedy: str) -> NoReturn:
         """Refuse this entry.
 
@@ -30,6 +41,15 @@ class Row:
             InputError: always, with the file and the line.
         """
         refuse(self.path, self.line, fact, remedy)
+
+    @contextmanager
+    def naming(self) -> Iterator[None]:
+        """Lets errors about a file that this entry names say where it is named."""
+        try:
+            yield
+        except InputError as error:
+            where = ", ".join(filter(None, (self.place, error.evidence)))
+            raise InputError(error.fact, evidence=where, remedy=error.remedy) from error
 
     def text(self, name: str) -> str:
         """A field that must be a string with something in it."""
@@ -40,36 +60,21 @@ class Row:
 
     def name(self, default: str) -> str:
         """The field `id` as a string, else `default`."""
-        value = self.fields.get("id", "")
-        return default if value in ("", None) else str(value)
+        return default if self.fields.get("id") in ("", None) else self.label("id")
+
+    def label(self, name: str, default: str = "") -> str:
+        """A field that tells examples apart, a text or a whole number, as a string; `default` where it is missing."""
+        value = self.fields.get(name, default)
+        if not isinstance(value, str | int) or isinstance(value, bool):
+            self.wrong(
+                f"The field {name!r} is neither a text nor a whole number.", "Write a name or a number."
+            )
+        return str(value)
 
 
 def refuse(path: Path, line: int, fact: str, remedy: str) -> NoReturn:
-    """Raise what is wrong with a line of a file."""
-    raise InputError(fact, evidence=f"{path}, line {line}", remedy=remedy)
-
-
-def read_text(path: str | Path) -> str:
-    """A whole file in UTF-8 (or UTF-16 with a byte-order mark), with plain line ends.
-
-    Raises:
-        InputError: there is no such file, or it is not text.
-    """
-    check_path(path, "the file")
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file {path}.", remedy="Check the path.")
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read.", evidence=error.strerror or str(error)) from error
-    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        refuse(path, line, "The file is not UTF-8.", "Convert it, for example with iconv.")
-    return text.replace("\r\n", "\n")
+    """Raise what is wrong with a line of a file; of a long fact the beginning."""
+    raise InputError(visible(fact, limit=300), evidence=f"{shown(path)}, line {line}", remedy=remedy)
 
 
 def read_lines(path: str | Path) -> list[str]:
@@ -81,7 +86,7 @@ def read_lines(path: str | Path) -> list[str]:
     text = read_text(path)
     if not text.strip():
         raise InputError(
-            "The file is empty.", evidence=str(path), remedy="Give a file with one line or more."
+            "The file is empty.", evidence=shown(path), remedy="Give a file with one line or more."
         )
     return text.removesuffix("\n").split("\n")
 
@@ -108,12 +113,7 @@ def read_json_lines(path: str | Path, needed: Mapping[str, Any]) -> list[Row]:
     for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
-        try:
-            fields = json.loads(line)
-        except json.JSONDecodeError as error:
-            refuse(path, number, f"The line is not JSON: {error.msg}.", "Write one JSON object per line.")
-        except RecursionError:
-            refuse(path, number, "The line is nested too deeply.", "Write one JSON object per line.")
+        fields = parse_json(line, where=f"{shown(path)}, line {number}")
         if not isinstance(fields, dict):
             refuse(path, number, "The line is not a JSON object.", 'Write {"name": value, ...}.')
         missing = [name for name in needed if name not in fields]
@@ -138,24 +138,25 @@ def read_table(path: str | Path, needed: Mapping[str, str]) -> list[Row]:
     """
     path = Path(path)
     lines = read_lines(path)
+    require_within(lines[0].count("\t") + 1, current_limits().columns, "columns", where=shown(path))
     header = lines[0].split("\t")
     missing = [name for name in needed if name not in header]
     if missing:
         fact = f"{_missing('column', missing)}; there are: {', '.join(header)}."
         first, line = (TAB.join(values) for values in (needed, needed.values()))
         refuse(path, 1, fact, f"Begin with the line {first} and go on with lines such as {line}.")
-    twice = [name for name in header if header.count(name) > 1]
-    if twice:
-        refuse(path, 1, f"The column {twice[0]!r} is named twice.", "Remove one.")
+    twice, count = Counter(header).most_common(1)[0]
+    if count > 1:
+        refuse(path, 1, f"The column {twice!r} is named twice.", "Remove one.")
     rows = []
     for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
-        values = line.split("\t")
-        if len(values) != len(header):
-            fact = f"The line has {len(values)} values and the header {len(header)}."
+        count = line.count("\t") + 1
+        if count != len(header):
+            fact = f"The line has {count} values and the header {len(header)}."
             refuse(path, number, fact, "Separate values by one tab each.")
-        rows.append(Row(path, number, dict(zip(header, values, strict=True))))
+        rows.append(Row(path, number, dict(zip(header, line.split("\t"), strict=True))))
     if not rows:
         refuse(path, 1, "There is a header and nothing below it.", "Add a line per example.")
     return rows
@@ -179,7 +180,7 @@ def read_parallel(source: str | Path, target: str | Path) -> tuple[list[tuple[in
     if len(left) != len(right):
         raise InputError(
             "The two files have unequal numbers of lines.",
-            evidence=f"{source}: {len(left)}, {target}: {len(right)}; "
+            evidence=f"{shown(source)}: {len(left)}, {shown(target)}: {len(right)}; "
             f"line {min(len(left), len(right)) + 1} stands alone",
             remedy="Give one line per sentence in both.",
         )
@@ -187,5 +188,5 @@ def read_parallel(source: str | Path, target: str | Path) -> tuple[list[tuple[in
     pairs = [(number, one.strip(), other.strip()) for number, (one, other) in lines]
     complete = [pair for pair in pairs if pair[1] and pair[2]]
     if not complete:
-        raise InputError("No line has words on both sides.", evidence=f"{source}, {target}")
+        raise InputError("No line has words on both sides.", evidence=f"{shown(source)}, {shown(target)}")
     return complete, len(pairs) - len(complete)

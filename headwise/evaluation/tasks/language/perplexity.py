@@ -12,10 +12,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from headwise.errors import InputError
-from headwise.evaluation.data.files import read_json_lines, read_text
+from headwise.evaluation.data.files import read_json_lines
 from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.likelihood import Likelihood
 from headwise.evaluation.task import Metric, Response, Task, ratio
+from headwise.readers.text import read_text
 from headwise.zoo.data.text import shipped_test
 
 

@@ -18,6 +18,8 @@ from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.solvers.transcription import Transcribe
 from headwise.evaluation.task import Metric, Response, Task, mean
 from headwise.optional import extra, versions
+from headwise.readers.content import inside, shown
+from headwise.readers.sound import sound_length
 from headwise.subject.speech_prompt import TASKS, heard_note
 
 if TYPE_CHECKING:
@@ -215,16 +217,10 @@ def _error_rate(errors: np.ndarray, units: np.ndarray, axis: int = -1) -> np.nda
 
 
 def _sound(row: Row) -> Example:
-    import soundfile
-
-    path = row.path.parent / row.text("audio")
-    if not path.is_file():
-        row.wrong(f"There is no file {path}.", "Paths begin where the table lies.")
-    try:
-        found = soundfile.info(path)
-    except soundfile.SoundFileError:
-        row.wrong(f"{path} cannot be read as sound.", "Give a WAV, FLAC or OGG file.")
-    if not found.frames:
-        row.wrong(f"{path} has no samples.", "Leave the line out, or record it again.")
-    metadata = {"rate": found.samplerate, "seconds": found.frames / found.samplerate}
+    path = inside(row.text("audio"), row.path.parent, where=row.place)
+    with row.naming():
+        samples, rate = sound_length(path)
+    if not samples:
+        row.wrong(f"{shown(path)} has no samples.", "Leave the line out, or record it again.")
+    metadata = {"rate": rate, "seconds": samples / rate}
     return Example(row.name(f"line {row.line}"), {"audio": path}, row.fields["tgt_text"].strip(), metadata)

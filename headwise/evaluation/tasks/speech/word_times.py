@@ -21,6 +21,7 @@ from headwise.evaluation.tasks.speech.transcription import (
     normaliser,
 )
 from headwise.optional import extra
+from headwise.readers.content import inside
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -102,7 +103,9 @@ class WordTimes(Spoken):
                 continue
             words: list[Word] | None = shared.get(item.id)
             if self.times is None and row.fields.get("words"):
-                own = read_word_times(row.path.parent / row.fields["words"])
+                place = inside(row.fields["words"], row.path.parent, where=row.place)
+                with row.naming():
+                    own = read_word_times(place)
                 words = own.get(item.id) or (next(iter(own.values())) if len(own) == 1 else None)
             if not words:
                 row.wrong(

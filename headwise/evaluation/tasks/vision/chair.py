@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from headwise.errors import InputError
-from headwise.evaluation.data.coco import read_json, records
+from headwise.evaluation.data.coco import records
 from headwise.evaluation.data.splits import draw_of_file
 from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.chair import ObjectTable, mentions, named_objects, own_objects, read_objects
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.task import Metric, Response, mean, ratio
 from headwise.evaluation.tasks.vision.pictures import QUESTION, PictureTask, check_images, seen
+from headwise.readers.content import shown
+from headwise.readers.json import read_json
+from headwise.text import visible
 from headwise.zoo.data.scenes import CAPTION_NOISE
 
 DETAILED = "Please describe this image in detail."
@@ -161,7 +164,7 @@ class Chair(PictureTask):
         if strange:
             raise InputError(
                 f"{len(strange)} categories are not in the table of words.",
-                evidence=f"{', '.join(strange[:5])}; table: {table.name}",
+                evidence=f"{visible(', '.join(strange[:5]), limit=200)}; table: {visible(table.name, limit=80)}",
                 remedy="Give synonyms=, a file with a line for each.",
             )
         images = records(document, "images", {"id": (int, str), "file_name": str}, path)
@@ -171,8 +174,8 @@ class Chair(PictureTask):
             if record["category_id"] not in known or record["image_id"] not in there:
                 raise InputError(
                     "An annotation belongs to no image or category of the file.",
-                    evidence=f"{path}, annotations[{place}]: image_id {record['image_id']}, "
-                    f"category_id {record['category_id']}",
+                    evidence=f"{shown(path)}, annotations[{place}]: image_id "
+                    f"{visible(str(record['image_id']), limit=80)}, category_id {record['category_id']}",
                 )
             there[record["image_id"]].add(table.nodes[known[record["category_id"]]])
         chosen = draw_of_file([_example(self, image, path) for image in images], n, seed, what=self.title)
@@ -199,6 +202,7 @@ class Chair(PictureTask):
 
 
 def _example(task: Chair, image: dict[str, Any], path: Path) -> Example:
-    inputs = {"text": task.asked(DETAILED), "image": task.picture(image["file_name"])}
-    metadata = {"image_id": image["id"], "where": f"{path}, image {image['id']}"}
+    where = f"{shown(path)}, image {visible(str(image['id']), limit=80)}"
+    inputs = {"text": task.asked(DETAILED), "image": task.picture(image["file_name"], where)}
+    metadata = {"image_id": image["id"], "where": where}
     return Example(str(image["id"]), inputs, [], metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from headwise.errors import InputError
 from headwise.evaluation.data.splits import draw_of_file
 from headwise.evaluation.example import Example
 from headwise.evaluation.task import Task
+from headwise.readers.content import inside, shown
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -125,12 +127,15 @@ class PictureTask(Task):
         """The prompt with the question in its place."""
         return self.prompt.replace(QUESTION, question)
 
-    def picture(self, name: str) -> Path:
-        """Path of a picture that the file names."""
-        if self.images is not None:
-            return Path(self.images) / name
+    def picture(self, name: str, where: str) -> Path:
+        """Path of a picture that the file names, within the folder of the pictures; `where` names file and line.
+
+        Raises:
+            InputError: the name leaves the folder.
+        """
         data = Path(self.data or "")
-        return (data if data.is_dir() else data.parent) / name
+        folder = self.images or (data if data.is_dir() else data.parent)
+        return inside(name, Path(folder), where=where)
 
 
 def seen(count: int, seed: int, *, noise: float, split: str = "test") -> Iterator[tuple[Scene, Image.Image]]:
@@ -150,9 +155,9 @@ def check_images(example: Example) -> None:
     """
     images = example.inputs["image"]
     for path in images if isinstance(images, Sequence) else [images]:
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise InputError(
-                f"There is no picture {path}.",
+                f"There is no picture {shown(path)}.",
                 evidence=f"asked about in {example.metadata['where']}",
                 remedy="Check images=, the folder of the pictures.",
             )

@@ -19,6 +19,7 @@ from headwise.evaluation.scoring.yes_no import official_yes_no, strict_yes_no
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.task import Metric, Response, mean
 from headwise.evaluation.tasks.vision.pictures import PictureTask, one_of, seen
+from headwise.text import visible
 from headwise.zoo.data.scenes import PATIENT_NOISE
 
 SPLITS = ("random", "popular", "adversarial")
@@ -99,20 +100,20 @@ class Pope(PictureTask):
         examples: dict[str, Example] = {}
         rows, others = self._rows(data)
         for row in rows:
-            label, name = row.fields["label"], str(row.fields["question_id"])
+            label, name = row.fields["label"], row.label("question_id")
             if label not in ("yes", "no"):
                 row.wrong(f"The label is {label!r}.", "Write yes or no.")
             if name in examples:
                 row.wrong(
                     f"The question_id {name} stands in an earlier line already.", "Number the questions."
                 )
-            inputs = {"text": self.asked(row.text("text")), "image": self.picture(row.text("image"))}
-            where = {"where": f"{row.path}, line {row.line}"}
-            examples[name] = Example(name, inputs, label, where)
+            picture = self.picture(row.text("image"), row.place)
+            inputs = {"text": self.asked(row.text("text")), "image": picture}
+            examples[name] = Example(name, inputs, label, {"where": row.place})
         if not examples:
             raise InputError(
                 f"The file has no question of the split {self.split!r}.",
-                evidence=f"{data} has: {', '.join(sorted(others))}",
+                evidence=visible(f"{data} has: {', '.join(sorted(others))}", limit=200),
                 remedy="Choose one of these splits.",
             )
         return list(examples.values())
@@ -137,8 +138,8 @@ class Pope(PictureTask):
     def _rows(self, path: Path) -> tuple[list[Row], Counter[str]]:
         """The lines of this split, and how many there are of others."""
         rows = read_json_lines(path, _LINE)
-        split_rows = [row for row in rows if row.fields.get("category", self.split) == self.split]
-        others = Counter(str(row.fields.get("category", self.split)) for row in rows)
+        split_rows = [row for row in rows if row.label("category", self.split) == self.split]
+        others = Counter(row.label("category", self.split) for row in rows)
         others.pop(self.split, None)
         return split_rows, others
 

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from headwise.errors import InputError
-from headwise.evaluation.data.coco import read_json, records
+from headwise.evaluation.data.coco import records
 from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.vqa import PEOPLE, normalized, vqa_accuracy
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.task import Metric, Response, mean
 from headwise.evaluation.tasks.vision.pictures import PictureTask, seen
+from headwise.readers.content import shown
+from headwise.readers.json import read_json
+from headwise.text import visible
 from headwise.zoo.data.scenes import TRAINING_NOISE
 
 TYPES = ("yes/no", "number", "other")
@@ -99,21 +102,22 @@ class Vqa(PictureTask):
         kinds = {"question_id": (int, str), "image_id": (int, str), "question": str}
         examples = []
         for place, question in enumerate(records(read_json(data), "questions", kinds, data)):
-            name, where = question["question_id"], f"{data}, questions[{place}]"
+            name, where = question["question_id"], f"{shown(data)}, questions[{place}]"
             if name not in answered:
                 raise InputError(
-                    f"The question {name} has no answers.",
-                    evidence=f"{where}; looked in {annotations}",
+                    f"The question {visible(str(name), limit=80)} has no answers.",
+                    evidence=f"{where}; looked in {shown(annotations)}",
                     remedy="Give the annotations that belong to these questions.",
                 )
             spot, record = answered[name]
-            answers = _answers(record["answers"], f"{annotations}, annotations[{spot}]")
+            answers_at = f"{shown(annotations)}, annotations[{spot}]"
+            answers = _answers(record["answers"], answers_at)
             inputs = {"text": self.asked(question["question"]), "image": self._picture(question, where)}
-            metadata = {
-                "where": where,
-                "answer_type": record.get("answer_type", ""),
-                "question_type": record.get("question_type", ""),
-            }
+            types = {kind: record.get(kind, "") for kind in ("answer_type", "question_type")}
+            strange = [kind for kind, value in types.items() if not isinstance(value, str)]
+            if strange:
+                raise InputError(f"The field {strange[0]!r} is not a text.", evidence=answers_at)
+            metadata = {"where": where, **types}
             examples.append(Example(str(name), inputs, answers, metadata))
         return examples
 
@@ -128,15 +132,17 @@ class Vqa(PictureTask):
 
     def _picture(self, question: dict[str, Any], where: str) -> Path:
         if "image" in question:
-            return self.picture(str(question["image"]))
+            return self.picture(str(question["image"]), where)
         try:
-            return self.picture(self.file_name.format(image_id=question["image_id"]))
-        except (ValueError, KeyError, IndexError) as error:
+            name = self.file_name.format(image_id=question["image_id"])
+        except (ValueError, LookupError, AttributeError, TypeError) as error:
+            number = visible(repr(question["image_id"]), limit=80)
             raise InputError(
                 "The name of a picture cannot be made.",
-                evidence=f"file_name={self.file_name!r}, {where}: image_id {question['image_id']!r}; {error}",
+                evidence=f"file_name={self.file_name!r}, {where}: image_id {number}; {error}",
                 remedy="Write the place of the id as {image_id}, or {image_id:012d} for numbers.",
             ) from error
+        return self.picture(name, where)
 
 
 def _answers(answers: list[Any], where: str) -> list[str]:

@@ -17,6 +17,7 @@ from headwise.evaluation.scoring.yes_no import mme_yes_no
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.task import Metric, Response, Solver, mean, ratio
 from headwise.evaluation.tasks.vision.pictures import PictureTask, seen
+from headwise.readers.content import inside, shown
 from headwise.zoo.data.scenes import PATIENT_NOISE
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class YesNo(PictureTask):
         groups: dict[tuple[str, str], list[Row]] = {}
         line = {"image": "1.jpg", "question": "Is this a dog?", "answer": "Yes"}
         for row in read_json_lines(data, {self.group: "1", **line}):
-            key = (str(row.fields.get("category", "")), str(row.fields[self.group]))
+            key = (row.label("category"), row.label(self.group))
             groups.setdefault(key, []).append(row)
         others = sorted({category for category, _ in groups} - {*PERCEPTION, *COGNITION})
         return [
@@ -146,12 +147,10 @@ class YesNo(PictureTask):
             answers.append(answer)
         inputs = {
             "text": [self.asked(row.text("question")) for row in rows],
-            "image": [self.picture(row.text("image")) for row in rows],
+            "image": [self.picture(row.text("image"), row.place) for row in rows],
         }
-        where = f"{rows[0].path}, line {rows[0].line}"
-        return Example(
-            name, inputs, answers, _metadata(category, _number(category, others)) | {"where": where}
-        )
+        metadata = _metadata(category, _number(category, others)) | {"where": rows[0].place}
+        return Example(name, inputs, answers, metadata)
 
 
 @dataclass(frozen=True)
@@ -211,10 +210,10 @@ def _number(category: str, others: Sequence[str] = ()) -> int:
 
 
 def _files(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("*.txt"))
-    if not found:
-        raise InputError("The folder holds no text file.", evidence=str(folder))
-    return found
+    names = sorted(item.name for item in folder.glob("*.txt"))
+    if not names:
+        raise InputError("The folder holds no text file.", evidence=shown(folder))
+    return [inside(name, folder, where=shown(folder)) for name in names]
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, list[Row]]]:
