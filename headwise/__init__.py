@@ -122,7 +122,9 @@ def __getattr__(name: str) -> object:
     if name in ("analyses", "evaluation", "fixes", "reports", "testing", "zoo", "zoo_checks"):
         return import_module(f"headwise.{name}")
     if name not in _HOMES:
-        raise AttributeError(f"module 'headwise' has no attribute {name!r}")
+        from headwise.plugins import unknown_attribute
+
+        raise unknown_attribute(__name__, name, __all__)
     return getattr(import_module(_HOMES[name]), name)
 
 

@@ -29,6 +29,10 @@ class InputError(HeadwiseError, ValueError):
     """What the user handed over cannot be used: a text, an image, a path, an argument."""
 
 
+class UnknownAttribute(InputError, AttributeError):
+    """A module of headwise has nothing of this name, such as `hw.analyses.entrpy`."""
+
+
 class LoadError(HeadwiseError):
     """A model, a processor or a file could not be opened."""
 

@@ -1,22 +1,24 @@
 """Things by name, headwise's own and those that installed packages add through entry points, and options as text.
 
 A line such as `VAR:p=0.4,layers=[1,2]` becomes a name and options (`split_call`); options become values of the types
-that their names have (`read_options`). Names may be written in any case, with `-`, with `_` or with neither.
+that their names have (`read_options`). Names of things and of options may be written in any case, with `-`, with `_` or
+with neither; those of a file, as they are.
 
-Nothing is imported before it is asked for, and nothing is remembered between calls.
+Nothing is imported before it is asked for. What packages add is read once: a package that is installed later is found
+by the next process.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
-from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from functools import cache
+from importlib import import_module, metadata
+from typing import Any, Literal
 
-from headwise.errors import HeadwiseError, InputError
+from headwise.errors import HeadwiseError, InputError, UnknownAttribute
 from headwise.text import complaint, visible
 
 
@@ -35,6 +37,43 @@ def needed(kind: type, given: Collection[str]) -> list[str]:
         and item.default_factory is MISSING
         and item.name not in given
     ]
+
+
+@cache
+def entry_points(group: str) -> metadata.EntryPoints:
+    """What installed packages add to a group."""
+    return metadata.entry_points(group=group)
+
+
+def as_known(name: str, known: Iterable[str]) -> str | None:
+    """The name among those that are known, however it is written; None where there is none, or more than one.
+
+    Example:
+        >>> as_known("Min-Rows", ["epsilon", "min_rows"])
+        'min_rows'
+    """
+    alike = [one for one in known if _plain(one) == _plain(name)]
+    return name if name in alike else alike[0] if len(alike) == 1 else None
+
+
+def close_names(name: str, known: Iterable[str]) -> str:
+    """The known names that are nearest to one that is not known; all of them where none is near.
+
+    Example:
+        >>> close_names("entrpy", ["sinks", "entropy"])
+        'close: entropy'
+    """
+    plain = {_plain(one): one for one in reversed([*known])}
+    close = [plain[one] for one in get_close_matches(_plain(name[:100]), plain)]
+    return f"close: {', '.join(close or sorted(plain.values()))}" if plain else "there is none"
+
+
+def unknown_attribute(module: str, name: str, known: Iterable[str]) -> AttributeError:
+    """The error of a module's `__getattr__`, which names what is near."""
+    fact = f"module {module!r} has no attribute {name!r}"
+    if name.startswith("_"):  # what Python itself asks for
+        return AttributeError(fact)
+    return UnknownAttribute(f"{fact}.", evidence=close_names(name, known), remedy="Use a name that exists.")
 
 
 @dataclass(frozen=True)
@@ -57,9 +96,7 @@ class Plugins:
 
     def find(self, name: str) -> str | None:
         """The name as it is registered, however it is written; None for an unknown one."""
-        points = self._points()
-        alike = {_plain(known): known for known in points}
-        return name if name in points else alike.get(_plain(name))
+        return as_known(name, self._points())
 
     def names(self) -> tuple[str, ...]:
         """Every name that `get` finds, sorted.
@@ -77,15 +114,11 @@ class Plugins:
             HeadwiseError: two packages use one name, or the one that adds it cannot be imported.
         """
         points = self._points()
-        known = self.find(name)
+        known = self.find(name) if isinstance(name, str) else None
         if known is None:
-            folded = name[:100].casefold().replace("-", "_")
-            close = (
-                get_close_matches(folded, points) or get_close_matches(name[:100], points) or sorted(points)
-            )
             raise InputError(
-                f"There is no {self.what} {name!r}.",
-                evidence=f"close: {', '.join(close)}",
+                f"There is no {self.what} {visible(repr(name), limit=100)}.",
+                evidence=close_names(str(name), points),
                 remedy="Use a name that exists.",
             )
         module, _, attribute = points[known].partition(":")
@@ -100,8 +133,7 @@ class Plugins:
 
     def _points(self) -> dict[str, str]:
         points = dict(self.own)
-        added: list[EntryPoint] = list(entry_points(group=self.group))
-        for point in added:
+        for point in entry_points(self.group):
             if points.get(point.name, point.value) != point.value:
                 raise HeadwiseError(
                     f"The {self.what} {point.name!r} is defined twice.",
@@ -112,26 +144,28 @@ class Plugins:
         return points
 
 
-def split_call(text: str) -> tuple[str, dict[str, str]]:
-    """A name and its parameters, as a command line says them.
+def split_call(text: str, *, example: str = "VAR:p=0.4") -> tuple[str, dict[str, str]]:
+    """A name and its parameters, as a command line says them; `example` is one of the kind, for messages.
 
     Raises:
-        InputError: a part is no parameter.
+        InputError: a part is no parameter, or one stands twice.
 
     Example:
         >>> split_call("VAR:p=0.4,layers=[1,2]")
         ('VAR', {'p': '0.4', 'layers': '[1,2]'})
     """
     name, _, rest = text.strip().partition(":")
-    options = {}
+    options: dict[str, str] = {}
     for pair in split_outside_brackets(rest, ",") if rest else ():
         option, sign, value = pair.partition("=")
         if not (option.strip() and sign and value.strip()):
             raise InputError(
                 f"This is no parameter of {name}.",
                 evidence=repr(pair),
-                remedy="Write NAME:PARAMETER=VALUE, for example VAR:p=0.4.",
+                remedy=f"Write NAME:PARAMETER=VALUE, for example {example}.",
             )
+        if option.strip() in options:
+            raise _twice(name, "parameter", option.strip())
         options[option.strip()] = value.strip()
     return name, options
 
@@ -162,34 +196,46 @@ def read_options(
     given: Mapping[str, Any],
     *,
     word: str = "parameter",
-    strict: bool = False,
+    source: Literal["text", "json", "python"] = "text",
 ) -> dict[str, Any]:
     """Options in the types that they have.
 
     Args:
         owner: whose options they are, for messages.
         kinds: the type of every option that there is.
-        given: their values. Text, as from a command line, is read as JSON (or as True, False and None) where its type
-            wants no text.
+        given: their values.
         word: what an option is called in messages.
-        strict: values are those of a JSON file: no number is a text, and none is infinite.
+        source: where they come from. `"text"`, a command line: names may be written in any case, and text is read as
+            JSON (or as True, False and None) where its type wants no text. `"json"`, a file: no number is a text, and
+            none is infinite. `"python"`: a value whose type cannot be checked is taken as it is.
 
     Raises:
-        InputError: an option is unknown, or its value is of another type.
+        InputError: an option is unknown or stands twice, or its value is of another type.
 
     Example:
         >>> read_options("the test", {"p": float, "layers": tuple[int, ...]}, {"p": "0.4", "layers": "[1, 2]"})
         {'p': 0.4, 'layers': (1, 2)}
     """
-    unknown = [name for name in given if name not in kinds]
+    found = [as_known(name, kinds if source == "text" else kinds.keys() & {name}) for name in given]
+    unknown = [name for name, known in zip(given, found, strict=True) if known is None]
     if unknown:
-        close = get_close_matches(unknown[0][:100], kinds) or sorted(kinds)
         raise InputError(
             f"{owner} has no {word} {listed(unknown)}.",
-            evidence=f"close: {', '.join(close) or 'none'}",
+            evidence=close_names(unknown[0], kinds),
             remedy="Use a name that exists, or leave it out.",
         )
-    return {name: _read(owner, name, kinds[name], value, word, strict) for name, value in given.items()}
+    names = [known for known in found if known is not None]
+    for name in names:
+        if names.count(name) > 1:
+            raise _twice(owner, word, name)
+    values = zip(names, given.values(), strict=True)
+    return {name: _read(owner, name, kinds[name], value, word, source) for name, value in values}
+
+
+def _twice(owner: str, word: str, name: str) -> InputError:
+    return InputError(
+        f"The {word} {name!r} of {owner} is given twice.", remedy="Give it once, in one spelling."
+    )
 
 
 def listed(names: Sequence[str]) -> str:
@@ -198,23 +244,26 @@ def listed(names: Sequence[str]) -> str:
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
-def _read(owner: str, name: str, kind: Any, value: Any, word: str, strict: bool) -> Any:
+def _read(owner: str, name: str, kind: Any, value: Any, word: str, source: str) -> Any:
     from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
-    text = json.dumps(value) if strict else repr(value)
+    text = json.dumps(value) if source == "json" else repr(value)
     try:
-        adapter = TypeAdapter(kind, config=STRICT if strict else None)
+        adapter = TypeAdapter(kind, config=STRICT if source == "json" else None)
     except PydanticUserError as error:
+        if source == "python":
+            return value
         raise InputError(
             f"The type of the {word} {name!r} of {owner} is not understood.",
             evidence=visible((str(error).splitlines() or [""])[0], limit=120),
             remedy="Give it from Python.",
         ) from error
     try:
-        if strict:
+        if source == "json":
             return adapter.validate_json(text)
         try:
-            return adapter.validate_python(_from_text(value) if isinstance(value, str) else value)
+            read = source == "text" and isinstance(value, str)
+            return adapter.validate_python(_from_text(value) if read else value)
         except ValidationError:
             return adapter.validate_python(value)
     except ValidationError as error:

@@ -11,6 +11,7 @@ from headwise.analyses.registry import get, names
 from headwise.functional.distance import mean_distance, relative_distance
 from headwise.functional.entropy import normalised_entropy, row_entropy
 from headwise.functional.received import mean_received
+from headwise.plugins import unknown_attribute
 from headwise.results.result import Result, load_result
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name.startswith("_") or name not in names():
-        raise AttributeError(f"module 'headwise.analyses' has no attribute or analysis {name!r}")
+        raise unknown_attribute(__name__, name, __dir__())
     return get(name)
 
 

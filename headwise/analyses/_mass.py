@@ -10,7 +10,6 @@ from headwise.analyses._heads import HEAD, by_tower
 from headwise.analyses._received import check_known, received
 from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
-from headwise.errors import InputError
 from headwise.layout import MODALITIES, ROLES
 
 if TYPE_CHECKING:
@@ -54,10 +53,6 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> pd.DataFrame
         InputError: when `by` is something else.
         CaptureError: when the trace holds no statistics.
     """
-    if by not in ("role", "modality"):
-        raise InputError(
-            f"Mass is by role or by modality, not by {by!r}.", remedy='Use by="role" or by="modality".'
-        )
     heads = trace.to_frame("head")
     wide = heads[list(HEAD)].copy()
     for role in ROLES:

@@ -61,7 +61,7 @@ def analysis_call(source: str | Analysis[Any] | AnalysisCall) -> AnalysisCall:
             evidence=type(source).__name__,
             remedy='For example "entropy", or "sinks:epsilon=0.2".',
         )
-    name, given = split_call(source)
+    name, given = split_call(source, example="sinks:epsilon=0.2")
     analysis = get(name)
     return AnalysisCall(analysis, read_options(analysis.name, analysis.parameters, given))
 

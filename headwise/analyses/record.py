@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import WRAPPER_ASSIGNMENTS
-from inspect import BoundArguments, Signature, signature, unwrap
+from inspect import BoundArguments, Parameter, signature, unwrap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec
 
 from headwise.errors import CaptureError, InputError
+from headwise.plugins import close_names, read_options
 from headwise.probes.trace.frames import with_ids
 from headwise.probes.trace.nonfinite import caveat
 from headwise.results.result import Result, provenance_of
@@ -89,7 +90,7 @@ class Analysis(Generic[P]):
 
         Raises:
             CaptureError: a trace lacks what it needs; the call of `hw.capture` that gives it is named.
-            InputError: a parameter is wrong.
+            InputError: a parameter is unknown, missing or wrong, or an input is no trace.
         """
         bound = self._bind(args, kwargs)
         sources = list(bound.arguments.values())[: len(INPUTS[self.inputs])]
@@ -142,7 +143,14 @@ class Analysis(Generic[P]):
 
         Raises:
             CaptureError: it does.
+            InputError: it is no trace.
         """
+        if not isinstance(getattr(trace, "records", None), Mapping):
+            raise InputError(
+                f"{self.name} takes what hw.capture gives.",
+                evidence=f"got {type(trace).__name__}",
+                remedy=f"Call it as {self._call()}, with a trace.",
+            )
         for need in self.needs:
             kept, what = NEEDS[need]
             if not any(kept in record for record in trace.records.values()):
@@ -163,19 +171,33 @@ class Analysis(Generic[P]):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """The types of its parameters by name, behind its inputs."""
+        """The types of its parameters by name, behind its inputs; Any where there is none to read."""
         known = getattr(unwrap(self.table), "__globals__", {})
         hints = {name: item.annotation for name, item in signature(self.table).parameters.items()}
         own = list(hints)[len(INPUTS[self.inputs]) :]
-        return {
-            name: eval(hints[name], known) if isinstance(hints[name], str) else hints[name] for name in own
-        }
+        return {name: _type_of(hints[name], known) for name in own}
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> BoundArguments:
-        own: Signature = signature(self.table)
-        bound = own.bind(*args, **kwargs)
+        own = signature(self.table)
+        try:
+            bound = own.bind(*args, **kwargs)
+        except TypeError as error:
+            unknown = next((name for name in kwargs if name not in own.parameters), None)
+            raise InputError(
+                f"{self.name} cannot be called so."
+                if unknown is None
+                else f"{self.name} has no parameter {unknown!r}.",
+                evidence=str(error) if unknown is None else close_names(unknown, own.parameters),
+                remedy=f"Call it as {self._call()}.",
+            ) from error
+        kinds = self.parameters
+        given = {name: value for name, value in bound.arguments.items() if name in kinds}
+        bound.arguments.update(read_options(self.name, kinds, given, source="python"))
         bound.apply_defaults()
         return bound
+
+    def _call(self) -> str:
+        return f"{self.name}({', '.join(signature(self.table).parameters)})"
 
     def __repr__(self) -> str:
         return f"Analysis({self.name}: {self.kind}, needs {', '.join(self.needs) or 'nothing'})"
@@ -241,3 +263,12 @@ def analysis(
         )
 
     return record
+
+
+def _type_of(annotation: Any, known: dict[str, Any]) -> Any:
+    if annotation is Parameter.empty:
+        return Any
+    try:
+        return eval(annotation, known) if isinstance(annotation, str) else annotation
+    except NameError:  # it was imported for type checkers alone
+        return Any

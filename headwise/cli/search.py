@@ -22,7 +22,7 @@ from headwise.cli.task_options import (
     TaskOptions,
     check_outputs,
     options_of,
-    pair_of,
+    pairs_of,
 )
 from headwise.errors import InputError
 from headwise.text import visible
@@ -122,14 +122,15 @@ def _space(given: list[str] | None) -> dict[str, tuple[float, float]] | None:
     if not given:
         return None
     found = {}
-    for text in given:
-        name, span = pair_of(text, "--space", "NAME=LOW:HIGH")
+    for name, span in pairs_of(given, "--space", "NAME=LOW:HIGH").items():
         ends = span.split(":")
         try:
             low, high = (float(end) if "." in end or "e" in end else int(end) for end in ends)
         except ValueError as error:
             raise InputError(
-                "--space needs two numbers.", evidence=text, remedy="Write NAME=LOW:HIGH, such as p=0.1:0.9."
+                "--space needs two numbers.",
+                evidence=f"{name}={span}",
+                remedy="Write NAME=LOW:HIGH, such as p=0.1:0.9.",
             ) from error
         found[name] = (low, high)
     return found

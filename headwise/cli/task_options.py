@@ -52,12 +52,7 @@ def options_of(given: Sequence[str] | None) -> dict[str, Any]:
     Raises:
         InputError: one has another form, or is set twice.
     """
-    pairs = [pair_of(text, "--set", "OPTION=VALUE") for text in given or []]
-    names = [name for name, _ in pairs]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError("An option is set twice.", evidence=name, remedy="Give each --set once.")
-    return dict(pairs)
+    return pairs_of(given, "--set", "OPTION=VALUE")
 
 
 def bounds_of(given: Sequence[str] | None, flag: str) -> list[Bound]:
@@ -98,6 +93,20 @@ def check_bounds(bounds: Sequence[Bound], task: Task, *, directed: bool = False)
                 evidence=f"{flag}; it has: {', '.join(sorted(known))}",
                 remedy="Use one of these.",
             )
+
+
+def pairs_of(given: Sequence[str] | None, flag: str, form: str) -> dict[str, str]:
+    """Several NAME=VALUE as a mapping.
+
+    Raises:
+        InputError: one has another form, or a name stands twice.
+    """
+    pairs = [pair_of(text, flag, form) for text in given or []]
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError("An option is set twice.", evidence=name, remedy=f"Give each {flag} once.")
+    return dict(pairs)
 
 
 def pair_of(text: str, flag: str, form: str) -> tuple[str, str]:

@@ -77,7 +77,13 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
-        raise AttributeError(f"module 'headwise.evaluation' has no attribute {name!r}")
+        from headwise.plugins import unknown_attribute
+
+        raise unknown_attribute(__name__, name, _HOMES)
     return getattr(import_module(f"headwise.evaluation.{_HOMES[name]}"), name)

@@ -56,11 +56,14 @@ def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     from headwise.fixes.registry import FIXES
+    from headwise.plugins import unknown_attribute
 
-    if not name.startswith("_") and name in FIXES.names():
-        return FIXES.get(name)
-    raise AttributeError(f"module 'headwise.fixes' has no attribute {name!r}")
+    if name.startswith("_") or name not in FIXES.names():
+        raise unknown_attribute(__name__, name, [*_HOMES, *FIXES.names()])
+    return FIXES.get(name)
 
 
 def __dir__() -> list[str]:
-    return __all__
+    from headwise.fixes.registry import FIXES
+
+    return sorted({*__all__, *FIXES.names()})

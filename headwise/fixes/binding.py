@@ -29,7 +29,7 @@ def bound(
     instrumented = instrumented or instrument(model)
     several = as_fixes(fixes)
     for fix in several:
-        _require_fix(fix)
+        require_fix(fix)
     asking = [plan for plan in map(plan_fix, several) if hasattr(plan.fix, "bind") or plan.needs]
     if asking:
         info = model_info(model, instrumented.modules.values()).require_sizes()
@@ -47,7 +47,7 @@ def missing_constants(fix: Any, model: PreTrainedModel) -> tuple[str, ...]:
     Raises:
         FixError: the object is no fix, or the model can never use it.
     """
-    _require_fix(fix)
+    require_fix(fix)
     if not hasattr(fix, "missing_constants"):
         return ()
     info = model_info(model).require_sizes()
@@ -68,7 +68,12 @@ def as_fixes(fixes: Any | Iterable[Any]) -> tuple[Any, ...]:
     return several
 
 
-def _require_fix(fix: Any) -> None:
+def require_fix(fix: Any) -> None:
+    """Refuses an object that is no fix.
+
+    Raises:
+        FixError: it is none; what to give instead is said.
+    """
     if isinstance(fix, str):
         raise FixError(
             "This object is not a fix.",

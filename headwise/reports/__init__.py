@@ -17,12 +17,18 @@ if TYPE_CHECKING:
 __all__ = ["changed_examples", "report"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> object:
     if name == "changed_examples":
         from headwise.reports.collect.comparisons import changed_examples
 
         return changed_examples
-    raise AttributeError(f"module 'headwise.reports' has no attribute {name!r}")
+    from headwise.plugins import unknown_attribute
+
+    raise unknown_attribute(__name__, name, __all__)
 
 
 def report(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from headwise import analyses
+from headwise.analyses.calls import AnalysisCall, analysis_call, needs_of
 from headwise.analyses.record import Analysis
 from headwise.errors import InputError
 from headwise.fixes.edits.scale_heads import ScaleHeads
@@ -17,7 +17,7 @@ from headwise.fixes.patching import patch
 from headwise.probes.capture import capture
 from headwise.testing.checks import TOLERANCE, Check, run_checks
 from headwise.testing.inputs import PADDED, alone, decode, equal_length_pair, example_of, forward, together
-from headwise.testing.models import TINY_MODELS, shared_model, ungrouped
+from headwise.testing.models import TINY_MODELS, known_models, shared_model, ungrouped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -35,7 +35,7 @@ class _Trial:
     """An analysis on a tiny model."""
 
     model: str
-    analysis: Analysis[Any]
+    call: AnalysisCall
 
     def tiny_model(self, attention: str | None = None) -> PreTrainedModel:
         return shared_model(self.model, attention)
@@ -44,13 +44,13 @@ class _Trial:
         """The result over everything that `runs` do with a model."""
         runs = list(runs)
         traces = [self._trace(model, runs)]
-        if self.analysis.inputs == "pair":
+        if self.call.analysis.inputs == "pair":
             with patch(model, CHANGE):
                 traces.append(self._trace(model, runs))
-        return self.analysis(*traces)
+        return self.call(*traces)
 
     def _trace(self, model: PreTrainedModel, runs: Iterable[_Run]) -> Trace:
-        options: dict[str, Any] = dict.fromkeys(self.analysis.needs, True)
+        options: dict[str, Any] = needs_of([self.call])
         with capture(model, **options) as trace:
             for run in runs:
                 run(model)
@@ -66,17 +66,20 @@ def analysis_checks(
     heads scaled.
 
     Args:
-        analysis: its registered name, or the analysis itself.
+        analysis: its registered name, with parameters where they are named (`"sinks:epsilon=0.2"`), or the analysis
+            itself.
         models: names of `TINY_MODELS`; all that see no images when None.
 
     Raises:
-        InputError: it takes a model with data, which it runs itself: these laws say nothing of it.
+        InputError: it is no analysis, or takes a model with data, which it runs itself: these laws say nothing of it;
+            a model is unknown.
 
     Example:
         >>> for check in analysis_checks("entropy", models=("llama",)):
         ...     check()
     """
-    record = analyses.get(analysis) if isinstance(analysis, str) else analysis
+    call = analysis_call(analysis)
+    record = call.analysis
     if record.inputs == "subject":
         raise InputError(
             f"{record.name} runs the model itself.",
@@ -87,7 +90,7 @@ def analysis_checks(
         models = [model for model, tiny in TINY_MODELS.items() if not tiny.has_vision]
     return tuple(
         Check(record.name, law, trial.model, partial(run, trial))
-        for trial in (_Trial(model, record) for model in models)
+        for trial in (_Trial(model, call) for model in known_models(models))
         for law, run in _laws_of(trial)
     )
 
@@ -97,6 +100,7 @@ def check_analysis(analysis: str | Analysis[Any], *, models: Sequence[str] | Non
 
     Raises:
         AssertionError: laws are broken; the message names every one.
+        InputError: see `analysis_checks`.
 
     Example:
         >>> check_analysis("distance", models=["gpt2"])

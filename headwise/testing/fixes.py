@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from headwise.errors import InputError
+from headwise.fixes.binding import require_fix
 from headwise.fixes.patching import patch
+from headwise.plugins import close_names
 from headwise.probes.capture import capture
 from headwise.testing.checks import TOLERANCE, Check, require, run_checks
 from headwise.testing.inputs import (
@@ -24,7 +27,7 @@ from headwise.testing.inputs import (
     forward,
     together,
 )
-from headwise.testing.models import TINY_MODELS, shared_model, ungrouped
+from headwise.testing.models import TINY_MODELS, known_models, shared_model, ungrouped
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -66,19 +69,32 @@ def fix_checks(
         models: names of `TINY_MODELS`; the one that sees for a fix with `needs = {"image"}`, else all that do not.
         exempt: names of laws that do not hold for it, by what it is.
 
+    Raises:
+        FixError: it is no fix.
+        InputError: a model or an exempt law is unknown.
+
     Example:
         >>> import headwise as hw
         >>> fix = hw.fixes.ScaleHeads(heads=((0, 1),), factor=0.3)
         >>> for check in fix_checks(fix, models=("llama",)):
         ...     check()
     """
-    name = type(fix).__name__
+    for one in (fix,) if neutral is None else (fix, neutral):
+        require_fix(one)
     if models is None:
         sees = "image" in getattr(fix, "needs", ())
         models = [model for model, tiny in TINY_MODELS.items() if tiny.has_vision == sees]
-    trials = [_Trial(model, shifted or (lambda _: fix), neutral) for model in models]
+    laws = {law for model in TINY_MODELS for law, _ in _laws_of(_Trial(model, lambda _: fix, fix))}
+    for law in [exempt] if isinstance(exempt, str) else exempt:
+        if law not in laws or isinstance(exempt, str):
+            raise InputError(
+                "Exempt laws are given as a list of names." if law in laws else f"There is no law {law!r}.",
+                evidence=close_names(str(law), laws),
+                remedy='For example exempt=["causality"].',
+            )
+    trials = [_Trial(model, shifted or (lambda _: fix), neutral) for model in known_models(models)]
     return tuple(
-        Check(name, law, trial.model, partial(run, trial))
+        Check(type(fix).__name__, law, trial.model, partial(run, trial))
         for trial in trials
         for law, run in _laws_of(trial)
         if law not in exempt
@@ -90,6 +106,7 @@ def check_fix(fix: Any, **options: Any) -> None:
 
     Raises:
         AssertionError: laws are broken; the message names every one.
+        FixError, InputError: see `fix_checks`.
 
     Example:
         >>> import headwise as hw

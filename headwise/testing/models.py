@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from headwise.errors import InputError
+from headwise.plugins import close_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -96,7 +99,27 @@ def tiny_model(name: str) -> PreTrainedModel:
         >>> tiny_model("llama").config.num_hidden_layers
         2
     """
-    return TINY_MODELS[name].build()
+    return TINY_MODELS[known_models([name])[0]].build()
+
+
+def known_models(names: Sequence[str]) -> Sequence[str]:
+    """The names, each of which is one of `TINY_MODELS`.
+
+    Raises:
+        InputError: one is not, or there is none, so that nothing would be checked.
+    """
+    if isinstance(names, str) or not names:
+        raise InputError(
+            "Tiny models are given as a list of names.", evidence=repr(names), remedy='For example ["gpt2"].'
+        )
+    for name in names:
+        if name not in TINY_MODELS:
+            raise InputError(
+                f"There is no tiny model {name!r}.",
+                evidence=close_names(str(name), TINY_MODELS),
+                remedy="Use a name that exists.",
+            )
+    return names
 
 
 @cache

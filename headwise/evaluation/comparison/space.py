@@ -8,6 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, InputError
+from headwise.plugins import as_known, close_names
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -93,9 +94,16 @@ def space_of(fix: Any, given: Bounds | None = None) -> Space:
             remedy='Give them with their ranges: space={"name": (low, high)}.',
         )
     found = {}
-    for name, span in bounds.items():
-        if name not in names:
-            raise InputError(f"{kind.__name__} has no {name!r}.", evidence=f"it has: {', '.join(names)}")
+    for written, span in bounds.items():
+        name = as_known(written, names)
+        if name is None or name in found:
+            raise InputError(
+                f"{kind.__name__} has no {written!r}."
+                if name is None
+                else f"The range of {name!r} is given twice.",
+                evidence=close_names(written, names),
+                remedy="Give every parameter once, by its name.",
+            )
         found[name] = _span(name, span)
         for end in found[name]:
             try:

@@ -57,7 +57,9 @@ def from_entry(entry: Entry) -> Any:
         raise _unwritable(kind.__name__, f"{tensors[0]} is a tensor, and a spec holds plain values only")
     missing = needed(kind, entry.parameters)
     try:
-        values = read_options(entry.fix, {name: hints[name] for name in known}, entry.parameters, strict=True)
+        values = read_options(
+            entry.fix, {name: hints[name] for name in known}, entry.parameters, source="json"
+        )
     except InputError as error:
         raise FixError(
             error.fact,
