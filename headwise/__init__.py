@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from headwise.probes.capture import capture
     from headwise.probes.doctor import doctor
     from headwise.probes.trace.trace import Trace, load_trace
+    from headwise.readers.limits import file_limits
     from headwise.reports import report
     from headwise.reports.notebook import view
     from headwise.subject import Subject, load, wrap
@@ -66,6 +67,7 @@ __all__ = [
     "errors",
     "evaluate",
     "evaluation",
+    "file_limits",
     "fit",
     "fixes",
     "harness",
@@ -99,6 +101,7 @@ _HOMES = {
     "compare": "headwise.evaluation.comparison._compare",
     "doctor": "headwise.probes.doctor",
     "evaluate": "headwise.evaluation._evaluate",
+    "file_limits": "headwise.readers.limits",
     "fit": "headwise.evaluation.comparison._fit",
     "harness": "headwise.evaluation.harness",
     "load": "headwise.subject",

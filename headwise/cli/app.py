@@ -43,11 +43,25 @@ def print_version(wanted: bool) -> None:
 
 @app.callback()
 def headwise(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")
     ] = False,
+    times: Annotated[
+        float | None,
+        typer.Option(
+            "--file-limits",
+            metavar="TIMES",
+            help="Read files up to this many times the usual limits on size; stands before the command.",
+        ),
+    ] = None,
 ) -> None:
     """Show what every attention head of a transformer does, repair it, and prove the repair."""
+    if times is not None:
+        with session(debug=False):
+            from headwise.readers.limits import file_limits
+
+            context.with_resource(file_limits(times=times))
 
 
 app.command("report")(report)

@@ -11,6 +11,8 @@ from typing import NoReturn
 from headwise.errors import InputError
 
 MIB = 2**20
+MOST = 1_000_000
+"""The largest factor; beyond, a limit is none."""
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,19 @@ def file_limits(*, times: float) -> Iterator[FileLimits]:
     """Multiply every limit on files that are read in this block (and thread).
 
     Args:
-        times: the factor, above 0; below 1 the limits become tighter.
+        times: the factor, above 0 and up to a million; below 1 the limits become tighter.
 
     Raises:
-        InputError: the factor is not above 0.
+        InputError: it is no such number.
 
     Example:
         >>> with file_limits(times=4) as limits:
         ...     limits.pixels
         200000000
     """
-    if not 0 < times < float("inf"):
+    if isinstance(times, bool) or not isinstance(times, int | float) or not 0 < times <= MOST:
         raise InputError(
-            "The factor of file limits is not a number above 0.",
+            f"The factor of file limits is not a number above 0 and up to {MOST:,}.",
             evidence=f"times={times!r}",
             remedy="Give times=4.",
         )
@@ -98,5 +100,6 @@ def refuse_size(evidence: str, *, where: object) -> NoReturn:
     raise InputError(
         "The file is larger than headwise reads from others.",
         evidence=f"{where}: {evidence}",
-        remedy="If you trust it, raise the limits: hw.file_limits(times=4), --file-limits 4 in the shell.",
+        remedy="If you trust it, raise the limits: with hw.file_limits(times=4) around the call, "
+        "headwise --file-limits 4 before the command.",
     )

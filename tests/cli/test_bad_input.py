@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+import headwise as hw
 from tests.kit.cli import TEXT, assert_one_line, process, run, save
 
 
@@ -129,3 +130,31 @@ def test_usage_errors_are_status_2():
     assert run("report").exit_code == 2
     assert run("nonsense").exit_code == 2
     assert run("report", "x", "--max-sink-share", "2").exit_code == 2
+
+
+@pytest.mark.parametrize("times", ["0", "-1", "nan", "inf", "1e300"])
+def test_the_factor_of_file_limits_is_a_number(times, model, out):
+    done = run(f"--file-limits={times}", "report", model, "--text", TEXT, "--out", out)
+    assert done.exit_code == 2
+    assert_one_line(done.stdout, done.stderr, "The factor of file limits")
+
+
+def test_file_limits_hold_for_one_command(model, tmp_path, out):
+    source = tmp_path / "text.txt"
+    source.write_text("a cat" + ("\n" + " " * 10_000) * 40, encoding="utf-8")
+    command = ("trace", model, "--text-file", source, "--out", out)
+    with hw.file_limits(times=1e-3):
+        done = run(*command)
+        assert_one_line(done.stdout, done.stderr, "bytes: 400,045, and the limit is 268,435")
+        raised = run("--file-limits", 4, *command)
+        assert raised.exit_code == 0, raised.output
+        assert run(*command).exit_code == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", ["1e-9", "2"])
+def test_file_limits_reach_the_readers_of_a_process(times, model, tmp_path, out):
+    source = tmp_path / "text.txt"
+    source.write_text(TEXT, encoding="utf-8")
+    done = process("--file-limits", times, "trace", model, "--text-file", source, "--out", out)
+    assert done.returncode == (0 if times == "2" else 2)

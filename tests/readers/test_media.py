@@ -104,6 +104,12 @@ def test_limits_are_raised_and_lowered_in_a_block(tmp_path: Path) -> None:
         assert read_image_file(tmp_path / "a.png").size == (100, 100)
 
 
+@pytest.mark.parametrize("times", [0, -1, float("nan"), float("inf"), 1e300, True, "4", None])
+def test_a_factor_of_limits_is_a_number(times: object) -> None:
+    with pytest.raises(InputError, match="factor of file limits"), file_limits(times=times):
+        pass
+
+
 BAD_SOUNDS = {
     "a rate of 2 MHz": (wav(1_999_993), "1,999,993 samples per second"),
     "a rate of 2 GHz": (wav(2**31 - 1), "2,147,483,647 samples per second"),
