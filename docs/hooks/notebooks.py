@@ -57,12 +57,20 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
 
 
 def _executed(path: Path) -> Any:
-    """The notebook with its outputs; it runs in an empty folder, and an error in a cell ends the build."""
+    """The notebook with its outputs; it runs in an empty folder, and an error in a cell ends the build.
+
+    It does not run where the folder HEADWISE_EXECUTED has it from the tests, cell by cell the same.
+    """
     import nbformat
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError
 
     notebook = nbformat.read(path, as_version=4)
+    kept = Path(os.environ.get("HEADWISE_EXECUTED", os.devnull), path.name)
+    if kept.is_file():
+        executed = nbformat.read(kept, as_version=4)
+        if [cell.source for cell in executed.cells] == [cell.source for cell in notebook.cells]:
+            return executed
     folder = tempfile.mkdtemp(prefix="headwise-notebook-")
     client = NotebookClient(
         notebook,

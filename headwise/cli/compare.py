@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from math import isnan
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +17,7 @@ from headwise.cli.task_options import (
     Calibrate,
     Number,
     Out,
+    SaveBest,
     Seed,
     Subject,
     TaskName,
@@ -53,13 +53,7 @@ def compare(
     batch_size: BatchSize = 32,
     calibrate: Calibrate = 200,
     out: Out = None,
-    save_best: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SPEC",
-            help="Write the best arm as a spec, if it is better with p < 0.05; `headwise patch` reads it.",
-        ),
-    ] = None,
+    save_best: SaveBest = None,
     min_gain: Annotated[
         list[str] | None,
         typer.Option(metavar="METRIC=VALUE", help="Exit with status 1 if no arm gains that much; repeat it."),

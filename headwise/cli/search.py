@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +15,7 @@ from headwise.cli.task_options import (
     Calibrate,
     Number,
     Out,
+    SaveBest,
     Seed,
     Subject,
     TaskName,
@@ -57,13 +57,7 @@ def search(
     batch_size: BatchSize = 32,
     calibrate: Calibrate = 200,
     out: Out = None,
-    save_best: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="SPEC",
-            help="Write the best setting as a spec, if it is better on the test examples with p < 0.05.",
-        ),
-    ] = None,
+    save_best: SaveBest = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

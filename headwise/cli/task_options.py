@@ -38,6 +38,13 @@ Out = Annotated[
         help="File to write: .json, .parquet or .csv for the numbers, .html, .svg or .png for the figure; repeat it.",
     ),
 ]
+SaveBest = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="SPEC",
+        help="Write what is best as a spec, if it is better with p < 0.05; `headwise patch` reads it.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Examples that are run together.")]
 Calibrate = Annotated[
     int, typer.Option(min=1, metavar="N", help="Examples of the validation split to fit or choose on.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -88,3 +89,25 @@ def test_cells_and_outputs_of_a_notebook_become_a_page() -> None:
     assert '<div class="output"><b>1</b>\n<i>2</i></div>' in rest
     assert any('aria-label="a &amp; b"' in part for part in rest)
     assert not any("a warning" in part for part in rest)
+
+
+def test_a_notebook_that_the_tests_executed_is_shown_and_one_that_has_changed_since_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    output = nbformat.v4.new_output("stream", text="4")
+    for folder, source, outputs in (
+        ("now", "2 + 2", []),
+        ("kept", "2 + 2", [output]),
+        ("old", "2 + 1", [output]),
+    ):
+        cells = [nbformat.v4.new_code_cell(source, outputs=outputs)]
+        (tmp_path / folder).mkdir()
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / folder / "x.ipynb")
+    module = hook("notebooks")
+    ran: list[object] = []
+    monkeypatch.setattr("nbclient.NotebookClient.execute", lambda client, **_: ran.append(client))
+    for folder, times in (("kept", 0), ("old", 1), ("nowhere", 2)):
+        monkeypatch.setenv("HEADWISE_EXECUTED", str(tmp_path / folder))
+        found = module._executed(tmp_path / "now" / "x.ipynb")
+        assert (len(ran), len(found.cells[0].outputs)) == (times, int(folder == "kept"))

@@ -178,3 +178,7 @@ def test_runs(path, tmp_path):
             assert not re.search(r"""(src|href)=[\\"']*(https?:)?//""", stored), cell.id
             assert str(ROOT) not in stored, (cell.id, stored[:500])
             assert output.get("name") != "stderr", (cell.id, output.text)
+    if "HEADWISE_EXECUTED" in os.environ:  # the site shows it without running it again
+        kept = Path(os.environ["HEADWISE_EXECUTED"])
+        kept.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, kept / path.name)

@@ -200,3 +200,14 @@ def _contrast(one, other):
 
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
+
+
+def test_a_page_whose_numbers_alone_are_too_large_is_rendered_once(tmp_path, monkeypatch):
+    rendered = []
+    real = page.render
+    monkeypatch.setattr(page, "render", lambda *args, **given: rendered.append(given) or real(*args, **given))
+    content = build_content(sink_trace())
+    for limit, times in ((10, 1), (10_000_000, 1)):
+        rendered.clear()
+        page.write_page(content, tmp_path / f"r{limit}.html", limit=limit)
+        assert len(rendered) == times

@@ -57,12 +57,15 @@ def write_page(content: Content, path: str | Path, *, limit: int = LIMIT) -> Wri
     """
     path = Path(path)
     blobs = page_blobs(content)
-    text = render(content, blobs=blobs)
-    size = len(text.encode("utf-8"))
-    if size <= limit:
-        with replacing(path) as part:
-            part.write_text(text, encoding="utf-8")
-        return Written(path, size)
+    if (
+        sum(map(len, blobs.values())) <= limit
+    ):  # else there is no need to render the page to see that it is larger
+        text = render(content, blobs=blobs)
+        size = len(text.encode("utf-8"))
+        if size <= limit:
+            with replacing(path) as part:
+                part.write_text(text, encoding="utf-8")
+            return Written(path, size)
     return _write_folder(content, blobs, path.with_suffix(""))
 
 
