@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from headwise.analyses._heads import by_tower
-from headwise.analyses._received import MIN_ROWS, Received, labels_of, received, with_rows
+from headwise.analyses._received import MIN_ROWS, Received, labels_of
 from headwise.analyses.sentences import one_sentence, percent
 from headwise.text import quoted_token
 
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace
 
 
-def sink_sentence(frame: pd.DataFrame, trace: Trace | None, epsilon: float, min_rows: int) -> str:
+Facts = tuple[Sequence[Received], Sequence[Received]]
+"""Received attention of every tower and kind, and the same of those keys alone that enough rows saw."""
+
+
+def sink_sentence(
+    frame: pd.DataFrame, trace: Trace | None, epsilon: float, min_rows: int, facts: Facts | None
+) -> str:
     """The strongest key of every tower and kind; of the table alone where the trace is not at hand."""
-    if trace is None:
-        parts = frame.groupby(["tower", "kind"], sort=False)
-        return one_sentence({" ".join(map(str, names)): _of_table(part, epsilon) for names, part in parts})
-    groups = received(trace)
-    kept = {group.name: group for group in with_rows(groups, min_rows)}
+    if trace is None or facts is None:
+        return by_tower(frame, lambda part: _of_table(part, epsilon))
+    groups, kept = facts[0], {group.name: group for group in facts[1]}
     return one_sentence(
         {
             group.name: _sentence(kept[group.name], trace, epsilon)
@@ -42,12 +47,18 @@ def rate_sentence(frame: pd.DataFrame, epsilon: float) -> str:
 
 
 def _of_table(frame: pd.DataFrame, epsilon: float) -> str:
-    strongest = frame.groupby("offset", sort=False)["mean_received"].sum().idxmax()
+    """The key that takes the most, summed over examples: its name, its strongest layers, and whose sink it is."""
+    strongest: Any = frame.groupby("offset", sort=False)["mean_received"].sum().idxmax()
     rows = frame[frame["offset"] == strongest]
     examples, with_sink = frame["example"].nunique(), int((rows["heads"] > 0).sum())
+    heads = (frame["heads"] / frame["share"]).max()  # NaN where no key is a sink
+    found = rows["heads"].sum()
+    pairs = f"{found} of {round(heads * examples)} (example, head) pairs" if found else "no head"
+    key = _named(set(rows["token"]), set(rows["position"]), int(strongest))
+    layers = _layers(rows["peak_layer"].min(), rows["peak_layer"].max())
     return (
-        f"position {strongest} takes {percent(rows['mean_received'].mean())} of the attention, mean over all heads; it "
-        f"is a sink (alpha > {epsilon:g}) in {with_sink} of {examples} examples"
+        f"{key} takes {percent(rows['peak_received'].mean())} of the attention in {layers}, where it is strongest; "
+        f"it is a sink (alpha > {epsilon:g}) of {pairs}, in {with_sink} of {examples} examples"
     )
 
 
@@ -57,7 +68,6 @@ def _sentence(group: Received, trace: Trace, epsilon: float) -> str:
     known = there[there.any(1)].all(0)
     offset = int(group.alpha.nanmean((0, 1)).where(known, torch.nan).nan_to_num(-1).argmax())
     first, last, peak = _strong_layers(group, offset, epsilon)
-    layers = f"layer {first}" if first == last else f"layers {first}–{last}"
     real = ~group.alpha.isnan().all(2)
     with_sink = int((group.alpha > epsilon).any(2).sum())
     heads = "heads" if real.any(1).sum() == 1 else "(example, head) pairs"
@@ -68,7 +78,7 @@ def _sentence(group: Received, trace: Trace, epsilon: float) -> str:
         else ""
     )
     return (
-        f"{_key_name(group, trace, offset)} takes {percent(peak)} of the attention in {layers}; "
+        f"{_key_name(group, trace, offset)} takes {percent(peak)} of the attention in {_layers(first, last)}; "
         f"{with_sink} of {int(real.sum())} {heads} have a sink (alpha > {epsilon:g}){doubt}"
     )
 
@@ -100,10 +110,18 @@ def _key_name(group: Received, trace: Trace, offset: int) -> str:
     examples = (~group.alpha[:, :, offset].isnan()).any(1).nonzero().flatten()
     positions = group.first[examples] + offset
     tokens = set(labels_of(group, trace)[0][examples.numpy(), positions.numpy()])
-    same_place = len(positions.unique()) == 1
-    place = f"position {positions[0]}" if same_place else f"position {offset} after the padding"
-    token = tokens.pop() if len(tokens) == 1 else None
-    return f"the key at {place}" if token is None else f"{quoted_token(token)} ({place})"
+    return _named(tokens, set(positions.tolist()), offset)
+
+
+def _named(tokens: Collection[object], positions: Collection[int], offset: int) -> str:
+    """A key by its token and its position, as far as there is only one."""
+    token = next(iter(tokens)) if len(tokens) == 1 else None
+    place = f"position {min(positions)}" if len(positions) == 1 else f"position {offset} after the padding"
+    return f"{quoted_token(token)} ({place})" if isinstance(token, str) else f"the key at {place}"
+
+
+def _layers(first: int, last: int) -> str:
+    return f"layer {first}" if first == last else f"layers {first}–{last}"
 
 
 def _rate_sentence(frame: pd.DataFrame, epsilon: float) -> str:

@@ -57,9 +57,12 @@ def sinks(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> pd.Da
     _check(epsilon)
     if min_rows < 1:
         raise InputError(f"min_rows must be 1 or more, got {min_rows}.")
-    kept = with_rows(received(trace), min_rows)
+    groups = received(trace)
+    kept = with_rows(groups, min_rows)
     frame = DataFrame([row for group in kept for row in _rows(group, trace, epsilon)])
-    return frame.sort_values("mean_received", ascending=False, kind="stable", ignore_index=True)
+    frame = frame.sort_values("mean_received", ascending=False, kind="stable", ignore_index=True)
+    frame.attrs["facts"] = groups, kept
+    return frame
 
 
 def _merged_rates(frame: pd.DataFrame) -> pd.DataFrame:

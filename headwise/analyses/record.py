@@ -57,8 +57,9 @@ class Analysis(Generic[P]):
     description: str
     """How to read the number; parameters are filled in, as in `str.format`."""
     summary: Callable[..., str]
-    """The sentence, made of the table and of those arguments of the analysis that it names; where tables of several
-    shards were merged, arguments that are traces are None."""
+    """The sentence, made of the table and of those arguments of the analysis that it names, or of `facts`: what the
+    function put into `frame.attrs["facts"]` to spare the sentence the same work. Where tables of several shards were
+    merged, traces and facts are None."""
     needs: tuple[str, ...] = ("stats",)
     """Options of `hw.capture` without which a trace does not do; see `NEEDS`."""
     inputs: str = "trace"
@@ -99,12 +100,13 @@ class Analysis(Generic[P]):
         for trace in traces:
             self.require(trace)
         frame = self.table(*bound.args, **bound.kwargs)
+        facts = frame.attrs.pop("facts", None)
         meta: Mapping[str, Any] = traces[0].meta if traces else frame.attrs.pop("provenance", {})
         provenance = provenance_of(meta, self.name, **parameters)
         if len(traces) > 1:
             provenance["compared_with"] = dict(traces[1].meta)
         frame = with_ids(frame, traces[0].records, meta.get("ids")) if traces else frame
-        sentence = self.sentence(frame, parameters, sources) + caveat(meta)
+        sentence = self.sentence(frame, parameters, sources, facts) + caveat(meta)
         return self.result(frame, parameters, summary=sentence, provenance=provenance)
 
     def result(
@@ -130,11 +132,17 @@ class Analysis(Generic[P]):
         )
 
     def sentence(
-        self, frame: pd.DataFrame, parameters: Mapping[str, Any], sources: Sequence[Any] | None = None
+        self,
+        frame: pd.DataFrame,
+        parameters: Mapping[str, Any],
+        sources: Sequence[Any] | None = None,
+        facts: Any = None,
     ) -> str:
-        """The finding, of a table made under some parameters; `sources` are what it was made of, if at hand."""
+        """The finding, of a table made under some parameters; `sources` and `facts` are what it was made of, if at
+        hand.
+        """
         given = sources or [None] * len(INPUTS[self.inputs])
-        known = {**dict(zip(INPUTS[self.inputs], given, strict=True)), **parameters}
+        known = {**dict(zip(INPUTS[self.inputs], given, strict=True)), "facts": facts, **parameters}
         wanted = list(signature(self.summary).parameters)[1:]
         return self.summary(frame, **{name: known[name] for name in wanted})
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headwise import analyses
+from headwise.analyses import _received
 from headwise.errors import CaptureError, InputError
 from headwise.layout import ROLES, TokenLayout
 from headwise.probes.attach.sites import Site
@@ -250,6 +251,28 @@ class TestSinks:
         assert result.frame["position"].tolist() == [0, 3]
         assert result.summary.startswith("[CLS] (position 0 after the padding) takes 100 % of the attention")
         assert "2 of 2 (example, head) pairs have a sink" in result.summary
+
+    def test_shards_say_as_much_as_their_table_knows(self):
+        """The token, the layers, the share and whose sink it is, by hand of the tables of both shards."""
+        shards = [analyses.sinks(self.planted(length=length)) for length in (16, 20)]
+        merged = analyses.merge(shards)
+        share = np.mean([(0.8 + 0.8 + 1 / length) / 3 for length in (16, 20)])
+        assert merged.summary == (
+            f"[CLS] (position 0) takes {100 * share:.0f} % of the attention in layer 1, where it is strongest; "
+            "it is a sink (alpha > 0.3) of 8 of 24 (example, head) pairs, in 2 of 2 examples."
+        )
+        none = analyses.merge([analyses.sinks(make_trace({TEXT: uniform()}))] * 2)
+        assert none.summary.endswith("it is a sink (alpha > 0.3) of no head, in 0 of 2 examples.")
+        assert all(not result.frame.attrs for result in (*shards, merged))
+
+    def test_received_attention_is_gathered_once(self, monkeypatch):
+        sites, trace = [], self.planted()
+        real = _received._aligned
+        monkeypatch.setattr(_received, "_aligned", lambda *given: sites.append(given) or real(*given))
+        for analysis in map(analyses.get, analyses.names()):
+            sites.clear()
+            analysis(trace)
+            assert len(sites) <= len(trace.sites), analysis
 
     def test_examples_that_differ_name_no_token(self):
         pattern = torch.zeros(2, 1, 6, 6)
