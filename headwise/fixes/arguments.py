@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Real
+from operator import index
+from reprlib import repr as _shown
+from typing import Any
 
 from headwise.errors import FixError
 from headwise.probes.attach.sites import TOWERS
@@ -16,11 +20,13 @@ Heads = Sequence[tuple[int, int]]
 def as_heads(heads: Iterable[Iterable[int]]) -> tuple[tuple[int, int], ...]:
     """(layer, head) pairs as a tuple; anything else raises `FixError`."""
     try:
-        pairs = tuple((int(layer), int(head)) for layer, head in heads)
+        if isinstance(heads, str | Mapping):
+            raise TypeError("no list")
+        pairs = tuple((as_whole(layer), as_whole(head)) for layer, head in heads)
     except (TypeError, ValueError) as error:
         raise FixError(
             "heads must be (layer, head) pairs.",
-            evidence=f"got {heads!r}",
+            evidence=f"got {_shown(heads)}",
             remedy="For example heads=((3, 1), (4, 0)).",
         ) from error
     negative = [pair for pair in pairs if min(pair) < 0]
@@ -33,18 +39,38 @@ def as_heads(heads: Iterable[Iterable[int]]) -> tuple[tuple[int, int], ...]:
 
 def as_numbers(numbers: Iterable[int], name: str) -> tuple[int, ...]:
     """Numbers that count from 0 as a tuple; anything else raises `FixError`."""
-    if isinstance(numbers, str) or not isinstance(numbers, Iterable):
+    if isinstance(numbers, str | Mapping) or not isinstance(numbers, Iterable):
         raise FixError(
-            f"{name} must be a list of numbers.", evidence=f"got {numbers!r}", remedy="For example [0, 3]."
+            f"{name} must be a list of numbers.",
+            evidence=f"got {_shown(numbers)}",
+            remedy="For example [0, 3].",
         )
-    found = tuple(numbers)
-    if not all(isinstance(number, int) and number >= 0 for number in found):
+    try:
+        found = tuple(map(as_whole, numbers))
+    except TypeError:
+        found = (-1,)
+    if min(found, default=0) < 0:
         raise FixError(
             f"{name} must be whole numbers from 0.",
-            evidence=f"got {numbers!r}",
+            evidence=f"got {_shown(numbers)}",
             remedy="Give numbers that exist.",
         )
     return found
+
+
+def as_whole(value: Any) -> int:
+    """A whole number of any library as an int; no truth, no text and no fraction is one.
+
+    Raises:
+        TypeError: it is none.
+
+    Example:
+        >>> as_whole(3)
+        3
+    """
+    if isinstance(value, bool):
+        raise TypeError(f"{value} is no number")
+    return index(value)
 
 
 def of_layer(heads: Heads, layer: int, count: int) -> list[int]:
@@ -61,15 +87,17 @@ def of_layer(heads: Heads, layer: int, count: int) -> list[int]:
 
 def finite(value: float, name: str) -> float:
     """The value as a float; NaN and infinity raise `FixError`."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise FixError(
+            f"{name} must be a number.", evidence=f"got {_shown(value)}", remedy="Write one, such as 0.5."
+        )
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
-        raise FixError(
-            f"{name} must be a number.", evidence=f"got {value!r}", remedy="Write one, such as 0.5."
-        ) from error
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
         raise FixError(
-            f"{name} must be finite.", evidence=f"got {value}", remedy="Write a number, such as 0.5."
+            f"{name} must be finite.", evidence=f"got {_shown(value)}", remedy="Write a number, such as 0.5."
         )
     return number
 
@@ -98,6 +126,12 @@ def one_of(value: str, name: str, choices: Sequence[str]) -> None:
     """Refuses a word that is none of the choices."""
     if value not in choices:
         raise FixError(f"{name} cannot be {value!r}.", remedy=f"One of {', '.join(choices)}.")
+
+
+def as_text(value: str, name: str) -> None:
+    """Refuses anything but text."""
+    if not isinstance(value, str) or any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise FixError(f"{name} must be text.", evidence=f"got {_shown(value)}", remedy="Give a word.")
 
 
 def yes_or_no(value: bool, name: str) -> None:

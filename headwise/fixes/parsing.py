@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from json import JSONDecodeError
 from typing import TYPE_CHECKING, Any
 
-from headwise.fixes.registry import find_fix
+from headwise.errors import FixError, InputError
+from headwise.fixes.registry import get
+from headwise.fixes.spec.file import check_count, value_of
+from headwise.fixes.spec.parameters import parameters_of
 from headwise.fixes.spec.specs import fixes_of, load_spec
-from headwise.plugins import split_call, split_outside_brackets
+from headwise.plugins import (
+    CONSTANTS,
+    as_known,
+    needed,
+    read_options,
+    split_call,
+    split_outside_brackets,
+)
+from headwise.readers.json import MalformedError
+from headwise.readers.limits import current_limits, require_within
+from headwise.text import visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,6 +53,55 @@ def parse_fix(text: str, subject: Subject | PreTrainedModel | None = None) -> An
     if text.endswith(".json") or os.path.isfile(text):  # False where the text is too long for a path
         found = load_spec(text).fixes if subject is None else fixes_of(text, subject)
         return found[0] if len(found) == 1 else found
+    _check_size(text)
     parts = map(split_call, split_outside_brackets(text, "+"))
-    several = tuple(find_fix(name, **options) for name, options in parts)
+    several = tuple(_fix(name, options) for name, options in parts)
     return several[0] if len(several) == 1 else several
+
+
+def _check_size(text: str) -> None:
+    content = text.encode("utf-8", "replace")
+    require_within(len(content), current_limits().spec_bytes, "bytes", where="the text of a fix")
+    try:
+        check_count(content)
+    except MalformedError as error:
+        raise FixError(
+            f"The text of a fix is too long: {error}.", remedy="Install it from Python with hw.patch."
+        ) from error
+
+
+def _fix(name: str, options: Mapping[str, str]) -> Any:
+    kind = get(name)
+    values = {option: _value(name, option, text) for option, text in options.items()}
+    kinds = parameters_of(kind, name)
+    unknown = [option for option in values if as_known(option, kinds) is None]
+    try:
+        values = read_options(name, kinds, values, source="call")
+    except InputError as error:
+        if unknown or "twice" in error.fact:
+            raise
+        raise FixError(error.fact, evidence=error.evidence, remedy=error.remedy) from error
+    missing = needed(kind, values)
+    if missing:
+        raise InputError(
+            f"The fix {name} needs a parameter.",
+            evidence=", ".join(missing),
+            remedy=f"For example {name}:{missing[0]}=VALUE.",
+        )
+    return kind(**values)
+
+
+def _value(name: str, option: str, text: str) -> Any:
+    """What JSON, or Python's True, False and None, says, as strictly as in a spec; else the text."""
+    if text in CONSTANTS:
+        return CONSTANTS[text]
+    try:
+        return value_of(text)
+    except JSONDecodeError:
+        return text
+    except MalformedError as error:
+        raise FixError(
+            f"The parameter {option!r} of {name} cannot be {visible(text, limit=60)}.",
+            evidence=str(error),
+            remedy="Give a value of its kind.",
+        ) from error

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import Any
-
-from headwise.errors import InputError
-from headwise.plugins import Plugins, needed, read_options
+from headwise.plugins import Plugins, needed
 
 FIXES = Plugins(
     "fix",
@@ -24,32 +20,6 @@ FIXES = Plugins(
 )
 
 get, names = FIXES.get, FIXES.names
-
-
-def find_fix(name: str, **options: Any) -> Any:
-    """The fix called `name`, with its parameters.
-
-    Values may be strings, as they come from a command line: they are read as JSON where they are JSON, and the fix
-    itself says which of them it takes.
-
-    Raises:
-        InputError: there is no such fix or parameter, or one is missing.
-        FixError: a value is out of range.
-
-    Example:
-        >>> find_fix("VAR", p="0.4").p
-        0.4
-    """
-    kind = get(name)
-    values = read_options(name, {item.name: Any for item in fields(kind) if item.init}, options)
-    missing = needed(kind, values)
-    if missing:
-        raise InputError(
-            f"The fix {name} needs a parameter.",
-            evidence=", ".join(missing),
-            remedy=f"For example {name}:{missing[0]}=VALUE.",
-        )
-    return kind(**values)
 
 
 def in_place_of_a_file(text: str) -> str:

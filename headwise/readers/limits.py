@@ -41,6 +41,9 @@ class FileLimits:
     """Samples of one channel, at the file's own rate."""
     yaml_bytes: int = 1 * MIB
     yaml_values: int = 100_000
+    spec_bytes: int = 4 * MIB
+    """Specs, and fixes as a command line writes them."""
+    spec_values: int = 100_000
 
 
 _LIMITS: ContextVar[FileLimits] = ContextVar("headwise_file_limits", default=FileLimits())  # noqa: B039 (frozen)

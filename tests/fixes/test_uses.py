@@ -154,10 +154,14 @@ class TestCachedPrompts:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("VHR:outliers=no", "outliers must be true or false"),
-        ("VAR:require_visual_sink=0", "require_visual_sink must be true or false"),
-        ("VHR:seed=true", "seed must be a whole number"),
-        ("VHR:seed=4611686018427387904", "seed must be a whole number"),
+        ("VHR:outliers=no", "'outliers' of VHR cannot be .no.. .Input should be a valid boolean"),
+        (
+            "VAR:require_visual_sink=0",
+            "'require_visual_sink' of VAR cannot be 0. .Input should be a valid boolean",
+        ),
+        ("VHR:seed=true", "'seed' of VHR cannot be true. .Input should be a valid integer"),
+        ("VHR:seed=4611686018427387904", "'seed' of VHR cannot be 4611686018427387904. .*out of range"),
+        ("VHR:seed=2147483649", "seed must be a whole number"),
     ],
 )
 def test_flags_and_seeds_are_checked(text: str, match: str) -> None:

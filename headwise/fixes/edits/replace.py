@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import FixError
-from headwise.fixes.arguments import as_numbers, as_tower
+from headwise.fixes.arguments import as_numbers, as_tower, whole_number
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
 from headwise.text import head_name
@@ -80,6 +80,7 @@ class Replace:
             chosen = getattr(self, name)
             if chosen is not None:
                 object.__setattr__(self, name, as_numbers(chosen, name))
+        whole_number(self.layer, "layer", 0, 2**31)
         as_tower(self.tower, self.kind)
 
     @property

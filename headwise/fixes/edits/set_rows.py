@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import FixError
-from headwise.fixes.arguments import Heads, as_heads, as_tower, finite, of_layer
+from headwise.fixes.arguments import Heads, as_heads, as_tower, as_whole, finite, of_layer
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context
 
@@ -45,10 +45,12 @@ class SetRows:
     def __post_init__(self) -> None:
         object.__setattr__(self, "heads", as_heads(self.heads))
         object.__setattr__(self, "weights", _as_weights(self.weights))
-        if not isinstance(self.row, int):
+        try:
+            object.__setattr__(self, "row", as_whole(self.row))
+        except TypeError as error:
             raise FixError(
                 "row must be one position.", evidence=f"got {self.row!r}", remedy="For example row=-1."
-            )
+            ) from error
         as_tower(self.tower, self.kind)
 
     @property
@@ -109,7 +111,14 @@ def _as_weights(
                 remedy="For example {3: 1.0}.",
             )
         pairs = list(weights.items() if isinstance(weights, Mapping) else weights)
-    pairs = tuple((int(key), finite(weight, "A weight")) for key, weight in pairs)
+    try:
+        pairs = tuple((as_whole(key), finite(weight, "A weight")) for key, weight in pairs)
+    except (TypeError, ValueError) as error:
+        raise FixError(
+            "weights must map key positions to numbers.",
+            evidence=f"got {weights!r}",
+            remedy="For example {3: 1.0}.",
+        ) from error
     total = sum(weight for _, weight in pairs)
     if not pairs or min(weight for _, weight in pairs) < 0 or abs(total - 1.0) > 1e-4:
         raise FixError("weights must be zero or more and sum to 1.", evidence=f"they sum to {total:.6g}")

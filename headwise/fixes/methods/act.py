@@ -12,7 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
-from headwise.fixes.arguments import Heads, as_heads, as_numbers, between, finite, one_of, whole_number
+from headwise.fixes.arguments import (
+    Heads,
+    as_heads,
+    as_numbers,
+    as_text,
+    between,
+    finite,
+    one_of,
+    whole_number,
+)
 from headwise.fixes.head_search import search_heads
 from headwise.fixes.methods._columns import Columns
 from headwise.functional.redistribution import calibrate
@@ -95,6 +104,7 @@ class ACT:
         one_of(self.decode, "decode", ("running", "off"))
         one_of(self.variant, "variant", ("paper", "released"))
         one_of(self.rule, "rule", ("improves", "significant"))
+        as_text(self.source, "source")
         if self.variant == "released":
             released = {"mode": "full", "decode": "off", "min_rows": 1}
             for name, value in released.items():

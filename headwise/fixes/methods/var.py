@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from headwise.errors import FixError, NotFitted
-from headwise.fixes.arguments import as_numbers, between, finite, one_of, yes_or_no
+from headwise.fixes.arguments import as_numbers, as_text, between, finite, one_of, yes_or_no
 from headwise.fixes.methods._images import require_images
 from headwise.fixes.methods.published import SINK_DIMENSIONS, Shape
 from headwise.functional.redistribution import bias_of, change_of, grown, sink_score, weights_of
@@ -98,6 +98,7 @@ class VAR:
         yes_or_no(self.require_visual_sink, "require_visual_sink")
         one_of(self.no_image, "no_image", ("refuse", "skip"))
         one_of(self.variant, "variant", ("paper", "released"))
+        as_text(self.source, "source")
 
     @property
     def neutral(self) -> bool:

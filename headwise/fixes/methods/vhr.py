@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.fixes.arguments import as_numbers, between, one_of, whole_number, yes_or_no
+from headwise.fixes.arguments import as_numbers, as_text, between, one_of, whole_number, yes_or_no
 from headwise.fixes.methods._branches import Without, beside_itself
 from headwise.fixes.methods._images import require_images
 from headwise.fixes.methods.published import REINFORCED_LAYERS
@@ -83,6 +83,7 @@ class VHR:
         one_of(self.distance, "distance", ("plain", "relative", "cosine"))
         one_of(self.deviation, "deviation", ("sample", "population"))
         one_of(self.no_image, "no_image", ("refuse", "skip"))
+        as_text(self.source, "source")
 
     @property
     def linear(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,13 +13,14 @@ from headwise.errors import FixError, InputError
 from headwise.files import check_path
 from headwise.fixes.registry import in_place_of_a_file
 from headwise.fixes.spec.written_model import WrittenModel
+from headwise.readers.checksum import KEY, checksum
+from headwise.readers.content import read_bytes, shown
 from headwise.readers.json import MalformedError, strict_loads
-from headwise.text import complaint, visible
+from headwise.readers.limits import current_limits
+from headwise.text import complaint
 
 SCHEMA = 3
 """The version of the form that is written."""
-BYTES = 4 * 2**20
-VALUES = 100_000
 DEPTH = 16
 WHOLE = 2**53
 """The largest whole number that every reader of JSON keeps exactly."""
@@ -39,6 +41,8 @@ class Envelope(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=True)
 
     version: Literal[3] = Field(default=SCHEMA, alias="schema")
+    sha256: str = ""
+    """Checksum over the rest; a spec that was written by hand has none."""
     versions: dict[str, str]
     """What the file was written with: headwise, torch and transformers."""
     model: WrittenModel
@@ -50,17 +54,21 @@ def read(path: str | Path) -> Envelope:
 
     Raises:
         InputError: there is no such file, or it cannot be read or is larger than 4 MiB.
-        FixError: it is not a spec, or of another schema version.
+        FixError: it is not a spec, of another schema version, or was changed after it was written.
     """
     check_path(path, "the spec")
-    return parse(_content(Path(path)), where=visible(str(path), limit=200))
+    where = shown(path)
+    if not os.path.isfile(path) and not os.path.isdir(path):
+        remedy = in_place_of_a_file(str(path)) or "Check the path."
+        raise InputError("There is no such spec file.", evidence=where, remedy=remedy)
+    return parse(read_bytes(path, limit=current_limits().spec_bytes, what="the spec"), where=where)
 
 
 def parse(content: bytes, *, where: str) -> Envelope:
     """An envelope from the bytes of a file; `where` names the file in messages.
 
     Raises:
-        FixError: the bytes are not a spec, or one of another schema version.
+        FixError: the bytes are not a spec, one of another schema version, or not what their checksum says.
     """
     document = _document(content, where)
     version = document.get("schema") if isinstance(document, dict) else None
@@ -77,6 +85,12 @@ def parse(content: bytes, *, where: str) -> Envelope:
             evidence=where,
             remedy="Upgrade headwise." if newer else "Write it again with hw.save_spec.",
         )
+    if KEY in document and document[KEY] != checksum(document):
+        raise FixError(
+            "The spec was changed since headwise wrote it.",
+            evidence=f"{where}: its {KEY} is that of other content",
+            remedy=f"If you changed it yourself, remove the line {KEY}; else fetch a whole copy.",
+        )
     try:
         return Envelope.model_validate_json(content)
     except ValidationError as error:
@@ -85,33 +99,6 @@ def parse(content: bytes, *, where: str) -> Envelope:
             evidence=f"{where}: {complaint(error)}",
             remedy="Write it again with hw.save_spec.",
         ) from error
-
-
-def _content(path: Path) -> bytes:
-    shown = visible(str(path), limit=200)
-    try:
-        if path.is_dir():
-            raise InputError("The spec is a folder.", evidence=shown, remedy="Give the file in it.")
-        if not path.is_file():
-            remedy = in_place_of_a_file(str(path)) or "Check the path."
-            raise InputError("There is no such spec file.", evidence=shown, remedy=remedy)
-        with path.open("rb") as file:
-            content = file.read(BYTES + 1)
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            "The spec file could not be read.",
-            evidence=f"{shown}: {getattr(error, 'strerror', None) or error}",
-            remedy="Check the path and its permissions.",
-        ) from error
-    if len(content) > BYTES:
-        raise InputError(
-            f"The file is larger than a spec can be ({BYTES // 2**20} MiB).",
-            evidence=shown,
-            remedy="Check the path.",
-        )
-    return content
 
 
 def _document(content: bytes, where: str) -> Any:
@@ -126,24 +113,47 @@ def _document(content: bytes, where: str) -> Any:
 
     if not content.strip():
         raise refused("the file is empty")
-    if content.count(b",") + content.count(b"[") + content.count(b"{") > VALUES:
-        raise refused(f"it holds more than {VALUES:,} values")
     try:
-        text = content.decode("utf-8")
+        check_count(content)
+        return value_of(content.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise refused(f"byte {error.start} is not UTF-8") from error
-    try:
-        document = strict_loads(text, largest=WHOLE)
-    except MalformedError as error:
-        raise refused(str(error)) from error
     except json.JSONDecodeError as error:
         raise refused(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
+    except MalformedError as error:
+        raise refused(str(error)) from error
+
+
+def check_count(content: bytes) -> None:
+    """Refuse more values than a spec may hold.
+
+    Raises:
+        MalformedError: there are more than the limit.
+    """
+    limit = current_limits().spec_values
+    if content.count(b",") + content.count(b"[") + content.count(b"{") > limit:
+        raise MalformedError(f"it holds more than {limit:,} values")
+
+
+def value_of(text: str) -> Any:
+    """The value of a JSON text, as a spec may hold it.
+
+    Raises:
+        JSONDecodeError: it is not JSON.
+        MalformedError: it is, and holds what a spec may not.
+
+    Example:
+        >>> value_of("[[0, 1]]")
+        [[0, 1]]
+    """
+    try:
+        value = strict_loads(text, largest=WHOLE)
     except RecursionError as error:
-        raise refused("it is nested too deeply") from error
-    why = _excess(document)
+        raise MalformedError("it is nested too deeply") from error
+    why = _excess(value)
     if why:
-        raise refused(why)
-    return document
+        raise MalformedError(why)
+    return value
 
 
 def _excess(document: Any) -> str:

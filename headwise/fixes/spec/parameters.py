@@ -50,16 +50,10 @@ def from_entry(entry: Entry) -> Any:
         ZeroHeads(heads=((0, 1),), tower=None, kind='self')
     """
     kind = get(entry.fix)
-    known = [item.name for item in _parameters(kind, entry.fix)]
-    hints = _hints(kind)
-    tensors = [name for name in known if hints[name] is Tensor]
-    if tensors:
-        raise _unwritable(kind.__name__, f"{tensors[0]} is a tensor, and a spec holds plain values only")
+    kinds = parameters_of(kind, entry.fix)
     missing = needed(kind, entry.parameters)
     try:
-        values = read_options(
-            entry.fix, {name: hints[name] for name in known}, entry.parameters, source="json"
-        )
+        values = read_options(entry.fix, kinds, entry.parameters, source="json")
     except InputError as error:
         raise FixError(
             error.fact,
@@ -102,6 +96,19 @@ def _registered_name(kind: type) -> str:
         "no fix is registered with this class",
         remedy="Register the class through the entry-point group headwise.fixes.",
     )
+
+
+def parameters_of(kind: Any, name: str) -> dict[str, Any]:
+    """The types of a fix's parameters.
+
+    Raises:
+        FixError: one is a tensor, which no text holds, or they cannot be found out.
+    """
+    hints = {item.name: _hints(kind)[item.name] for item in _parameters(kind, name)}
+    tensors = [parameter for parameter, hint in hints.items() if hint is Tensor]
+    if tensors:
+        raise _unwritable(kind.__name__, f"{tensors[0]} is a tensor, and a spec holds plain values only")
+    return hints
 
 
 def _parameters(kind: Any, name: str) -> list[Field[Any]]:

@@ -20,6 +20,7 @@ from headwise.fixes.spec.file import SCHEMA, Envelope, parse, read
 from headwise.fixes.spec.parameters import from_entry, to_entry
 from headwise.fixes.spec.written_model import WrittenModel, check_fits, written_model
 from headwise.probes.fix_plan import plan_fix
+from headwise.readers.checksum import KEY, checksum
 from headwise.subject import unwrap
 from headwise.text import visible
 
@@ -153,8 +154,10 @@ def _places(fixes: Iterable[Any]) -> list[tuple[str | None, str]]:
 
 
 def _text(envelope: Envelope) -> str:
-    """JSON to be read by people too: a list of numbers, or of such lists, stays on one line."""
-    text = json.dumps(envelope.model_dump(by_alias=True), indent=1, allow_nan=False)
+    """JSON with its checksum, to be read by people too: a list of numbers, or of such lists, stays on one line."""
+    content = envelope.model_dump(by_alias=True, mode="json")
+    content[KEY] = checksum(content)
+    text = json.dumps(content, indent=1, allow_nan=False)
     numbers = r"\[\n[\s\d.,eE+nul\[\]-]*\]"  # no string holds a line break
     flat = re.sub(numbers, lambda match: "".join(match[0].split()).replace(",", ", "), text)
     return f"{flat}\n"
