@@ -14,6 +14,7 @@ import typer
 from headwise.errors import InputError
 from headwise.fixes.patching import Handle, patch
 from headwise.fixes.spec.specs import Spec
+from headwise.model.folder import ModelFolder
 from headwise.optional import extra
 from headwise.probes.engine.instrumentation import instrument
 from headwise.text import visible
@@ -36,6 +37,7 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
 
     Raises:
         InputError: a package of the extra `serve` is missing, or the folder has a name that cannot be served.
+        LoadError: the folder leads out of itself, or asks for code from the hub without --trust-remote-code.
         FixError: the spec is for another model, or cannot act in continuous batching.
     """
     for package in ("fastapi", "uvicorn", "openai"):
@@ -49,6 +51,8 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
             evidence=folder,
             remedy="Copy or link the folder to another name.",
         )
+    if Path(folder).is_dir():
+        ModelFolder(Path(folder)).check(trust="--trust-remote-code" in options)
 
     def announce(handle: Handle) -> None:
         fixes = ", ".join(type(fix).__name__ for fix in handle.fixes)

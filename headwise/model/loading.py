@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwise.errors import LoadError
-from headwise.model.location import check_place
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -94,7 +93,6 @@ def load_processor(name: str, **options: Any) -> Any:
 def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
     from transformers import AutoConfig
 
-    check_place(name, options.get("subfolder", ""))
     folder = Path(name)
     hub = {key: options[key] for key in _HUB if key in options}
     try:

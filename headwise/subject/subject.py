@@ -15,6 +15,7 @@ from headwise.layout import TokenLayout, describe, with_tokens
 from headwise.model.device import unwrapped
 from headwise.model.loading import load_model, load_processor
 from headwise.model.location import not_loaded
+from headwise.model.seal import sealed
 from headwise.probes.generation.forward_inputs import with_decoder_ids
 from headwise.subject.loaded import LoadedModel
 from headwise.subject.prepare import prepare
@@ -123,10 +124,12 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
             `zoo:speech`, `zoo:nmt`; `zoo:lm@early` for a checkpoint, `zoo:lm+text-sink` for a planted fault), which
             comes in float32 unless `dtype` says otherwise.
         options: passed to `from_pretrained` (`dtype`, `device_map`, `revision`, `attn_implementation`, ...).
-            Code from the repository is run only with `trust_remote_code=True`.
+            Code from the repository is run only with `trust_remote_code=True`. A folder is opened by itself, without
+            the network and the hub's cache, unless `local_files_only=False`.
 
     Raises:
-        LoadError: there is no such model, its files are incomplete or damaged, or its weights are not finite.
+        LoadError: there is no such model, its files are incomplete or damaged, lead out of the folder or need what is
+            not in it, or its weights are not finite.
 
     Example:
         >>> load("zoo:nmt").tokenizer.src_lang
@@ -139,12 +142,14 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
         damage = find_damage(fault, healthy) if planted else None
         place = str(zoo_folder(healthy))
         options.setdefault("dtype", torch.float32)
-    model = load_model(place, **options)
+    with sealed(place, options) as given:
+        model = load_model(place, **given)
+        processor = load_processor(place, **given)
     if damage is not None:
         damage.apply(model)
     return Subject(
         model,
-        load_processor(place, **options),
+        processor,
         name=name,
         revision=getattr(model.config, "_commit_hash", None) or options.get("revision"),
     )

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-import headwise as hw
+from headwise.readers import limits
 from tests.kit.cli import TEXT, assert_one_line, process, run, save
 
 
@@ -141,14 +141,15 @@ def test_the_factor_of_file_limits_is_a_number(times, model, out):
 
 def test_file_limits_hold_for_one_command(model, tmp_path, out):
     source = tmp_path / "text.txt"
-    source.write_text("a cat" + ("\n" + " " * 10_000) * 40, encoding="utf-8")
+    source.write_text("a cat" + "\n" * 9000, encoding="utf-8")
     command = ("trace", model, "--text-file", source, "--out", out)
-    with hw.file_limits(times=1e-3):
-        done = run(*command)
-        assert_one_line(done.stdout, done.stderr, "bytes: 400,045, and the limit is 268,435")
-        raised = run("--file-limits", 4, *command)
-        assert raised.exit_code == 0, raised.output
-        assert run(*command).exit_code == 2
+    token = limits._LIMITS.set(limits.FileLimits(text_bytes=5000))
+    try:
+        done, raised, again = (run(*given, *command) for given in ((), ("--file-limits", 4), ()))
+    finally:
+        limits._LIMITS.reset(token)
+    assert_one_line(done.stdout, done.stderr, "bytes: 9,005, and the limit is 5,000")
+    assert (raised.exit_code, again.exit_code) == (0, 2), raised.output
 
 
 @pytest.mark.slow

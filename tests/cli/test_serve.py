@@ -173,3 +173,12 @@ def test_a_spec_that_is_not_there_is_said_before_anything_is_loaded() -> None:
     done = run("serve", "zoo:lm", "--spec", "nowhere.json", "--port", "1")
     assert done.exit_code == 2
     assert "no such spec file" in done.stderr
+
+
+def test_a_folder_that_asks_for_a_kernel_is_not_served(tmp_path: Path) -> None:
+    pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "config.json").write_text('{"_attn_implementation": "org/kernel"}', encoding="utf-8")
+    done = run("serve", tmp_path / "m", "--spec", spec(SCALE, tmp_path))
+    assert done.exit_code == 2
+    assert "asks for code from the hub" in done.stderr

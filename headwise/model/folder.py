@@ -1,0 +1,136 @@
+"""A folder with a model from somebody else: what its files name, and that none of it lies elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from headwise.errors import InputError, LoadError
+from headwise.readers.content import read_bytes
+from headwise.readers.json import nesting
+from headwise.readers.limits import current_limits, require_within
+from headwise.text import visible
+
+_SETTINGS = ("config.json", "_path.json")
+"""Ends of the names of files that say how parts are built."""
+_LEVELS = 2
+"""Folders within the folder that transformers looks into, one in the other."""
+_PLACES = re.compile(r"(.*\.)?(adapters\.\w+|transformers_weights|\w*(_files?|_path|_dir|_spm|_repo))")
+_TOLD = ("_name_or_path", "base_model_name_or_path", "name_or_path", "special_tokens_map_file")
+"""Where a part came from once; nothing is read there."""
+_HUB = re.compile(r"[\w.-]+/[\w.-]+(--[\w.-]+)?")
+_PLAIN = re.compile(r"(?!.*kernels)[\w|-]*")
+"""The names of attention and of experts that transformers brings itself."""
+
+
+class ModelFolder:
+    """The files of one model, and where they may lie: in the folder, or among the blobs that a hub cache links to it.
+
+    Args:
+        folder: a folder that exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.name = visible(str(folder), limit=200)
+        self.folder = folder
+        self.root = Path(os.path.realpath(folder))
+        homes = [place.parent / "blobs" for place in self.root.parents if place.name == "snapshots"]
+        self.places = (self.root, *homes)
+
+    def holds(self, path: str | os.PathLike[str]) -> bool:
+        """True for what lies in the folder, links followed."""
+        real = Path(os.path.realpath(path))
+        return any(real.is_relative_to(place) for place in self.places)
+
+    def check(self, *, trust: bool) -> None:
+        """Refuse links, weights and settings that lead out of the folder, and settings that ask for code from the hub.
+
+        Args:
+            trust: code that the folder names may run.
+
+        Raises:
+            LoadError: with the file and what it names.
+        """
+        try:
+            for path in self._files():
+                if path.is_symlink() and not self.holds(path):
+                    self._refuse(path, f"a link to {os.path.realpath(path)}")
+                if path.name.endswith(".index.json"):
+                    self._check_index(path)
+                elif path.name.endswith(_SETTINGS):
+                    for key, value in _values(self._read(path)):
+                        self._check_setting(path, key, value, trust)
+        except InputError as error:
+            raise LoadError(error.fact, evidence=error.evidence, remedy=error.remedy) from error
+
+    def wants(self) -> str:
+        """The first thing that a setting asks the hub for, with its file; empty where there is none."""
+        for path in self._files():
+            if path.name.endswith(_SETTINGS):
+                for key, value in _values(self._read(path)):
+                    if _HUB.fullmatch(value) and key.rpartition(".")[2] not in _TOLD:
+                        return f"{path.name}: {key} = {value!r}"
+        return ""
+
+    def _files(self) -> Iterator[Path]:
+        for here, folders, names in os.walk(self.root):
+            yield from (Path(here, name) for name in sorted((*folders, *names)))
+            if len(Path(here).relative_to(self.root).parts) >= _LEVELS:
+                folders.clear()
+
+    def _read(self, path: Path) -> Any:
+        """What a file holds, as transformers reads it; None where that is nothing."""
+        data = read_bytes(path, limit=current_limits().text_bytes)
+        require_within(nesting(data), current_limits().depth, "lists and objects in each other", where=path)
+        try:
+            return json.loads(data)
+        except ValueError:
+            return None
+
+    def _check_index(self, path: Path) -> None:
+        content = self._read(path)
+        files = content.get("weight_map") if isinstance(content, dict) else None
+        names = (
+            {name for name in files.values() if isinstance(name, str)} if isinstance(files, dict) else set()
+        )
+        require_within(len(names), current_limits().columns, "files of weights", where=path)
+        for name in sorted(names):
+            if not self.holds(path.parent / name.replace("\0", "")):
+                self._refuse(path, f"weights in {name!r}")
+
+    def _check_setting(self, path: Path, key: str, value: str, trust: bool) -> None:
+        name = key.rpartition(".")[2]
+        if "_implementation" in key and not trust and not _PLAIN.fullmatch(value):
+            raise LoadError(
+                f"The model {self.name} asks for code from the hub, which is not run unasked.",
+                evidence=f"{path.name}: {key} = {visible(repr(value), limit=100)}",
+                remedy="Remove that line, or, if you trust it, load with trust_remote_code=True.",
+            )
+        if name in _TOLD or not (_PLACES.fullmatch(key) or name.endswith("name_or_path")) or "\0" in value:
+            return
+        found = next((place for place in (self.folder / value, Path(value)) if os.path.lexists(place)), None)
+        if found is not None and not self.holds(found):
+            self._refuse(path, f"{key} = {value!r}")
+
+    def _refuse(self, path: Path, what: str) -> None:
+        raise LoadError(
+            f"The folder {self.name} leads to files outside of it.",
+            evidence=f"{path.relative_to(self.root)}: {visible(what, limit=200)}",
+            remedy="Copy what belongs to the model into the folder, and name it there.",
+        )
+
+
+def _values(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
+    """Every text in nested settings, with the names that lead to it."""
+    if isinstance(node, str):
+        yield key, node
+    elif isinstance(node, dict):
+        for name, child in node.items():
+            yield from _values(child, f"{key}.{name}" if key else name)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _values(child, key)
