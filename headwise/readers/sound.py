@@ -26,7 +26,8 @@ def read_sound(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     """The mean of the channels of a sound file, (time,) float32, and its samples per second.
 
     Raises:
-        InputError: there is no such file, it is in none of `FORMATS`, it is damaged, or longer than the limits.
+        InputError: there is no such file, it is in none of `FORMATS`, it is damaged, holds NaN or infinity, or
+            is longer than the limits.
     """
     import numpy as np
 
@@ -34,7 +35,11 @@ def read_sound(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
         blocks: list[np.ndarray] = []
         length = 0
         while len(block := sound.read(_BLOCK // sound.channels, dtype="float32", always_2d=True)):
-            blocks.append(block.mean(axis=1))
+            if not np.isfinite(block).all():
+                raise InputError(
+                    f"{shown(path)} holds values that are no numbers.", remedy="Write the sound again."
+                )
+            blocks.append(block.mean(axis=1, dtype=np.float64).astype(np.float32))
             length += len(block)
             if length > longest:
                 _require_length(max(length, sound.frames), longest, sound.samplerate, where=shown(path))

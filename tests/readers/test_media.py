@@ -82,6 +82,21 @@ def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not (tmp_path / "started").exists()
 
 
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan])
+def test_sound_holds_numbers(tmp_path: Path, odd: float) -> None:
+    for channels in (1, 2):
+        wave = np.full((100, channels), odd, "float32") * [[1, -1][:channels]]
+        soundfile.write(tmp_path / "a.wav", wave, 8000, subtype="FLOAT")
+        with pytest.raises(InputError, match="values that are no numbers"):
+            read_sound(tmp_path / "a.wav")
+
+
+def test_channels_may_be_as_loud_as_numbers_are(tmp_path: Path) -> None:
+    loudest = np.finfo("float32").max
+    soundfile.write(tmp_path / "a.wav", np.full((9, 2), loudest, "float32"), 8000, subtype="FLOAT")
+    assert (read_sound(tmp_path / "a.wav")[0] == loudest).all()
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_formats_are_told_by_content(tmp_path: Path, format: str) -> None:
     Image.new("RGB", (6, 4), (200, 30, 30)).save(tmp_path / "a", format=format)

@@ -1,0 +1,184 @@
+"""The kinds of files that headwise writes and reads again, one of each, and all that can be read from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import headwise as hw
+from headwise.evaluation.results.comparison import Arm, Comparison, Cost
+from headwise.evaluation.results.evaluation import Evaluation
+from headwise.evaluation.statistics.estimate import Estimate
+from headwise.evaluation.statistics.paired import Difference
+from headwise.probes.attach.sites import Site
+from headwise.results.result import load_result
+from tests.kit.results import every_kind
+from tests.kit.traces import axis, causal, make_trace, random_pattern
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One kind of file."""
+
+    suffix: str
+    write: Callable[[Path], object]
+    read: Callable[[Path], Any]
+    told: Callable[[Any], str]
+    """Every number, name and unit, to the last digit."""
+    look: Callable[[Any], object]
+    """Its sentence, table, cell in a notebook, figure."""
+
+
+@cache
+def evaluation() -> Evaluation:
+    """Four examples of a task, by hand."""
+    accuracy = Estimate("accuracy", 0.75, 0.25, 1.0, 4, "share", True, "percentile bootstrap")
+    missing = Estimate("words", 3.5, float("nan"), float("nan"), 1, "words", None, "none: too few examples")
+    frame = pd.DataFrame(
+        {
+            "id": ["a", "b", "c", "d"],
+            "prompt": "Which?",
+            "answer": "A",
+            "response": ["A", "B", "A", "\u00e4\u2028"],
+            "accuracy": [True, False, True, True],
+            "words": [3.5, None, None, None],
+            "count": [1, 2, 3, 4],
+        }
+    )
+    manifest = {"model": "by hand", "seed": 0, "notes": {"warnings": ["one"]}, "versions": {"torch": "2"}}
+    return Evaluation("task", {"accuracy": accuracy, "words": missing}, frame, manifest)
+
+
+@cache
+def comparison() -> Comparison:
+    """The same task without a fix and with one."""
+    before = evaluation()
+    change = Difference("accuracy", 0.25, -0.25, 0.5, 0.5, 0.5, 4, "share", True, "paired bootstrap")
+    other = Difference(
+        "words", 0.5, float("nan"), float("nan"), float("nan"), float("nan"), 1, "words", None, "none"
+    )
+    cost = Cost(1.5, 1.25, 12, 1.1, 0.9)
+    arms = (
+        Arm("none", before.estimates, {}, cost),
+        Arm("VAR", before.estimates, {"accuracy": change, "words": other}, cost, 1, 1, 0, True),
+    )
+    frame = pd.concat([before.frame.assign(arm=arm.label, tokens=3) for arm in arms], ignore_index=True)
+    return Comparison("task", arms, frame, {**before.manifest, "fixes": {"VAR": ["VAR()"]}})
+
+
+@cache
+def trace() -> hw.Trace:
+    """Two layers of two heads over two short texts."""
+    roles = [["bos", "content", "content", "content"], ["padding", "bos", "content", "content"]]
+    tokens = [["<s>", "a", "b", "\u00e4"], ["<pad>", "<s>", "c", "d"]]
+    patterns = {
+        Site("text", "self", n, f"layers.{n}"): causal(random_pattern(2, 2, 4, 4, seed=n)) for n in (0, 1)
+    }
+    meta = {
+        "model": "by hand",
+        "dtype": "float32",
+        "attention": ["sdpa"],
+        "versions": {"torch": "2.x"},
+        "seed": 3,
+        "call": "model(**inputs)",
+        "warnings": ["said by the engine"],
+        "unreached": ["layers.9"],
+        "fallback": [],
+    }
+    return make_trace(patterns, {"text": axis("text", roles, tokens)}, meta=meta)
+
+
+def _write_spec(path: Path) -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = GPT2Config(n_layer=2, n_head=2, n_embd=8, vocab_size=16, n_positions=8)
+    fixes = (hw.fixes.ScaleHeads(heads=((0, 1), (1, 0)), factor=0.625), hw.fixes.ZeroHeads(heads=((1, 1),)))
+    hw.save_spec(path, fixes, GPT2LMHeadModel(config).eval())
+
+
+def _frame(frame: pd.DataFrame) -> str:
+    return repr((frame.to_dict("split"), [*map(str, frame.dtypes)]))
+
+
+def _trace_told(found: hw.Trace) -> str:
+    records = {
+        site: {name: _tensor(value) for name, value in record.items()}
+        for site, record in found.records.items()
+    }
+    axes = {
+        name: {
+            key: _tensor(value) if isinstance(value, torch.Tensor) else value
+            for key, value in vars(item).items()
+        }
+        for name, item in found.layout.axes.items()
+    }
+    return repr((records, axes, dict(found.meta)))
+
+
+def _tensor(value: torch.Tensor) -> tuple[str, tuple[int, ...], bytes]:
+    return str(value.dtype), tuple(value.shape), value.contiguous().view(torch.uint8).numpy().tobytes()
+
+
+def _look_at_table(found: Any) -> object:
+    return repr(found), found.summary, found._repr_html_(), found.plot()
+
+
+def _look_at_trace(found: hw.Trace) -> object:
+    from headwise.analyses import entropy, sinks
+
+    found._repr_html_()
+    for call in (entropy, sinks):
+        try:
+            repr(call(found))
+        except hw.HeadwiseError:  # nothing to tell of is said
+            continue
+    return repr(found), [found.to_frame(level) for level in ("head", "query", "key")]
+
+
+def _told(*parts: Callable[[Any], object]) -> Callable[[Any], str]:
+    return lambda found: repr([part(found) for part in parts]) + _frame(found.frame)
+
+
+def _kinds() -> Mapping[str, Stored]:
+    found = {
+        "spec": Stored(".json", _write_spec, hw.load_spec, lambda spec: repr(asdict_of(spec)), repr),
+        "trace": Stored(
+            ".safetensors", lambda path: trace().save(path), hw.load_trace, _trace_told, _look_at_trace
+        ),
+    }
+    results = every_kind()
+    for suffix in (".json", ".parquet"):
+        for name in ("heads", "classes", "edges"):
+            found[f"result of {name} {suffix}"] = Stored(
+                suffix, results[name].save, load_result, _told(lambda one: one.to_dict()), _look_at_table
+            )
+        found[f"evaluation {suffix}"] = Stored(
+            suffix,
+            lambda path: evaluation().save(path),
+            hw.load_evaluation,
+            _told(lambda one: (one.task, one.manifest, {k: asdict(v) for k, v in one.estimates.items()})),
+            _look_at_table,
+        )
+        found[f"comparison {suffix}"] = Stored(
+            suffix,
+            lambda path: comparison().save(path),
+            hw.load_comparison,
+            _told(lambda one: (one.task, one.manifest, [asdict(arm) for arm in one.arms])),
+            _look_at_table,
+        )
+    return found
+
+
+def asdict_of(spec: hw.Spec) -> dict[str, Any]:
+    """What a spec holds but the path that it was read from."""
+    return {name: value for name, value in vars(spec).items() if name != "path"}
+
+
+STORED = _kinds()
+"""Every kind by name."""
