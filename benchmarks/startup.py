@@ -1,35 +1,42 @@
-"""How long `import headwise` takes above `import torch`, and `headwise --help` from start to end.
+"""How long `import headwise` takes above `import torch`, `headwise --help` from start to end, and a report.
 
-    python benchmarks/startup.py
+    python benchmarks/startup.py [--against CHECKOUT] [--runs 9]
 
-Each number is the median wall time over fresh processes, the kinds taking turns.
+Each number is of fresh processes, the kinds and the checkouts taking turns. With `--against`, a folder with another
+version of headwise, the last column is the ratio of the smallest times, this checkout to the other.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from statistics import median
 
 from common import markdown_table, versions
 
-IMPORT = "import time, torch; t = time.perf_counter(); import headwise; print(time.perf_counter() - t)"
-HELP = [sys.executable, "-m", "headwise", "--help"]
+HERE = Path(__file__).resolve().parents[1]
+TIMED = "import time, {before}\nt = time.perf_counter()\n{code}\nprint(time.perf_counter() - t)"
+REPORT = "hw.report(hw.load('zoo:lm'), {path!r})"
+KINDS = {
+    "import headwise, above import torch": ["-c", TIMED.format(before="torch", code="import headwise")],
+    "headwise --help": ["-m", "headwise", "--help"],
+    "headwise --version": ["-m", "headwise", "--version"],
+    "hw.report of zoo:lm": ["-c", TIMED.format(before="headwise as hw, transformers, pandas", code=REPORT)],
+}
 
 
-def import_seconds() -> float:
-    """Seconds that `import headwise` adds in a fresh process that has loaded torch."""
-    done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=True)
-    return float(done.stdout)
-
-
-def help_seconds() -> float:
-    """Wall seconds of `headwise --help`, the interpreter's start included."""
+def seconds_of(arguments: list[str], checkout: Path, page: Path) -> float:
+    """Seconds that a fresh process prints, or that it takes with the interpreter's start."""
+    command = [sys.executable, *(argument.replace("{path!r}", repr(str(page))) for argument in arguments)]
+    variables = os.environ | {"PYTHONPATH": str(checkout), "HF_HUB_OFFLINE": "1"}
     start = time.perf_counter()
-    subprocess.run(HELP, capture_output=True, check=True)
-    return time.perf_counter() - start
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=checkout, env=variables)
+    return float(done.stdout) if arguments[0] == "-c" else time.perf_counter() - start
 
 
 def main() -> None:
@@ -38,17 +45,30 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--runs", type=int, default=9, help="fresh processes per number")
+    parser.add_argument("--against", type=Path, help="folder with another version of headwise")
     arguments = parser.parse_args()
-    kinds = {"import headwise, above import torch": import_seconds, "headwise --help": help_seconds}
-    for measure in kinds.values():
-        measure()  # fills the caches of the file system
-    seconds = {name: [] for name in kinds}
-    for _ in range(arguments.runs):
-        for name, measure in kinds.items():
-            seconds[name].append(measure())
-    rows = [[name, f"{median(s):.3f}", f"{min(s):.3f}", f"{max(s):.3f}"] for name, s in seconds.items()]
-    print(markdown_table(["what", "median s", "smallest s", "largest s"], rows))
-    print(f"\n{versions()}; {arguments.runs} fresh processes each.")
+    checkouts = [HERE] + ([arguments.against.resolve()] if arguments.against else [])
+    seconds: dict[tuple[str, Path], list[float]] = {
+        (kind, place): [] for kind in KINDS for place in checkouts
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        pages = {place: Path(folder, f"{number}.html") for number, place in enumerate(checkouts)}
+        for run in range(arguments.runs + 1):
+            for (kind, place), found in seconds.items():
+                took = seconds_of(KINDS[kind], place, pages[place])
+                if run:  # the first fills the caches of the file system
+                    found.append(took)
+        sizes = [f"{page.stat().st_size:,} bytes" for page in pages.values()]
+    rows = []
+    for kind in KINDS:
+        times = [seconds[kind, place] for place in checkouts]
+        ratio = [f"{min(times[0]) / min(times[1]):.2f}"] if arguments.against else []
+        rows.append([kind, *(f"{min(s):.3f} / {median(s):.3f}" for s in times), *ratio])
+    named = ["this", "other"][: len(checkouts)]
+    header = ["what", *(f"{name}: smallest / median s" for name in named)]
+    print(markdown_table([*header, *(["ratio"] if arguments.against else [])], rows))
+    print(f"\nThe page: {', '.join(map(' '.join, zip(named, sizes, strict=True)))}.")
+    print(f"{versions()}; {arguments.runs} fresh processes each.")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from headwise import errors
-from headwise._version import __version__ as __version__
-from headwise.display import DRAWERS
 from headwise.errors import (
     CaptureError,
     FixError,
@@ -24,6 +22,7 @@ from headwise.errors import (
 
 if TYPE_CHECKING:
     from headwise import analyses, evaluation, fixes, reports, testing, zoo, zoo_checks
+    from headwise._version import __version__ as __version__
     from headwise.evaluation import Evaluation, evaluate, load_evaluation
     from headwise.evaluation.comparison._compare import compare
     from headwise.evaluation.comparison._fit import fit
@@ -115,10 +114,8 @@ _HOMES = {
     "search": "headwise.evaluation.comparison._search",
     "view": "headwise.reports.notebook",
     "wrap": "headwise.subject",
+    "__version__": "headwise._version",
 }
-
-DRAWERS["trace"] = lambda trace: import_module("headwise.reports.notebook.static").trace_cell(trace)
-DRAWERS["result"] = lambda result: import_module("headwise.reports.notebook").live_view(result)
 
 
 def __getattr__(name: str) -> object:

@@ -9,9 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
-from headwise.model.location import check_place
-from headwise.readers.content import shown
-from headwise.readers.text import read_text
 from headwise.text import command_line
 from headwise.zoo.own_inputs import sample, samples
 from headwise.zoo.registry import PREFIX
@@ -57,6 +54,8 @@ class Request:
         if out is not None:
             check_output(out)
         if not self.in_zoo:
+            from headwise.model.location import check_place
+
             check_place(self.model)
         if self.samples is not None and not (self.empty and (self.in_zoo or task)):
             raise InputError(
@@ -81,6 +80,8 @@ class Request:
             check_task(self.task)
         for path in (*self.text_files, *self.images, *self.audio):
             if not os.path.isfile(path):
+                from headwise.readers.content import shown
+
                 raise InputError(
                     "The input file does not exist.", evidence=shown(path), remedy="Check the path."
                 )
@@ -135,6 +136,8 @@ class Request:
         return {name: value for name, value in named.items() if value is not None}
 
     def _lists(self) -> dict[str, list[Any]]:
+        from headwise.readers.text import read_text
+
         given = {
             "text": [*self.texts, *(read_text(path).strip() for path in self.text_files)],
             "image": list(map(str, self.images)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.display import DRAWERS
+from headwise.display import cell_of
 from headwise.figures.chart import Chart
 from headwise.figures.labels import said
 from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
@@ -115,7 +115,7 @@ class Result(Chart):
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """Text and static HTML, and in a live notebook with anywidget the viewer, which hosts prefer if they can."""
-        return {"text/plain": repr(self), "text/html": self._repr_html_(), **DRAWERS["result"](self)}
+        return {"text/plain": repr(self), "text/html": self._repr_html_(), **cell_of("result", self)}
 
     def _repr_html_(self) -> str:
         from headwise.figures.cell import cell

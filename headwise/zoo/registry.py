@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from importlib.resources import files
 from pathlib import Path
 
 from headwise.errors import LoadError
@@ -25,6 +23,8 @@ def zoo_folder(name: str) -> Path:
     """
     short = name.removeprefix(PREFIX)
     if short not in NAMES:
+        from difflib import get_close_matches
+
         close = get_close_matches(short, NAMES) or NAMES
         raise LoadError(
             f"There is no {PREFIX}{short}.",
@@ -36,4 +36,4 @@ def zoo_folder(name: str) -> Path:
 
 def weights_folder() -> Path:
     """The folder that holds the models, one folder each."""
-    return Path(str(files("headwise.zoo"))) / "weights"
+    return Path(__file__).parent / "weights"

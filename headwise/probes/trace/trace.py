@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.display import DRAWERS
+from headwise.display import cell_of
 from headwise.errors import CaptureError, InputError
 from headwise.layout import TokenLayout
 from headwise.probes.attach.sites import Site
@@ -263,7 +263,7 @@ class Trace:
 
     def _repr_html_(self) -> str:
         """Without scripts: the patterns of all heads in one picture, or the strongest key of every head."""
-        return DRAWERS["trace"](self)
+        return cell_of("trace", self)
 
     def __repr__(self) -> str:
         if self._records is None:
