@@ -191,6 +191,16 @@ def check_path(path: str | os.PathLike[str], what: str) -> None:
         raise InputError(f"The path of {what} is empty.", remedy="Give the path of a file.")
 
 
+def suffix_of(path: str | os.PathLike[str]) -> str:
+    """The suffix of a file name in small letters: `X.PARQUET` is a file as `x.parquet` is.
+
+    Example:
+        >>> suffix_of("RUN.Parquet")
+        '.parquet'
+    """
+    return Path(path).suffix.lower()
+
+
 def check_suffix(path: Path, suffixes: Sequence[str], *, what: str) -> None:
     """Refuse a file name whose suffix names no format that `what` can be written in.
 
@@ -200,7 +210,7 @@ def check_suffix(path: Path, suffixes: Sequence[str], *, what: str) -> None:
     Example:
         >>> check_suffix(Path("numbers.csv"), (".json", ".csv"), what="a result")
     """
-    if path.suffix not in suffixes:
+    if suffix_of(path) not in suffixes:
         raise InputError(
             f"{what.capitalize()} cannot be written as {path.suffix or 'a file without suffix'}.",
             evidence=str(path),

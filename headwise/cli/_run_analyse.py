@@ -13,6 +13,7 @@ from headwise.cli._run import load, run
 from headwise.cli.request import Request
 from headwise.cli.session import progress, quiet_transformers
 from headwise.errors import InputError
+from headwise.files import suffix_of
 from headwise.fixes.parsing import parse_fix
 from headwise.results.result import Result
 
@@ -58,7 +59,7 @@ def analysed(
         A result per analysis, and what was found worth saying on the way.
     """
     saved = Path(request.model)
-    if saved.is_file() and saved.suffix == ".safetensors":
+    if saved.is_file() and suffix_of(saved) == ".safetensors":
         if not request.empty or fix or generate:
             raise InputError(
                 "A saved trace was captured already.",

@@ -143,12 +143,12 @@ def check_out(path: Path, *, what: str, suffixes: Sequence[str] = ()) -> None:
     from headwise.cli.request import check_output
     from headwise.evaluation.results.io import DRAWN_SUFFIXES
     from headwise.figures.images import kaleido_for
-    from headwise.files import check_suffix
+    from headwise.files import check_suffix, suffix_of
 
     check_output(path)
     check_suffix(path, suffixes or DRAWN_SUFFIXES, what=what)
-    if path.suffix in (".svg", ".png"):
-        kaleido_for(path.suffix[1:])
+    if (suffix := suffix_of(path)) in (".svg", ".png"):
+        kaleido_for(suffix[1:])
 
 
 def check_outputs(out: Sequence[Path] | None, save_best: Path | None, *, what: str) -> list[Path]:

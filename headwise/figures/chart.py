@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import floor, isfinite, log10
+from math import floor, inf, isfinite, log10, nan
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,13 @@ class Chart:
 
     def __post_init__(self) -> None:
         """Check that the table is of its kind."""
+        import pandas as pd
+
+        if not isinstance(self.frame, pd.DataFrame):
+            raise InputError(
+                f"{self.name}: there is no table, but {type(self.frame).__name__}.",
+                remedy="The table of a result is a pandas.DataFrame.",
+            )
         if self.kind not in KINDS:
             raise InputError(
                 f"{self.name}: there is no kind of result {self.kind!r}.",
@@ -121,6 +128,14 @@ class Chart:
             raise InputError(
                 f"{self.name}: {self.value!r} holds no numbers.", remedy='Words per head are kind="classes".'
             )
+        self._check_values()
+        nameless = [name for name in self.keys if self.frame[name].isna().any()]
+        if nameless:
+            raise InputError(
+                f"{self.name}: {counted(int(self.frame[nameless[0]].isna().sum()), 'row')} without a name.",
+                evidence=f"the key column {nameless[0]!r} has missing values",
+                remedy="Drop these rows, or give them a name.",
+            )
         double = self.frame.duplicated(list(self.keys)) if self.keys else None
         if double is not None and double.any():
             row = self.frame.loc[double, list(self.keys)].iloc[0].to_dict()
@@ -128,6 +143,23 @@ class Chart:
                 f"{self.name}: two rows have the same name.",
                 evidence=", ".join(f"{name} {value}" for name, value in row.items()),
                 remedy="Add the column that tells them apart to `keys`.",
+            )
+
+    def _check_values(self) -> None:
+        """Refuse numbers that their unit cannot have, but for what half precision makes of 0 and 1."""
+        low, high = RANGES.get(self.unit, (-inf, inf))
+        if self.unit in ("nats", "bits") and self.value.endswith("entropy"):
+            low = 0.0
+        if self.kind == "difference" or not self.numeric or low == -inf:
+            return
+        values = self.frame[self.value].to_numpy(dtype=float, na_value=nan)
+        room = 0.01 * (high if isfinite(high) else 1.0)
+        wrong = values[(values < low - room) | (values > high + room)]
+        if len(wrong):
+            raise InputError(
+                f"{self.name}: {wrong[0]:g} is no {self.value!r} in {self.unit}.",
+                evidence=f"{counted(len(wrong), 'value')} beyond {low:g} to {high:g}",
+                remedy="Give the unit of these numbers, such as unit='change of share'.",
             )
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.files import replacing
+from headwise.files import replacing, suffix_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def save_figure(
 
     path = Path(path)
     with replacing(path) as part:
-        if path.suffix == ".html":
+        if suffix_of(path) == ".html":
             page = figure_page(
                 figure,
                 title=title,
@@ -49,5 +49,5 @@ def save_figure(
             )
             part.write_text(page, encoding="utf-8")
         else:
-            part.write_bytes(image(figure, path.suffix[1:]))
+            part.write_bytes(image(figure, suffix_of(path)[1:]))
     return path

@@ -50,7 +50,7 @@ def parse_fix(text: str, subject: Subject | PreTrainedModel | None = None) -> An
         >>> [type(fix).__name__ for fix in parse_fix("VAR+VHR")]
         ['VAR', 'VHR']
     """
-    if text.endswith(".json") or os.path.isfile(text):  # False where the text is too long for a path
+    if text.lower().endswith(".json") or os.path.isfile(text):  # False where the text is too long for a path
         found = load_spec(text).fixes if subject is None else fixes_of(text, subject)
         return found[0] if len(found) == 1 else found
     _check_size(text)

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from headwise.errors import InputError, LoadError
+from headwise.files import suffix_of
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -41,7 +42,7 @@ def check_place(name: str, subfolder: str = "") -> None:
 
 def is_trace(path: Path) -> bool:
     """True for a file that `Trace.save` wrote, by its header."""
-    if path.suffix != ".safetensors":
+    if suffix_of(path) != ".safetensors":
         return False
     from safetensors import SafetensorError, safe_open
 

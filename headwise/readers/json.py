@@ -24,6 +24,8 @@ DIGITS = 308
 
 _BLOCK = 2**24
 _STEPS = np.array([(chr(code) in "[{") - (chr(code) in "]}") for code in range(256)], dtype=np.int32)
+_MARKS = (_STEPS != 0) | (np.arange(256) == ord('"'))
+_STRIDE = 16
 
 
 class MalformedError(ValueError):
@@ -100,8 +102,9 @@ def strict_loads(text: str, *, largest: int | None = None) -> Any:
         ValueError: it is not JSON (JSONDecodeError).
         RecursionError: it is nested too deeply for Python.
     """
-    decoder = _DECODER if largest is None else _decoder(partial(_bounded, largest=largest))
-    return decoder.decode(text)
+    if largest is not None:
+        return _decoder(partial(_bounded, largest=largest)).decode(text)
+    return (_DECODER if _long(text) else _QUICK_DECODER).decode(text)
 
 
 def nesting(content: bytes) -> int:
@@ -109,7 +112,10 @@ def nesting(content: bytes) -> int:
     marks = re.sub(rb"\\.", b"", content, flags=re.DOTALL) if b"\\" in content else content
     deepest = depth = quotes = 0
     for start in range(0, len(marks), _BLOCK):
-        letters = np.frombuffer(marks, np.uint8)[start : start + _BLOCK]
+        block = np.frombuffer(marks, np.uint8)[start : start + _BLOCK]
+        letters = block[_MARKS[block]]
+        if not len(letters):
+            continue
         before = quotes + np.cumsum(letters == ord('"'), dtype=np.int32)
         steps = _STEPS[letters]
         depths = depth + np.cumsum(steps * (before % 2 == 0), dtype=np.int32)
@@ -123,6 +129,13 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
         raise MalformedError(f"the name {visible(repr(twice), limit=60)} stands twice in one object")
     return result
+
+
+def _long(text: str) -> bool:
+    """True when a text may hold a number of more than `DIGITS` digits: every 16th of so many is looked at."""
+    every = np.frombuffer(text[::_STRIDE].encode("utf-32-le"), np.uint32)
+    digits = (every >= ord("0")) & (every <= ord("9"))
+    return b"\1" * (DIGITS // _STRIDE) in digits.tobytes()
 
 
 def _whole(text: str) -> int:
@@ -148,10 +161,12 @@ def _constant(text: str) -> NoReturn:
     raise MalformedError(f"{text} is not a number")
 
 
-def _decoder(whole: Callable[[str], int]) -> json.JSONDecoder:
+def _decoder(whole: Callable[[str], int] | None) -> json.JSONDecoder:
     return json.JSONDecoder(
         object_pairs_hook=_object, parse_int=whole, parse_float=_number, parse_constant=_constant
     )
 
 
 _DECODER = _decoder(_whole)
+_QUICK_DECODER = _decoder(None)
+"""For texts without numbers of many digits."""

@@ -11,15 +11,19 @@ from headwise.display import cell_of
 from headwise.figures.chart import Chart
 from headwise.figures.labels import said
 from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
-from headwise.files import check_suffix
+from headwise.files import check_suffix, suffix_of
 from headwise.results.store import SUFFIXES, json_rows, load_table, save_table
 
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-FORMAT = 2
-"""Version of the files."""
+_FIELDS: Mapping[str, type] = {
+    **dict.fromkeys(("name", "kind", "value", "unit", "summary", "description"), str),
+    **dict.fromkeys(("keys", "axes"), list),
+    "provenance": dict,
+}
+"""What a file says about its table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,8 @@ class Result(Chart):
         """Write the result; the suffix chooses the format.
 
         `.json`, `.parquet` and `.html` hold everything (the latter with the figure above the table; the other two are
-        read by `load_result`), `.csv` holds the table, `.svg` and `.png` the figure.
+        read by `load_result`, and their checksum shows whether they were changed since), `.csv` holds the table alone
+        and has no place for a checksum, `.svg` and `.png` the figure.
 
         Raises:
             InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
@@ -73,7 +78,7 @@ class Result(Chart):
         """
         path = Path(path)
         check_suffix(path, (*SUFFIXES, *FIGURE_SUFFIXES), what="a result")
-        if path.suffix not in FIGURE_SUFFIXES:
+        if suffix_of(path) not in FIGURE_SUFFIXES:
             return save_table(path, self.frame, self._about(), what="result", rows="rows")
         return save_figure(
             path,
@@ -83,7 +88,7 @@ class Result(Chart):
             tables=[("Table", self.frame)],
             provenance=self.provenance,
             description=self.description,
-            static=self._pictures() if path.suffix == ".html" else "",
+            static=self._pictures() if suffix_of(path) == ".html" else "",
         )
 
     def largest(self, count: int) -> pd.DataFrame:
@@ -98,7 +103,6 @@ class Result(Chart):
 
     def _about(self) -> dict[str, Any]:
         return {
-            "result": FORMAT,
             "name": self.name,
             "kind": self.kind,
             "keys": list(self.keys),
@@ -139,18 +143,16 @@ def load_result(path: str | Path) -> Result:
     """Read a result that `Result.save` wrote as `.json` or `.parquet`.
 
     Raises:
-        InputError: the file is missing, damaged, something else, or of another version.
+        InputError: the file is missing, damaged, changed, something else, or of another version.
     """
-    return load_table(path, _result, what="result", rows="rows")
+    return load_table(path, _result, what="result", rows="rows", fields=_FIELDS)
 
 
 def _result(about: Mapping[str, Any], frame: pd.DataFrame) -> Result:
-    if about["result"] != FORMAT:
-        raise ValueError(f"it has version {about['result']!r} of the format, this headwise reads {FORMAT}")
-    words = {name: str(about[name]) for name in ("name", "kind", "value", "unit", "summary", "description")}
-    lists: dict[str, tuple[str, ...]] = {name: tuple(map(str, about[name])) for name in ("keys", "axes")}
-    frame.attrs = {}
-    return Result(frame=frame, provenance=dict(about["provenance"]), **words, **lists)  # type: ignore[arg-type]
+    for name in ("keys", "axes"):
+        if not all(isinstance(key, str) for key in about[name]):
+            raise ValueError(f"{name} are {about[name]!r}")
+    return Result(frame=frame, **{**about, "keys": tuple(about["keys"]), "axes": tuple(about["axes"])})
 
 
 def provenance_of(meta: Mapping[str, Any], analysis: str, **parameters: Any) -> dict[str, Any]:

@@ -76,8 +76,11 @@ def test_html_is_escaped_and_the_cell_is_static(result, tmp_path):
 def test_files(result, tmp_path):
     back = json.loads(result.save(tmp_path / "x.json").read_text())
     assert back["provenance"]["model"] == EVIL
-    assert [list(row) for row in back["rows"]] == [result.frame.columns.tolist()] * len(result.frame)
-    values = [np.nan if row[result.value] is None else row[result.value] for row in back["rows"]]
+    assert list(back["columns"]) == result.frame.columns.tolist()
+    assert {len(row) for row in back["rows"]} == {len(back["columns"])}
+    rows = [dict(zip(back["columns"], row, strict=True)) for row in back["rows"]]
+    assert len(rows) == len(result.frame)
+    values = [np.nan if row[result.value] is None else row[result.value] for row in rows]
     np.testing.assert_allclose(values, result.frame[result.value], rtol=1e-6)
     parquet = pd.read_parquet(result.save(tmp_path / "x.parquet"))
     pd.testing.assert_frame_equal(parquet, result.frame)

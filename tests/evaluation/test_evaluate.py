@@ -184,7 +184,7 @@ def test_a_file_that_is_no_evaluation(tmp_path, text):
         path.write_text(text)
         with pytest.raises(InputError, match="no evaluation"):
             hw.load_evaluation(path)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="There is no file"):
         hw.load_evaluation(tmp_path / "none.json")
 
 

@@ -40,6 +40,13 @@ def test_what_is_refused(text: str) -> None:
         parse_json(text, where="a file, line 3")
 
 
+@pytest.mark.parametrize("before", range(17))
+def test_numbers_of_many_digits_are_found_wherever_they_begin(before: int) -> None:
+    assert parse_json(f'{{"{"a" * before}": {"9" * 308}}}', where="x") == {"a" * before: int("9" * 308)}
+    with pytest.raises(InputError, match="309 digits"):
+        parse_json(f'{{"{"a" * before}": {"9" * 309}}}', where="x")
+
+
 def test_bytes_are_utf8_with_or_without_a_mark() -> None:
     assert parse_json("\ufeff[1]".encode(), where="x") == [1]
     with pytest.raises(InputError, match="not UTF-8"):

@@ -75,7 +75,8 @@ class HarnessResult:
     def save(self, path: str | Path) -> Path:
         """Write it; `.json` and `.parquet` hold everything, `.csv` the per-example table.
 
-        `pandas.read_parquet(path)` gives the per-example table, and `.attrs` of that the rest.
+        `pandas.read_parquet(path)` gives the per-example table, and `.attrs` of that the rest; cells that hold lists
+        are JSON texts there. A checksum shows whether the first two were changed; a table of text has no place for one.
 
         Raises:
             InputError: on another suffix, or when the folder does not exist.

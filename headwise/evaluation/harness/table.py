@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -84,7 +85,7 @@ def difference_rows(
         changes = [difference(metric, first, metric.select(tables[arm]), seed=seed) for arm in arms]
         adjusted = holm([item.p for item in changes])
         found += [
-            {"arm": arm, "task": task, "filter": of, **item.to_dict(), "p_holm": p}
+            {"arm": arm, "task": task, "filter": of, **asdict(item), "p_holm": p}
             for arm, item, p in zip(arms, changes, adjusted, strict=True)
         ]
     return found

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.evaluation.results.io import ROWS, check_fields, store_or_draw
+from headwise.evaluation.results.io import ROWS, store_or_draw
+from headwise.evaluation.results.numbers import (
+    by_metric,
+    check_fields,
+    check_ids,
+    check_numbers,
+    require_numbers,
+)
 from headwise.evaluation.statistics.estimate import Estimate, from_fields, span, to_fields
 from headwise.evaluation.statistics.paired import Difference
 from headwise.results.store import load_table
@@ -22,7 +29,6 @@ if TYPE_CHECKING:
 
 NONE = "none"
 """The arm without a fix, which the others are compared with."""
-FORMAT = 2
 NO_P = "too few examples for a p"
 """In the place of a p that does not exist."""
 _BESIDE = ("recall", "tokens")
@@ -93,15 +99,15 @@ class Arm:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Arm:
         """What `to_dict` gave."""
+        if values.keys() != {item.name for item in fields(cls)} - {"fixes"}:
+            raise ValueError(f"an arm has the fields {', '.join(values)}")
         return cls(
-            values["label"],
-            _by_metric([Estimate.from_dict(item) for item in values["estimates"]]),
-            _by_metric([Difference.from_dict(item) for item in values["differences"]]),
-            from_fields(Cost, values["cost"]),
-            values["changed"],
-            values["repaired"],
-            values["broken"],
-            values["leaks_future"],
+            **{
+                **values,
+                "estimates": by_metric(Estimate, values["estimates"]),
+                "differences": by_metric(Difference, values["differences"]),
+                "cost": from_fields(Cost, values["cost"]),
+            }
         )
 
 
@@ -197,7 +203,6 @@ class Comparison:
     def to_dict(self) -> dict[str, Any]:
         """Everything but the per-example table, JSON-able."""
         return {
-            "comparison": FORMAT,
             "task": self.task,
             "arms": [arm.to_dict() for arm in self.arms],
             "manifest": dict(self.manifest),
@@ -216,9 +221,11 @@ class Comparison:
         `.html` is a page with the figure and both tables, `.svg` and `.png` the figure.
 
         Raises:
-            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
-                kaleido (`headwise[figures]`) or a browser to draw it.
+            InputError: on another suffix, when the folder does not exist, when a number is impossible in its unit, or
+                when a picture is asked for without kaleido (`headwise[figures]`) or a browser to draw it.
         """
+        for arm in self.arms:
+            require_numbers((*arm.estimates.values(), *arm.differences.values()), examples=self.n)
         tables = [("Numbers", self.to_frame()), ("Examples", self.frame)]
         return store_or_draw(path, self, self.frame, self.to_dict(), what="comparison", tables=tables)
 
@@ -260,36 +267,40 @@ def load_comparison(path: str | Path) -> Comparison:
     """
 
     def build(about: Mapping[str, Any], frame: pd.DataFrame) -> Comparison:
-        if about["comparison"] != FORMAT:
-            raise ValueError(f"format {about['comparison']}, and this version of headwise reads {FORMAT}")
         arms = tuple(map(Arm.from_dict, about["arms"]))
-        for arm in arms:
-            _check(arm, arms[0])
+        for item in (*arms, *(arm.cost for arm in arms)):
+            check_fields(item)
         labels = [arm.label for arm in arms]
         if len(labels) < 2 or list(frame["arm"].drop_duplicates()) != labels or len(frame) % len(labels):
             raise ValueError("rows and arms do not belong together")
-        return Comparison(about["task"], arms, frame, dict(about["manifest"]))
+        found = Comparison(frame=frame, **{**about, "arms": arms})
+        for arm in arms:
+            _check(arm, arms[0], examples=found.n)
+        check_ids(frame, ("arm", "id"))
+        return found
 
-    return load_table(path, build, what="comparison", rows=ROWS)
+    known = {"task": str, "arms": list, "manifest": dict}
+    return load_table(path, build, what="comparison", rows=ROWS, fields=known)
 
 
-def _check(arm: Arm, first: Arm) -> None:
+def _check(arm: Arm, first: Arm, *, examples: int) -> None:
     """Refuse an arm that was read from a damaged file.
 
     Raises:
         ValueError: a field holds another kind of value, or a metric of the first arm is missing.
     """
-    for item in (arm, arm.cost, *arm.estimates.values(), *arm.differences.values()):
-        check_fields(item)
+    check_numbers((*arm.estimates.values(), *arm.differences.values()), examples=examples)
+    for name in ("changed", "repaired", "broken"):
+        if not 0 <= (getattr(arm, name) or 0) <= examples:
+            raise ValueError(f"{name} is {getattr(arm, name)} of {examples} examples")
+    for name, value in asdict(arm.cost).items():
+        if value < 0:
+            raise ValueError(f"{name} is {value}")
     metrics = list(first.estimates)
     if not metrics or list(arm.estimates) != metrics:
         raise ValueError(f"arm {arm.label!r} lacks metrics")
     if list(arm.differences) != ([] if arm is first else metrics):
         raise ValueError(f"arm {arm.label!r} lacks differences")
-
-
-def _by_metric(items: Sequence[Any]) -> dict[str, Any]:
-    return {item.metric: item for item in items}
 
 
 def cut(label: str, width: int = 40) -> str:

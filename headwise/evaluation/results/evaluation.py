@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.results.io import ROWS, store_or_draw
+from headwise.evaluation.results.numbers import by_metric, check_ids, check_numbers, require_numbers
 from headwise.evaluation.statistics.estimate import Estimate, span
 from headwise.results.store import load_table
 
@@ -55,7 +56,7 @@ class Evaluation:
         """The numbers: one row per metric."""
         import pandas as pd
 
-        return pd.DataFrame([item.to_dict() for item in self.estimates.values()])
+        return pd.DataFrame(map(asdict, self.estimates.values()))
 
     def plot(self) -> go.Figure:
         """The metrics with their intervals; one panel per unit."""
@@ -69,9 +70,10 @@ class Evaluation:
         `.html` is a page with the figure and both tables, `.svg` and `.png` the figure.
 
         Raises:
-            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
-                kaleido (`headwise[figures]`) or a browser to draw it.
+            InputError: on another suffix, when the folder does not exist, when a number is impossible in its unit, or
+                when a picture is asked for without kaleido (`headwise[figures]`) or a browser to draw it.
         """
+        require_numbers(list(self.estimates.values()), examples=len(self.frame))
         about = {
             "task": self.task,
             "estimates": [item.to_dict() for item in self.estimates.values()],
@@ -93,13 +95,16 @@ def load_evaluation(path: str | Path) -> Evaluation:
     """Read what `Evaluation.save` wrote as `.json` or `.parquet`.
 
     Raises:
-        InputError: the file is missing, or is no evaluation.
+        InputError: the file is missing, is damaged or changed, or is no evaluation.
     """
 
     def build(about: Mapping[str, Any], frame: pd.DataFrame) -> Evaluation:
-        numbers = [Estimate.from_dict(item) for item in about["estimates"]]
-        return Evaluation(
-            about["task"], {item.metric: item for item in numbers}, frame, dict(about["manifest"])
-        )
+        estimates = by_metric(Estimate, about["estimates"])
+        check_numbers(list(estimates.values()), examples=len(frame))
+        if not estimates:
+            raise ValueError("it holds no estimates")
+        check_ids(frame, ("id",))
+        return Evaluation(frame=frame, **{**about, "estimates": estimates})
 
-    return load_table(path, build, what="evaluation", rows=ROWS)
+    fields = {"task": str, "estimates": list, "manifest": dict}
+    return load_table(path, build, what="evaluation", rows=ROWS, fields=fields)

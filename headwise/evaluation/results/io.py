@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
-from headwise.files import check_suffix
+from headwise.files import check_suffix, suffix_of
 from headwise.results.store import SUFFIXES, save_table
 
 if TYPE_CHECKING:
@@ -19,17 +18,6 @@ DRAWN_SUFFIXES = (*SUFFIXES, *FIGURE_SUFFIXES)
 """Those of what has a figure, too."""
 ROWS = "examples"
 """The key under which the rows of a per-example table stand in a JSON file."""
-_KINDS: Mapping[str, tuple[type, ...]] = {
-    "str": (str,),
-    "bool": (bool,),
-    "int": (int,),
-    "float": (float, int),
-    "bool | None": (bool, type(None)),
-    "int | None": (int, type(None)),
-}
-"""Annotation of a field -> what may stand there."""
-_WHOLE = 2**63
-"""No count is larger."""
 
 
 class Drawable(Protocol):
@@ -73,7 +61,7 @@ def store_or_draw(
     """
     path = Path(path)
     check_suffix(path, DRAWN_SUFFIXES, what=f"{'an' if what[0] in 'aeiou' else 'a'} {what}")
-    if path.suffix not in FIGURE_SUFFIXES:
+    if suffix_of(path) not in FIGURE_SUFFIXES:
         return save_table(path, frame, about, what=what, rows=rows)
     return save_figure(
         path,
@@ -83,24 +71,3 @@ def store_or_draw(
         tables=tables,
         provenance=found.manifest,
     )
-
-
-def check_fields(item: Any) -> None:
-    """Refuse a dataclass whose plain fields hold values of other kinds, as what was read from a file may.
-
-    Raises:
-        ValueError: the first such field, with what it holds.
-
-    Example:
-        >>> from headwise.evaluation.results.comparison import Cost
-        >>> check_fields(Cost(1.0, 1.0, "many", 1.0, 1.0))
-        Traceback (most recent call last):
-        ...
-        ValueError: tokens is 'many'
-    """
-    for field in fields(item):
-        kinds = _KINDS.get(str(field.type), (object,))
-        value = getattr(item, field.name)
-        known = isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds or object in kinds)
-        if not known or (isinstance(value, int) and abs(value) > _WHOLE):
-            raise ValueError(f"{field.name} is {repr(value)[:60]}")

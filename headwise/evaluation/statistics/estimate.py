@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from headwise.results.plain import plain, restored
+
 if TYPE_CHECKING:
     from headwise.evaluation.task import Metric
 
@@ -149,19 +151,21 @@ def percentile_interval(
 
 
 def to_fields(item: Any) -> dict[str, Any]:
-    """The fields of a dataclass of numbers and names; a number that is not defined is None."""
+    """The fields of a dataclass of numbers and names, see `plain`; a number that is not defined is None."""
     return {
-        name: None if isinstance(value, float) and not np.isfinite(value) else value
+        name: None if isinstance(value, float) and isnan(value) else plain(value)
         for name, value in asdict(item).items()
     }
 
 
 def from_fields(kind: type[Kind], values: Mapping[str, Any]) -> Kind:
     """What `to_fields` was given; None in the place of a number is one that is not defined."""
+    if values.keys() != {item.name for item in fields(kind)}:  # type: ignore[arg-type]
+        raise ValueError(f"{kind.__name__} has the fields {', '.join(values)}")
     numbers = {item.name for item in fields(kind) if item.type in ("float", float)}  # type: ignore[arg-type]
     return kind(
         **{
-            name: float("nan") if value is None and name in numbers else value
+            name: float("nan") if value is None and name in numbers else restored(value)
             for name, value in values.items()
         }
     )

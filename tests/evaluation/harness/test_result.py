@@ -36,7 +36,7 @@ def test_it_is_saved_whole(tmp_path: Path) -> None:
     table = pd.read_parquet(tmp_path / "a.parquet")
     assert table.attrs["metrics"] == stored["metrics"]
     assert table.attrs["manifest"]["tasks"]["zoo_choice"]["output_type"] == "multiple_choice"
-    assert list(table["log_probabilities"][0]) == found.frame["log_probabilities"][0]
+    assert json.loads(table["log_probabilities"][0]) == found.frame["log_probabilities"][0]
     assert "zoo_choice: acc none" in repr(found)
     assert "<b>" not in found._repr_html_()
     assert len(found.plot().data) == 2

@@ -16,6 +16,7 @@ from headwise.evaluation import evaluate, load_comparison
 from headwise.evaluation.comparison._compare import compare
 from headwise.fixes import ScaleHeads
 from tests.kit.comparisons import SILENT, Learned, Next, small_subject
+from tests.kit.result_files import rewritten
 
 SCRIPT = "<script>alert(1)</script>"
 
@@ -71,10 +72,9 @@ def test_the_rows_as_text(found, files):
         "[]",
         "{}",
         "null",
-        '{"comparison": 2}',
+        '{"comparison": 3}',
         '{"comparison": 3, "task": "a", "arms": [], "manifest": {}, "examples": []}',
-        '{"comparison": 2, "task": "a", "arms": [], "manifest": {}, "examples": []}',
-        '{"comparison": 2, "task": "a", "arms": [{}], "manifest": {}, "examples": [{"arm": "none"}]}',
+        '{"comparison": 3, "task": "a", "arms": [{}], "manifest": {}, "examples": [{"arm": "none"}]}',
         "[" * 100_000,
     ],
 )
@@ -85,7 +85,7 @@ def test_a_file_that_is_no_comparison(tmp_path, text):
         with pytest.raises(InputError, match="no comparison") as error:
             load_comparison(path)
         assert "\n" not in str(error.value)
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="There is no file"):
         load_comparison(tmp_path / "none.json")
 
 
@@ -96,17 +96,13 @@ def test_an_evaluation_is_no_comparison(tmp_path):
 
 
 def test_a_newer_file_is_told_as_one(found, files, tmp_path):
-    content = json.loads(files[".json"].read_text(encoding="utf-8"))
-    path = tmp_path / "newer.json"
-    path.write_text(json.dumps({**content, "comparison": 1}), encoding="utf-8")
-    with pytest.raises(InputError, match="format 1, and this version of headwise reads 2"):
+    path = rewritten(files[".json"], tmp_path / "newer.json", lambda content: content.update(comparison=4))
+    with pytest.raises(InputError, match="format 4, and this version of headwise reads 3"):
         load_comparison(path)
 
 
 def test_rows_of_another_comparison_are_refused(files, tmp_path):
-    content = json.loads(files[".json"].read_text(encoding="utf-8"))
-    path = tmp_path / "mixed.json"
-    path.write_text(json.dumps({**content, "examples": content["examples"][:-1]}), encoding="utf-8")
+    path = rewritten(files[".json"], tmp_path / "mixed.json", lambda content: content["examples"].pop())
     with pytest.raises(InputError, match="do not belong together"):
         load_comparison(path)
 
@@ -123,11 +119,21 @@ DAMAGES = {
     "p as text": (lambda arms: arms[1]["differences"][0].update(p_holm="x"), "p_holm is 'x'"),
     "p as truth": (lambda arms: arms[1]["differences"][0].update(p=True), "p is True"),
     "value as list": (lambda arms: arms[1]["estimates"][0].update(value=[1]), "value is [1]"),
-    "huge value": (lambda arms: arms[1]["estimates"][0].update(value=10**400), "value is 1000"),
+    "huge value": (lambda arms: arms[1]["estimates"][0].update(value=10**300), "value is 1000"),
     "direction": (lambda arms: arms[1]["estimates"][0].update(higher_is_better="yes"), "is 'yes'"),
     "cost": (lambda arms: arms[1]["cost"].update(tokens=None), "tokens is None"),
     "label": (lambda arms: arms[1].update(label=["silent"]), "label is ['silent']"),
     "flips": (lambda arms: arms[1].update(repaired="one"), "repaired is 'one'"),
+    "a share of 7": (lambda arms: arms[1]["estimates"][0].update(value=7.0), "value is 7.0 share"),
+    "low above high": (lambda arms: arms[1]["estimates"][0].update(low=0.9, high=0.2), "from 0.9 to 0.2"),
+    "a difference of 2": (lambda arms: arms[1]["differences"][0].update(value=-2.0), "value is -2.0 share"),
+    "p above 1": (lambda arms: arms[1]["differences"][0].update(p=1.5), "p is 1.5"),
+    "n below 0": (lambda arms: arms[1]["estimates"][0].update(n=-3), "n is -3 of 12 examples"),
+    "more than asked": (lambda arms: arms[1].update(changed=13), "changed is 13 of 12 examples"),
+    "time below 0": (lambda arms: arms[1]["cost"].update(seconds=-1.0), "seconds is -1.0"),
+    "a metric twice": (lambda arms: arms[1]["estimates"].append(arms[1]["estimates"][0]), "stands twice"),
+    "a field too much": (lambda arms: arms[1].update(fixes=[]), "an arm has the fields"),
+    "a field of a number too much": (lambda arms: arms[1]["estimates"][0].update(x=1), "has the fields"),
     "an estimate of text": (lambda arms: arms[1].update(estimates="abc"), "abc.json"),
 }
 
@@ -137,14 +143,7 @@ DAMAGES = {
 def test_values_of_other_kinds_are_refused(files, tmp_path, suffix, name):
     damage, said = DAMAGES[name]
     path = tmp_path / f"abc.json{suffix}"
-    if suffix == ".json":
-        content = json.loads(files[suffix].read_text(encoding="utf-8"))
-        damage(content["arms"])
-        path.write_text(json.dumps(content), encoding="utf-8")
-    else:
-        frame = pd.read_parquet(files[suffix])
-        damage(frame.attrs["arms"])
-        frame.to_parquet(path)
+    rewritten(files[suffix], path, lambda content: damage(content["arms"]))
     with pytest.raises(InputError, match="no comparison") as error:
         load_comparison(path)
     assert said in str(error.value)

@@ -1,0 +1,122 @@
+"""Parquet from others: flat columns of numbers and texts, sized before they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, BinaryIO
+
+from headwise.errors import InputError
+from headwise.readers.limits import current_limits, require_within
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import FileMetaData
+
+MAGIC = b"PAR1"
+"""What a file begins with."""
+CODECS = ("UNCOMPRESSED", "SNAPPY")
+"""Compression that cannot blow up; what pandas writes."""
+ENCODINGS = ("PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BIT_PACKED")
+_NUMBERS = (
+    "bool",
+    "float",
+    "double",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
+_TEXTS = ("string", "large_string")
+_WEIGHT = 5
+"""Cells of numbers that a cell of text counts as."""
+
+
+def read_parquet(file: BinaryIO, *, where: str) -> tuple[Mapping[str, bytes], dict[str, pa.Array]]:
+    """The metadata and the columns of a Parquet file; texts are `large_string`.
+
+    Args:
+        file: opened for reading.
+        where: the file, for messages.
+
+    Raises:
+        InputError: it is no Parquet, is damaged, holds other columns than numbers and texts, is compressed or encoded
+            otherwise than pandas does, or is larger than the limits: the footer and the dictionaries of texts say so
+            before anything is unpacked.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        metadata = parquet.read_metadata(file)
+        texts = _checked(metadata, where)
+        file.seek(0)
+        # Texts stay in their dictionaries: thus a long one that is repeated takes its room once, and encodings by
+        # which a text continues the one before are refused.
+        table = parquet.ParquetFile(
+            file, read_dictionary=texts, page_checksum_verification=True, pre_buffer=False
+        ).read(use_threads=False)
+        require_within(
+            sum(map(_expanded, (table[name] for name in texts))),
+            current_limits().text_bytes,
+            "bytes of text",
+            where=where,
+        )
+        columns = {name: _whole(table[name]) for name in table.column_names}
+    except InputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError, OverflowError) as error:
+        raise InputError(
+            "This is no Parquet file that can be read.",
+            evidence=f"{where}: {' '.join(str(error).split())[:160]}",
+            remedy="Fetch a whole copy, or write it again with pandas.",
+        ) from error
+    return {name.decode(): text for name, text in (metadata.metadata or {}).items()}, columns
+
+
+def _checked(metadata: FileMetaData, where: str) -> list[str]:
+    """The columns of text, when all that the footer says is within bounds."""
+    limits = current_limits()
+    require_within(metadata.num_columns, limits.columns, "columns", where=where)
+    kinds = {field.name: str(field.type) for field in metadata.schema.to_arrow_schema()}
+    strange = [name for name, kind in kinds.items() if kind not in (*_NUMBERS, *_TEXTS)]
+    if strange or len(kinds) != metadata.num_columns:
+        raise ValueError(f"columns of another kind than numbers and texts: {strange[:3]}")
+    texts = [name for name, kind in kinds.items() if kind in _TEXTS]
+    weight = len(kinds) + (_WEIGHT - 1) * len(texts)
+    size = rows = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        rows += group.num_rows
+        for place in range(group.num_columns):
+            chunk = group.column(place)
+            size += chunk.total_uncompressed_size
+            if chunk.compression not in CODECS or not set(chunk.encodings) <= set(ENCODINGS):
+                raise ValueError(
+                    f"compressed or encoded as {chunk.compression}, {', '.join(chunk.encodings)}"
+                )
+            if chunk.num_values != group.num_rows:
+                raise ValueError(f"a column of {chunk.num_values} values in {group.num_rows} rows")
+        require_within(rows * weight, limits.parquet_cells, "cells (a text counts as five)", where=where)
+        require_within(size, limits.parquet_bytes, "bytes, unpacked", where=where)
+    if rows != metadata.num_rows or rows < 0:
+        raise ValueError(f"{rows} rows in parts, {metadata.num_rows} in all")
+    return texts
+
+
+def _expanded(column: pa.ChunkedArray) -> int:
+    """Bytes of text that a column in dictionaries stands for."""
+    import pyarrow.compute as pc
+
+    return sum(
+        pc.sum(pc.take(pc.binary_length(part.dictionary), part.indices)).as_py() or 0
+        for part in column.chunks
+    )
+
+
+def _whole(column: pa.ChunkedArray) -> pa.Array:
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(column.type):
+        column = pa.chunked_array(
+            [part.dictionary_decode().cast(pa.large_string()) for part in column.chunks], pa.large_string()
+        )
+    found = column.combine_chunks()
+    found = found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+    return found
