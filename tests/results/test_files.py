@@ -18,8 +18,8 @@ from headwise.errors import InputError
 from headwise.results.columns import NULLABLE, NUMBERS
 from headwise.results.plain import plain, restored
 from headwise.results.result import Result, load_result
-from tests.kit.results import every_kind
 from tests.kit.result_files import flip_bits, rewritten
+from tests.kit.results import every_kind
 
 FORMATS = (".json", ".parquet")
 INF, NAN = float("inf"), float("nan")
