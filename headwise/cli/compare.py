@@ -15,6 +15,7 @@ from headwise.cli.task_options import (
     BatchSize,
     Bound,
     Calibrate,
+    Guard,
     Number,
     Out,
     SaveBest,
@@ -52,6 +53,7 @@ def compare(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     calibrate: Calibrate = 200,
+    guard: Guard = True,
     out: Out = None,
     save_best: SaveBest = None,
     min_gain: Annotated[
@@ -85,6 +87,7 @@ def compare(
                     seed=seed,
                     batch_size=batch_size,
                     calibrate=calibrate,
+                    guard=guard,
                     progress=show,
                 )
         for path in paths:
@@ -107,7 +110,9 @@ def compare(
     else:
         typer.echo("\n".join(visible(line, limit=2000) for line in table_lines(found)))
         if save_best is not None and best is None:
-            typer.echo("no spec was written: no arm is better than none with p < 0.05")
+            costly = any(found.costs(arm) for arm in found.arms[1:])
+            also = " and keeps what is guarded (--no-guard)" if costly else ""
+            typer.echo(f"no spec was written: no arm is better than none with p < 0.05{also}")
         for line in (*(f"wrote {path}" for path in paths), *(f"failed: {text}" for text in failures)):
             typer.echo(visible(line))
     raise typer.Exit(FAILED if failures else 0)
@@ -143,15 +148,15 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
 
 
 def _numbers(arm: Arm, metric: str) -> str:
-    from headwise.evaluation.results.comparison import NO_P, p_text
-    from headwise.evaluation.statistics.estimate import span
+    from headwise.evaluation.results.comparison import no_p, p_text
+    from headwise.evaluation.statistics.estimate import number_text, span
 
     number, change = arm.estimates[metric], arm.differences.get(metric)
-    text = f"{number.value:>9.4f} {span(number, '.4f')}"
+    text = f"{number_text(number.value, '.4f'):>9} {span(number, '.4f')}"
     if change is None:
         return text
-    p = NO_P if isnan(change.p_holm) else f"p {p_text(change.p_holm)}"
-    return f"{text:<28} {change.value:>+9.4f} {span(change, '+.4f')}  {p}"
+    p = no_p(change) if isnan(change.p_holm) else f"p {p_text(change.p_holm)}"
+    return f"{text:<28} {number_text(change.value, '+.4f'):>9} {span(change, '+.4f')}  {p}"
 
 
 def _effect(arm: Arm, n: int) -> str:
@@ -164,9 +169,18 @@ def _effect(arm: Arm, n: int) -> str:
 
 def _failure(comparison: Comparison, bound: Bound) -> str:
     """Why no arm gains as much as was asked for; empty when one does."""
+    from headwise.evaluation.statistics.estimate import number_text
+
     _, metric, least = bound
-    gains = {arm.label: arm.differences[metric].gain for arm in comparison.arms[1:]}
-    if any(gain >= least for gain in gains.values()):
+    gains = [(arm, arm.differences[metric].gain) for arm in comparison.arms[1:]]
+    if any(gain >= least and not comparison.costs(arm, metric) for arm, gain in gains):
         return ""
-    each = ", ".join(f"{label} {gain:+.4f}" for label, gain in gains.items())
+    each = ", ".join(
+        f"{arm.label} {number_text(gain, '+.4f')}{_costs(comparison.costs(arm, metric))}"
+        for arm, gain in gains
+    )
     return f"no arm gains {least:g} in {metric}: {each}"
+
+
+def _costs(lost: list[str]) -> str:
+    return f" (but {'; '.join(lost)})" if lost else ""

@@ -53,7 +53,7 @@ def evaluate(
         bounds = [*bounds_of(at_least, "--min"), *bounds_of(at_most, "--max")]
         paths = check_outputs(out, None, what="an evaluation")
         from headwise.evaluation.registry import find_task
-        from headwise.evaluation.statistics.estimate import span
+        from headwise.evaluation.statistics.estimate import number_text, span
 
         asked = find_task(task, **options_of(options))
         check_bounds(bounds, asked)
@@ -68,14 +68,14 @@ def evaluate(
             found.save(path)
     failures = [text for bound in bounds if (text := _failure(found.estimates[bound[1]].value, *bound))]
     lines = [
-        f"{item.metric:<18} {item.value:>9.4f}   {span(item, '.4f')}   {item.unit}"
+        f"{item.metric:<18} {number_text(item.value, '.4f'):>9}   {span(item, '.4f')}   {item.unit}"
         for item in found.estimates.values()
     ]
     head = f"{asked.title}, n = {len(found.frame)}, seed {seed}: value and 95 % interval"
     lines = [
         head,
         *lines,
-        *(f"warning: {shortened(text)}" for text in found.warnings),
+        *(f"warning: {shortened(text)}" for text in (*found.empty, *found.warnings)),
         *(f"wrote {path}" for path in paths),
         *(f"failed: {text}" for text in failures),
     ]
@@ -107,8 +107,10 @@ def list_tasks(as_json: Json = False) -> None:
 
 
 def _failure(value: float, flag: str, metric: str, bound: float) -> str:
+    from headwise.evaluation.statistics.estimate import number_text
+
     if flag == "--min" and not value >= bound:
-        return f"{metric} is {value:.4f}, below {bound:g}"
+        return f"{metric} is {number_text(value, '.4f')}, below {bound:g}"
     if flag == "--max" and not value <= bound:
-        return f"{metric} is {value:.4f}, above {bound:g}"
+        return f"{metric} is {number_text(value, '.4f')}, above {bound:g}"
     return ""

@@ -12,6 +12,7 @@ from headwise.cli.options import Debug, Json
 from headwise.cli.session import session
 from headwise.cli.task_options import (
     BatchSize,
+    Guard,
     Seed,
     Subject,
     TaskName,
@@ -42,6 +43,7 @@ def fit(
         ),
     ] = None,
     batch_size: BatchSize = 32,
+    guard: Guard = True,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -60,7 +62,9 @@ def fit(
         with quiet_transformers():
             subject = hw.load(model)
             compared = None if exclude is None else asked.draw(exclude, seed) if exclude else []
-            found = hw.fit(subject, fix, asked, n=number, seed=seed, exclude=compared, batch_size=batch_size)
+            found = hw.fit(
+                subject, fix, asked, n=number, seed=seed, exclude=compared, batch_size=batch_size, guard=guard
+            )
         save_spec(out, found, subject)
         idle = _is_neutral(found)
         answer = {

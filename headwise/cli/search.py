@@ -13,6 +13,7 @@ from headwise.cli.session import progress_count, session
 from headwise.cli.task_options import (
     BatchSize,
     Calibrate,
+    Guard,
     Number,
     Out,
     SaveBest,
@@ -56,6 +57,7 @@ def search(
     seed: Seed = 0,
     batch_size: BatchSize = 32,
     calibrate: Calibrate = 200,
+    guard: Guard = True,
     out: Out = None,
     save_best: SaveBest = None,
     as_json: Json = False,
@@ -89,6 +91,7 @@ def search(
                     metric=metric,
                     batch_size=batch_size,
                     calibrate=calibrate,
+                    guard=guard,
                     progress=show,
                 )
         for path in paths:
@@ -134,5 +137,6 @@ def _is_better(found: Search) -> bool:
     """True when the judgement on the test examples is clear, and for the better."""
     if found.comparison is None:
         return False
-    change = found.comparison.arms[1].differences[found.metric]
-    return change.gain > 0 and change.significant
+    arm = found.comparison.arms[1]
+    change = arm.differences[found.metric]
+    return change.gain > 0 and change.significant and not found.comparison.costs(arm, found.metric)

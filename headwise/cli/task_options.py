@@ -49,6 +49,13 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Examples that are run toget
 Calibrate = Annotated[
     int, typer.Option(min=1, metavar="N", help="Examples of the validation split to fit or choose on.")
 ]
+Guard = Annotated[
+    bool,
+    typer.Option(
+        "--guard/--no-guard",
+        help="Call nothing the best that clearly costs recall, length, or replies that can be read.",
+    ),
+]
 Bound = tuple[str, str, float]
 """Flag, metric, value."""
 

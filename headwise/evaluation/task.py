@@ -108,7 +108,7 @@ def ratio(
     unit: str = "share",
     higher_is_better: bool | None = True,
 ) -> Metric:
-    """The sum of one column divided by the sum of another (pooled over examples); 0 where both are 0."""
+    """The sum of one column divided by the sum of another (pooled over examples); NaN where nothing was counted."""
     return Metric(name or f"{above}/{below}", (above, below), _pooled, unit, higher_is_better)
 
 
@@ -125,6 +125,8 @@ class Task(ABC):
     """Raised whenever the same responses would get other scores, or the same seed other examples."""
     template: ClassVar[str] = "{text}"
     """The prompt around every question, for the manifest."""
+    guards: ClassVar[tuple[str, ...]] = ()
+    """Metrics that a gain in another one must not cost, such as recall, a length, or the share that can be read."""
 
     @property
     @abstractmethod
@@ -220,7 +222,7 @@ def _nanmean(values: np.ndarray, axis: int = -1) -> np.ndarray:
 
 def _pooled(above: np.ndarray, below: np.ndarray, axis: int = -1) -> np.ndarray:
     over, under = above.sum(axis=axis), below.sum(axis=axis)
-    return np.where(under > 0, over / np.where(under > 0, under, 1), np.where(over > 0, np.nan, 0.0))
+    return np.where(under > 0, over / np.where(under > 0, under, 1), np.nan)
 
 
 def _plain(value: Any) -> Any:

@@ -17,6 +17,7 @@ from headwise.errors import InputError
 from headwise.evaluation.data.splits import split_record
 from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
+from headwise.evaluation.replies import empty_counts
 from headwise.evaluation.statistics.estimate import Estimate, estimate
 from headwise.evaluation.task import Metric, Response, Task
 from headwise.model.fingerprint import fingerprint
@@ -108,6 +109,11 @@ class TaskRun:
             )
         return replace(self, examples=tuple(examples))
 
+    @property
+    def written(self) -> bool:
+        """True where the model writes its replies, so that they can be empty."""
+        return self.task.solver.manifest().get("asked") == "generate"
+
     def run(self, progress: Progress | None = None) -> TaskOutputs:
         """Put them to the model, in evaluation mode, and score what it says."""
         done = 0
@@ -124,7 +130,7 @@ class TaskRun:
                 self.subject, self.examples, batch_size=self.batch_size, advance=advance
             )
         seconds, worked = time.perf_counter() - started, time.process_time() - worked
-        frame = _table(self.task, self.examples, responses)
+        frame = table(self.task, self.examples, responses)
         tokens = sum(response.tokens for response in responses)
         return TaskOutputs(frame, seconds, worked, tokens, tuple(self.task.remarks(responses)))
 
@@ -135,6 +141,7 @@ class TaskRun:
             outputs: those whose remarks are noted.
             call: what else is to be said of the call.
         """
+        empty = {"empty": empty_counts(outputs.frame)} if outputs is not None and self.written else {}
         remarks = {"warnings": list(outputs.remarks)} if outputs is not None and outputs.remarks else {}
         return {
             "task": {
@@ -148,6 +155,7 @@ class TaskRun:
             "batch_size": self.batch_size,
             "ids": [example.id for example in self.examples],
             **split_record(self.task, self.examples),
+            **empty,
             "model": model_record(self.subject) | {"generation_config": _generation(self.subject.model)},
             "versions": versions_of(_PACKAGES),
             "notes": {**self.task.notes(self.examples), **remarks},
@@ -205,7 +213,8 @@ def with_own_processor(subject: Subject | PreTrainedModel) -> Subject:
     return own
 
 
-def _table(task: Task, examples: Sequence[Example], responses: Sequence[Response]) -> pd.DataFrame:
+def table(task: Task, examples: Sequence[Example], responses: Sequence[Response]) -> pd.DataFrame:
+    """The per-example table: one row per example with what was asked and said, and what the task scores."""
     import pandas as pd
 
     rows = [

@@ -57,11 +57,20 @@ def search_heads(
     for layer in layers:
         for head in range(info.heads):
             with patch(subject, fix_of(layer, head), check=False):
-                gain = np.asarray(data.scores(subject), dtype=float) - plain
-            if better(gain, rule):
+                found = np.asarray(data.scores(subject), dtype=float)
+            if better(found - plain, rule) and not _loses_scores(plain, found):
                 kept.append((layer, head))
     tried = len(layers) * info.heads
     return tuple(kept), f"fit: {len(kept)} of {tried} heads improve {data.name}"
+
+
+def _loses_scores(plain: np.ndarray, found: np.ndarray) -> bool:
+    """True where clearly more examples lost their score than found one: what says nothing is not better."""
+    from scipy.stats import binomtest
+
+    lost = int((np.isnan(found) & ~np.isnan(plain)).sum())
+    won = int((np.isnan(plain) & ~np.isnan(found)).sum())
+    return lost > won and binomtest(lost, lost + won).pvalue < 0.05
 
 
 def better(gain: np.ndarray, rule: Rule) -> bool:

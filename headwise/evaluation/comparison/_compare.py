@@ -12,9 +12,11 @@ import numpy as np
 from headwise.evaluation.comparison._fit import bind_complete, fit_missing, needs_fit
 from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.comparison.calibration import calibration
+from headwise.evaluation.comparison.guards import fallen, guard_metrics, paired
+from headwise.evaluation.replies import empty_counts
 from headwise.evaluation.results.comparison import NONE, Arm, Comparison, Cost
 from headwise.evaluation.statistics.estimate import LEVEL, RESAMPLES
-from headwise.evaluation.statistics.paired import N_PERMUTATIONS, Difference, difference, holm
+from headwise.evaluation.statistics.paired import N_PERMUTATIONS, holm
 from headwise.evaluation.task import Metric, mean
 from headwise.evaluation.task_run import BATCH, Progress, TaskOutputs, TaskRun, estimates
 from headwise.fixes.patching import patch
@@ -36,6 +38,7 @@ def compare(
     seed: int = 0,
     batch_size: int = BATCH,
     calibrate: int = 200,
+    guard: bool = True,
     progress: Progress | None = None,
 ) -> Comparison:
     """Score a model on a task without a fix and with each of several, over the same examples.
@@ -53,6 +56,8 @@ def compare(
         seed: chooses the examples, and the resamples and exchanges of the statistics.
         batch_size: examples of like length that are run together.
         calibrate: examples of the validation split to fit on, where a fix needs it.
+        guard: False lets an arm be the `best` that clearly lost what the task guards (`Task.guards`: recall, length,
+            what can be read), or whose replies are empty, repeat the question, or are always the same.
         progress: told after every batch how many responses are there, and of how many.
 
     Returns:
@@ -87,7 +92,7 @@ def compare(
             fitted["fixes"][arm.label] = list(map(describe, new))
             arms[index] = bind_complete(arm, own)
     return compare_arms(
-        task_run, arms, seed=seed, call={"n": n, "seed": seed}, fitted=fitted, progress=progress
+        task_run, arms, seed=seed, call={"n": n, "seed": seed}, fitted=fitted, guard=guard, progress=progress
     )
 
 
@@ -98,6 +103,7 @@ def compare_arms(
     seed: int,
     call: Mapping[str, Any],
     fitted: Mapping[str, Any],
+    guard: bool = True,
     progress: Progress | None = None,
 ) -> Comparison:
     """The task without a fix, then once per arm, and what differs.
@@ -108,6 +114,7 @@ def compare_arms(
         seed: of resamples and exchanges.
         call: what the manifest says of the call.
         fitted: what it says of the fits.
+        guard: whether an arm that clearly lost a guard metric can be the best, see `compare`.
         progress: told how many responses are there, and of how many.
     """
     import pandas as pd
@@ -124,6 +131,19 @@ def compare_arms(
         "interval": f"{LEVEL:.0%} percentile bootstrap over examples, {RESAMPLES} resamples",
         "p": f"paired permutation test, two-sided, at most {N_PERMUTATIONS} exchanges; Holm over {len(arms)} arms",
     }
+    manifest["guards"] = {
+        "heeded": guard,
+        "metrics": [metric.name for metric in guard_metrics(task_run.task)],
+        "fallen": {
+            arm.label: fallen(task_run.task, frames[0], frame, arm.differences)
+            for arm, frame in zip(scored[1:], frames[1:], strict=True)
+        },
+    }
+    if task_run.written:
+        replies = {
+            arm.label: empty_counts(frame)["replies"] for arm, frame in zip(scored, frames, strict=True)
+        }
+        manifest["empty"] = {**manifest["empty"], "replies": replies}
     manifest["seconds"] = {arm.label: round(arm.cost.seconds, 3) for arm in scored}
     rows = [frame.assign(arm=arm.label) for arm, frame in zip(scored, frames, strict=True)]
     frame = pd.concat(rows, ignore_index=True)
@@ -151,8 +171,7 @@ def _run(task_run: TaskRun, arms: Sequence[Arm], progress: Progress | None) -> l
 def _metrics(task_run: TaskRun) -> tuple[Metric, ...]:
     """Those of the task; and the length of what is written, which no score should be read without."""
     metrics = task_run.task.metrics
-    written = task_run.task.solver.manifest().get("asked") == "generate"
-    if not written or any(metric.name == "tokens" for metric in metrics):
+    if not task_run.written or any(metric.name == "tokens" for metric in metrics):
         return metrics
     return (*metrics, mean("tokens", unit="tokens", higher_is_better=None))
 
@@ -162,7 +181,7 @@ def _scored(
 ) -> tuple[Arm, ...]:
     """The arm without a fix and the others, with their numbers."""
     base, *others = runs
-    changes = [[_difference(metric, base.frame, run.frame, seed) for metric in metrics] for run in others]
+    changes = [[paired(metric, base.frame, run.frame, seed) for metric in metrics] for run in others]
     for index in range(len(metrics)):
         adjusted = holm([row[index].p for row in changes])
         for row, p in zip(changes, adjusted, strict=True):
@@ -183,12 +202,6 @@ def _scored(
             )
         )
     return tuple(scored)
-
-
-def _difference(metric: Metric, before: pd.DataFrame, after: pd.DataFrame, seed: int) -> Difference:
-    rows = metric.applies(before) & metric.applies(after)
-    one, two = (metric.select(frame[rows]) for frame in (before, after))
-    return difference(metric, one, two, seed=seed)
 
 
 def _changed(before: pd.DataFrame, after: pd.DataFrame) -> int:

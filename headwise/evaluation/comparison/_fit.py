@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, InputError
-from headwise.evaluation.comparison.calibration import calibration
+from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
+from headwise.evaluation.comparison.guards import fallen_between
 from headwise.evaluation.example import Example
 from headwise.evaluation.results.comparison import Arm
 from headwise.evaluation.task import Task
@@ -31,6 +32,7 @@ def fit(
     seed: int = 0,
     exclude: Sequence[Example] | None = None,
     batch_size: int = BATCH,
+    guard: bool = True,
 ) -> Any:
     """The fix with its constants found for this model; the model stays as it is.
 
@@ -49,6 +51,7 @@ def fit(
             another one with the same picture, sound or text. Tasks with a validation split need none; [] if nothing
             will be compared.
         batch_size: examples that are run together.
+        guard: False keeps a fix that on these examples clearly loses what the task guards, see `hw.compare`.
 
     Returns:
         A fix of the same class, ready for `hw.patch`, `hw.compare` and `hw.save_spec`. Where nothing was found that
@@ -57,7 +60,8 @@ def fit(
     Raises:
         InputError: the name or the task is unknown, the task has too few examples, or no validation split while
             `exclude` is None, or there are too few prompts.
-        FixError: the fix has nothing to fit, cannot be fitted on this model, or what was found cannot be installed.
+        FixError: the fix has nothing to fit, cannot be fitted on this model, what was found cannot be installed, or it
+            clearly loses what the task guards.
 
     Example:
         >>> import headwise as hw
@@ -92,6 +96,8 @@ def fit(
         own, calibrated = with_own_processor(subject), as_calibration(data)
     found = fit_constants(fix, own, calibrated)
     patch(own, found).remove()
+    if guard and isinstance(calibrated, TaskCalibration) and not getattr(found, "neutral", False):
+        _refuse_losses(found, calibrated, seed)
     return found
 
 
@@ -104,6 +110,20 @@ def fit_constants(fix: Any, subject: Subject, data: Calibration) -> Any:
     """
     with without_dropout(subject.model):
         return fix.fit(subject, data)
+
+
+def _refuse_losses(fix: Any, data: TaskCalibration, seed: int) -> None:
+    """Raise FixError where the fix clearly loses what the task guards, on the examples it was fitted on."""
+    task_run = data.task_run
+    before = task_run.run().frame
+    with patch(task_run.subject, fix):
+        lost = fallen_between(task_run.task, before, task_run.run().frame, seed)
+    if lost:
+        raise FixError(
+            f"What was found for {type(fix).__name__} costs too much on the examples it was fitted on.",
+            evidence="; ".join(lost.values()),
+            remedy="Fit on other data or with other options, or take it nevertheless: guard=False (--no-guard).",
+        )
 
 
 def fit_missing(fixes: Sequence[Any], subject: Subject, data: Calibration) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from headwise.evaluation.comparison._compare import compare_arms
 from headwise.evaluation.comparison._fit import bind_complete, fit_constants, needs_fit
 from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
+from headwise.evaluation.comparison.guards import fallen_between
 from headwise.evaluation.comparison.space import Bounds, Space, space_of
 from headwise.evaluation.results.search import Search
 from headwise.evaluation.task import Metric, Task
@@ -37,14 +38,14 @@ def search(
     metric: str | None = None,
     batch_size: int = BATCH,
     calibrate: int = 200,
+    guard: bool = True,
     progress: Progress | None = None,
 ) -> Search:
     """Search the strength of a fix on a task's validation split, and judge the best setting once on its test split.
 
     The first trial is no change at all, the second the fix as it was given; the others are drawn by Optuna's
     tree-structured Parzen estimator (Bergstra et al. 2011). A setting must be better than no change to be judged.
-    With `metric` left out, CHAIR's share of invented objects is made best by saying little: choose by another one, or
-    read the length in the judgement.
+    A setting that clearly loses what the task guards (recall, length, what can be read) is left out, too.
 
     Of a file, settings are tried on its validation split, a fifth by hashed content, and on nothing that shares a
     picture, sound or text with the test examples.
@@ -60,6 +61,7 @@ def search(
         metric: the name of the metric to choose by; the task's first one when left out.
         batch_size: examples that are run together.
         calibrate: validation examples that every setting is tried on.
+        guard: False lets a setting be the best that clearly loses what the task guards, see `hw.compare`.
         progress: told how many settings were tried, and of how many.
 
     Raises:
@@ -89,9 +91,15 @@ def search(
     if to_fit:
         plan = Space(fit_constants(plan.fix, task_run.subject, data), plan.bounds)
     with _quiet(optuna):
-        rows = list(_trials(optuna, plan, data, chosen, trials=trials, seed=seed, progress=progress))
+        rows = list(
+            _trials(optuna, plan, data, chosen, trials=trials, seed=seed, guard=guard, progress=progress)
+        )
     sign = -1 if chosen.higher_is_better is False else 1
-    ranked = [sign * row["value"] if isfinite(row["value"]) else -float("inf") for row in rows]
+    refused = {number: row["costs"] for number, row in enumerate(rows) if row["costs"]}
+    ranked = [
+        sign * row["value"] if isfinite(row["value"]) and number not in refused else -float("inf")
+        for number, row in enumerate(rows)
+    ]
     place = max(range(len(rows)), key=ranked.__getitem__)  # the first of equals
     best = rows[place]["setting"] if place > 0 and not rows[place]["neutral"] else None
     manifest: dict[str, Any] = {
@@ -103,6 +111,7 @@ def search(
         "validation": data.name,
         "validation_ids": data.ids,
         "best_trial": place,
+        "refused": {str(number): costs for number, costs in refused.items()},
     }
     winner = comparison = None
     if best is not None:
@@ -114,6 +123,7 @@ def search(
             seed=seed,
             call={"n": n, "seed": seed},
             fitted={"on": None, "ids": [], "fixes": {}},
+            guard=guard,
         )
         winner = comparison.arms[1].fixes[0]
     frame = _frame(rows, plan, chosen.name)
@@ -129,27 +139,32 @@ def _trials(
     *,
     trials: int,
     seed: int,
+    guard: bool,
     progress: Progress | None,
 ) -> Iterator[dict[str, Any]]:
     """The settings with their values, no change first."""
     direction = "minimize" if metric.higher_is_better is False else "maximize"
     study = optuna.create_study(direction=direction, sampler=optuna.samplers.TPESampler(seed=seed))
     distributions = plan.distributions()
-    unchanged = _value(metric, data)
+    before = data.task_run.run().frame
+    unchanged = metric.compute(metric.select(before))
     if plan.neutral is not None and isfinite(unchanged):
         known = optuna.trial.create_trial(params=plan.neutral, distributions=distributions, value=unchanged)
         study.add_trial(known)
     if plan.given is not None and plan.given != plan.neutral:
         study.enqueue_trial(plan.given)
-    yield {"setting": plan.neutral or {}, "value": unchanged, "neutral": True}
+    yield {"setting": plan.neutral or {}, "value": unchanged, "neutral": True, "costs": []}
     for done in range(1, trials):
         if progress is not None:
             progress(done, trials)
         trial = study.ask(distributions)
         fix = plan.at(trial.params)
         with patch(data.task_run.subject, fix):
-            value = _value(metric, data)
-        if isfinite(value):
+            frame = data.task_run.run().frame
+        value = metric.compute(metric.select(frame))
+        lost = fallen_between(data.task_run.task, before, frame, seed) if guard else {}
+        costs = [text for name, text in lost.items() if name != metric.name]
+        if isfinite(value) and not costs:
             study.tell(trial, value)
         else:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
@@ -157,13 +172,10 @@ def _trials(
             "setting": dict(trial.params),
             "value": value,
             "neutral": bool(getattr(fix, "neutral", False)),
+            "costs": costs,
         }
     if progress is not None:
         progress(trials, trials)
-
-
-def _value(metric: Metric, data: TaskCalibration) -> float:
-    return metric.compute(metric.select(data.task_run.run().frame))
 
 
 def _frame(rows: list[dict[str, Any]], plan: Space, metric: str) -> Any:

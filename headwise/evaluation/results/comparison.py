@@ -17,7 +17,7 @@ from headwise.evaluation.results.numbers import (
     check_numbers,
     require_numbers,
 )
-from headwise.evaluation.statistics.estimate import Estimate, from_fields, span, to_fields
+from headwise.evaluation.statistics.estimate import Estimate, from_fields, number_text, span, to_fields
 from headwise.evaluation.statistics.paired import Difference
 from headwise.results.store import load_table
 
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 NONE = "none"
 """The arm without a fix, which the others are compared with."""
-NO_P = "too few examples for a p"
-"""In the place of a p that does not exist."""
 _BESIDE = ("recall", "tokens")
 """Metrics that a gain may have cost: told with the finding where they clearly change."""
 
@@ -135,21 +133,35 @@ class Comparison:
 
     @property
     def best(self) -> Arm | None:
-        """The arm with the largest gain in the first metric among those that clearly gain; None if none does."""
-        clear = [arm for arm in self.arms[1:] if arm.main.gain > 0 and arm.main.significant]
+        """The arm with the largest gain in the first metric among those that clearly gain; None if none does.
+
+        An arm that lost what the task guards is none of them, see `costs`.
+        """
+        clear = [arm for arm in self.arms[1:] if _gains(arm) and not self.costs(arm)]
         return max(clear, key=lambda arm: arm.main.gain, default=None)
+
+    def costs(self, arm: Arm, metric: str = "") -> list[str]:
+        """What forbids to call a gain of an arm one, such as "recall -0.872"; empty under `guard=False`.
+
+        Args:
+            arm: any but the first.
+            metric: what it gains in; the first metric when left out.
+        """
+        guards = self.manifest.get("guards", {})
+        lost = guards.get("fallen", {}).get(arm.label, {}) if guards.get("heeded") else {}
+        return [text for name, text in lost.items() if name != (metric or arm.main.metric)]
 
     @property
     def summary(self) -> str:
         """The finding, one sentence with numbers."""
         first, others = self.arms[0], self.arms[1:]
         metric, start = next(iter(first.estimates.items()))
-        head = f"{self.task}, n = {self.n}: {metric} {start.value:.3f} without a fix"
+        head = f"{self.task}, n = {self.n}: {metric} {number_text(start.value, '.3f')} without a fix"
         differ = [arm for arm in others if arm.main.significant]
         if not differ:
             known = [arm.main.p_holm for arm in others if not isnan(arm.main.p_holm)]
-            spread = ", ".join(f"{cut(arm.label)} {arm.main.value:+.3f}" for arm in others)
-            least = f"smallest p {p_text(min(known))}" if known else NO_P
+            spread = ", ".join(f"{cut(arm.label)} {number_text(arm.main.value, '+.3f')}" for arm in others)
+            least = f"smallest p {p_text(min(known))}" if known else no_p(others[0].main)
             return f"{head}; no arm differs clearly from it ({spread}; {least}).{self._notes()}"
         differing = "; ".join(
             f"{cut(arm.label)} {arm.estimates[metric].value:.3f} ({arm.main.value:+.3f}, "
@@ -251,8 +263,21 @@ class Comparison:
         ]
         idle = [cut(arm.label) for arm in others if arm.changed == 0]
         ahead = [cut(arm.label) for arm in others if arm.leaks_future]
+        costly = [
+            f"{cut(arm.label)} ({'; '.join(lost)})"
+            for arm in others
+            if _gains(arm) and (lost := self.costs(arm))
+        ]
+        empty = self.manifest.get("empty", {})
+        silent = [
+            f"{cut(label)} {count} of {self.n}" for label, count in empty.get("replies", {}).items() if count
+        ]
+        blank = [f"{empty['references']} of {self.n}"] if empty.get("references") else []
         notes = {
             "Beside it": beside,
+            "Never the best": costly,
+            "Empty replies": silent,
+            "Empty references": blank,
             "Without any effect on these examples": idle,
             "Reads the future": ahead,
         }
@@ -311,6 +336,15 @@ def cut(label: str, width: int = 40) -> str:
         'SCALE_HEADS…],factor=0.5'
     """
     return label if len(label) <= width else f"{label[: (width - 1) // 2]}…{label[-(width // 2) :]}"
+
+
+def no_p(change: Difference) -> str:
+    """In the place of a p that does not exist."""
+    return "too few examples for a p" if change.n < 2 else "no p, for nothing was counted"
+
+
+def _gains(arm: Arm) -> bool:
+    return arm.main.gain > 0 and arm.main.significant
 
 
 def p_text(value: float) -> str:

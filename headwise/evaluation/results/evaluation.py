@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.results.io import ROWS, store_or_draw
 from headwise.evaluation.results.numbers import by_metric, check_ids, check_numbers, require_numbers
-from headwise.evaluation.statistics.estimate import Estimate, span
+from headwise.evaluation.statistics.estimate import Estimate, number_text, span
 from headwise.results.store import load_table
 
 if TYPE_CHECKING:
@@ -41,15 +41,23 @@ class Evaluation:
         return tuple(self.manifest.get("notes", {}).get("warnings", ()))
 
     @property
+    def empty(self) -> tuple[str, ...]:
+        """How many replies and references are empty, where any are."""
+        counts = self.manifest.get("empty", {})
+        return tuple(f"Empty {what}: {count} of {len(self.frame)}" for what, count in counts.items() if count)
+
+    @property
     def summary(self) -> str:
         """The finding, one sentence with numbers."""
         first = next(iter(self.estimates.values()))
-        rest = [f"{item.metric} {item.value:.3f}" for item in list(self.estimates.values())[1:4]]
+        rest = [
+            f"{item.metric} {number_text(item.value, '.3f')}" for item in list(self.estimates.values())[1:4]
+        ]
         more = f"; {', '.join(rest)}" if rest else ""
         counted = "" if isnan(first.low) else f", n = {first.n}"
         return (
-            f"{self.task}: {first.metric} {first.value:.3f} "
-            f"({span(first, '.3f', words=True)}{counted}){more}."
+            f"{self.task}: {first.metric} {number_text(first.value, '.3f')} "
+            f"({span(first, '.3f', words=True)}{counted}){more}.{''.join(f' {text}.' for text in self.empty)}"
         )
 
     def to_frame(self) -> pd.DataFrame:

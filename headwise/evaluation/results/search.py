@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.results.io import store_or_draw
-from headwise.evaluation.statistics.estimate import span
+from headwise.evaluation.statistics.estimate import number_text, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,21 +41,28 @@ class Search:
     def summary(self) -> str:
         """The finding on validation and on test examples, one sentence with numbers."""
         values = self.frame[self.metric]
+        refused = len(self.manifest["refused"])
+        left_out = f" {refused} that lost what the task guards were left out." if refused else ""
         count, n = len(self.frame) - 1, len(self.manifest["validation_ids"])
+        start = number_text(values.iloc[0], ".3f")
         if self.best is None or self.comparison is None:
             return (
                 f"{self.task}: none of {count} settings of {self.kind} is better than no change on {n} validation "
-                f"examples ({self.metric} {values.iloc[0]:.3f}); nothing was judged on test examples."
+                f"examples ({self.metric} {start}); nothing was judged on test examples.{left_out}"
             )
         chosen = ", ".join(f"{name} = {value:.4g}" for name, value in self.best.items())
-        top = values.iloc[int(self.manifest["best_trial"])]
         change = self.comparison.arms[1].differences[self.metric]
-        before, after = (arm.estimates[self.metric].value for arm in self.comparison.arms)
+        top, before, after = (
+            number_text(value, ".3f")
+            for value in (
+                values.iloc[int(self.manifest["best_trial"])],
+                *(arm.estimates[self.metric].value for arm in self.comparison.arms),
+            )
+        )
         return (
             f"{self.task}: the best of {count} settings of {self.kind} on {n} validation examples is {chosen} "
-            f"({self.metric} {values.iloc[0]:.3f} → {top:.3f}); on {self.comparison.n} test examples "
-            f"{before:.3f} → {after:.3f} ({change.value:+.3f}, {span(change, '+.3f', words=True)}, "
-            f"p = {change.p:.2g})."
+            f"({self.metric} {start} → {top}); on {self.comparison.n} test examples {before} → {after} "
+            f"({number_text(change.value, '+.3f')}, {span(change, '+.3f', words=True)}, p = {change.p:.2g}).{left_out}"
         )
 
     def to_frame(self) -> pd.DataFrame:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 RESAMPLES = 2000
 LEVEL = 0.95
 BOOTSTRAP = f"percentile bootstrap, {RESAMPLES} resamples"
+TOO_FEW = "none: too few examples"
+NOTHING = "none: nothing was counted (0 of 0)"
 CELLS = 4_000_000
 """Numbers that are held at once while examples are drawn again."""
 Kind = TypeVar("Kind")
@@ -40,7 +42,7 @@ class Estimate:
     """How the 95 % interval was found."""
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} {span(self, '.3f')}"
+        return f"{number_text(self.value, '.3f')} {span(self, '.3f')}"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields; a number that is not defined is None."""
@@ -87,6 +89,16 @@ def span(item: Bounded, form: str, *, words: bool = False) -> str:
     return f"95 % interval {low} to {high}" if words else f"[{low}, {high}]"
 
 
+def number_text(value: float, form: str) -> str:
+    """A number; or that it is not defined, where nothing was counted.
+
+    Example:
+        >>> number_text(0.25, ".3f"), number_text(float("nan"), "+.3f")
+        ('0.250', 'undefined')
+    """
+    return "undefined" if isnan(value) else f"{value:{form}}"
+
+
 def estimate(metric: Metric, table: Mapping[str, Sequence[float]], *, seed: int) -> Estimate:
     """The metric with its 95 % interval: the percentile bootstrap over examples, 2,000 resamples.
 
@@ -105,7 +117,9 @@ def estimate(metric: Metric, table: Mapping[str, Sequence[float]], *, seed: int)
     value = float(metric.statistic(*arrays, axis=-1)) if n else float("nan")
     facts = (metric.unit, metric.higher_is_better)
     if n < 2 or not np.isfinite(value):
-        return Estimate(metric.name, value, float("nan"), float("nan"), n, *facts, "none: too few examples")
+        return Estimate(
+            metric.name, value, float("nan"), float("nan"), n, *facts, TOO_FEW if n < 2 else NOTHING
+        )
     if len(arrays) == 1 and metric.unit == "share" and (np.all(arrays[0] == 0) or np.all(arrays[0] == 1)):
         low, high = wilson(int(arrays[0].sum()), n)
         return Estimate(metric.name, value, low, high, n, *facts, "Wilson")

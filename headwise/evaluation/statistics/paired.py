@@ -11,7 +11,10 @@ import numpy as np
 from headwise.evaluation.statistics.estimate import (
     BOOTSTRAP,
     CELLS,
+    NOTHING,
+    TOO_FEW,
     from_fields,
+    number_text,
     percentile_interval,
     span,
     to_fields,
@@ -51,7 +54,7 @@ class Difference:
     """How interval and p were found."""
 
     def __str__(self) -> str:
-        return f"{self.value:+.3f} {span(self, '+.3f')}"
+        return f"{number_text(self.value, '+.3f')} {span(self, '+.3f')}"
 
     @property
     def gain(self) -> float:
@@ -115,7 +118,7 @@ def difference(
     value = float(change(*one, *two)) if n else nan
     facts = (metric.unit, metric.higher_is_better)
     if n < 2 or not np.isfinite(value):
-        return Difference(metric.name, value, nan, nan, nan, nan, n, *facts, "none: too few examples")
+        return Difference(metric.name, value, nan, nan, nan, nan, n, *facts, TOO_FEW if n < 2 else NOTHING)
     p, test = permutation_p(metric.statistic, one, two, seed=seed)
     moved = two[0] - one[0]
     binary = count == 1 and metric.unit == "share" and np.isin([one, two], (0, 1)).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -83,10 +84,13 @@ def test_pope_of_a_worked_case():
     }
 
 
-def test_pope_has_no_zero_denominators():
+def test_measures_of_what_was_never_said_are_not_defined():
     task = Pope()
     never = numbers(task, answered(task, [("no", "no"), ("no", "no")]))
-    assert (never["precision"], never["recall"], never["f1"]) == (0, 0, 0)
+    assert all(math.isnan(never[name]) for name in ("precision", "recall", "f1"))
+    missed = numbers(task, answered(task, [("yes", "no"), ("no", "no")]))
+    assert math.isnan(missed["precision"])
+    assert (missed["recall"], missed["f1"]) == (0, 0)
 
 
 OBJECTS = {

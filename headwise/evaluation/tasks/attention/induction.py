@@ -37,6 +37,7 @@ class Induction(Repeated):
     """
 
     name: ClassVar[str] = "induction"
+    guards: ClassVar[tuple[str, ...]] = ()
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

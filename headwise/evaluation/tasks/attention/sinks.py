@@ -40,6 +40,7 @@ class Sinks(Task):
     """
 
     name: ClassVar[str] = "sinks"
+    guards: ClassVar[tuple[str, ...]] = ()
 
     of: str = "perplexity"
     """The task whose examples are read."""

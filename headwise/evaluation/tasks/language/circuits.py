@@ -35,6 +35,8 @@ class Contrast(Task):
     tokens counts as said when its first token is the most probable one.
     """
 
+    guards: ClassVar[tuple[str, ...]] = ()
+
     data: Path | None = None
     split: Split = "test"
     """Of the zoo's prompts."""

@@ -52,6 +52,7 @@ class MultipleChoiceQuestions(Task):
     """
 
     name: ClassVar[str] = "multiple-choice"
+    guards: ClassVar[tuple[str, ...]] = ("full_accuracy",)
 
     data: Path | None = None
     split: Split = "test"

@@ -40,6 +40,7 @@ class Perplexity(Task):
     """
 
     name: ClassVar[str] = "perplexity"
+    guards: ClassVar[tuple[str, ...]] = ()
 
     data: Path | None = None
     window: int | None = None

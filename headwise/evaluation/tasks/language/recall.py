@@ -44,6 +44,7 @@ class Recall(Task):
     """
 
     name: ClassVar[str] = "recall"
+    guards: ClassVar[tuple[str, ...]] = ()
 
     pairs: int = 4
     split: Split = "test"
@@ -121,6 +122,7 @@ class Copying(Repeated):
     """
 
     name: ClassVar[str] = "copying"
+    guards: ClassVar[tuple[str, ...]] = ()
 
     @property
     def metrics(self) -> tuple[Metric, ...]:

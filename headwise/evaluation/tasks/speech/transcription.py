@@ -16,7 +16,7 @@ from headwise.evaluation.data.files import Row, read_table
 from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.solvers.transcription import Transcribe
-from headwise.evaluation.task import Metric, Response, Task, mean
+from headwise.evaluation.task import Metric, Response, Task, mean, ratio
 from headwise.optional import extra, versions
 from headwise.readers.content import inside, shown
 from headwise.readers.sound import sound_length
@@ -94,10 +94,11 @@ class Transcription(Spoken):
     """The model writes down what it hears.
 
     `wer` is the word error rate: words to put in, leave out or exchange, over the words of the reference,
-    pooled over all clips; it can exceed 1. `cer` is the same for characters, `exact` the share of clips
-    without an error. All are jiwer's. Before they are compared, both texts are normalised: `basic` turns to lower
-    case, removes punctuation and collapses spaces; `whisper` is the basic normaliser of Whisper; `none` leaves
-    them alone. A clip without words counts what is written as insertions.
+    pooled over all clips; it can exceed 1. `recall` is the share of the words of the reference that are written.
+    `cer` is the same as `wer` for characters, `exact` the share of clips without an error. All are jiwer's. Before
+    they are compared, both texts are normalised: `basic` turns to lower case, removes punctuation and collapses
+    spaces; `whisper` is the basic normaliser of Whisper; `none` leaves them alone. A clip without words counts what
+    is written as insertions.
 
     `language` and `speech_task` (transcribe, or translate into English) are for multilingual models; without
     `language` the model detects that of each clip, and the table of results has it. Recordings longer than the window
@@ -111,6 +112,7 @@ class Transcription(Spoken):
     """
 
     name: ClassVar[str] = "transcription"
+    guards: ClassVar[tuple[str, ...]] = ("recall",)
     template: ClassVar[str] = "{audio}"
 
     normaliser: Normaliser = "basic"
@@ -134,11 +136,12 @@ class Transcription(Spoken):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Word error rate, character error rate, clips without an error."""
+        """Word error rate, character error rate, clips without an error, words that are written."""
         return (
             Metric("wer", ("errors", "words"), _error_rate, "errors per word", False),
             Metric("cer", ("character_errors", "characters"), _error_rate, "errors per character", False),
             mean("exact"),
+            ratio("hits", "words", name="recall"),
         )
 
     @property
@@ -169,6 +172,7 @@ class Transcription(Spoken):
             "rate": example.metadata["rate"],
             "words": words.hits + words.substitutions + words.deletions,
             "errors": _errors(words),
+            "hits": words.hits,
             "substitutions": words.substitutions,
             "deletions": words.deletions,
             "insertions": words.insertions,
@@ -212,8 +216,9 @@ def _errors(found: Any) -> int:
 
 
 def _error_rate(errors: np.ndarray, units: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Errors over units, pooled; where the references are empty, the number of errors, as in jiwer."""
-    return errors.sum(axis=axis) / np.maximum(units.sum(axis=axis), 1)
+    """Errors over units, pooled; where the references are empty, the number of errors, as in jiwer, or NaN of none."""
+    wrong, whole = errors.sum(axis=axis), units.sum(axis=axis)
+    return np.where(wrong + whole > 0, wrong / np.maximum(whole, 1), np.nan)
 
 
 def _sound(row: Row) -> Example:

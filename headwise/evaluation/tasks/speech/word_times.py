@@ -51,6 +51,7 @@ class WordTimes(Spoken):
     """
 
     name: ClassVar[str] = "word-times"
+    guards: ClassVar[tuple[str, ...]] = ("timed",)
     template: ClassVar[str] = "{audio}"
 
     times: Path | None = None

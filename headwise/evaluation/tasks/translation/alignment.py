@@ -50,6 +50,7 @@ class Alignment(Parallel):
     """
 
     name: ClassVar[str] = "alignment"
+    guards: ClassVar[tuple[str, ...]] = ("recall",)
 
     gold: Path | None = None
     base: Literal[0, 1] = 0

@@ -55,6 +55,7 @@ class Translation(Parallel):
     """
 
     name: ClassVar[str] = "translation"
+    guards: ClassVar[tuple[str, ...]] = ()
 
     template: str = "{text}"
     tokenize: str = ""

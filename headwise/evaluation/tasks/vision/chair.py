@@ -51,6 +51,7 @@ class Chair(PictureTask):
     """
 
     name: ClassVar[str] = "chair"
+    guards: ClassVar[tuple[str, ...]] = ("recall", "length")
 
     captions: Path | None = None
     synonyms: Path | None = None
@@ -73,7 +74,7 @@ class Chair(PictureTask):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Invented mentions over all mentions (0 where nothing is mentioned), and what to read beside it."""
+        """Invented mentions over all mentions (NaN where nothing is mentioned), and what to read beside it."""
         found = (
             ratio("hallucinated", "mentions", name="chair_i", higher_is_better=False),
             mean("any_hallucinated", name="chair_s", higher_is_better=False),

@@ -48,6 +48,7 @@ class Pope(PictureTask):
     """
 
     name: ClassVar[str] = "pope"
+    guards: ClassVar[tuple[str, ...]] = ("unparsed",)
 
     split: str = "adversarial"
     parsing: str = "official"
@@ -66,7 +67,7 @@ class Pope(PictureTask):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Accuracy, and the measures with yes as the positive answer; 0 where a denominator is 0."""
+        """Accuracy, and the measures with yes as the positive answer; NaN where a denominator is 0."""
         pair = ("said_yes", "true_yes")
         return (
             mean("correct", name="accuracy"),
@@ -215,7 +216,7 @@ def build_pope(
 
 
 def _share(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    return np.where(below > 0, above / np.where(below > 0, below, 1), 0.0)
+    return np.where(below > 0, above / np.where(below > 0, below, 1), np.nan)
 
 
 def _precision(predicted: np.ndarray, true: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -38,6 +38,7 @@ class Scenes(PictureTask):
     """
 
     name: ClassVar[str] = "scene"
+    guards: ClassVar[tuple[str, ...]] = ("unparsed",)
 
     kind: str = "existence"
     noise: float = TRAINING_NOISE

@@ -47,6 +47,7 @@ class Vqa(PictureTask):
     """
 
     name: ClassVar[str] = "vqa"
+    guards: ClassVar[tuple[str, ...]] = ()
 
     annotations: Path | None = None
     file_name: str = "COCO_val2014_{image_id:012d}.jpg"

@@ -59,6 +59,7 @@ class YesNo(PictureTask):
     """
 
     name: ClassVar[str] = "yes-no"
+    guards: ClassVar[tuple[str, ...]] = ("other",)
 
     group: str = "image"
     """Column of a JSON-lines file that tells which questions belong together."""
