@@ -75,7 +75,8 @@ def evaluate(
     lines = [
         head,
         *lines,
-        *(f"warning: {shortened(text)}" for text in (*found.empty, *found.warnings)),
+        *found.empty,
+        *(f"warning: {shortened(text)}" for text in found.warnings),
         *(f"wrote {path}" for path in paths),
         *(f"failed: {text}" for text in failures),
     ]
