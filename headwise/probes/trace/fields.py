@@ -59,6 +59,20 @@ FIELDS = {
 Rows of `maps` are the query rows at `positions`, unless chosen rows were kept: then they are those at `row_positions`.
 """
 
+RANGES: dict[str, tuple[float, str]] = {
+    "positions": (0, "length"),
+    "row_positions": (0, "length"),
+    "entropy": (0, "log keys"),
+    "maximum": (0, "1"),
+    "distance": (0, "reach"),
+    "n_keys": (0, "keys"),
+    "mass": (0, "1"),
+    "received": (0, "rows"),
+    "n_queries": (0, "rows"),
+    "maps": (0, "1"),
+}
+"""Smallest and largest value of fields that have one, in the words of `ranges`; the others may be any number."""
+
 
 _OWN_HEADS = {
     "maps": "map_heads",

@@ -1,15 +1,13 @@
-"""Traces as files: one safetensors file with a versioned JSON header, no pickle, memory-mapped."""
+"""Traces as files: one safetensors file with a versioned JSON header, checksums, no pickle, memory-mapped."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -19,54 +17,19 @@ from headwise.files import replacing
 from headwise.layout import ROLES, Axis, ImageSpan, TokenLayout
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.fields import FIELDS, GRAPH_FIELDS, Record
-
-SCHEMA = 2
-_HEADER, _DIGEST = "headwise_trace", "sha256"
-_AxisField = Literal["roles", "ids", "seconds", "offset", "recording"]
-_AXIS_FIELDS = get_args(_AxisField)
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class _Tensor(_Part):
-    dtype: str
-    shape: list[NonNegativeInt]
-
-
-class _Site(_Part):
-    tower: str
-    kind: Literal["self", "cross"]
-    layer: NonNegativeInt
-    module: str
-    call: NonNegativeInt
-    fields: dict[str, _Tensor]
-
-
-class _Span(_Part):
-    example: NonNegativeInt
-    image: NonNegativeInt
-    start: NonNegativeInt
-    length: NonNegativeInt
-    grid: tuple[NonNegativeInt, NonNegativeInt] | None
-    places: list[NonNegativeInt] | None
-
-
-class _Axis(_Part):
-    tower: str
-    tokens: list[list[str]] | None
-    images: list[_Span]
-    fields: dict[_AxisField, _Tensor]
-
-
-class _Header(_Part):
-    schema_version: int
-    roles: list[str]
-    """The role axis of `mass`, and what the numbers in an axis's roles mean."""
-    sites: list[_Site]
-    layout: list[_Axis]
-    meta: dict[str, Any]
+from headwise.probes.trace.header import (
+    AXIS_FIELDS,
+    DIGEST,
+    HEADER,
+    SCHEMA,
+    Header,
+    StoredAxis,
+    check_header,
+    damaged,
+    digest,
+    read_header,
+)
+from headwise.probes.trace.ranges import impossible
 
 
 def write_trace(
@@ -76,28 +39,35 @@ def write_trace(
 
     Raises:
         InputError: when the folder does not exist.
-        TraceError: when the file cannot be written; nothing is left of it then.
+        TraceError: when it holds what `read_trace` refuses, or the file cannot be written; nothing is left of it then.
     """
-    tensors: dict[str, Tensor] = {}
+    parts: dict[str, Tensor] = {}
     sites = []
     for number, (site, record) in enumerate(records.items()):
         fields = {name: tensor for name, tensor in record.items() if name not in GRAPH_FIELDS}
-        tensors |= {f"site.{number}.{name}": tensor for name, tensor in fields.items()}
-        sites.append({**vars(site), "fields": _describe(fields)})
+        parts |= {f"site.{number}.{name}": tensor for name, tensor in fields.items()}
+        sites.append({**vars(site), "fields": dict.fromkeys(fields)})
     axes = []
     for number, axis in enumerate(layout.axes.values()):
-        fields = {name: getattr(axis, name) for name in _AXIS_FIELDS if getattr(axis, name) is not None}
-        tensors |= {f"axis.{number}.{name}": tensor for name, tensor in fields.items()}
+        fields = {name: getattr(axis, name) for name in AXIS_FIELDS if getattr(axis, name) is not None}
+        parts |= {f"axis.{number}.{name}": tensor for name, tensor in fields.items()}
         spans = [vars(span) for span in axis.images]
         axes.append(
-            {"tower": axis.tower, "tokens": axis.tokens, "images": spans, "fields": _describe(fields)}
+            {"tower": axis.tower, "tokens": axis.tokens, "images": spans, "fields": dict.fromkeys(fields)}
         )
+    tensors = _apart(parts)
+    for kind, entries in (("site", sites), ("axis", axes)):
+        for number, entry in enumerate(entries):
+            entry["fields"] = {
+                name: _describe(tensors[f"{kind}.{number}.{name}"]) for name in entry["fields"]
+            }
     header = {"schema_version": SCHEMA, "roles": ROLES, "sites": sites, "layout": axes, "meta": dict(meta)}
     text = json.dumps(header, ensure_ascii=False).encode("utf-8", "replace")
-    metadata = {_HEADER: text.decode(), _DIGEST: hashlib.sha256(text).hexdigest()}
+    _check_whole(text, tensors, Path(path))
+    metadata = {HEADER: text.decode(), DIGEST: digest(text)}
     with replacing(path) as part:
         try:
-            save_file(_apart(tensors), part, metadata)
+            save_file(tensors, part, metadata)
         except (OSError, SafetensorError) as error:
             raise TraceError("The trace could not be written.", evidence=str(error)) from error
     return Path(path)
@@ -122,8 +92,9 @@ def read_trace(path: str | Path) -> tuple[dict[Site, Mapping[str, Tensor]], Toke
             evidence=f"{path}: {error}",
             remedy="Save the trace again.",
         ) from error
-    header = _read_header(metadata, path)
+    header = read_header(metadata, path)
     _check(header, file, path)
+    _check_numbers(header, file.get_tensor, path)
     records: dict[Site, Mapping[str, Tensor]] = {
         Site(site.tower, site.kind, site.layer, site.module, site.call): _LazyRecord(
             file, {name: f"site.{number}.{name}" for name in site.fields}
@@ -132,7 +103,7 @@ def read_trace(path: str | Path) -> tuple[dict[Site, Mapping[str, Tensor]], Toke
     }
     axes = {axis.tower: _axis(number, axis, file) for number, axis in enumerate(header.layout)}
     _check_layout(axes, path)
-    return records, TokenLayout(axes), header.meta
+    return records, TokenLayout(axes), header.meta.model_dump(exclude_unset=True)
 
 
 class _LazyRecord(Mapping[str, Tensor]):
@@ -151,10 +122,12 @@ class _LazyRecord(Mapping[str, Tensor]):
         return len(self._names)
 
 
-def _describe(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+def _describe(tensor: Tensor) -> dict[str, Any]:
+    content = tensor.reshape(-1).view(torch.uint8).numpy()  # no copy: it is contiguous
     return {
-        name: {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape)}
-        for name, tensor in tensors.items()
+        "dtype": str(tensor.dtype).removeprefix("torch."),
+        "shape": list(tensor.shape),
+        "sha256": digest(content),
     }
 
 
@@ -169,58 +142,56 @@ def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return apart
 
 
-def _read_header(metadata: Mapping[str, str], path: Path) -> _Header:
-    if _HEADER not in metadata or _DIGEST not in metadata:
-        raise TraceError(
-            "The file holds no headwise trace.",
-            evidence=str(path),
-            remedy="Give a file that trace.save or headwise trace wrote; hw.load reads models.",
-        )
-    text = metadata[_HEADER]
-    if hashlib.sha256(text.encode()).hexdigest() != metadata[_DIGEST]:
-        raise _damaged(path, "the header does not match its checksum")
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)) from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if type(version) is int and version != SCHEMA:
-        raise TraceError(
-            f"The trace has schema version {version}, and this version of headwise reads {SCHEMA}.",
-            evidence=str(path),
-            remedy="Upgrade headwise." if version > SCHEMA else "Capture it again.",
-        )
-    try:
-        header = _Header.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    if tuple(header.roles) != ROLES:
-        raise _damaged(path, f"it uses the roles {', '.join(header.roles)}")
-    return header
-
-
-def _check(header: _Header, file: Any, path: Path) -> None:
+def _check(header: Header, file: Any, path: Path) -> None:
     """The header's tensors are the file's tensors, with the number of axes their fields have."""
     expected = {f"site.{n}.{f}": t for n, site in enumerate(header.sites) for f, t in site.fields.items()}
     expected |= {f"axis.{n}.{f}": t for n, axis in enumerate(header.layout) for f, t in axis.fields.items()}
     differing = set(expected) ^ set(file.keys())
     if differing:
-        raise _damaged(path, f"header and tensors differ in {min(differing)}")
+        raise damaged(path, f"header and tensors differ in {min(differing)}")
     for name, promised in expected.items():
-        stored = _describe({name: file.get_tensor(name)})[name]
+        stored = _describe(file.get_tensor(name))
         if stored != promised.model_dump():
-            raise _damaged(path, f"{name} is {stored['dtype']} {stored['shape']}")
+            what = "of other content" if stored["dtype"] == promised.dtype else stored["dtype"]
+            raise damaged(path, f"{name} is {what}, {stored['shape']}")
     for number, site in enumerate(header.sites):
         for name, tensor in site.fields.items():
             if len(FIELDS.get(name, ())) != len(tensor.shape):
-                raise _damaged(path, f"site.{number}.{name} has the shape {tensor.shape}")
+                raise damaged(path, f"site.{number}.{name} has the shape {tensor.shape}")
     for number, axis in enumerate(header.layout):
         if "roles" not in axis.fields:
-            raise _damaged(path, f"axis.{number} has no roles")
+            raise damaged(path, f"axis.{number} has no roles")
 
 
-def _axis(number: int, axis: _Axis, file: Any) -> Axis:
+def _check_numbers(header: Header, tensor_of: Callable[[str], Tensor], path: Path) -> None:
+    """Every number is one that a capture can give, and meta speak of the examples that there are."""
+    meta = header.meta
+    lengths = {axis.tower: axis.fields["roles"].shape[-1] for axis in header.layout if "roles" in axis.fields}
+    absent = {one.site for one in meta.nonfinite if one.what == "rows"}
+    for number, stored in enumerate(header.sites):
+        record = {name: tensor_of(f"site.{number}.{name}") for name in stored.fields}
+        site = Site(stored.tower, stored.kind, stored.layer, stored.module, stored.call)
+        why = impossible(record, site, lengths, patched=bool(meta.patched), nonfinite=absent)
+        if why:
+            raise damaged(path, f"{site}: {why}")
+    known = "examples" in meta.model_fields_set
+    if known and (max(meta.returned, default=-1) >= meta.examples or len(meta.ids) not in (0, meta.examples)):
+        raise damaged(path, f"meta speak of other examples than {meta.examples}")
+
+
+def _check_whole(text: bytes, tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Refuse to write what could not be read."""
+    try:
+        _check_numbers(check_header(text, path), tensors.__getitem__, path)
+    except TraceError as error:
+        raise TraceError(
+            "The trace holds what a saved trace cannot.",
+            evidence=error.evidence,
+            remedy="Save a trace as hw.capture made it.",
+        ) from error
+
+
+def _axis(number: int, axis: StoredAxis, file: Any) -> Axis:
     tensors: dict[Any, Tensor] = {name: file.get_tensor(f"axis.{number}.{name}") for name in axis.fields}
     spans = [(span, None if span.places is None else tuple(span.places)) for span in axis.images]
     return Axis(
@@ -247,8 +218,4 @@ def _check_layout(axes: Mapping[str, Axis], path: Path) -> None:
             and all(span.places is None or len(span.places) == span.length for span in axis.images)
         )
         if not sound:
-            raise _damaged(path, f"the layout of {tower!r} does not fit together")
-
-
-def _damaged(path: Path, why: str) -> TraceError:
-    return TraceError("The trace file is damaged.", evidence=f"{path}: {why}", remedy="Save the trace again.")
+            raise damaged(path, f"the layout of {tower!r} does not fit together")

@@ -256,7 +256,12 @@ class Trace:
         return with_ids(frame_of(self.records, self.layout, level), self.records, self.meta.get("ids"))
 
     def save(self, path: str | Path) -> Path:
-        """Write everything to one safetensors file; `headwise.load_trace` reads it back."""
+        """Write everything to one safetensors file; `headwise.load_trace` reads it back.
+
+        Raises:
+            InputError: when the folder does not exist.
+            TraceError: when it holds what no capture gives, or the file cannot be written.
+        """
         from headwise.probes.trace.storage import write_trace
 
         return write_trace(path, self.records, self.layout, self.meta)
@@ -279,13 +284,15 @@ class Trace:
 
 
 def load_trace(path: str | Path) -> Trace:
-    """Read a trace that `Trace.save` wrote. Tensors are read from disk when they are asked for.
+    """Read a trace that `Trace.save` wrote. Tensors stay on disk, and are mapped when they are asked for.
 
-    The header is checked against its checksum and against the tensors' names, types and shapes.
+    All of the file is read once, to compare it with its checksums (about 0.6 GB/s on one core) and to see that
+    every number is one that a capture can give.
 
     Raises:
         InputError: when there is no such file.
-        TraceError: when the file is no trace, is damaged or truncated, or comes from a newer version.
+        TraceError: when the file is no trace, was changed or truncated, comes from another version, or holds numbers
+            that cannot be.
     """
     from headwise.probes.trace.storage import read_trace
 
