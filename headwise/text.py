@@ -36,6 +36,8 @@ def visible(text: str, *, limit: int | None = None) -> str:
     """
     if limit is not None and len(text) > limit:
         text = f"{text[: limit - 1]}…"
+    if text.isprintable():
+        return text
     return "".join(map(_escape, text))
 
 

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import accumulate
 from typing import Any, NoReturn
 
 import numpy as np
@@ -22,8 +23,11 @@ DIGITS = 308
 """The most digits of a whole number; beyond, no reader keeps it and Python takes quadratic time."""
 
 
+_SHORT = 2**12
+"""Bytes of a text for which arrays are not worth their setting up, such as a line of JSON Lines."""
 _BLOCK = 2**24
-_STEPS = np.array([(chr(code) in "[{") - (chr(code) in "]}") for code in range(256)], dtype=np.int32)
+_STEP = [(chr(code) in "[{") - (chr(code) in "]}") for code in range(256)]
+_STEPS = np.array(_STEP, dtype=np.int32)
 _MARKS = (_STEPS != 0) | (np.arange(256) == ord('"'))
 _STRIDE = 16
 
@@ -110,6 +114,9 @@ def strict_loads(text: str, *, largest: int | None = None) -> Any:
 def nesting(content: bytes) -> int:
     """How deep lists and objects of a JSON text stand within each other; linear time."""
     marks = re.sub(rb"\\.", b"", content, flags=re.DOTALL) if b"\\" in content else content
+    if len(marks) < _SHORT:
+        bare = re.sub(rb'"[^"]*"?', b"", marks)
+        return max(accumulate(map(_STEP.__getitem__, bare), initial=0))
     deepest = depth = quotes = 0
     for start in range(0, len(marks), _BLOCK):
         block = np.frombuffer(marks, np.uint8)[start : start + _BLOCK]

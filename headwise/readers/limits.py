@@ -28,7 +28,7 @@ class FileLimits:
     """Values in a JSON file."""
     depth: int = 64
     """Lists and objects within each other."""
-    lines: int = 500_000
+    lines: int = 100_000
     """Lines of a text: sentences, rows of a table, JSON Lines."""
     columns: int = 10_000
     line_bytes: int = 16 * MIB

@@ -32,8 +32,16 @@ OUTSIDE = (
         "~/a.png",
         "~root/a.png",
     ),
-    *("C:/a.png", "C:a.png", "c:\\a.png", "\\\\host\\share\\a.png", "\\\\?\\C:\\a.png", "/dev/stdin"),
-    *("link.png", "folder/a.png", "loop.png", "\ud800.png"),
+    *(
+        "C:/a.png",
+        "C:a.png",
+        "\\a.png",
+        "c:\\a.png",
+        "\\\\host\\share\\a.png",
+        "\\\\?\\C:\\a.png",
+        "/dev/stdin",
+    ),
+    *("link.png", "folder/a.png", "a" * 5000, "a/" * 5_000_000),
 )
 
 

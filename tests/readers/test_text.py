@@ -47,11 +47,11 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
 
 def test_lines_and_their_length_have_limits(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    with file_limits(times=2e-5) as limits:
-        assert (limits.lines, limits.line_bytes) == (10, 335)
+    with file_limits(times=1e-4) as limits:
+        assert (limits.lines, limits.line_bytes) == (10, 1677)
         path.write_text("a\n" * 10)
         with pytest.raises(InputError, match="lines: 11, and the limit is 10"):
             read_text(path)
-        path.write_text(f"a\n{'b' * 336}")
-        with pytest.raises(InputError, match="line 2: characters: 336, and the limit is 335"):
+        path.write_text(f"a\n{'b' * 1678}")
+        with pytest.raises(InputError, match="line 2: characters: 1,678, and the limit is 1,677"):
             read_text(path)

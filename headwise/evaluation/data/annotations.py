@@ -12,6 +12,7 @@ from pathlib import Path
 from headwise.errors import InputError
 from headwise.evaluation.data.files import read_lines, read_table, refuse
 from headwise.readers.content import inside, shown
+from headwise.readers.limits import current_limits, require_within
 from headwise.readers.text import read_text
 
 
@@ -53,7 +54,16 @@ def read_links(path: str | Path, lengths: Sequence[tuple[int, int]], *, base: in
     """
     path, lines = Path(path), read_text(path).removesuffix("\n").split("\n")
     naacl = next((bool(re.fullmatch(r"\s*\d+\s.*", line)) for line in lines if line.strip()), False)
-    found: list[tuple[int, int, int, int, bool]] = []
+    links: list[dict[tuple[int, int], bool]] = [{} for _ in lengths]
+
+    def add(number: int, pair: int, source: str, target: str, sure: bool) -> None:
+        words, others = lengths[pair]
+        place = (int(source) - base, int(target) - base)
+        if not (0 <= place[0] < words and 0 <= place[1] < others):
+            fact = f"The link {source}-{target} leaves a pair of {words} and {others} words."
+            refuse(path, number, fact, f"Words are counted from {base}; see the option base.")
+        links[pair][place] = links[pair].get(place, False) or sure
+
     if naacl:
         for number, line in enumerate(lines, start=1):
             parts = line.split()
@@ -61,27 +71,23 @@ def read_links(path: str | Path, lengths: Sequence[tuple[int, int]], *, base: in
                 continue
             if not _LINE_OF_LINK.fullmatch(" ".join(parts)):
                 refuse(path, number, f"This is no link: {line!r}.", "Write: sentence source target S.")
-            found.append((number, int(parts[0]) - 1, int(parts[1]), int(parts[2]), parts[-1] != "P"))
+            if not 0 < int(parts[0]) <= len(lengths):
+                refuse(path, number, f"There is no sentence {parts[0]}.", f"There are {len(lengths)}.")
+            add(number, int(parts[0]) - 1, parts[1], parts[2], parts[-1] != "P")
     else:
         if len(lines) != len(lengths):
             fact = f"There are {len(lines)} lines of links for {len(lengths)} sentence pairs."
             refuse(path, min(len(lines), len(lengths)) + 1, fact, "Give one line per pair.")
         for number, line in enumerate(lines, start=1):
-            for item in line.split():
+            items = line.split()
+            require_within(
+                len(items), current_limits().columns, "links of a line", where=f"{shown(path)}, line {number}"
+            )
+            for item in items:
                 match = _LINK.fullmatch(item)
                 if match is None:
                     refuse(path, number, f"This is no link: {item!r}.", "Write 0-1, or 0p1 where possible.")
-                found.append((number, number - 1, int(match[1]), int(match[3]), match[2] == "-"))
-    links: list[dict[tuple[int, int], bool]] = [{} for _ in lengths]
-    for number, pair, source, target, sure in found:
-        if not 0 <= pair < len(lengths):
-            refuse(path, number, f"There is no sentence {pair + 1}.", f"There are {len(lengths)}.")
-        place = (source - base, target - base)
-        if not all(0 <= index < length for index, length in zip(place, lengths[pair], strict=True)):
-            words, others = lengths[pair]
-            fact = f"The link {source}-{target} leaves a pair of {words} and {others} words."
-            refuse(path, number, fact, f"Words are counted from {base}; see the option base.")
-        links[pair][place] = links[pair].get(place, False) or sure
+                add(number, number - 1, match[1], match[3], match[2] == "-")
     return [
         Links(frozenset(place for place, sure in item.items() if sure), frozenset(item)) for item in links
     ]
@@ -178,10 +184,13 @@ def _textgrid(path: Path) -> Iterator[tuple[int, str, str, float, float]]:
     line, seen = text.count("\n", 0, value.start()) + 1, value.start()
     try:
         count = int([value[3] for value in islice(values, 3)][2])  # behind the start and the end of the tier
+        require_within(count, current_limits().lines, "intervals", where=shown(path))
         for _ in range(count):
             start, end, word = islice(values, 3)
             line, seen = line + text.count("\n", seen, start.start()), start.start()
             if word[1].strip():
                 yield line, path.stem, word[1].replace('""', '"').strip(), float(start[3]), float(end[3])
+    except InputError:
+        raise
     except (TypeError, ValueError, IndexError, AttributeError):
         refuse(path, line, "The tier `words` is damaged.", "Every interval has a start, an end and a text.")

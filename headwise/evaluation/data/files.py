@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from headwise.errors import InputError
-from headwise.readers.content import shown
+from headwise.readers.content import shown, uncollected
 from headwise.readers.json import parse_json
 from headwise.readers.limits import current_limits, require_within
 from headwise.readers.text import read_text
@@ -91,6 +91,7 @@ def read_lines(path: str | Path) -> list[str]:
     return text.removesuffix("\n").split("\n")
 
 
+@uncollected()
 def read_json_lines(path: str | Path, needed: Mapping[str, Any]) -> list[Row]:
     r"""One JSON object per line; empty lines are passed over.
 

@@ -16,6 +16,7 @@ from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.alignment import CrossAttentionAlignment
 from headwise.evaluation.task import Metric, Response, ratio
 from headwise.evaluation.tasks.translation.parallel import Parallel
+from headwise.readers.limits import current_limits, require_within
 from headwise.zoo.data.phrase import PhrasePair
 from headwise.zoo.data.phrase import alignment as known_links
 
@@ -93,11 +94,14 @@ class Alignment(Parallel):
 
     def examples(self) -> Sequence[Example]:
         """All pairs, with their words and links in `about`."""
-        found = super().examples()
         if self.gold is None:
-            return found
+            return super().examples()
+        found, dropped = self.pairs()
+        for item in found:
+            longest = max(len(item.inputs["text"].split()), len(item.answer.split()))
+            require_within(longest, current_limits().columns, "words of a sentence", where=item.id)
         spans = [(_words(item.inputs["text"]), _words(item.answer)) for item in found]
-        lengths = [(0, 0)] * (len(found) + self.pairs()[1])  # a pair that was left out has no words to link
+        lengths = [(0, 0)] * (len(found) + dropped)  # a pair that was left out has no words to link
         for item, (source, target) in zip(found, spans, strict=True):
             lengths[item.metadata["place"]] = (len(source), len(target))
         links = read_links(self.gold, lengths, base=self.base)

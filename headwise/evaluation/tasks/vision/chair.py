@@ -17,7 +17,7 @@ from headwise.evaluation.scoring.chair import ObjectTable, mentions, named_objec
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.task import Metric, Response, mean, ratio
 from headwise.evaluation.tasks.vision.pictures import QUESTION, PictureTask, check_images, seen
-from headwise.readers.content import shown
+from headwise.readers.content import shown, uncollected
 from headwise.readers.json import read_json
 from headwise.text import visible
 from headwise.zoo.data.scenes import CAPTION_NOISE
@@ -156,6 +156,7 @@ class Chair(PictureTask):
             return own_objects(compat=self.compat)
         return read_objects(self.synonyms, compat=self.compat)
 
+    @uncollected()
     def _of_files(self, path: Path, n: int | None, seed: int) -> list[Example]:
         table = self._table
         document = read_json(path)
@@ -179,7 +180,9 @@ class Chair(PictureTask):
                     f"{visible(str(record['image_id']), limit=80)}, category_id {record['category_id']}",
                 )
             there[record["image_id"]].add(table.nodes[known[record["category_id"]]])
-        chosen = draw_of_file([_example(self, image, path) for image in images], n, seed, what=self.title)
+        chosen = draw_of_file(
+            [_example(self, image, shown(path)) for image in images], n, seed, what=self.title
+        )
         captions = self._captions()
         finished = []
         for example in chosen:
@@ -202,8 +205,8 @@ class Chair(PictureTask):
         return captions
 
 
-def _example(task: Chair, image: dict[str, Any], path: Path) -> Example:
-    where = f"{shown(path)}, image {visible(str(image['id']), limit=80)}"
+def _example(task: Chair, image: dict[str, Any], place: str) -> Example:
+    where = f"{place}, image {visible(str(image['id']), limit=80)}"
     inputs = {"text": task.asked(DETAILED), "image": task.picture(image["file_name"], where)}
     metadata = {"image_id": image["id"], "where": where}
     return Example(str(image["id"]), inputs, [], metadata)

@@ -7,6 +7,7 @@ import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -133,9 +134,12 @@ class PictureTask(Task):
         Raises:
             InputError: the name leaves the folder.
         """
+        return inside(name, self._folder, where=where)
+
+    @cached_property
+    def _folder(self) -> Path:
         data = Path(self.data or "")
-        folder = self.images or (data if data.is_dir() else data.parent)
-        return inside(name, Path(folder), where=where)
+        return Path(self.images or (data if data.is_dir() else data.parent))
 
 
 def seen(count: int, seed: int, *, noise: float, split: str = "test") -> Iterator[tuple[Scene, Image.Image]]:

@@ -15,7 +15,7 @@ from headwise.evaluation.scoring.vqa import PEOPLE, normalized, vqa_accuracy
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.task import Metric, Response, mean
 from headwise.evaluation.tasks.vision.pictures import PictureTask, seen
-from headwise.readers.content import shown
+from headwise.readers.content import shown, uncollected
 from headwise.readers.json import read_json
 from headwise.text import visible
 from headwise.zoo.data.scenes import TRAINING_NOISE
@@ -92,6 +92,7 @@ class Vqa(PictureTask):
             )
         return examples
 
+    @uncollected()
     def listed(self, data: Path) -> Sequence[Example]:
         """The questions of the file; those without answers are refused, answers without question are not."""
         annotations = Path(self.annotations or "")  # data and annotations are given together
