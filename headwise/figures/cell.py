@@ -23,6 +23,8 @@ SUMMARY, TEXT = 2000, 40
 ROWS, COLUMNS = 16, 14
 _WIDE, _CELLS = 240, 256
 """Pixels of a picture, and rows or columns of it."""
+_NAMED, _STEP, _NAME = 16, 18, 16
+"""Rows or columns up to which each has its name beside the picture, the pixels of one, and the letters of a name."""
 _BYTES = 60_000
 """Of all pictures together; the whole cell stays below 200 kB."""
 _SMALL = "font-size:12px"
@@ -108,23 +110,44 @@ def _figures(
     for item in items:
         grid = item.grid.iloc[:_CELLS, :_CELLS]
         rows, columns = grid.shape
-        pixels = max(1, min(16, _WIDE // max(rows, columns)))
+        named = axes != ("layer", "head") and max(rows, columns) <= _NAMED
+        pixels = _STEP if named else max(1, min(16, _WIDE // max(rows, columns)))
         tall = max(pixels, min(12, 96 // rows))
         colours = DIVERGING if low < 0 else CIVIDIS
         uri = data_uri(map_png(grid.to_numpy(), low, high, colours=colours, cell=pixels))
         cut = "" if grid.shape == item.grid.shape else f" (first {rows} × {columns})"
         caption = escape(visible(f"{item.title}{cut}", limit=80))
         alt = escape(visible(_alt(item, value, unit, axes), limit=300))
+        picture = (
+            f'<img src="{uri}" alt="{alt}" width="{columns * pixels}" height="{rows * tall}" '
+            'style="image-rendering:pixelated;display:block">'
+        )
         figure = (
             '<figure style="display:inline-block;margin:4px 12px 4px 0;vertical-align:top">'
             f'<figcaption style="{_SMALL}">{caption}</figcaption>'
-            f'<img src="{uri}" alt="{alt}" width="{columns * pixels}" height="{rows * tall}" '
-            'style="image-rendering:pixelated"></figure>'
+            f"{_with_names(picture, grid) if named else picture}</figure>"
         )
         left -= len(figure)
         if left < 0:
             return
         yield figure
+
+
+def _with_names(picture: str, grid: pd.DataFrame) -> str:
+    """A picture between the names of its rows and columns; the words for who cannot see it stay with the picture."""
+    above, beside = (
+        [escape(visible(str(name), limit=_NAME)) for name in names] for names in (grid.columns, grid.index)
+    )
+    across = "".join(
+        f'<span style="width:{_STEP}px;writing-mode:vertical-rl;transform:rotate(180deg)">{name}</span>'
+        for name in above
+    )
+    down = "".join(f'<div style="height:{_STEP}px">{name}</div>' for name in beside)
+    return (
+        f'<div style="display:grid;grid-template-columns:auto auto;gap:2px 4px;width:max-content;line-height:{_STEP}px;'
+        f'{_SMALL}"><span></span><div style="display:flex;align-items:flex-end">{across}</div>'
+        f'<div style="text-align:right">{down}</div>{picture}</div>'
+    )
 
 
 def _alt(item: Map, value: str, unit: str, axes: tuple[str, str]) -> str:

@@ -115,6 +115,25 @@ class TestShapes:
         np.testing.assert_array_equal(whole.panels()[1].grid.to_numpy().ravel(), frame["score"])
         assert "queries down, keys across" in whole._repr_html_()
 
+    def test_rows_and_columns_of_a_small_matrix_are_named_beside_it(self):
+        """In reading order, columns first, as text and never as markup; a large one has no room for them."""
+        frame = table(query=["the", "<b>&", "x" * 50], key=["image", "text"])
+        keys = ("tower", "kind", "query", "key")
+        cell = made("m", "matrix", frame, keys, "score", axes=("query", "key"))._repr_html_()
+        beside = cell.split("<figure")[1].split("<img")[0]
+        assert re.findall(r">([^<>]+)<", beside)[1:] == [
+            "image",
+            "text",
+            "the",
+            "&lt;b&gt;&amp;",
+            "x" * 15 + "…",
+        ]
+        large = made(
+            "m", "matrix", table(query=range(17), key=range(2)), keys, "score", axes=("query", "key")
+        )
+        assert "grid-template" not in large._repr_html_()
+        assert "grid-template" not in KINDS["heads"]._repr_html_()
+
     def test_examples_of_a_matrix_stay_apart(self):
         frame = table(example=[0, 1], query=range(2), key=range(2))
         keys = ("tower", "kind", "example", "query", "key")
