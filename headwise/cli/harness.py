@@ -21,7 +21,8 @@ def harness(
         typer.Option(
             "--task",
             metavar="NAME|PATH",
-            help="A task of the harness, a task file (.yaml), or a folder of these; repeat it.",
+            help="A task of the harness, a task file (.yaml), or a folder of these; repeat it. Task files are data: "
+            "files beside them and texts to fill in.",
         ),
     ],
     fix: Annotated[
@@ -42,6 +43,13 @@ def harness(
     ] = False,
     batch_size: BatchSize = 16,
     seed: Annotated[int, typer.Option(min=0, help="Of solved examples, sampling and intervals.")] = 0,
+    allow_code: Annotated[
+        bool,
+        typer.Option(
+            "--allow-code",
+            help="Run the Python that task files name, and let them read and fetch anything: for files you trust.",
+        ),
+    ] = False,
     out: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE", help=".json, .parquet or .csv file to write; repeat it."),
@@ -57,15 +65,22 @@ def harness(
         for path in paths:
             check_out(path, what="a harness result", suffixes=SUFFIXES)
         from headwise.evaluation.comparison.arms import parse_arms
-        from headwise.evaluation.harness.tasks import check_tasks
+        from headwise.evaluation.harness.model import require_harness
+        from headwise.evaluation.harness.tasks import check_tasks, read_tasks
 
         check_tasks(task)
+        require_harness()
+        if not allow_code:
+            read_tasks(task)
         if fix:
             parse_arms(fix)
         import headwise as hw
         from headwise.cli.session import quiet_transformers
         from headwise.evaluation.harness import harness as run
+        from headwise.evaluation.harness._harness import AS_CODE
 
+        if allow_code:
+            typer.echo(f"warning: {AS_CODE}", err=True)
         with quiet_transformers():
             found = run(
                 hw.load(model),
@@ -76,6 +91,7 @@ def harness(
                 apply_chat_template=apply_chat_template,
                 batch_size=batch_size,
                 seed=seed,
+                allow_code=allow_code,
             )
         for path in paths:
             found.save(path)

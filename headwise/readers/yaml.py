@@ -19,7 +19,7 @@ _PLAIN = "tag:yaml.org,2002:"
 
 
 def parse_yaml(
-    content: bytes, *, where: str, construct: Callable[[str, str], Any] | None = None
+    content: bytes, *, where: str, construct: Callable[[str, str, int], Any] | None = None
 ) -> tuple[Any, dict[Place, int]]:
     r"""The value of a YAML text, and the line (from 1) on which every value in it begins.
 
@@ -28,7 +28,8 @@ def parse_yaml(
     Args:
         content: UTF-8 bytes.
         where: the file, for messages.
-        construct: gives the value for a tag, such as `!function`, and the text behind it; without it tags are refused.
+        construct: gives the value for a tag, such as `!function`, the text behind it, and its line; without it tags
+            are refused.
 
     Raises:
         InputError: it is not YAML; a tag, a name that is no text or stands twice, a number that is none; size, depth or
@@ -92,7 +93,7 @@ def _value(
     place: Place,
     lines: dict[Place, int],
     where: str,
-    construct: Callable[[str, str], Any] | None,
+    construct: Callable[[str, str, int], Any] | None,
 ) -> Any:
     import yaml
 
@@ -113,7 +114,7 @@ def _value(
             found[name] = _value(part, (*place, name), lines, where, construct)
         return found
     if not isinstance(node, yaml.ScalarNode):
-        _refuse(f"There is a tag {visible(kind, limit=60)}.", node, where)
+        _refuse(f"There is a tag: {visible(kind, limit=60)}.", node, where)
     if kind in ("str", "timestamp"):
         return node.value
     if kind in ("null", "bool", "int", "float"):
@@ -124,8 +125,8 @@ def _value(
             _refuse(f"{visible(node.value, limit=60)} is out of range.", node, where)
         return value
     if construct is None or not node.tag.startswith("!"):
-        _refuse(f"There is a tag {visible(kind, limit=60)}.", node, where)
-    return construct(node.tag, node.value)
+        _refuse(f"There is a tag: {visible(f'{kind} {node.value}', limit=100)}.", node, where)
+    return construct(node.tag, node.value, lines[place])
 
 
 def _refuse(fact: str, what: Any, where: str) -> NoReturn:

@@ -20,14 +20,14 @@ LAUGHS = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
 )
 LETTERS = f"a: &a {'x' * 100_000}\nb: [{'*a,' * 1000}]\n"
 BAD = {
-    "a: 1\nb: !function os.system": "tag !function.*line 2",
-    "a: !!python/object/apply:os.system [ls]": "tag python/object/apply:os.system",
-    "a: !!python/name:os.system": "tag python/name",
-    "!<tag:example.org,2000:x> a": "tag tag:example.org",
-    "a: !local {b: 1}": "tag !local",
-    "a: !!binary aGk=": "tag binary",
-    "a: !!set {x}": "tag set",
-    "a: !!omap [x: 1]": "tag omap",
+    "a: 1\nb: !function os.system": "tag: !function os.system.*line 2",
+    "a: !!python/object/apply:os.system [ls]": "tag: python/object/apply:os.system",
+    "a: !!python/name:os.system": "tag: python/name",
+    "!<tag:example.org,2000:x> a": "tag: tag:example.org",
+    "a: !local {b: 1}": "tag: !local",
+    "a: !!binary aGk=": "tag: binary",
+    "a: !!set {x}": "tag: set",
+    "a: !!omap [x: 1]": "tag: omap",
     "a: !!int x": "out of range",
     "%TAG ! tag:x,2000:\n--- a": "begins with %",
     "a: 1\nb:\n  <<: {c: 1}": "name is no text.*line 3",
@@ -76,8 +76,8 @@ def test_values_and_lines() -> None:
     assert value["a"] is not value["e"]
     assert [lines["a", 1], lines["b", "d"], lines["e",], lines["f",]] == [3, 4, 1, 6]
     assert parse_yaml(b"", where="x") == (None, {})
-    found = parse_yaml(b"a: !function m.f\n", where="x", construct=lambda tag, text: (tag, text))[0]
-    assert found == {"a": ("!function", "m.f")}
+    found = parse_yaml(b"a: !function m.f\n", where="x", construct=lambda *given: given)[0]
+    assert found == {"a": ("!function", "m.f", 1)}
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +15,8 @@ from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.harness.guard import set_aside, translate_errors
 from headwise.evaluation.harness.model import as_harness_model, require_harness, require_texts
 from headwise.evaluation.harness.result import HarnessResult, tabulated
-from headwise.evaluation.harness.tasks import check_tasks, load_tasks
+from headwise.evaluation.harness.tasks import load_tasks, read_tasks
+from headwise.evaluation.harness.templates import sandbox
 from headwise.evaluation.results.comparison import NONE, Arm
 from headwise.evaluation.statistics.estimate import RESAMPLES
 from headwise.evaluation.task_run import model_record, versions_of, without_dropout
@@ -24,6 +26,8 @@ from headwise.subject import Subject, wrap
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+AS_CODE = "Task files were taken as code (allow_code): they could run and read anything, and fetch it."
+"""What is said of a run that could do more than read data."""
 _PACKAGES = ("headwise", "lm_eval", "datasets", "torch", "transformers", "numpy", "scipy")
 
 
@@ -37,12 +41,14 @@ def harness(
     apply_chat_template: bool = False,
     batch_size: int = 16,
     seed: int = 0,
+    allow_code: bool = False,
 ) -> HarnessResult:
     """Score a language model on tasks of lm-evaluation-harness, as it is and with fixes on it.
 
     The harness (Gao et al., "A framework for few-shot language model evaluation") has tasks with names, whose data
-    it downloads, and reads task files of one's own, which need no network: docs/harness.md has one. A task file may
-    name Python functions, which are run: use files you trust.
+    it downloads, and reads task files of one's own, which need no network: docs/harness.md has one. A task file is
+    data: it is refused, before anything of it is opened, if it asks for more than texts to fill in and files beside
+    it.
 
     The model stays the object it is, and is afterwards as before; random states of Python, NumPy and torch too.
 
@@ -58,13 +64,14 @@ def harness(
         apply_chat_template: write prompts with the tokenizer's chat template.
         batch_size: prompts that are run together.
         seed: of the choice of solved examples, of sampling, of intervals.
+        allow_code: run the Python that task files name (`!function`), and let them read and fetch what they ask for.
 
     Returns:
         The harness's metrics with their standard errors, every example's response, and what each fix changes.
 
     Raises:
         InputError: the harness is not installed, the model does not continue texts, a task is unknown or malformed,
-            its data is missing, or the harness stops at an error.
+            asks for code without `allow_code`, its data or a metric is missing, or the harness stops at an error.
         FixError: a fix does not fit the model.
     """
     if not isinstance(subject, Subject):
@@ -72,17 +79,22 @@ def harness(
     for name, value in (("limit", limit), ("batch_size", batch_size)):
         if value is not None and value < 1:
             raise InputError(f"{name} counts examples.", evidence=f"{name}={value}", remedy="Give 1 or more.")
-    wanted = check_tasks(tasks)
     require_texts(subject)
     arms = [] if fixes is None else parse_arms(fixes, subject)
     lm_eval = require_harness()
-    for arm in arms:
-        patch(subject, arm.fixes).remove()  # what does not fit is refused before anything has run
+    with set_aside():  # parts of the harness draw random numbers as they are imported
+        wanted = read_tasks(tasks, allow_code=allow_code)
+        for arm in arms:
+            patch(subject, arm.fixes).remove()  # what does not fit is refused before anything has run
+    as_code = bool(wanted.files) and allow_code
+    if as_code:
+        warnings.warn(AS_CODE, stacklevel=2)
     call = {"limit": limit, "batch_size": batch_size, "seed": seed}
-    call |= {"num_fewshot": num_fewshot, "apply_chat_template": apply_chat_template}
+    call |= {"num_fewshot": num_fewshot, "apply_chat_template": apply_chat_template, "allow_code": allow_code}
     runs: dict[str, Any] = {}
     seconds: dict[str, float] = {}
-    with set_aside() as warned, without_dropout(subject.model):
+    bounded = bool(wanted.files) and not allow_code
+    with set_aside() as warned, without_dropout(subject.model), sandbox(bounded=bounded):
         model = as_harness_model(subject, batch_size=batch_size)
         del warned[:]  # HFLM warns of every model that is no name
         loaded = load_tasks(wanted, logged=warned)
@@ -109,7 +121,7 @@ def harness(
     manifest["leaks_future"] = [
         arm.label for arm in arms if any(getattr(fix, "leaks_future", False) for fix in arm.fixes)
     ]
-    manifest |= {"warnings": warned, "seconds": seconds}
+    manifest |= {"warnings": [*([AS_CODE] if as_code else []), *warned], "seconds": seconds}
     return tabulated(runs, manifest, loaded["tasks"], seed=seed)
 
 
@@ -129,8 +141,12 @@ def _set_up(tasks: Iterable[Any], num_fewshot: int | None, seed: int) -> None:
 
 
 def _manifest(subject: Subject, results: Mapping[str, Any], **call: Any) -> dict[str, Any]:
+    configs = json.loads(json.dumps(results["configs"], default=str))
+    for config in configs.values():
+        if not call["allow_code"]:
+            config.pop("custom_dataset", None)  # headwise's own reader
     return {
-        "tasks": json.loads(json.dumps(results["configs"], default=str)),
+        "tasks": configs,
         **call,
         "statistics": f"standard errors: the harness's (bootstrap, {RESAMPLES} resamples, where it has no formula)",
         "model": model_record(subject),

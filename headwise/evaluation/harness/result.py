@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from html import escape
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from headwise.evaluation.harness.table import difference_rows, example_rows, met
 from headwise.evaluation.results.comparison import NONE
 from headwise.evaluation.results.io import ROWS
 from headwise.results.store import json_rows, save_table
+from headwise.text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,15 +54,17 @@ class HarnessResult:
         """Every metric of every arm as a dot, with 1.96 standard errors to both sides."""
         from plotly.graph_objects import Figure, Scatter
 
+        from headwise.figures.labels import label
+
         figure = Figure()
         for arm, rows in self.metrics.groupby("arm", sort=False):
             figure.add_trace(
                 Scatter(
                     x=rows["value"],
-                    y=[rows["task"], [_name(row) for _, row in rows.iterrows()]],
+                    y=[list(map(label, rows["task"])), [label(_name(row)) for _, row in rows.iterrows()]],
                     error_x={"type": "data", "array": 1.96 * rows["stderr"].fillna(0.0)},
                     mode="markers",
-                    name=escape(str(arm)),
+                    name=label(arm),
                 )
             )
         figure.update_yaxes(autorange="reversed")
@@ -111,7 +113,7 @@ class HarnessResult:
         return lines
 
     def __repr__(self) -> str:
-        return f"HarnessResult({self.summary})"
+        return f"HarnessResult({visible(self.summary)})"
 
     def _repr_html_(self) -> str:
         from headwise.figures.cell import cell

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import chdir
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
+from headwise.evaluation.harness.data import data_of
+from headwise.evaluation.harness.fields import CODE
 from headwise.evaluation.harness.guard import translate_errors
+from headwise.evaluation.harness.reading import SUFFIXES, members, name_of, read_config
+from headwise.readers.content import inside, shown
 
-SUFFIXES = (".yaml", ".yml")
-"""Of task files."""
-_GUIDE = "Write it as docs/harness.md and the guide of the harness say."
-Files = dict[str, tuple[Path, dict[str, Any]]]
-"""Task or group -> its file, and the config in it."""
-_READERS = ("arrow", "csv", "json", "parquet", "text")
-"""Values of `dataset_path` that stand for a kind of file on disk."""
+
+@dataclass(frozen=True)
+class Tasks:
+    """Tasks that were asked for: their names, and the files of those that the harness does not know itself."""
+
+    names: list[str]
+    files: Mapping[str, tuple[Path, Mapping[str, Any]]]
+    """Task or group -> its file, and the config in it, as the harness takes it."""
+    allow_code: bool
 
 
 def check_tasks(tasks: str | Path | Sequence[str | Path]) -> list[str | Path]:
@@ -38,174 +45,203 @@ def check_tasks(tasks: str | Path | Sequence[str | Path]) -> list[str | Path]:
         raise InputError("There is no task to run.", remedy="Name one, or give a task file.")
     for task in several:
         if _is_path(task) and not Path(task).exists():
-            raise InputError(f"There is no task file {task}.", remedy="Check the path.")
+            raise InputError(f"There is no task file {shown(task)}.", remedy="Check the path.")
     return several
 
 
-def load_tasks(tasks: Sequence[str | Path], *, logged: Sequence[str] = ()) -> Any:
-    """What `lm_eval.evaluate` takes as `task_dict`, with the data read.
-
-    Data files that a task file names (`dataset_path: json` with `data_files`) are looked for beside it, then in the
-    current folder. A group's file names tasks that stand in files beside it, or that the harness knows.
+def read_tasks(tasks: str | Path | Sequence[str | Path], *, allow_code: bool = False) -> Tasks:
+    """The task files among the tasks, read and checked; no data are read, and without `allow_code` nothing is run.
 
     Args:
         tasks: names of tasks, groups and tags; task files; folders, of which every group and task below is taken.
-        logged: what the harness logs meanwhile, for errors.
+        allow_code: run the Python that they name, and follow them wherever they lead.
 
     Raises:
-        InputError: a name is unknown, a task file is malformed, its data is missing or malformed, or two tasks have
-            one name.
+        InputError: a task file is malformed or missing, or more than data without `allow_code`.
     """
-    wanted: list[str] = []
-    own: Files = {}
-    for task in tasks:
-        found = _in_files(Path(task)) if _is_path(task) else {}
-        _add(own, found)
-        wanted += sorted(found, key=lambda name: "group" not in found[name][1]) if found else [str(task)]
-    manager = _manager(wanted, own)
+    names: list[str] = []
+    given: dict[str, tuple[Path, Path]] = {}
+    for task in check_tasks(tasks):
+        path = Path(task)
+        found = _in_files(path) if _is_path(task) else {}
+        for name in given.keys() & found.keys():
+            raise InputError(
+                f"Two task files are about {name!r}.",
+                evidence=f"{given[name][0]} and {found[name]}",
+                remedy="Give each its own name.",
+            )
+        root = (path if path.is_dir() else path.parent).resolve()
+        given |= {name: (file, root) for name, file in found.items()}
+        names += found or [str(task)]
+    configs: dict[str, dict[str, Any]] = {}
+    rest = list(given)
+    while rest:
+        name = rest.pop()
+        file, root = given[name]
+        configs[name] = read_config(file, None if allow_code else root)
+        missing = [member for member in members(configs[name]) if member not in given]
+        found = _beside(file) if missing else {}
+        for member in missing:
+            if member in found:
+                given[member] = found[member], root
+                rest.append(member)
+    ready = {
+        name: (file, _with_data(configs[name], file, None if allow_code else root, given))
+        for name, (file, root) in given.items()
+    }
+    # a group brings its tasks
+    names.sort(key=lambda name: name not in ready or "group" not in ready[name][1])
+    return Tasks(names, ready, allow_code)
+
+
+def load_tasks(tasks: Tasks, *, logged: list[str]) -> Any:
+    """What `lm_eval.evaluate` takes as `task_dict`, with the data read.
+
+    Args:
+        tasks: what `read_tasks` gave.
+        logged: what the harness logs, for errors.
+
+    Raises:
+        InputError: the harness has no such task, its data is missing, or it is malformed.
+    """
+    from lm_eval.tasks.manager import Entry, Kind, TaskManager
+
+    wanted = {*tasks.names, *(member for _, config in tasks.files.values() for member in members(config))}
+    # reading the index of the harness's own tasks takes seconds
+    manager = TaskManager(include_defaults=not wanted <= tasks.files.keys())
+    for name, (_, config) in tasks.files.items():
+        kind = Kind.GROUP if "group" in config else Kind.TASK
+        manager.task_index[name] = Entry(name=name, kind=kind, yaml_path=None, cfg=dict(config))
     loaded: dict[str, dict[str, Any]] = {"tasks": {}, "groups": {}, "group_map": {}}
-    for name in wanted:
+    for name in tasks.names:
         if name in loaded["tasks"]:
             continue  # it came with a group
-        if name not in own and name not in manager.task_index:
+        if name not in manager.task_index:
             close = get_close_matches(name, manager.task_index) or ["arc_easy", "hellaswag", "wikitext"]
             raise InputError(
                 f"The harness has no task {name!r}.",
                 evidence=f"there are: {', '.join(close)}",
                 remedy="Use a name that exists, or give the path of a task file.",
             )
-        path, config = own.get(name, (None, {}))
-        # the harness takes names of data files from the current folder
-        folder = Path() if path is None else _data_folder(path, config, manager.task_index)
-        fact = f"The task {name!r}{f' of {path}' if path else ''} could not be loaded."
-        with translate_errors(fact, remedy="Check the task and its data.", logged=logged), chdir(folder):
-            one = manager.load(
-                [name if path is None or "group" in config else str(path)]
-            )  # groups by name alone
+        file = f" of {shown(tasks.files[name][0])}" if name in tasks.files else ""
+        fact = f"The task {name!r}{file} could not be loaded."
+        with translate_errors(fact, remedy="Check the task and its data.", logged=logged):
+            one = manager.load([name])
         for part in loaded:
             loaded[part] |= one.get(part, {})
+    logged[:] = [line for line in logged if "--metadata" not in line]  # it says so of every `custom_dataset`
+    for name, task in loaded["tasks"].items():
+        _require_metrics(name, task.config)
     return loaded
 
 
-def _manager(wanted: Sequence[str], own: Mapping[str, tuple[Path, Mapping[str, Any]]]) -> Any:
-    """The harness's index: of its own tasks, whose reading takes seconds, only where the files do not name all."""
-    from lm_eval.tasks import TaskManager
+def _require_metrics(task: str, config: Any) -> None:
+    """Refuse a task with a metric that the harness could not get; it goes on without.
 
-    folders = sorted({str(path.parent) for path, config in own.values() if "group" in config})
-    manager = TaskManager(include_path=folders, include_defaults=False)
-    named = {*wanted, *(str(name) for _, config in own.values() for name in _members(config))}
-    if named <= own.keys() | manager.task_index.keys():
-        return manager
-    return TaskManager(include_path=folders)
+    Raises:
+        InputError: it is neither the harness's own nor one of the package `evaluate` that is at hand.
+    """
+    from lm_eval.api.registry import get_metric
+
+    for item in (config.metric_list or []) if config.process_results is None else []:
+        name = item["metric"]
+        if isinstance(name, str) and get_metric(name, item.get("hf_evaluate") is True) is None:
+            raise InputError(
+                f"The metric {name!r} of the task {task!r} cannot be had.",
+                evidence="the harness does not have it, and the package `evaluate` could not load it",
+                remedy="Use one of the harness's own, such as acc or exact_match.",
+            )
 
 
 def _is_path(task: str | Path) -> bool:
     return isinstance(task, Path) or Path(task).suffix in SUFFIXES or len(Path(task).parts) > 1
 
 
-def _in_files(path: Path) -> Files:
-    """Name -> file and config of every task and group in a file or folder."""
+def _in_files(path: Path) -> dict[str, Path]:
+    """Name -> file of every task and group in a file or folder."""
     files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.suffix in SUFFIXES)
-    found: Files = {}
+    found: dict[str, Path] = {}
     for file in files:
-        config = _read(file)
-        name = config.get("group", config.get("task"))
-        if isinstance(name, str):
-            _add(found, {name: (file.resolve(), config)})
+        if file != path:
+            inside(str(file.relative_to(path)), path, where="a task file in the folder")
+        name = name_of(file)
+        if name in found:
+            raise InputError(
+                f"Two task files are about {name!r}.",
+                evidence=f"{found[name]} and {file}",
+                remedy="Give each its own name.",
+            )
+        if name:
+            found[name] = file
         elif path.is_file():
-            raise InputError("The file names no task.", evidence=str(file), remedy="Add a line `task: NAME`.")
+            raise InputError(
+                "The file names no task.", evidence=shown(file), remedy="Add a line `task: NAME`."
+            )
     if not found:
-        raise InputError("There is no task file in the folder.", evidence=str(path), remedy="Check the path.")
+        raise InputError(
+            "There is no task file in the folder.", evidence=shown(path), remedy="Check the path."
+        )
     return found
 
 
-def _members(config: Mapping[str, Any]) -> list[Any]:
-    """Names of what a group's file is made of; nothing for a task's."""
-    items = config.get("task")
-    return [
-        item.get("task", item.get("group")) if isinstance(item, dict) else item
-        for item in (items if isinstance(items, list) else [])
-    ]
+def _beside(group: Path) -> dict[str, Path]:
+    """Name -> file of what stands in the folder of a group's file; files that cannot be read are passed over."""
+    found: dict[str, Path] = {}
+    for file in sorted(group.parent.rglob("*.y*ml")):
+        with suppress(InputError):
+            inside(str(file.relative_to(group.parent)), group.parent, where="")
+            found.setdefault(name_of(file) or "", file)
+    return found
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The config of a task file and of those that it includes, with nothing in the place of functions."""
-    import yaml
+def _with_data(
+    config: Mapping[str, Any], file: Path, root: Path | None, known: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The config of a task, or of a group's tasks that stand in its own file, with its data found.
 
-    class Loader(yaml.SafeLoader):
-        """Reads the harness's own tags."""
-
-    Loader.add_multi_constructor("!", lambda *_: None)
-
-    def merged(file: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-        if file in above:
-            raise ValueError(f"{file} includes itself")
-        config = yaml.load(file.read_bytes(), Loader)
-        if not isinstance(config, dict):
-            raise ValueError("it holds no fields")
-        several = config.pop("include", [])
-        found: dict[str, Any] = {}
-        for name in several if isinstance(several, list) else [several]:
-            found |= merged((file.parent / name).resolve(), (*above, file))
-        return found | config
-
-    with translate_errors(f"The task file {path} cannot be read.", remedy=_GUIDE):
-        try:
-            return merged(path.resolve())
-        except yaml.MarkedYAMLError as error:
-            line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
-            raise InputError(
-                f"{path} is not YAML.", evidence=f"{error.problem}{line}", remedy=_GUIDE
-            ) from error
-
-
-def _data_folder(path: Path, config: Mapping[str, Any], index: Mapping[str, Any]) -> Path:
-    """Where the data files of a task, or of a group's tasks, lie: beside the file, or in the current folder.
+    Args:
+        config: the config.
+        file: where it stands.
+        root: what data lie in, which headwise reads; None leaves all of it to the harness.
+        known: names of tasks in files.
 
     Raises:
-        InputError: one of them is in neither.
+        InputError: a file is missing or elsewhere, or a group gives other data to a task of another file.
     """
-    items = config["task"] if isinstance(config.get("task"), list) else []
-    inline = [item for item in items if isinstance(item, dict)]
-    named = [index[name].cfg or {} for name in _members(config) if isinstance(name, str) and name in index]
-    files = [name for one in (config, *inline, *named) for name in _data_files(one)]
-    lost = [[name for name in files if not _is_there(folder / name)] for folder in (path.parent, Path())]
-    if all(lost):
+    if not isinstance(config.get("task"), list):
+        if root is not None:
+            return {**config, "custom_dataset": data_of(config, file, root)}
+        options = config.get("dataset_kwargs")
+        if isinstance(options, dict) and "data_files" in options:
+            placed = {**options, "data_files": _placed(options["data_files"], file)}
+            return {**config, "dataset_kwargs": placed}
+        return dict(config)
+    inner = []
+    for item, name in zip(config["task"], members(config), strict=True):
+        if name not in known and isinstance(item, dict):
+            item = _with_data(item, file, root, known)
+        elif root is not None and name not in known:
+            raise InputError(f"There is no file about the task {name!r}.", evidence=shown(file), remedy=CODE)
+        elif root is not None and isinstance(item, dict):
+            _refuse_data(item, file)
+        inner.append(item)
+    if root is not None:
+        _refuse_data(config, file)
+    return {**config, "task": inner}
+
+
+def _refuse_data(config: Mapping[str, Any], file: Path) -> None:
+    if any(name.startswith("dataset_") for name in config):
         raise InputError(
-            f"There is no data file {lost[0][0]}.",
-            evidence=f"named in {path}",
-            remedy="Put it beside the task file.",
+            "A group gives other data to a task.", evidence=shown(file), remedy="Write a task file for them."
         )
-    return Path() if lost[0] else path.parent
 
 
-def _data_files(config: Mapping[str, Any]) -> Iterator[str]:
-    given = config.get("dataset_kwargs")
-    if config.get("dataset_path") not in _READERS or not isinstance(given, dict):
-        return
-    rest = [given.get("data_files"), given.get("data_dir")]
-    while rest:
-        item = rest.pop()
-        if isinstance(item, dict | list):
-            rest += item.values() if isinstance(item, dict) else item
-        elif isinstance(item, str) and "://" not in item:
-            yield item
-
-
-def _is_there(path: Path) -> bool:
-    return path.exists() or bool(glob.glob(str(path), recursive=True))
-
-
-def _add(known: Files, more: Files) -> None:
-    """Put more task files to those that are known.
-
-    Raises:
-        InputError: two are about the same task.
-    """
-    for name in known.keys() & more.keys():
-        raise InputError(
-            f"Two task files are about {name!r}.",
-            evidence=f"{known[name][0]} and {more[name][0]}",
-            remedy="Give each its own name.",
-        )
-    known |= more
+def _placed(named: Any, file: Path) -> Any:
+    """Names of data files, with the folder of the task file before those that lie there."""
+    if isinstance(named, dict):
+        return {split: _placed(names, file) for split, names in named.items()}
+    if isinstance(named, list):
+        return [_placed(name, file) for name in named]
+    here = str(file.parent.resolve() / str(named))
+    return here if glob.glob(here, recursive=True) else named

@@ -21,7 +21,7 @@ import headwise as hw
 from headwise.errors import HeadwiseError, InputError
 from headwise.evaluation.harness import harness
 from headwise.evaluation.harness.guard import set_aside, translate_errors
-from headwise.evaluation.harness.tasks import load_tasks
+from headwise.evaluation.harness.tasks import load_tasks, read_tasks
 from tests.kit.cli import assert_one_line, run
 from tests.kit.subjects import language, llava, word_tokenizer
 
@@ -86,7 +86,7 @@ def refused(subject: hw.Subject, tasks: object, said: str, **call: object) -> No
         ("task: [a, b]", "names no task"),
         ("include: none.yaml\ntask: a", "none.yaml"),
         ("task: a\ndoc_to_text: !function nowhere.function", "nowhere"),
-        ("task: a\x00", "cannot be read"),
+        ("task: a\x00", "is not YAML"),
     ],
 )
 def test_a_malformed_task_file(subject: hw.Subject, folder: Path, text: str, said: str) -> None:
@@ -147,29 +147,36 @@ def test_paths_and_calls_that_lead_nowhere(subject: hw.Subject, folder: Path) ->
     refused(subject, folder / "choice.yaml", "harness stopped", apply_chat_template=True)
 
 
-def test_data_is_looked_for_beside_the_file_then_in_the_current_folder(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("allow_code", [False, True])
+def test_data_lie_beside_the_file(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, allow_code: bool
 ) -> None:
+    """As code, data may also lie in the current folder or anywhere."""
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
 
     def asked(path: str | Path) -> str:
-        with set_aside():
-            return next(iter(load_tasks([path])["tasks"].values())).eval_docs[0]["prompt"]
+        with set_aside() as warned:
+            tasks = load_tasks(read_tasks([path], allow_code=allow_code), logged=warned)["tasks"]
+        assert not warned
+        return next(iter(tasks.values())).eval_docs[0]["prompt"]
 
     row = {"prompt": "here", "candidates": ["a", "b"], "answer": 0}
     (here / "choice.jsonl").write_text(json.dumps(row))
     assert asked(folder / "choice.yaml").startswith("Which one")
     assert asked("../tasks/choice.yaml").startswith("Which one")
-    (folder / "choice.jsonl").unlink()
-    assert asked(folder / "choice.yaml") == "here"
     (folder / "deep").mkdir()
     (folder / "deep" / "one.jsonl").write_text(json.dumps({**row, "prompt": "deep"}))
     assert asked(change(folder, dataset_kwargs={"data_files": {"test": ["deep/*.jsonl"]}})) == "deep"
-    assert (
-        asked(change(folder, dataset_kwargs={"data_files": {"test": str(here / "choice.jsonl")}})) == "here"
-    )
+    (folder / "choice.jsonl").unlink()
+    elsewhere = change(folder, dataset_kwargs={"data_files": {"test": str(here / "choice.jsonl")}})
+    for path, said in ((folder / "choice.yaml", "no data file choice.jsonl"), (elsewhere, "no path inside")):
+        if allow_code:
+            assert asked(path) == "here"
+        else:
+            with pytest.raises(InputError, match=said):
+                asked(path)
 
 
 def test_models_that_do_not_continue_texts() -> None:
@@ -243,7 +250,7 @@ def test_whatever_a_task_file_says_it_loads_or_is_refused(folder: Path, text: st
     path = folder / "any.yaml"
     path.write_text(text, encoding="utf-8", errors="replace")
     with set_aside(), suppress(InputError):
-        load_tasks([path])
+        load_tasks(read_tasks([path]), logged=[])
 
 
 @pytest.mark.slow  # the harness reads thousands of its own task files: about six seconds

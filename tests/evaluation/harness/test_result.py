@@ -12,6 +12,7 @@ import pytest
 
 import headwise as hw
 from headwise.evaluation.harness import harness
+from headwise.evaluation.harness.result import HarnessResult
 from headwise.evaluation.harness.table import difference_rows, example_rows
 
 TASKS = Path(__file__).parent / "tasks"
@@ -100,3 +101,15 @@ def test_rows_by_hand() -> None:
         ("acc", 0.0),
         ("ppl", pytest.approx(np.exp(4.0) - np.exp(2.0))),
     ]
+
+
+def test_names_show_no_markup_and_nothing_invisible() -> None:
+    name = '<a href="https://example.org">click</a>\u202e\n'
+    row = {"arm": name, "task": name, "metric": name, "filter": name, "value": 0.5, "stderr": 0.1, "n": 3}
+    found = HarnessResult(pd.DataFrame([row]), pd.DataFrame(), pd.DataFrame(), {})
+    dots = found.plot().data[0]
+    for text in (dots.name, *dots.y[0], *dots.y[1], found._repr_html_()):
+        assert "click" in text
+        assert "<a" not in text
+        assert "\u202e" not in text
+    assert repr(found).isprintable()

@@ -1,0 +1,142 @@
+"""Rows of a task's own files, read through headwise's readers."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator, Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from headwise.errors import InputError
+from headwise.evaluation.data.files import read_json_lines, read_lines
+from headwise.evaluation.harness.fields import CODE
+from headwise.readers.content import inside, opened, shown
+from headwise.readers.json import parse_json
+from headwise.readers.limits import current_limits, require_within
+from headwise.readers.text import read_text
+
+
+def data_of(config: Mapping[str, Any], file: Path, root: Path) -> Callable[..., Any]:
+    """A function that reads a task's data, for the field `custom_dataset` of the harness.
+
+    Args:
+        config: fields of the task, checked.
+        file: the task file. Its data lie beside it or in `root`, which it lies in.
+        root: a folder that no name may lead out of.
+
+    Raises:
+        InputError: the task names no file, or one that is not there, or leads out of `root`.
+    """
+    name, kind, options = config.get("task"), config.get("dataset_path"), config.get("dataset_kwargs")
+    if kind is None or not options:
+        raise InputError(
+            f"The task {name!r} could not be loaded: it names no data.",
+            evidence=shown(file),
+            remedy="Give it dataset_path and dataset_kwargs, as docs/harness.md says.",
+        )
+    named = options["data_files"]
+    splits = named if isinstance(named, dict) else {"train": named}
+    paths = {split: list(_found(names, file, root)) for split, names in splits.items()}
+
+    def rows(**_: Any) -> Any:
+        from datasets import Dataset, DatasetDict
+
+        try:
+            tables = {split: _read(kind, several, options) for split, several in paths.items()}
+        except InputError as error:
+            fact = f"The data of the task {name!r} cannot be used: {error.fact}"
+            raise InputError(fact, evidence=error.evidence, remedy=error.remedy) from error
+        return DatasetDict({split: Dataset.from_dict(table) for split, table in tables.items()})
+
+    return rows
+
+
+def _found(names: str | list[str], file: Path, root: Path) -> Iterator[Path]:
+    """The files that a task names; `*` and `?` stand for parts of names."""
+    folder, where = os.path.relpath(file.parent.resolve(), root), f"named in {shown(file)}"
+    for name in [names] if isinstance(names, str) else names:
+        path = inside(os.path.join(folder, name), root, where=where)
+        if "**" in name:
+            raise InputError(
+                "A task looks for its data everywhere.", evidence=f"{shown(file)}: {name!r}", remedy=CODE
+            )
+        pattern = os.path.join(glob.escape(str(root)), folder, name)
+        several = [
+            item for item in {str(path), *map(os.path.normpath, glob.glob(pattern))} if os.path.isfile(item)
+        ]
+        if not several:
+            raise InputError(
+                f"There is no data file {shown(name)}.",
+                evidence=where,
+                remedy="Put it beside the task file.",
+            )
+        for item in sorted(several):
+            yield inside(os.path.relpath(item, root), root, where=where)
+
+
+def _read(kind: str, paths: list[Path], options: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """Column -> values; None where a row has none."""
+    rows = [row for path in paths for row in _READERS[kind](path, options)]
+    require_within(len(rows), current_limits().values, "rows", where=shown(paths[0]))
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _json(path: Path, _: Mapping[str, Any]) -> list[dict[str, Any]]:
+    text = read_text(path)
+    if not text.lstrip().startswith("["):
+        return [row.fields for row in read_json_lines(path, {})]
+    rows = parse_json(text, where=shown(path))
+    if not all(isinstance(row, dict) for row in rows):
+        raise InputError(
+            "The list holds more than objects.", evidence=shown(path), remedy="Give a list of objects."
+        )
+    return rows
+
+
+def _csv(path: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
+    import pandas as pd
+
+    text, delimiter = read_text(path), options.get("delimiter", ",")
+    widest = max(line.count(delimiter) for line in text.split("\n")) + 1
+    require_within(widest, current_limits().columns, "columns", where=shown(path))
+    try:
+        frame = pd.read_csv(StringIO(text), sep=delimiter, names=options.get("column_names"))
+    except ValueError as error:
+        raise InputError(
+            "This is no table.", evidence=f"{shown(path)}: {error}", remedy="Check the file."
+        ) from error
+    columns = frame.astype(object).where(frame.notna(), None).to_dict("list")
+    names = [str(name) for name in columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _parquet(path: Path, _: Mapping[str, Any]) -> list[dict[str, Any]]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    limits, where = current_limits(), shown(path)
+    with opened(path, limit=limits.parquet_bytes) as file:
+        try:
+            table = ParquetFile(file)
+            cells = table.metadata.num_rows * table.metadata.num_columns
+            require_within(cells, limits.parquet_cells, "cells", where=where)
+            return table.read().to_pylist()
+        except (ArrowException, OSError) as error:
+            raise InputError(
+                "This is no Parquet file.", evidence=f"{where}: {error}", remedy="Write it again."
+            ) from error
+
+
+def _text(path: Path, _: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"text": line} for line in read_lines(path)]
+
+
+_READERS: dict[str, Callable[[Path, Mapping[str, Any]], list[dict[str, Any]]]] = {
+    "csv": _csv,
+    "json": _json,
+    "parquet": _parquet,
+    "text": _text,
+}
