@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 
-import torch
 from torch import Tensor
 
 from headwise.layout import ROLES
@@ -17,7 +16,7 @@ from headwise.probes.trace.fields import FIELDS, HEAD_FIELDS, RANGES, Record, he
 
 TOLERANCE = 0.02
 """What rounding may add to a bound, as a share of it; half precision needs it."""
-_BLOCK = 2**20
+_BLOCK = 2**18
 _OF_ROWS, _OF_KEYS = ("entropy", "maximum", "mass"), ("received",)
 _WHOLE = ("positions", "row_positions", *HEAD_FIELDS)
 
@@ -121,11 +120,11 @@ def _extremes(tensor: Tensor) -> tuple[float, float] | None:
     """Smallest and largest number that is not NaN, block by block; None when there is none."""
     ends: list[tuple[float, float]] = []
     for block in tensor.flatten().split(_BLOCK) if tensor.numel() else ():
-        part = (
-            block.to(torch.promote_types(block.dtype, torch.float32)) if block.is_floating_point() else block
-        )
-        part = part[~part.isnan()]
-        if part.numel():
-            low, high = part.aminmax()
-            ends.append((float(low), float(high)))
+        low, high = block.aminmax()
+        if low.isnan():
+            real = block[~block.isnan()]
+            if not real.numel():
+                continue
+            low, high = real.aminmax()
+        ends.append((float(low), float(high)))
     return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
