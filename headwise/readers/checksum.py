@@ -41,8 +41,13 @@ def require_checksum(content: Mapping[str, Any], *, where: str) -> None:
         InputError: it carries none, or another one.
     """
     if content.get(KEY) != checksum(content):
-        raise InputError(
-            "The file was changed after headwise wrote it.",
-            evidence=f"{where}: its {KEY} is {'missing' if KEY not in content else 'that of other content'}",
-            remedy="Write it again, or fetch a whole copy.",
-        )
+        raise changed(where, f"its {KEY} is {'missing' if KEY not in content else 'that of other content'}")
+
+
+def changed(where: str, what: str) -> InputError:
+    """The error of a file that is not what its checksum says."""
+    return InputError(
+        "The file was changed after headwise wrote it.",
+        evidence=f"{where}: {what}",
+        remedy="Write it again, or fetch a whole copy.",
+    )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import TYPE_CHECKING, BinaryIO
 
 from headwise.errors import InputError
+from headwise.readers.checksum import changed
 from headwise.readers.limits import current_limits, require_within
 
 if TYPE_CHECKING:
@@ -26,32 +30,93 @@ _NUMBERS = (
 _TEXTS = ("string", "large_string")
 _WEIGHT = 5
 """Cells of numbers that a cell of text counts as."""
+_SEAL, _DIGITS = "headwise_sha256", 64
+UNSEALED: Mapping[str, str] = {_SEAL: "0" * _DIGITS}
+_PLACE = re.compile(
+    _SEAL.encode() + rb"\x18@([0-9a-f]{64})"
+)  # a name and a value of 64 letters, as a footer has them
+_BLOCK = 2**20
+
+
+def write_parquet(path: str | os.PathLike[str], table: pa.Table) -> None:
+    """Write a table; the footer holds the SHA-256 of all other bytes, so that damage is seen before pyarrow meets it.
+
+    Args:
+        path: the file.
+        table: flat columns of numbers and texts, with its metadata.
+    """
+    from pyarrow import parquet
+
+    with parquet.ParquetWriter(path, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata(UNSEALED)
+    seal_parquet(path)
+
+
+def seal_parquet(path: str | os.PathLike[str]) -> None:
+    """Put the checksum into a Parquet file that was written with `UNSEALED` among its metadata.
+
+    Raises:
+        ValueError: it has no place for one.
+    """
+    with open(path, "r+b") as file:
+        place, _ = _seal(file)
+        found = _digest(file, place)
+        file.seek(place)
+        file.write(found)
+
+
+def _seal(file: BinaryIO) -> tuple[int, bytes]:
+    """Where the checksum stands in a file, and what it says."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - 8, 0))
+    length = int.from_bytes(file.read(4), "little")
+    if file.read(4) != MAGIC or not 0 < length <= size - 12:
+        raise ValueError("its end is missing")
+    start = file.seek(size - 8 - length)
+    found = [*_PLACE.finditer(file.read(length))]
+    if len(found) != 1:
+        raise ValueError("it carries no checksum of headwise")
+    return start + found[0].start(1), found[0][1]
+
+
+def _digest(file: BinaryIO, place: int) -> bytes:
+    """The SHA-256 of a file without the letters at a place."""
+    total = sha256()
+    file.seek(0)
+    for end in (place, None):
+        while block := file.read(_BLOCK if end is None else min(_BLOCK, end - file.tell())):
+            total.update(block)
+        file.seek(place + _DIGITS)
+    return total.hexdigest().encode()
 
 
 def read_parquet(file: BinaryIO, *, where: str) -> tuple[Mapping[str, bytes], dict[str, pa.Array]]:
-    """The metadata and the columns of a Parquet file; texts are `large_string`.
+    """The metadata and the columns of a Parquet file that `write_parquet` wrote; texts are `large_string`.
 
     Args:
         file: opened for reading.
         where: the file, for messages.
 
     Raises:
-        InputError: it is no Parquet, is damaged, holds other columns than numbers and texts, is compressed or encoded
-            otherwise than pandas does, or is larger than the limits: the footer and the dictionaries of texts say so
-            before anything is unpacked.
+        InputError: it is no Parquet, was changed by a byte, holds other columns than numbers and texts, is
+            compressed or encoded otherwise than pandas does, or is larger than the limits: the footer and the
+            dictionaries of texts say so before anything is unpacked.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
+        place, given = _seal(file)
+        if given != _digest(file, place):
+            raise changed(where, f"its {_SEAL} is that of other content")
+        file.seek(0)
         metadata = parquet.read_metadata(file)
         texts = _checked(metadata, where)
         file.seek(0)
         # Texts stay in their dictionaries: thus a long one that is repeated takes its room once, and encodings by
         # which a text continues the one before are refused.
-        table = parquet.ParquetFile(
-            file, read_dictionary=texts, page_checksum_verification=True, pre_buffer=False
-        ).read(use_threads=False)
+        table = parquet.ParquetFile(file, read_dictionary=texts, pre_buffer=False).read(use_threads=False)
         require_within(
             sum(map(_expanded, (table[name] for name in texts))),
             current_limits().text_bytes,
@@ -59,6 +124,7 @@ def read_parquet(file: BinaryIO, *, where: str) -> tuple[Mapping[str, bytes], di
             where=where,
         )
         columns = {name: _whole(table[name]) for name in table.column_names}
+        about = {name.decode(): text for name, text in (metadata.metadata or {}).items()}
     except InputError:
         raise
     except (pa.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError, OverflowError) as error:
@@ -67,7 +133,7 @@ def read_parquet(file: BinaryIO, *, where: str) -> tuple[Mapping[str, bytes], di
             evidence=f"{where}: {' '.join(str(error).split())[:160]}",
             remedy="Fetch a whole copy, or write it again with pandas.",
         ) from error
-    return {name.decode(): text for name, text in (metadata.metadata or {}).items()}, columns
+    return about, columns
 
 
 def _checked(metadata: FileMetaData, where: str) -> list[str]:

@@ -16,7 +16,7 @@ from headwise.readers.checksum import KEY, checksum, require_checksum
 from headwise.readers.content import opened, shown
 from headwise.readers.json import parse_json
 from headwise.readers.limits import current_limits, require_within
-from headwise.readers.parquet import MAGIC, read_parquet
+from headwise.readers.parquet import MAGIC, read_parquet, write_parquet
 from headwise.results.columns import Column, columns_of, digest, from_arrow, from_json, to_json, to_series
 from headwise.results.plain import plain, restored
 from headwise.text import visible
@@ -189,11 +189,10 @@ def _json_text(content: Mapping[str, Any], columns: Mapping[str, Column], rows: 
 
 def _write_parquet(path: Path, content: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
     import pyarrow as pa
-    from pyarrow import parquet
 
     table = pa.table({name: column.array for name, column in columns.items()})
     attrs = json.dumps(content, ensure_ascii=False, allow_nan=False)
-    parquet.write_table(table.replace_schema_metadata({_ATTRS: attrs}), path, write_page_checksum=True)
+    write_parquet(path, table.replace_schema_metadata({_ATTRS: attrs}))
 
 
 @contextmanager

@@ -6,9 +6,12 @@ import hashlib
 import io
 import json
 import struct
+from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from headwise.readers.parquet import UNSEALED, seal_parquet
 from tests.kit.mutants import ODD_VALUES, said
 
 
@@ -65,7 +68,11 @@ def _parquet(whole: bytes, draw: Random) -> bytes:
 
     table = parquet.read_table(io.BytesIO(whole))
     about = json.loads((table.schema.metadata or {}).get(b"PANDAS_ATTRS", b"{}"))
-    rest = {key: value for key, value in (table.schema.metadata or {}).items() if key != b"PANDAS_ATTRS"}
+    rest = {
+        key: value
+        for key, value in (table.schema.metadata or {}).items()
+        if key not in (b"PANDAS_ATTRS", b"headwise_sha256")
+    }
     for _ in range(draw.choice((1, 1, 2, 4))):
         place = draw.randrange(table.num_columns) if table.num_columns else None
         match draw.randrange(5):
@@ -84,5 +91,11 @@ def _parquet(whole: bytes, draw: Random) -> bytes:
                 name = draw.choice((table.column_names[place], "", "arm", "id", "\0"))
                 table = table.append_column(name, table.column(place))
     table = table.replace_schema_metadata({**rest, b"PANDAS_ATTRS": json.dumps(about).encode()})
-    parquet.write_table(table, held := io.BytesIO(), compression=draw.choice(("NONE", "SNAPPY", "ZSTD")))
-    return held.getvalue()
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "changed.parquet")
+        codec = draw.choice(("NONE", "SNAPPY", "ZSTD"))
+        with parquet.ParquetWriter(path, table.schema, compression=codec) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata(UNSEALED)
+        seal_parquet(path)
+        return path.read_bytes()

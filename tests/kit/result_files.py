@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from headwise.errors import InputError
 from headwise.readers.checksum import checksum
-from headwise.readers.parquet import read_parquet
+from headwise.readers.parquet import read_parquet, write_parquet
 from headwise.results.store import signed, table_columns
 
 SMALL = 1000
@@ -40,7 +40,7 @@ def rewritten(source: Path, target: Path, change: Callable[[dict[str, Any]], obj
     said = {name: value for name, value in content.items() if name != "columns"}
     content["sha256"] = checksum(signed(said, table_columns(cells, content["columns"])))
     table = parquet.read_table(source).replace_schema_metadata({"PANDAS_ATTRS": json.dumps(content)})
-    parquet.write_table(table, target)
+    write_parquet(target, table)
     return target
 
 

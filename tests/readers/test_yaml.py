@@ -91,7 +91,7 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_what_was_written_is_read(value: Any) -> None:
     text = yaml.safe_dump(value, allow_unicode=True)
-    assert parse_yaml(text.encode(), where="x")[0] == value
+    assert parse_yaml(text.encode(), where="x")[0] == yaml.safe_load(text)  # which loses U+0085
 
 
 @given(st.binary(max_size=60) | st.text("ab:-&*!?[]{}<%'\"|>#\n 1", max_size=40).map(str.encode))
