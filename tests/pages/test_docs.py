@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from headwise.evaluation import task_names
 from headwise.figures.chart import KINDS
 from headwise.layout.axes import ROLES
 from headwise.probes.attach.sites import TOWERS, Site
+from headwise.readers.limits import MIB, FileLimits
 from tests.kit.pages import DOCS, PAGES, blocks, commands, differs, python_blocks, run
 from tests.kit.traces import make_trace
 
@@ -173,6 +175,15 @@ def test_the_glossary_knows_the_words_of_tables() -> None:
     measured = {name for name in columns if not name.startswith("mass_")} - {"position", "token", "call"}
     said = set(re.findall(r"\w+", page))
     assert sorted({*measured, *TOWERS, *ROLES, *KINDS} - said) == []
+
+
+def test_the_limits_on_files_are_those_of_the_readers() -> None:
+    page = (DOCS / "security.md").read_text(encoding="utf-8")
+    limits = {field.name: field.default for field in fields(FileLimits)}
+    shown = {
+        name: f"{value // MIB:,} MiB" if "bytes" in name else f"{value:,}" for name, value in limits.items()
+    }
+    assert dict(re.findall(r"^\| `(\w+)` \| ([\d,]+(?: MiB)?) \|", page, re.M)) == shown
 
 
 def test_every_public_name_is_in_the_reference_once() -> None:
