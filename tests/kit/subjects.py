@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers import processors as templates
@@ -161,3 +162,11 @@ def picture(height: int = 32, width: int = 32) -> Image.Image:
 def tone(seconds: float = 0.5, rate: int = 16000) -> tuple[np.ndarray, int]:
     """A steady tone and its rate."""
     return np.sin(np.arange(int(seconds * rate)) / 20).astype(np.float32), rate
+
+
+def refusal(subject, **inputs) -> str:
+    """What is said against these inputs, in one line."""
+    with pytest.raises(hw.InputError) as caught:
+        subject.prepare(**inputs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

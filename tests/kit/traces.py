@@ -118,3 +118,20 @@ def make_trace(
             cross=site.kind == "cross",
         )
     return Trace(records, TokenLayout(axes), meta or {"model": "by hand"})
+
+
+def uniform(length=64):
+    """A causal pattern of one flat head."""
+    return causal(torch.ones(1, 1, length, length))
+
+
+def padded_batch(padding, heads=2):
+    """A batch with padding on the left, and each of its examples alone."""
+    width = 8
+    lengths = [width - p for p in padding]
+    alone = [causal(random_pattern(1, heads, n, n, seed=n)) for n in lengths]
+    pattern = torch.zeros(len(lengths), heads, width, width)
+    for b, (single, p) in enumerate(zip(alone, padding, strict=True)):
+        pattern[b, :, p : p + lengths[b], p : p + lengths[b]] = single[0]
+    batch = make_trace({TEXT: pattern}, {"text": plain_axis("text", len(lengths), width, padding)})
+    return batch, [make_trace({TEXT: single}) for single in alone]
