@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from headwise.errors import InputError
 from headwise.readers.checksum import changed
+from headwise.readers.footer import MAGIC, row_groups
 from headwise.readers.limits import current_limits, require_within
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import FileMetaData
 
-MAGIC = b"PAR1"
-"""What a file begins with."""
-CODECS = ("UNCOMPRESSED", "SNAPPY")
-"""Compression that cannot blow up; what pandas writes."""
-ENCODINGS = ("PLAIN", "RLE", "RLE_DICTIONARY", "PLAIN_DICTIONARY", "BIT_PACKED")
+CODECS = (0, 1)
+"""None and Snappy: compression that cannot blow up; what pandas writes."""
+ENCODINGS = (0, 2, 3, 4, 8)
+"""Plain, runs, packed bits, dictionaries."""
 _NUMBERS = (
     "bool",
     "float",
@@ -112,7 +112,7 @@ def read_parquet(file: BinaryIO, *, where: str) -> tuple[Mapping[str, bytes], di
             raise changed(where, f"its {_SEAL} is that of other content")
         file.seek(0)
         metadata = parquet.read_metadata(file)
-        texts = _checked(metadata, where)
+        texts = _checked(file, metadata, where)
         file.seek(0)
         # Texts stay in their dictionaries: thus a long one that is repeated takes its room once, and encodings by
         # which a text continues the one before are refused.
@@ -136,7 +136,7 @@ def read_parquet(file: BinaryIO, *, where: str) -> tuple[Mapping[str, bytes], di
     return about, columns
 
 
-def _checked(metadata: FileMetaData, where: str) -> list[str]:
+def _checked(file: BinaryIO, metadata: FileMetaData, where: str) -> list[str]:
     """The columns of text, when all that the footer says is within bounds."""
     limits = current_limits()
     require_within(metadata.num_columns, limits.columns, "columns", where=where)
@@ -147,18 +147,14 @@ def _checked(metadata: FileMetaData, where: str) -> list[str]:
     texts = [name for name, kind in kinds.items() if kind in _TEXTS]
     weight = len(kinds) + (_WEIGHT - 1) * len(texts)
     size = rows = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        rows += group.num_rows
-        for place in range(group.num_columns):
-            chunk = group.column(place)
-            size += chunk.total_uncompressed_size
-            if chunk.compression not in CODECS or not set(chunk.encodings) <= set(ENCODINGS):
-                raise ValueError(
-                    f"compressed or encoded as {chunk.compression}, {', '.join(chunk.encodings)}"
-                )
-            if chunk.num_values != group.num_rows:
-                raise ValueError(f"a column of {chunk.num_values} values in {group.num_rows} rows")
+    for count, chunks in row_groups(file):
+        rows += count
+        for chunk in chunks:
+            size += chunk.size
+            if chunk.codec not in CODECS or not set(chunk.encodings) <= set(ENCODINGS):
+                raise ValueError(f"compressed or encoded otherwise: {chunk.codec}, {chunk.encodings}")
+            if chunk.values != count:
+                raise ValueError(f"a column of {chunk.values} values in {count} rows")
         require_within(rows * weight, limits.parquet_cells, "cells (a text counts as five)", where=where)
         require_within(size, limits.parquet_bytes, "bytes, unpacked", where=where)
     if rows != metadata.num_rows or rows < 0:

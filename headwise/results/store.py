@@ -14,9 +14,10 @@ from headwise.errors import InputError
 from headwise.files import check_suffix, replacing, suffix_of
 from headwise.readers.checksum import KEY, checksum, require_checksum
 from headwise.readers.content import opened, shown
+from headwise.readers.footer import MAGIC
 from headwise.readers.json import parse_json
 from headwise.readers.limits import current_limits, require_within
-from headwise.readers.parquet import MAGIC, read_parquet, write_parquet
+from headwise.readers.parquet import read_parquet, write_parquet
 from headwise.results.columns import Column, columns_of, digest, from_arrow, from_json, to_json, to_series
 from headwise.results.plain import plain, restored
 from headwise.text import visible

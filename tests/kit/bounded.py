@@ -17,6 +17,8 @@ from typing import Any
 from headwise.errors import HeadwiseError
 
 ROOT = Path(__file__).parents[2]
+DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where thousands of files are written in a row."""
 MEMORY = 2**30
 """Bytes that reading one file may take."""
 SECONDS = 5.0

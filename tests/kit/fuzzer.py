@@ -17,12 +17,11 @@ from unittest import mock
 
 from headwise.errors import HeadwiseError
 from headwise.readers.checksum import require_checksum
-from tests.kit.bounded import confined, fault
+from tests.kit.bounded import DISK, confined, fault
 from tests.kit.loaders import Loader, loaders
 from tests.kit.mutants import mutant
 from tests.kit.resigned import resigned
 
-DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 LOOKED = 8
 """One of so many files that are taken is looked at: drawing takes longer than reading."""
 

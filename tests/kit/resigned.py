@@ -6,21 +6,27 @@ import hashlib
 import io
 import json
 import struct
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from headwise.readers.checksum import KEY, checksum
 from headwise.readers.parquet import UNSEALED, seal_parquet
+from tests.kit.bounded import DISK
 from tests.kit.mutants import ODD_VALUES, said
 
 
 def resigned(whole: bytes, draw: Random) -> bytes | None:
-    """A trace or a Parquet file with other content that is signed as it should be; None for other files."""
+    """A trace, a spec or a Parquet file with other content that is signed as it should be; None for other files."""
     if whole.startswith(b"PAR1"):
         return _parquet(whole, draw)
     if b'"headwise_trace"' in whole[:100_000]:
         return _trace(whole, draw)
+    if b'"fixes"' in whole:
+        content = {**json.loads(whole), **said(json.loads(whole), draw)}
+        return json.dumps({**content, KEY: checksum(content)}).encode()
     return None
 
 
@@ -37,7 +43,13 @@ def joined(header: Any, tensors: bytes) -> bytes:
 
 
 def signed(header: dict[str, Any], tensors: bytes, content: Any) -> bytes:
-    """A trace with this JSON header."""
+    """A trace with this JSON header, and the checksums of the tensors in it."""
+    with suppress(AttributeError, KeyError, TypeError, ValueError):
+        for kind, parts in (("site", content["sites"]), ("axis", content["layout"])):
+            for number, part in enumerate(parts):
+                for name, about in part["fields"].items():
+                    start, end = header[f"{kind}.{number}.{name}"]["data_offsets"]
+                    about["sha256"] = hashlib.sha256(tensors[start:end]).hexdigest()
     text = json.dumps(content, ensure_ascii=False)
     digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
     return joined({**header, "__metadata__": {"headwise_trace": text, "sha256": digest}}, tensors)
@@ -91,11 +103,16 @@ def _parquet(whole: bytes, draw: Random) -> bytes:
                 name = draw.choice((table.column_names[place], "", "arm", "id", "\0"))
                 table = table.append_column(name, table.column(place))
     table = table.replace_schema_metadata({**rest, b"PANDAS_ATTRS": json.dumps(about).encode()})
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory(dir=DISK) as folder:
         path = Path(folder, "changed.parquet")
         codec = draw.choice(("NONE", "SNAPPY", "ZSTD"))
         with parquet.ParquetWriter(path, table.schema, compression=codec) as writer:
             writer.write_table(table)
             writer.add_key_value_metadata(UNSEALED)
-        seal_parquet(path)
+        if draw.random() < 0.5:
+            content = bytearray(path.read_bytes())
+            content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+            path.write_bytes(content)
+        with suppress(ValueError):
+            seal_parquet(path)
         return path.read_bytes()

@@ -26,18 +26,17 @@ def known(value: float) -> float | None:
 
 
 def round_up(value: float) -> float:
-    """The next of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10 times a power of ten; 0 for what is no number above 0.
+    """The next of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10 times a power of ten.
 
     Example:
         >>> round_up(0.47), round_up(3.9), round_up(0.0)
         (0.5, 4.0, 0.0)
     """
-    if not 0 < value < math.inf:
+    if value <= 0:
         return 0.0
     power = 10.0 ** math.floor(math.log10(value))
     steps = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
-    rounded = (float(f"{step * power:.12g}") for step in steps)
-    return next((end for end in rounded if value * (1 - 1e-9) <= end < math.inf), value)
+    return next(round(step * power, 12) for step in steps if step * power >= value * (1 - 1e-9))
 
 
 def percent(share: float) -> str:
