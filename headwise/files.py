@@ -9,7 +9,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from headwise.errors import InputError
 
@@ -199,6 +199,20 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
         '.parquet'
     """
     return Path(path).suffix.lower()
+
+
+def file_name(path: str | os.PathLike[str]) -> str:
+    """A path as files name it: a relative one as it is, of another its last part, not where it lies on a disk.
+
+    Example:
+        >>> file_name("/home/somebody/q.jsonl"), file_name("../somebody/q.jsonl"), file_name("data/q.jsonl")
+        ('q.jsonl', 'q.jsonl', 'data/q.jsonl')
+    """
+    text = os.fspath(path)
+    pure = PureWindowsPath(text) if "\\" in text or text[1:2] == ":" else PurePosixPath(text)
+    if not (pure.is_absolute() or pure.drive or ".." in pure.parts or text.startswith("~")):
+        return text
+    return pure.name if pure.name != ".." and not pure.name.startswith("~") else "here"
 
 
 def check_suffix(path: Path, suffixes: Sequence[str], *, what: str) -> None:

@@ -14,6 +14,7 @@ from headwise.cli.request import Request
 from headwise.cli.session import progress, progress_count, quiet_transformers
 from headwise.errors import InputError
 from headwise.evaluation.registry import find_task
+from headwise.files import file_name
 from headwise.reports.collect.build import build_content
 from headwise.reports.collect.comparisons import changed_examples
 from headwise.reports.collect.example_runs import example_runs
@@ -38,11 +39,12 @@ class FixComparison:
     seed: int = 0
 
     def flags(self) -> list[str]:
-        """As options of the command."""
-        flags = [part for fix in self.fixes for part in ("--fix", fix)]
+        """As options of the command; files by their names."""
+        flags = [part for fix in self.fixes for part in ("--fix", file_name(fix))]
         if self.task is not None:
             flags += ["--task", self.task]
-            flags += [part for name, value in self.options.items() for part in ("--set", f"{name}={value}")]
+            named = {name: file_name(str(value)) for name, value in self.options.items()}
+            flags += [part for name, value in named.items() for part in ("--set", f"{name}={value}")]
             flags += ["-n", str(self.number)] if self.number is not None else []
             flags += ["--seed", str(self.seed)] if self.seed else []
         return flags
@@ -127,4 +129,4 @@ def _shell(
     more = ["--generate", str(generate)] if generate else []
     more += ["--max-size", f"{limit / 1e6:g}"] if limit != LIMIT else []
     more += [part for name in analyses for part in ("--analysis", name)]
-    return request.shell("report", *fix_comparison.flags(), *more, "--out", str(out))
+    return request.shell("report", *fix_comparison.flags(), *more, "--out", file_name(out))

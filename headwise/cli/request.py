@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
+from headwise.files import file_name
 from headwise.text import command_line
 from headwise.zoo.own_inputs import sample, samples
 from headwise.zoo.registry import PREFIX
@@ -111,19 +112,19 @@ class Request:
         return [{**given, **self._speech()} for given in self._split(self._lists())]
 
     def shell(self, command: str, *options: str) -> str:
-        """The command line that makes this request."""
+        """The command line that makes this request; files by their names, not by where they lie."""
         given: Mapping[str, Sequence[Any]] = {
             "--text": self.texts,
-            "--text-file": self.text_files,
-            "--image": self.images,
-            "--audio": self.audio,
+            "--text-file": [file_name(path) for path in self.text_files],
+            "--image": [file_name(path) for path in self.images],
+            "--audio": [file_name(path) for path in self.audio],
             "--target": self.targets,
         }
         inputs = [part for flag, values in given.items() for value in values for part in (flag, str(value))]
         inputs += ["--samples", str(self.samples)] if self.samples is not None else []
         inputs += ["--language", self.language] if self.language else []
         inputs += ["--speech-task", self.task] if self.task else []
-        return command_line("headwise", command, self.model, *inputs, *options)
+        return command_line("headwise", command, file_name(self.model), *inputs, *options)
 
     def _keywords(self) -> dict[str, Any]:
         given = self._lists()

@@ -13,6 +13,7 @@ import numpy as np
 from headwise.errors import InputError
 from headwise.evaluation.data.splits import draw_of_file, validation_of_data
 from headwise.evaluation.example import Example, subset
+from headwise.files import file_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -227,7 +228,7 @@ def _pooled(above: np.ndarray, below: np.ndarray, axis: int = -1) -> np.ndarray:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Path):
-        return str(value)
+        return file_name(value)
     if isinstance(value, tuple | list):
         return [_plain(item) for item in value]
     return value

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from headwise.errors import InputError, LoadError
-from headwise.files import suffix_of
+from headwise.files import file_name, suffix_of
 
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
@@ -51,6 +51,16 @@ def is_trace(path: Path) -> bool:
             return any(key.startswith("headwise") for key in file.metadata() or {})
     except (OSError, SafetensorError):
         return False
+
+
+def short_name(name: str) -> str:
+    """A model as files name it: what it is called, and not where it lies on somebody's disk.
+
+    Example:
+        >>> short_name("/home/somebody/models/base"), short_name("~/base"), short_name("gpt2/small")
+        ('base', 'base', 'gpt2/small')
+    """
+    return "/".join(Path(file_name(name)).parts[-2:])
 
 
 def not_loaded(name: str) -> InputError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from headwise.files import file_name
 
 if TYPE_CHECKING:
     from headwise.analyses import Analysis, Result
@@ -131,16 +134,29 @@ def report(
 
 def _call(name: str, path: str | Path, examples: Any, generate: int, fixes: Any, analyses: Any) -> str:
     """Python that makes a report of a model on examples; what cannot be written down is an ellipsis."""
-    given = {"examples": examples, "generate": generate or None, "fixes": fixes or None, "analyses": analyses}
+    given = {
+        "examples": examples,
+        "generate": generate or None,
+        "fixes": _named(fixes) or None,
+        "analyses": analyses,
+    }
     shown = [f"{key}={_written(value)}" for key, value in given.items() if value is not None]
-    load = ["import headwise as hw", "", f"subject = hw.load({name!r})"]
-    return "\n".join([*load, f"hw.report({', '.join(['subject', repr(str(path)), *shown])})"])
+    load = ["import headwise as hw", "", f"subject = hw.load({file_name(name)!r})"]
+    return "\n".join([*load, f"hw.report({', '.join(['subject', repr(file_name(path)), *shown])})"])
 
 
 def _written(value: Any) -> str:
     """A value as Python, where it is made of plain things or of fixes that say themselves; an ellipsis for others."""
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key!r}: {_written(item)}' for key, item in value.items())}}}"
+        items = {key: _named(item) if key in ("image", "audio") else item for key, item in value.items()}
+        return f"{{{', '.join(f'{key!r}: {_written(item)}' for key, item in items.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_written, value))}]"
     return repr(value) if isinstance(value, str | int | float | bool | None) else "..."
+
+
+def _named(value: Any) -> Any:
+    """Files by their names, not by where they lie."""
+    if isinstance(value, list | tuple):
+        return [_named(item) for item in value]
+    return file_name(value) if isinstance(value, str | os.PathLike) else value

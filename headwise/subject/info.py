@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import UnsupportedModel
 from headwise.model.device import input_device
+from headwise.model.location import short_name
 from headwise.probes.attach.sites import AttentionModule, attention_modules, head_count, language_tower
 from headwise.subject.subject import Subject, unwrap
 
@@ -49,7 +50,7 @@ class ModelInfo:
     """What is known of a model; sizes are those of its language (or decoder) tower, and 0 where it does not say."""
 
     name: str
-    """Name or folder that it was loaded from; its class where there is none."""
+    """Name that it was loaded by, or of its folder, without the way there; its class where there is none."""
     class_name: str = ""
     family: str
     """`model_type` of its config, such as "llava"."""
@@ -122,9 +123,9 @@ def model_info(
     sees = not towers.isdisjoint(("vision", "qformer")) or "vision_config" in model.config
     held = subject if isinstance(subject, Subject) else None
     return ModelInfo(
-        name=(held.name if held else "")
-        or getattr(model.config, "_name_or_path", "")
-        or type(model).__name__,
+        name=short_name(
+            (held.name if held else "") or getattr(model.config, "_name_or_path", "") or type(model).__name__
+        ),
         class_name=type(model).__name__,
         family=str(getattr(model.config, "model_type", "")),
         text_family=str(getattr(config, "model_type", "")),

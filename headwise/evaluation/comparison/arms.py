@@ -12,6 +12,7 @@ from torch import Tensor
 
 from headwise.errors import FixError, InputError
 from headwise.evaluation.results.comparison import NONE, Arm
+from headwise.files import file_name
 from headwise.probes.fix_plan import STEPS
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def _resolved(item: Any, subject: Subject | None) -> tuple[Any, ...]:
 def _label(item: Any) -> str:
     """The text that names it, or its class with the plain parameters that are not at their default."""
     if isinstance(item, str | Path):
-        return str(item)
+        return file_name(item)
     kind = type(item)
     own = fields(item) if is_dataclass(item) else ()
     chosen = {

@@ -16,6 +16,7 @@ from headwise.evaluation.results.comparison import Comparison
 from headwise.figures.drawers import static
 from headwise.figures.graph import graph_of
 from headwise.figures.labels import said
+from headwise.model.location import short_name
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
 from headwise.reports.collect.comparisons import before_and_after, shown_comparison
@@ -25,7 +26,7 @@ from headwise.reports.collect.heads import groups_of, partly_drawn, sink_keys, s
 from headwise.reports.collect.maps import is_map, maps_of, sink_share, strongest_keys, without_sinks
 from headwise.reports.collect.media import picture_of, sound_of
 from headwise.reports.collect.patterns import PatternThumbnails, pattern_thumbnails
-from headwise.reports.collect.provenance import provenance_of, short_name, warnings_of
+from headwise.reports.collect.provenance import provenance_of, warnings_of
 from headwise.reports.collect.report_inputs import ReportInputs, sort_inputs
 from headwise.reports.collect.shares import KeyShares, key_shares
 from headwise.reports.collect.tables import layer_table, role_table, shares_without_sinks, sink_table

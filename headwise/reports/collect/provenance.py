@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.families.verified import doubt
@@ -61,11 +60,6 @@ def provenance_of(meta: Mapping[str, Any], subject: Subject | None) -> dict[str,
     if parameters := meta.get("parameters"):
         facts["parameters of the analysis"] = _plain(parameters)
     return {name: _plain(value) for name, value in facts.items() if value not in (None, "", [], {})}
-
-
-def short_name(name: str) -> str:
-    """A hub name as it is; of the path of a folder, the last two parts."""
-    return "/".join(Path(name).parts[-2:])
 
 
 def peak_memory() -> int | None:
