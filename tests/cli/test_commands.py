@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 from transformers.utils import logging
@@ -38,12 +40,15 @@ def test_json_is_all_there_is_on_stdout(model, out):
     assert done.stderr == ""
 
 
-def test_the_command_of_the_report_runs_as_it_stands(model, out, tmp_path):
+def test_the_command_of_the_report_runs_as_it_stands_beside_its_files(model, out, tmp_path, monkeypatch):
     source = tmp_path / "text.txt"
     source.write_text(f"{TEXT}\n", encoding="utf-8")
     answer = json.loads(run("report", model, "--text-file", source, "--out", out, "--json").stdout)
-    again = shlex.split(answer["command"].replace(str(out), str(tmp_path / "again.html")))
+    again = shlex.split(answer["command"].replace(out.name, "again.html"))
     assert again[0] == "headwise"
+    assert str(tmp_path) not in answer["command"]  # where files lie is their author's business
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(model, tmp_path / Path(model).name)
     assert run(*again[1:]).exit_code == 0
     pattern = re.compile(r'id="headwise-data">.*?</script>', re.DOTALL)
     pages = [path.read_text(encoding="utf-8") for path in (out, tmp_path / "again.html")]
