@@ -20,6 +20,8 @@ _SETTINGS = ("config.json", "_path.json")
 _LEVELS = 2
 """Folders within the folder that transformers looks into, one in the other."""
 _PLACES = re.compile(r"(.*\.)?(adapters\.\w+|transformers_weights|\w*(_files?|_path|_dir|_spm|_repo))")
+_COUNTS = re.compile(r"\w*(layers?|depths?|blocks|stages|codebooks|quantizers|attention_types|num_labels)")
+"""Of parts that are built, or named, one by one."""
 _TOLD = ("_name_or_path", "base_model_name_or_path", "name_or_path", "special_tokens_map_file")
 """Where a part came from once; nothing is read there."""
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(--[\w.-]+)?")
@@ -63,7 +65,10 @@ class ModelFolder:
                     self._check_index(path)
                 elif path.name.endswith(_SETTINGS):
                     for key, value in _values(self._read(path)):
-                        self._check_setting(path, key, value, trust)
+                        if isinstance(value, str):
+                            self._check_setting(path, key, value, trust)
+                        else:
+                            _check_count(path, key, value)
         except InputError as error:
             raise LoadError(error.fact, evidence=error.evidence, remedy=error.remedy) from error
 
@@ -72,7 +77,11 @@ class ModelFolder:
         for path in self._files():
             if path.name.endswith(_SETTINGS):
                 for key, value in _values(self._read(path)):
-                    if _HUB.fullmatch(value) and key.rpartition(".")[2] not in _TOLD:
+                    if (
+                        isinstance(value, str)
+                        and _HUB.fullmatch(value)
+                        and key.rpartition(".")[2] not in _TOLD
+                    ):
                         return f"{path.name}: {key} = {value!r}"
         return ""
 
@@ -124,9 +133,16 @@ class ModelFolder:
         )
 
 
-def _values(node: Any, key: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in nested settings, with the names that lead to it."""
-    if isinstance(node, str):
+def _check_count(path: Path, key: str, value: float) -> None:
+    name, limits = key.rpartition(".")[2], current_limits()
+    if _COUNTS.fullmatch(name):
+        value = min(value, 10**18)  # no more digits than a reader wants
+        require_within(value, limits.lines if "label" in name else limits.layers, key, where=path)
+
+
+def _values(node: Any, key: str = "") -> Iterator[tuple[str, str | float]]:
+    """Every text and number in nested settings, with the names that lead to it."""
+    if isinstance(node, str | int | float):
         yield key, node
     elif isinstance(node, dict):
         for name, child in node.items():

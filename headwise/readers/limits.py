@@ -44,6 +44,8 @@ class FileLimits:
     spec_bytes: int = 4 * MIB
     """Specs, and fixes as a command line writes them."""
     spec_values: int = 100_000
+    layers: int = 256
+    """Layers that the settings of a model folder ask for: they are built before the weights are looked at."""
 
 
 _LIMITS: ContextVar[FileLimits] = ContextVar("headwise_file_limits", default=FileLimits())  # noqa: B039 (frozen)

@@ -244,6 +244,24 @@ def test_whatever_settings_hold_is_judged_by_our_errors(tmp_path_factory, conten
         pass
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_hidden_layers", 257),
+        ("n_layer", 1e9),
+        ("depths", [2, 10**9]),
+        ("text_config", {"encoder_layers": 10**400}),
+        ("attention_types", [[["global"], 10**9]]),
+        ("num_labels", 10**9),
+    ],
+)
+def test_parts_without_number_are_not_built(folder, key, value):
+    change(folder / "config.json", **{key: value})
+    message = refusal(folder)
+    assert f"config.json: {key}" in message
+    assert "and the limit is" in message
+
+
 def test_deep_settings_are_refused(folder):
     (folder / "config.json").write_text("[" * 100_000, encoding="utf-8")
     assert "lists and objects in each other" in refusal(folder)
