@@ -15,6 +15,7 @@ from headwise.evaluation.harness.fields import CODE
 from headwise.readers.content import inside, opened, shown
 from headwise.readers.json import parse_json
 from headwise.readers.limits import current_limits, require_within
+from headwise.readers.parquet import read_parquet
 from headwise.readers.text import read_text
 
 
@@ -79,9 +80,16 @@ def _found(names: str | list[str], file: Path, root: Path) -> Iterator[Path]:
 def _read(kind: str, paths: list[Path], options: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Column -> values; None where a row has none."""
     rows = [row for path in paths for row in _READERS[kind](path, options)]
-    require_within(len(rows), current_limits().values, "rows", where=shown(paths[0]))
     names = dict.fromkeys(name for row in rows for name in row)
+    _require_cells(len(rows), len(names), shown(paths[0]))
     return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _require_cells(rows: int, columns: int, where: str) -> None:
+    """Refuse a table that takes too long to build: a cell counts as ten of Parquet's."""
+    limits = current_limits()
+    require_within(columns, limits.columns, "columns", where=where)
+    require_within(10 * rows * columns, limits.parquet_cells, "cells (each counts as ten)", where=where)
 
 
 def _json(path: Path, _: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -100,8 +108,8 @@ def _csv(path: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
     import pandas as pd
 
     text, delimiter = read_text(path), options.get("delimiter", ",")
-    widest = max(line.count(delimiter) for line in text.split("\n")) + 1
-    require_within(widest, current_limits().columns, "columns", where=shown(path))
+    lines = text.split("\n")
+    _require_cells(len(lines), max(line.count(delimiter) for line in lines) + 1, shown(path))
     try:
         frame = pd.read_csv(StringIO(text), sep=delimiter, names=options.get("column_names"))
     except ValueError as error:
@@ -114,20 +122,11 @@ def _csv(path: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _parquet(path: Path, _: Mapping[str, Any]) -> list[dict[str, Any]]:
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
-    limits, where = current_limits(), shown(path)
-    with opened(path, limit=limits.parquet_bytes) as file:
-        try:
-            table = ParquetFile(file)
-            cells = table.metadata.num_rows * table.metadata.num_columns
-            require_within(cells, limits.parquet_cells, "cells", where=where)
-            return table.read().to_pylist()
-        except (ArrowException, OSError) as error:
-            raise InputError(
-                "This is no Parquet file.", evidence=f"{where}: {error}", remedy="Write it again."
-            ) from error
+    with opened(path, limit=current_limits().parquet_bytes) as file:
+        columns = {
+            name: array.to_pylist() for name, array in read_parquet(file, where=shown(path))[1].items()
+        }
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _text(path: Path, _: Mapping[str, Any]) -> list[dict[str, Any]]:
