@@ -123,9 +123,8 @@ def _csv(path: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _parquet(path: Path, _: Mapping[str, Any]) -> list[dict[str, Any]]:
     with opened(path, limit=current_limits().parquet_bytes) as file:
-        columns = {
-            name: array.to_pylist() for name, array in read_parquet(file, where=shown(path))[1].items()
-        }
+        arrays = read_parquet(file, where=shown(path), sealed=False)[1]
+    columns = {name: array.to_pylist() for name, array in arrays.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Annotated, Any, Literal
@@ -38,7 +39,9 @@ def check_pattern(pattern: str) -> str:
     """
     slow = len(pattern) > 500 or pattern.count("?") + pattern.count("|") > _OPTIONS
     try:
-        slow = slow or _repeats(import_module("re._parser").parse(pattern)) >= _REPEATS + 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what a later Python may read otherwise
+            slow = slow or _repeats(import_module("re._parser").parse(pattern)) >= _REPEATS + 1
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"a pattern is malformed: {error}") from error
     if slow:

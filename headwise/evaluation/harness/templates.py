@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -63,7 +64,9 @@ def check_template(source: str) -> str:
         ValueError: a template asks for .__init__, which is more than filling in a text
     """
     try:
-        _Bounded().from_string(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the compiler, about calls that cannot be
+            _Bounded().from_string(source)
     except (TemplateSyntaxError, SyntaxError, RecursionError, MemoryError) as error:  # of compiling, too
         raise ValueError(f"{type(error).__name__}: {error}") from error
     return source
