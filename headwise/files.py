@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -128,6 +126,8 @@ def errors_of_writing(target: Path, what: str) -> Iterator[None]:
 @contextmanager
 def _temporary(target: Path, *, folder: bool) -> Iterator[Path]:
     """A file or folder beside `target`, locked while the block runs and removed behind it if it is still there."""
+    import hashlib  # the start of every command waits for this module, and writes nothing yet
+
     key = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
     for leftover in target.parent.glob(f".headwise-{key}-*.part"):
         with suppress(OSError), locked(leftover, wait=False):
@@ -140,6 +140,8 @@ def _temporary(target: Path, *, folder: bool) -> Iterator[Path]:
 
 def _new(start: Path, *, folder: bool, held: ExitStack) -> Path:
     """A file or folder whose name begins so, locked until `held` ends."""
+    import secrets
+
     while True:
         part = Path(f"{start}{secrets.token_hex(4)}.part")
         if folder:
