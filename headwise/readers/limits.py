@@ -22,7 +22,7 @@ class FileLimits:
     text_bytes: int = 256 * MIB
     """JSON, JSON Lines, tables of text, word lists."""
     parquet_bytes: int = 1024 * MIB
-    parquet_cells: int = 50_000_000
+    parquet_cells: int = 20_000_000
     """Rows times columns."""
     values: int = 20_000_000
     """Values in a JSON file."""

@@ -233,7 +233,7 @@ def test_a_spec_is_an_arm_and_belongs_to_its_model(subject, tmp_path):
     save_spec(path, SILENT, subject)
     found = compare(subject, Next(), [path, HALF], n=10)
     same = compare(subject, Next(), [SILENT], n=10)
-    silent = found.frame[found.frame["arm"] == str(path)]["margin"].to_numpy()
+    silent = found.frame[found.frame["arm"] == path.name]["margin"].to_numpy()
     np.testing.assert_array_equal(silent, same.frame[same.frame["arm"] == "ZeroHeads"]["margin"])
     other = small_subject()
     other.model.transformer.wte.weight.data.mul_(2)

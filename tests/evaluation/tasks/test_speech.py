@@ -255,8 +255,10 @@ def test_clips_without_times_are_named_by_line(tmp_path):
 
 @pytest.mark.parametrize("name", ["transcription", "word-times"])
 def test_noise_is_a_level_and_for_the_clips_of_the_zoo(name, tmp_path):
-    with pytest.raises(InputError, match="no level"):
+    with pytest.raises(InputError, match="cannot be 'inf'"):
         find_task(name, snr="inf")
+    with pytest.raises(InputError, match="no level"):
+        find_task(name, snr=float("inf"))
     with pytest.raises(InputError, match="zoo's clips only"):
         find_task(name, snr=3, data=tmp_path / "clips.tsv")
 
