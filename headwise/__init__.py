@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from headwise.readers.limits import file_limits
     from headwise.reports import report
     from headwise.reports.notebook import view
+    from headwise.results.result import load_result
     from headwise.subject import Subject, load, wrap
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "load",
     "load_comparison",
     "load_evaluation",
+    "load_result",
     "load_spec",
     "load_trace",
     "patch",
@@ -106,6 +108,7 @@ _HOMES = {
     "load": "headwise.subject",
     "load_comparison": "headwise.evaluation.results.comparison",
     "load_evaluation": "headwise.evaluation.results.evaluation",
+    "load_result": "headwise.results.result",
     "load_spec": "headwise.fixes.spec.specs",
     "load_trace": "headwise.probes.trace.trace",
     "patch": "headwise.fixes.patching",

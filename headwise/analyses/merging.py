@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from headwise.analyses.registry import get, names
 from headwise.errors import InputError
+from headwise.figures.labels import counted
 from headwise.results.result import Result
 
 _SAME = ("name", "kind", "keys", "axes", "value", "unit", "description")
@@ -16,14 +18,14 @@ _NUMBERS = ("model", "revision", "dtype")
 def merge(results: Sequence[Result]) -> Result:
     """One result of several shards: the examples of each stand behind those of the one before.
 
-    The sentence is made of the whole table.
+    The sentence is made of the whole table; that of an analysis that is not registered counts rows.
 
     Args:
         results: of one analysis, with the same parameters, on the same model.
 
     Raises:
         InputError: there are none; they are not of one kind, analysis or model; their rows are means without a
-            sum; an example's name occurs in two of them.
+            sum; an example's name occurs in two of them, or only some have names.
     """
     import pandas as pd
 
@@ -33,6 +35,7 @@ def merge(results: Sequence[Result]) -> Result:
     first = results[0]
     for other in results[1:]:
         _check_alike(first, other)
+        _check_columns(first, other)
     record = get(first.name) if first.name in names() else None
     of_examples = "example" in first.keys
     if not of_examples and (record is None or record.merge is None):
@@ -45,25 +48,26 @@ def merge(results: Sequence[Result]) -> Result:
     for result in results:
         frame = result.frame
         parts.append(frame.assign(example=frame["example"] + start) if of_examples else frame)
-        counted = int(result.provenance.get("examples") or 0)
-        start += max(counted, int(frame["example"].max()) + 1 if of_examples and len(frame) else 0)
+        known = result.provenance.get("examples")
+        start += max(
+            known if type(known) is int else 0,
+            int(frame["example"].max()) + 1 if of_examples and len(frame) else 0,
+        )
     frame = pd.concat(parts, ignore_index=True)
     if record is not None and record.merge is not None:
         frame = record.merge(frame).reset_index(drop=True)
     _check_ids(parts, first.name)
-    parameters = first.provenance.get("parameters", {})
-    summary = (
-        record.sentence(frame, parameters)
-        if record is not None
-        else " ".join(item.summary for item in results)
-    )
     provenance = {
         **first.provenance,
         "examples": start,
         "merged": [dict(item.provenance) for item in results],
     }
     facts = {name: getattr(first, name) for name in _SAME}
-    return Result(frame=frame, summary=summary, provenance=provenance, **facts)
+    rows, shards = counted(len(frame), "row"), counted(len(results), "result")
+    merged = Result(frame=frame, summary=f"{rows}, merged from {shards}.", provenance=provenance, **facts)
+    if record is None:  # only its record could make the sentence
+        return merged
+    return replace(merged, summary=record.sentence(frame, first.provenance.get("parameters", {})))
 
 
 def _check_alike(first: Result, other: Result) -> None:
@@ -81,6 +85,18 @@ def _check_alike(first: Result, other: Result) -> None:
                 evidence=f"{name}: {first.provenance.get(name)!r} and {other.provenance.get(name)!r}",
                 remedy="Put them side by side with pandas instead: pd.concat([a.frame, b.frame], keys=...).",
             )
+
+
+def _check_columns(first: Result, other: Result) -> None:
+    differ = sorted(map(str, set(first.frame) ^ set(other.frame)))
+    if differ:
+        raise InputError(
+            "The tables of these results do not have the same columns.",
+            evidence=f"only some have {', '.join(differ)}",
+            remedy="Capture all of them with ids=[...], or none."
+            if differ == ["id"]
+            else "Merge results of one version of the analysis.",
+        )
 
 
 def _check_ids(parts: Sequence[object], name: str) -> None:

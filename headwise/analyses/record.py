@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import WRAPPER_ASSIGNMENTS
 from inspect import BoundArguments, Parameter, signature, unwrap
 from types import MappingProxyType
@@ -91,7 +91,8 @@ class Analysis(Generic[P]):
 
         Raises:
             CaptureError: a trace lacks what it needs; the call of `hw.capture` that gives it is named.
-            InputError: a parameter is unknown, missing or wrong, or an input is no trace.
+            InputError: a parameter is unknown, missing or wrong, an input is no trace, or its function gave no table of
+                its kind.
         """
         bound = self._bind(args, kwargs)
         sources = list(bound.arguments.values())[: len(INPUTS[self.inputs])]
@@ -99,15 +100,35 @@ class Analysis(Generic[P]):
         traces = sources if self.inputs != "subject" else []
         for trace in traces:
             self.require(trace)
-        frame = self.table(*bound.args, **bound.kwargs)
+        frame = self._checked(self.table(*bound.args, **bound.kwargs), parameters)
         facts = frame.attrs.pop("facts", None)
         meta: Mapping[str, Any] = traces[0].meta if traces else frame.attrs.pop("provenance", {})
         provenance = provenance_of(meta, self.name, **parameters)
         if len(traces) > 1:
             provenance["compared_with"] = dict(traces[1].meta)
         frame = with_ids(frame, traces[0].records, meta.get("ids")) if traces else frame
-        sentence = self.sentence(frame, parameters, sources, facts) + caveat(meta)
-        return self.result(frame, parameters, summary=sentence, provenance=provenance)
+        found = self.result(frame, parameters, summary="", provenance=provenance)
+        return replace(found, summary=self.sentence(frame, parameters, sources, facts) + caveat(meta))
+
+    def _checked(self, frame: Any, parameters: Mapping[str, Any]) -> pd.DataFrame:
+        """The table, when it is one and has the columns that the record names."""
+        import pandas as pd
+
+        wanted = dict.fromkeys((*(key.format(**parameters) for key in self.keys), self.value))
+        remedy = f"Its function returns a pandas.DataFrame with the columns {', '.join(wanted)}."
+        if not isinstance(frame, pd.DataFrame):
+            raise InputError(
+                f"The analysis {self.name!r} gave no table.",
+                evidence=f"it gave {type(frame).__name__}",
+                remedy=remedy,
+            )
+        if missing := [name for name in wanted if name not in frame]:
+            raise InputError(
+                f"The table of the analysis {self.name!r} has no column {', '.join(map(repr, missing))}.",
+                evidence=f"columns: {', '.join(map(str, frame))}",
+                remedy=remedy,
+            )
+        return frame
 
     def result(
         self,

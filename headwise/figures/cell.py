@@ -88,7 +88,7 @@ def maps(
     figures = list(_figures(items, low, high, value=said(value), unit=unit, axes=axes))
     left_out = len(items) - len(figures)
     colours = DIVERGING if low < 0 else CIVIDIS
-    bar = data_uri(map_png(np.linspace(low, high, 120)[None], low, high, colours=colours, cell=1))
+    bar = data_uri(map_png(np.linspace(0.0, 1.0, 120)[None], 0.0, 1.0, colours=colours, cell=1))
     scale = (
         f'<p style="{_SMALL}">{cell_text(low)} '
         f'<img src="{bar}" alt="colour scale" style="width:120px;height:10px;vertical-align:middle"> '

@@ -271,7 +271,8 @@ def round_up(value: float) -> float:
     if not value > 0 or not isfinite(value):
         return 1.0
     power = 10.0 ** floor(log10(value))
-    return next(step * power for step in (1, 2, 3, 4, 5, 6, 8, 10) if value <= step * power * (1 + 1e-9))
+    rounded = (step * power for step in (1, 2, 3, 4, 5, 6, 8, 10))
+    return next((end for end in rounded if value <= end * (1 + 1e-9) and isfinite(end)), value)
 
 
 def _title(groups: list[str], names: tuple[str, ...]) -> str:

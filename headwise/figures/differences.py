@@ -19,7 +19,8 @@ ALPHA = 0.05
 def figure(chart: Chart) -> go.Figure:
     """Dots with intervals; hollow where the difference may be chance."""
     frame, value = chart.frame, chart.value
-    frame = frame[frame.groupby("arm")[value].transform(lambda values: values.notna().any())]
+    told = frame.groupby("arm")[value].transform(lambda values: values.notna().any())
+    frame = frame[told] if told.any() else frame
     judged = "p_holm" in frame
     panels = []
     for metric, part in frame.groupby("metric", sort=False):

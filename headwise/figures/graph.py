@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isfinite, isinf, isnan
 from typing import TYPE_CHECKING
 
 from headwise.figures import svg
@@ -81,9 +82,11 @@ def places(graph: Graph) -> tuple[dict[str, tuple[float, float]], float]:
 
 
 def thickness(graph: Graph, weight: float) -> float:
-    """Width of an edge in pixels: the heaviest of the graph has four."""
-    most = max((abs(w) for _, _, w in graph.edges), default=0.0)
-    return 0.6 + 3.4 * abs(weight) / most if most else 0.6
+    """Width of an edge in pixels: the heaviest of the graph has four, and so has an infinite one."""
+    most = max((abs(w) for _, _, w in graph.edges if isfinite(w)), default=0.0)
+    if isnan(weight) or not most or not weight:
+        return 4.0 if isinf(weight) else 0.6
+    return 0.6 + 3.4 * min(1.0, abs(weight) / most)
 
 
 def figure(chart: Chart) -> go.Figure:

@@ -127,5 +127,5 @@ def _span(panel: Panel, zero: bool) -> tuple[float, float] | None:
         return panel.bounds[0] - room, panel.bounds[1] + room
     ends = [end for item in panel.intervals for end in (item.value, item.low, item.high) if isfinite(end)]
     ends += [0.0] if zero or not ends else []
-    room = 0.08 * (max(ends) - min(ends)) or 0.01 * max(1.0, abs(max(ends)))
+    room = 0.08 * max(ends) - 0.08 * min(ends) or 0.01 * max(1.0, abs(max(ends)))
     return min(ends) - room, max(ends) + room

@@ -50,8 +50,8 @@ def map_png(
         raise ValueError(f"a map has rows and columns, got shape {values.shape}")
     if not (np.isfinite([low, high]).all() and low <= high):
         raise ValueError(f"a scale runs from low to high, got {low} to {high}")
-    width = high - low or 1.0
-    place = ((values.clip(low, high) - low) / width).clip(0.0, 1.0)
+    width = high / 2 - low / 2 or 1.0  # halves, since the whole may be beyond the largest number
+    place = ((values.clip(low, high) / 2 - low / 2) / width).clip(0.0, 1.0)
     index = np.where(np.isnan(values), 0, 1 + np.nan_to_num(place) * 254).round().astype(np.uint8)
     picture = Image.fromarray(index.repeat(cell, 0).repeat(cell, 1))
     blank = bytes.fromhex((missing or MISSING)[1:])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
-from math import isfinite
+from math import isfinite, isnan
 
 from headwise.figures.colours import CATEGORIES, CLEAR, UNCLEAR
 from headwise.figures.tables import cell_text
@@ -122,7 +122,8 @@ def _picture(width: float, height: float, parts: Sequence[str], *, alt: str) -> 
 
 def _part(value: float, low: float, high: float) -> float:
     """Where a value stands between two ends, from 0 to 1."""
-    return min(1.0, max(0.0, (value - low) / (high - low))) if high > low and isfinite(value) else 0.0
+    width = high / 2 - low / 2
+    return (min(high, max(low, value)) / 2 - low / 2) / width if width > 0 and not isnan(value) else 0.0
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:

@@ -155,6 +155,29 @@ def test_names_and_parameters():
         )
 
 
+@pytest.mark.parametrize(
+    ("gives", "said"),
+    [
+        (lambda frame: None, r"gave no table\. \(it gave NoneType\)"),
+        (lambda frame: frame["norm"], r"gave no table\. \(it gave Series\)"),
+        (lambda frame: frame.drop(columns="norm"), "has no column 'norm'"),
+        (lambda frame: frame.drop(columns=["layer", "head"]), "has no column 'layer', 'head'"),
+        (lambda frame: frame.assign(layer=np.nan), "8 rows without a name"),
+        (lambda frame: frame.assign(norm="x"), "'norm' holds no numbers"),
+    ],
+)
+def test_a_table_is_checked_before_its_sentence_is_made(model, gives, said):
+    told = []
+
+    @analysis(kind="heads", keys=HEAD, value="norm", unit="norm", description="", summary=told.append)
+    def broken(trace):
+        return gives(pd.DataFrame({name: range(8) for name in (*HEAD, "norm")}))
+
+    with pytest.raises(InputError, match=f"broken.*{said}"):
+        broken(traced(model))
+    assert told == []
+
+
 class TestIds:
     def test_results_join_with_the_table_of_an_evaluation(self, model):
         found = hw.analyses.entropy(traced(model, ids=["a", "b"]))

@@ -259,3 +259,46 @@ class TestMerge:
         named = replace(first, frame=first.frame.assign(id="a"))
         with pytest.raises(InputError, match="stands in two of these"):
             merge([named, named])
+        with pytest.raises(InputError, match=r"only some have id\).*Capture all of them with ids"):
+            merge([first, named])
+
+    @pytest.mark.parametrize("suffix", [".json", ".parquet"])
+    def test_a_shard_without_rows_merges_after_its_file_was_read(self, tmp_path, suffix):
+        whole, (first, second) = self.shards(2, 1)
+        read = [
+            load_result(part.save(tmp_path / f"{place}{suffix}"))
+            for place, part in enumerate([first, replace(second, frame=second.frame[:0])])
+        ]
+        assert merge([*read, second]).frame.dtypes.to_dict() == whole.dtypes.to_dict()
+
+    def test_the_sentence_of_an_analysis_that_is_not_registered_counts(self):
+        _, parts = self.shards(2, 3)
+        assert merge(parts).summary == "10 rows, merged from 2 results."
+
+
+def test_a_row_without_a_name_is_refused():
+    for missing in (None, np.nan):
+        frame = pd.DataFrame({"sender": ["a", missing], "receiver": ["b", "c"], "weight": [1.0, 2.0]})
+        with pytest.raises(InputError, match=r"1 row without a name.*'sender' has missing values"):
+            made("m", "edges", frame, ("sender", "receiver"), "weight", unit="points")
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "wrong"),
+    [
+        ("share", "score", 1.5),
+        ("share", "score", -0.5),
+        ("percent", "score", 150.0),
+        ("nats", "entropy", -1.0),
+    ],
+)
+def test_a_number_that_its_unit_cannot_have_is_refused(unit, value, wrong):
+    frame = pd.DataFrame({"layer": [0, 1], value: [0.5, wrong]})
+    with pytest.raises(InputError, match=f"{wrong:g} is no '{value}' in {unit}"):
+        made("m", "layers", frame, ("layer",), value, unit=unit)
+    assert made("m", "layers", frame, ("layer",), value, unit="change").frame is frame
+
+
+def test_a_table_that_is_none_is_refused():
+    with pytest.raises(InputError, match="there is no table, but Series"):
+        made("m", "rows", pd.Series([1.0]), ("name",), "score")

@@ -37,7 +37,7 @@ def round_ticks(panel: Panel) -> list[float]:
         0.0,
         *(end for item in panel.intervals for end in (item.value, item.low, item.high) if isfinite(end)),
     ]
-    step = round_up((max(ends) - min(ends)) / 4) or 1.0
+    step = round_up(max(ends) / 4 - min(ends) / 4) or 1.0
     first = floor(min(ends) / step)
     last = max(ceil(max(ends) / step), first + 1)
     return [round(step * number, 12) for number in range(first, last + 1)]

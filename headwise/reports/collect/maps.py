@@ -170,7 +170,7 @@ def _panel(result: Result, panel: ChartPanel, after: pd.DataFrame | None) -> Map
 def _by_example(part: pd.DataFrame, grid: pd.DataFrame, value: str) -> np.ndarray:
     means = part.groupby(["example", "layer", "head"], sort=False)[value].mean()
     examples, layers, heads = (means.index.get_level_values(level) for level in range(3))
-    out = np.full((int(examples.max()) + 1, *grid.shape), np.nan, dtype=np.float32)
+    out = np.full((int(examples.max()) + 1, *grid.shape), np.nan)
     out[examples, grid.index.get_indexer(layers), grid.columns.get_indexer(heads)] = means.to_numpy()
     return out
 

@@ -126,7 +126,7 @@ def layer_table(metrics: Sequence[HeadMap]) -> Table | None:
             for layer, values in zip(panel.layers, panel.cells, strict=True):
                 known = [value for value in values if value is not None]
                 row = means.setdefault((panel.label, layer), {})
-                row[metric.key] = fmean(known) if known else None
+                row[metric.key] = sum(value / len(known) for value in known) if known else None
     if not means:
         return None
     units = ["" if metric.form == "share" else f" ({metric.unit})" for metric in shown]

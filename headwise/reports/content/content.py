@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from headwise.figures.graph import Graph
@@ -70,7 +71,8 @@ class HeadMap:
     @property
     def scale(self) -> tuple[float, float]:
         """Lowest and highest colour: from 0 (or below it) to the largest value, widened to a round number."""
-        low, high = min(self.values, default=0.0), max(self.values, default=0.0)
+        finite = list(filter(isfinite, self.values))
+        low, high = min(finite, default=0.0), max(finite, default=0.0)
         low = -round_up(-low) if low < 0 else 0.0
         high = round_up(high) if high > 0 else 0.0
         return (low, high) if high > low else (low, low + 1.0)
@@ -85,7 +87,7 @@ class HeadMap:
             for old, new in zip(olds, news, strict=True)
             if old is not None and new is not None
         ]
-        return round_up(max(changes, default=0.0)) or 1.0
+        return round_up(max(filter(isfinite, changes), default=0.0)) or 1.0
 
 
 @dataclass(frozen=True, eq=False)

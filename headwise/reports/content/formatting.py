@@ -26,17 +26,18 @@ def known(value: float) -> float | None:
 
 
 def round_up(value: float) -> float:
-    """The next of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10 times a power of ten.
+    """The next of 1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10 times a power of ten; 0 for what is no number above 0.
 
     Example:
         >>> round_up(0.47), round_up(3.9), round_up(0.0)
         (0.5, 4.0, 0.0)
     """
-    if value <= 0:
+    if not 0 < value < math.inf:
         return 0.0
     power = 10.0 ** math.floor(math.log10(value))
     steps = (1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
-    return next(round(step * power, 12) for step in steps if step * power >= value * (1 - 1e-9))
+    rounded = (float(f"{step * power:.12g}") for step in steps)
+    return next((end for end in rounded if value * (1 - 1e-9) <= end < math.inf), value)
 
 
 def percent(share: float) -> str:

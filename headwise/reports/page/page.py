@@ -27,6 +27,7 @@ from headwise.reports.content.formatting import place_name, show, tick
 from headwise.reports.content.shown_example import Matrix, Picture, ShownExample, Sound
 from headwise.reports.page.contact_sheets import sheet_png
 from headwise.reports.page.serialize import page_blobs, page_data
+from headwise.results.plain import plain
 from headwise.text import token_text, visible
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def render(
             addressed=lambda value: bool(content.groups),
             policy=f"{policy(scripts, also=also)}; media-src data:",
             style=Markup(style()),
-            facts=Markup(json_for_script(facts(content))),
+            facts=Markup(json_for_script(plain(facts(content)))),
             data=Markup(json_for_script(page_data(content))),
             blobs=[
                 (name, Markup(text))
@@ -156,7 +157,7 @@ def render_example(content: Content, example: ShownExample) -> str:
 
 
 def facts(content: Content) -> dict[str, Any]:
-    """What the page says, as JSON: verdict, warnings, tables, answers that changed, where it comes from."""
+    """What the page says, see `plain`: verdict, warnings, tables, answers that changed, where it comes from."""
     return {
         "model": content.title,
         "verdict": list(content.verdict),

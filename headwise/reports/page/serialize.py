@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 import zlib
 from typing import Any
 
@@ -16,6 +17,8 @@ from headwise.text import token_text, visible
 
 UNKNOWN = 65535
 """In the place of a value that does not exist, where values are written in two bytes."""
+
+LARGEST = sys.float_info.max
 
 
 def page_data(content: Content) -> dict[str, Any]:
@@ -154,18 +157,19 @@ def _example(example: ShownExample) -> dict[str, Any]:
 
 def _ends(values: np.ndarray) -> list[float]:
     """The lowest and the highest value that any example has; means, and so the scale of the map, lie between them."""
-    known = values[~np.isnan(values)]
+    known = values[np.isfinite(values)]
     return [float(known.min()), float(known.max())] if known.size else [0.0, 0.0]
 
 
 def _two_bytes(values: np.ndarray) -> bytes:
     low, high = _ends(values)
-    place = (values - low) / ((high - low) or 1.0) * (UNKNOWN - 1)
+    place = (values.clip(low, high) / 2 - low / 2) / (high / 2 - low / 2 or 1.0) * (UNKNOWN - 1)
     return np.where(np.isnan(values), UNKNOWN, np.nan_to_num(place).round()).astype("<u2").tobytes()
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.4g}")
+    """Four digits; what is infinite is as large as a number of the page can be."""
+    return None if value is None else min(max(float(f"{value:.4g}"), -LARGEST), LARGEST)
 
 
 def _text(content: bytes) -> str:
