@@ -255,10 +255,11 @@ def test_clips_without_times_are_named_by_line(tmp_path):
 
 @pytest.mark.parametrize("name", ["transcription", "word-times"])
 def test_noise_is_a_level_and_for_the_clips_of_the_zoo(name, tmp_path):
-    with pytest.raises(InputError, match="cannot be 'inf'"):
-        find_task(name, snr="inf")
-    with pytest.raises(InputError, match="no level"):
-        find_task(name, snr=float("inf"))
+    for level in ("inf", "nan"):
+        with pytest.raises(InputError, match=r"should be a (valid|finite) number"):
+            find_task(name, snr=level)
+        with pytest.raises(InputError, match="no level"):
+            {"transcription": Transcription, "word-times": WordTimes}[name](snr=float(level))
     with pytest.raises(InputError, match="zoo's clips only"):
         find_task(name, snr=3, data=tmp_path / "clips.tsv")
 
