@@ -36,7 +36,7 @@ class Spoken(Task):
 
     Without `data` it is 350 clips of voices and sentences that the zoo was not trained on, with the noise that
     belongs to each (`snr` sets another level, in decibels below the speech). `data` is a table of
-    tab-separated values with a header and the columns id, audio (a WAV, FLAC or OGG file, beside the table or
+    tab-separated values with a header and the columns id, audio (a WAV, FLAC, OGG or MP3 file, beside the table or
     below) and tgt_text; others may be there. Any rate and any number of channels will do: sound is averaged
     over channels and resampled to what the model hears. The table of results has the rate of each file, and
     the manifest counts them.
