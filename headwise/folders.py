@@ -87,18 +87,13 @@ def _files_of(target: Path, kind: str) -> set[str]:
     there = {
         path.relative_to(target).as_posix() for path in _walk(target) if not LEFTOVER.fullmatch(path.name)
     }
-    if MARK not in there:
-        raise InputError(
-            f"The folder was not written by headwise as a {kind}.",
-            evidence=str(target),
-            remedy="Choose another name.",
-        )
-    mark = parse_json(read_bytes(target / MARK, limit=_MARK_BYTES), where=str(target / MARK))
+    marked = read_bytes(target / MARK, limit=_MARK_BYTES) if MARK in there else b"null"
+    mark = parse_json(marked, where=str(target / MARK))
     names = mark.get("files") if isinstance(mark, dict) and mark.get("kind") == kind else None
     if not isinstance(names, list) or not all(isinstance(name, str) and _is_inside(name) for name in names):
         raise InputError(
             f"The folder was not written by headwise as a {kind}.",
-            evidence=str(target / MARK),
+            evidence=str(target),
             remedy="Choose another name.",
         )
     foreign = sorted(there - set(names) - {MARK})
