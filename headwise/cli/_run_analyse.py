@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -59,7 +60,7 @@ def analysed(
         A result per analysis, and what was found worth saying on the way.
     """
     saved = Path(request.model)
-    if saved.is_file() and suffix_of(saved) == ".safetensors":
+    if os.path.isfile(saved) and suffix_of(saved) == ".safetensors":
         if not request.empty or fix or generate:
             raise InputError(
                 "A saved trace was captured already.",

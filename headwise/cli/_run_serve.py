@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -45,13 +46,13 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
     from transformers.cli.transformers import app
 
     folder = str(zoo_folder(name)) if name.startswith(PREFIX) else name
-    if "@" in folder and Path(folder).exists():
+    if "@" in folder and os.path.exists(folder):
         raise InputError(
             "The server of transformers cannot open a folder with @ in its name: it takes what follows for a revision.",
             evidence=folder,
             remedy="Copy or link the folder to another name.",
         )
-    if Path(folder).is_dir():
+    if os.path.isdir(folder):
         ModelFolder(Path(folder)).check(trust="--trust-remote-code" in options)
 
     def announce(handle: Handle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ def load_processor(name: str, **options: Any) -> Any:
     from transformers import AutoProcessor
 
     folder = Path(name, options.get("subfolder", ""))
-    if folder.is_dir() and not any(any(folder.glob(pattern)) for pattern in _PROCESSOR_FILES):
+    if os.path.isdir(folder) and not any(any(folder.glob(pattern)) for pattern in _PROCESSOR_FILES):
         return None
     hub = {key: options[key] for key in _HUB if key in options}
     hub.setdefault("trust_remote_code", False)
@@ -81,7 +82,7 @@ def load_processor(name: str, **options: Any) -> Any:
         except _NOT_ITS_CONTENT:
             raise
         except Exception as error:
-            if not folder.is_dir():
+            if not os.path.isdir(folder):
                 return None
             raise LoadError(
                 f"The processor files of {name} cannot be read.",
@@ -105,7 +106,7 @@ def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
                 f"The model {name} brings code of its own, which is not run unasked.",
                 remedy="Read that code, then load with trust_remote_code=True.",
             ) from error
-        if folder.is_dir():
+        if os.path.isdir(folder):
             remedy = "Repair config.json, or update transformers if the architecture is newer."
             raise LoadError(
                 f"The config.json of {name} cannot be used.", evidence=_in_short(error), remedy=remedy

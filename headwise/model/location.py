@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -24,19 +25,19 @@ def check_place(name: str, subfolder: str = "") -> None:
             remedy="Give a folder, a name on the hub, or a model of the zoo, such as zoo:lm.",
         )
     folder = Path(name)
-    if folder.is_file():
+    if os.path.isfile(folder):
         if is_trace(folder):
             raise LoadError(
                 f"{name} is a saved trace, not a model.",
                 remedy=f'Python reports on it: hw.report(hw.load_trace("{name}"), "report.html").',
             )
         raise LoadError(f"{name} is a file, not a folder.", remedy=f"Give the folder: {folder.parent}.")
-    if folder.is_dir() and not (folder / subfolder / "config.json").is_file():
+    if os.path.isdir(folder) and not (folder / subfolder / "config.json").is_file():
         raise LoadError(
             f"The folder {name} holds no config.json.",
             remedy="Give a folder written by model.save_pretrained.",
         )
-    if not folder.is_dir() and not _HUB_NAME.fullmatch(name):
+    if not os.path.isdir(folder) and not _HUB_NAME.fullmatch(name):
         raise LoadError(f"There is no folder {name}.", remedy="Check the path.")
 
 

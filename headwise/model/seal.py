@@ -69,7 +69,7 @@ def sealed(name: str, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     subfolder = options.get("subfolder") or ""
     check_place(name, subfolder)
     place = Path(name, subfolder)
-    if not place.is_dir():
+    if not os.path.isdir(place):
         yield dict(options)
         return
     from huggingface_hub import constants

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,8 @@ def write_trace(
 def read_trace(path: str | Path) -> tuple[dict[Site, Mapping[str, Tensor]], TokenLayout, dict[str, Any]]:
     """Records, layout and meta of a file that `write_trace` wrote; tensors are read when they are asked for."""
     path = Path(path)
-    if not path.is_file():
-        folder = path.is_dir()
+    if not os.path.isfile(path):
+        folder = os.path.isdir(path)
         raise InputError(
             "The trace is a folder." if folder else "There is no such trace file.",
             evidence=str(path),

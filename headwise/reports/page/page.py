@@ -76,7 +76,8 @@ def _write_folder(content: Content, blobs: Mapping[str, str], folder: Path) -> W
         check_folder(folder, kind=KIND)
     except InputError as error:
         raise InputError(
-            f"The page is too large for one file, and the folder in its place cannot be written. {error}",
+            f"The page is too large for one file, and the folder in its place cannot be written. {error.fact}",
+            evidence=error.evidence,
             remedy="Choose another name, or raise the limit.",
         ) from error
     scripts = {
