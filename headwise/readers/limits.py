@@ -13,6 +13,8 @@ from headwise.errors import InputError
 MIB = 2**20
 MOST = 1_000_000
 """The largest factor; beyond, a limit is none."""
+_SAID = 10**15
+"""From here on a number is not written out; a file may name one that no float holds."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ def require_within(value: float, limit: float, what: str, *, where: object) -> N
         InputError: with the number, the limit, and how to raise it.
     """
     if value > limit:
-        refuse_size(f"{what}: {value:,.0f}, and the limit is {limit:,.0f}", where=where)
+        shown = f"{value:,.0f}" if value < _SAID else f"over {_SAID:,}"
+        refuse_size(f"{what}: {shown}, and the limit is {limit:,.0f}", where=where)
 
 
 def refuse_size(evidence: str, *, where: object) -> NoReturn:

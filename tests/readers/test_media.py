@@ -18,7 +18,7 @@ from PIL import Image
 
 from headwise.errors import InputError
 from headwise.readers.image import FORMATS, read_image_file
-from headwise.readers.limits import file_limits
+from headwise.readers.limits import file_limits, require_within
 from headwise.readers.sound import read_sound
 
 
@@ -123,6 +123,14 @@ def test_limits_are_raised_and_lowered_in_a_block(tmp_path: Path) -> None:
 def test_a_factor_of_limits_is_a_number(times: object) -> None:
     with pytest.raises(InputError, match="factor of file limits"), file_limits(times=times):
         pass
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(10**400, "over 1,000,000,000,000,000"), (7, "7"), (1e300, "over 1,0")]
+)
+def test_numbers_of_any_size_are_refused_by_us(value: float, said: str) -> None:
+    with pytest.raises(InputError, match=f"rows: {said}.*and the limit is 5"):
+        require_within(value, 5, "rows", where="here")
 
 
 BAD_SOUNDS = {

@@ -14,7 +14,7 @@ from tests.kit import bounded
 from tests.kit.fuzzer import run
 from tests.kit.loaders import Loader
 
-FILES = {"short": 12_000, "texts": 1_700, "media": 2_000, "stored": 800}
+FILES = {"short": 12_000, "texts": 1_700, "media": 2_050, "stored": 800}
 """Group of loaders -> damaged files for each loader: 100,000 in all."""
 SEED = int(os.environ.get("HEADWISE_FUZZ_SEED", "0"))
 TIMES = float(os.environ.get("HEADWISE_FUZZ_TIMES", "1"))
