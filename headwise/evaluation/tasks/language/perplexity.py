@@ -16,6 +16,7 @@ from headwise.evaluation.data.files import read_json_lines
 from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.likelihood import Likelihood
 from headwise.evaluation.task import Metric, Response, Task, ratio
+from headwise.readers.content import uncollected
 from headwise.readers.text import read_text
 from headwise.zoo.data.text import shipped_test
 
@@ -67,6 +68,7 @@ class Perplexity(Task):
         """The texts are read, nothing is written."""
         return Likelihood(self.window)
 
+    @uncollected()
     def examples(self) -> Sequence[Example]:
         """The texts of the file, or the shipped paragraphs."""
         if self.data is None:
