@@ -27,19 +27,29 @@ class Chunk(NamedTuple):
     """In bytes, unpacked."""
 
 
+def footer_of(file: BinaryIO) -> tuple[int, bytes]:
+    """Where the footer of a Parquet file begins, and its bytes.
+
+    Raises:
+        ValueError: it has none.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - 8, 0))
+    length = int.from_bytes(file.read(4), "little")
+    if file.read(4) != MAGIC or not 0 < length <= size - 12:
+        raise ValueError("it has no footer")
+    return file.seek(size - 8 - length), file.read(length)
+
+
 def row_groups(file: BinaryIO) -> Iterator[tuple[int, list[Chunk]]]:
     """The row groups of a Parquet file: how many rows each has, and its columns.
 
     Raises:
         ValueError: the footer is malformed or larger than any table needs.
     """
-    end = file.seek(-8, os.SEEK_END)
-    size, magic = int.from_bytes(file.read(4), "little"), file.read(4)
-    if magic != MAGIC or size > end:
-        raise ValueError("it has no footer")
-    file.seek(end - size)
+    _, data = footer_of(file)
     try:
-        for group in _Footer(file.read(size)).value(_STRUCT)[_ROW_GROUPS]:
+        for group in _Footer(data).value(_STRUCT)[_ROW_GROUPS]:
             about = [column[_ABOUT] for column in group[_COLUMNS]]
             chunks = [Chunk(one[_CODEC], tuple(one[_ENCODINGS]), one[_VALUES], one[_SIZE]) for one in about]
             if not all(

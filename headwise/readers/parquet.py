@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from headwise.errors import InputError
 from headwise.readers.checksum import changed
-from headwise.readers.footer import MAGIC, row_groups
+from headwise.readers.footer import footer_of, row_groups
 from headwise.readers.limits import current_limits, require_within
 
 if TYPE_CHECKING:
@@ -68,13 +68,8 @@ def seal_parquet(path: str | os.PathLike[str]) -> None:
 
 def _seal(file: BinaryIO) -> tuple[int, bytes]:
     """Where the checksum stands in a file, and what it says."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - 8, 0))
-    length = int.from_bytes(file.read(4), "little")
-    if file.read(4) != MAGIC or not 0 < length <= size - 12:
-        raise ValueError("its end is missing")
-    start = file.seek(size - 8 - length)
-    found = [*_PLACE.finditer(file.read(length))]
+    start, footer = footer_of(file)
+    found = [*_PLACE.finditer(footer)]
     if len(found) != 1:
         raise ValueError("it carries no checksum of headwise")
     return start + found[0].start(1), found[0][1]
