@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -129,13 +129,18 @@ def _temporary(target: Path, *, folder: bool) -> Iterator[Path]:
     import hashlib  # the start of every command waits for this module, and writes nothing yet
 
     key = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:12]
-    for leftover in target.parent.glob(f".headwise-{key}-*.part"):
-        with suppress(OSError), locked(leftover, wait=False):
-            _remove(leftover)
+    clear_leftovers(target.parent.glob(f".headwise-{key}-*.part"))
     with ExitStack() as held:
         part = _new(target.with_name(f".headwise-{key}-"), folder=folder, held=held)
         held.callback(_remove, part)
         yield part
+
+
+def clear_leftovers(paths: Iterable[Path]) -> None:
+    """Remove temporary files and folders of saves that were killed; one that another save holds stays."""
+    for path in paths:
+        with suppress(OSError), locked(path, wait=False):
+            _remove(path)
 
 
 def _new(start: Path, *, folder: bool, held: ExitStack) -> Path:

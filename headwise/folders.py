@@ -12,6 +12,7 @@ from headwise.files import (
     LEFTOVER,
     check_name,
     check_new_folder,
+    clear_leftovers,
     errors_of_writing,
     filling,
     locked,
@@ -57,6 +58,7 @@ def replace_folder(target: Path, files: Mapping[str, str], *, kind: str, entry: 
 
 def _update(target: Path, files: Mapping[str, str], *, kind: str, entry: str) -> None:
     old = _files_of(target, kind)
+    clear_leftovers(path for path in _walk(target) if LEFTOVER.fullmatch(path.name))
     _replace(target / MARK, _mark(kind, old | set(files)))
     for name in (*sorted(set(files) - {entry}), entry):
         _replace(target / name, files[name])

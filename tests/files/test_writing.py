@@ -170,6 +170,14 @@ class TestFolders:
         reader.join()
         assert torn == []
 
+    def test_what_a_killed_update_left_does_not_stay(self, tmp_path: Path) -> None:
+        folder = tmp_path / "r"
+        written(folder, SECOND)
+        for place in (folder, folder / "data-2"):
+            (place / ".headwise-0123456789ab-01234567.part").write_text("")
+        written(folder, FIRST)
+        assert {name: text for name, text in tree(folder).items() if name != MARK} == FIRST
+
     def test_a_killed_update_can_be_done_again(self, tmp_path: Path) -> None:
         child = (
             "import sys; from pathlib import Path; from headwise.folders import replace_folder\n"
