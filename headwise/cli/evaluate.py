@@ -68,7 +68,7 @@ def evaluate(
             found.save(path)
     failures = [text for bound in bounds if (text := _failure(found.estimates[bound[1]].value, *bound))]
     lines = [
-        f"{item.metric:<18} {number_text(item.value, '.4f'):>9}   {span(item, '.4f')}   {item.unit}"
+        f"{item.metric:<18} {number_text(item.value, '.4f'):>9}   {span(item, '.4f')}   {item.unit}, {item.method}"
         for item in found.estimates.values()
     ]
     head = f"{asked.title}, n = {len(found.frame)}, seed {seed}: value and 95 % interval"

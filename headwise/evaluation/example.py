@@ -21,7 +21,10 @@ class Example:
     answer: Any
     """What is right, in whatever form the task's score understands."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """What else the task knows: candidates, category, the group it belongs to."""
+    """What else the task knows: candidates, category."""
+    group: str = ""
+    """The picture, sound, sentence or document that it is about, where several examples are about one; found by content
+    where it is left empty (`headwise.evaluation.data.groups`)."""
 
 
 def subset(examples: Sequence[Example], n: int | None, seed: int, *, what: str) -> list[Example]:

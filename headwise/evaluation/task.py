@@ -75,6 +75,8 @@ class Metric:
     """None where neither is better, as with a length."""
     where: tuple[str, Any] | None = None
     """A column and its value: the number is about the examples of that value, such as one language."""
+    pooled: bool = False
+    """True where it is the sum of the first column over that of the second."""
 
     def applies(self, frame: pd.DataFrame) -> np.ndarray:
         """True on the rows of a per-example table that the number is about."""
@@ -110,7 +112,7 @@ def ratio(
     higher_is_better: bool | None = True,
 ) -> Metric:
     """The sum of one column divided by the sum of another (pooled over examples); NaN where nothing was counted."""
-    return Metric(name or f"{above}/{below}", (above, below), _pooled, unit, higher_is_better)
+    return Metric(name or f"{above}/{below}", (above, below), _pooled, unit, higher_is_better, pooled=True)
 
 
 @dataclass(frozen=True, kw_only=True)

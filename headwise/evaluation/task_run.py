@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
+from headwise.evaluation.data.groups import group_column, group_record
 from headwise.evaluation.data.splits import split_record
 from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
@@ -156,6 +157,7 @@ class TaskRun:
             "ids": [example.id for example in self.examples],
             **split_record(self.task, self.examples),
             **empty,
+            **group_record(self.examples),
             "model": model_record(self.subject) | {"generation_config": _generation(self.subject.model)},
             "versions": versions_of(_PACKAGES),
             "notes": {**self.task.notes(self.examples), **remarks},
@@ -182,7 +184,15 @@ def versions_of(packages: Sequence[str]) -> dict[str, str]:
 
 def estimates(metrics: Sequence[Metric], frame: pd.DataFrame, seed: int) -> dict[str, Estimate]:
     """Every metric over the rows of a per-example table, with its interval."""
-    return {metric.name: estimate(metric, metric.select(frame), seed=seed) for metric in metrics}
+    return {
+        metric.name: estimate(metric, metric.select(frame), seed=seed, groups=groups_in(frame, metric))
+        for metric in metrics
+    }
+
+
+def groups_in(frame: pd.DataFrame, metric: Metric) -> list[str] | None:
+    """The groups of the rows that a metric is about; None where each example is one of its own."""
+    return frame["group"][metric.applies(frame)].to_list() if "group" in frame else None
 
 
 @contextmanager
@@ -228,7 +238,9 @@ def table(task: Task, examples: Sequence[Example], responses: Sequence[Response]
         }
         for example, response in zip(examples, responses, strict=True)
     ]
-    return pd.DataFrame(rows)
+    frame = pd.DataFrame(rows)
+    groups = group_column(examples)
+    return frame if groups is None else frame.assign(group=groups)
 
 
 def _cell_value(value: Any) -> Any:

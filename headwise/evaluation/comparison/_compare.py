@@ -15,7 +15,6 @@ from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.comparison.guards import fallen, guard_metrics, paired
 from headwise.evaluation.replies import empty_counts
 from headwise.evaluation.results.comparison import NONE, Arm, Comparison, Cost
-from headwise.evaluation.statistics.estimate import LEVEL, RESAMPLES
 from headwise.evaluation.statistics.paired import N_PERMUTATIONS, holm
 from headwise.evaluation.task import Metric, mean
 from headwise.evaluation.task_run import BATCH, Progress, TaskOutputs, TaskRun, estimates
@@ -128,7 +127,7 @@ def compare_arms(
     manifest["fitted"] = dict(fitted)
     manifest["leaks_future"] = [arm.label for arm in scored if arm.leaks_future]
     manifest["statistics"] = {
-        "interval": f"{LEVEL:.0%} percentile bootstrap over examples, {RESAMPLES} resamples",
+        "interval": "95 %; of each number as its method says; of differences by the percentile bootstrap over pairs",
         "p": f"paired permutation test, two-sided, at most {N_PERMUTATIONS} exchanges; Holm over {len(arms)} arms",
     }
     manifest["guards"] = {

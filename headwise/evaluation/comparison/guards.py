@@ -43,7 +43,8 @@ def paired(metric: Metric, before: pd.DataFrame, after: pd.DataFrame, seed: int)
     """The difference of a metric between two per-example tables of the same examples."""
     rows = metric.applies(before) & metric.applies(after)
     one, two = (metric.select(frame[rows]) for frame in (before, after))
-    return difference(metric, one, two, seed=seed)
+    groups = before["group"][rows].to_list() if "group" in before else None
+    return difference(metric, one, two, seed=seed, groups=groups)
 
 
 def fallen(

@@ -156,7 +156,8 @@ class Comparison:
         """The finding, one sentence with numbers."""
         first, others = self.arms[0], self.arms[1:]
         metric, start = next(iter(first.estimates.items()))
-        head = f"{self.task}, n = {self.n}: {metric} {number_text(start.value, '.3f')} without a fix"
+        groups = self.manifest.get("groups", f"n = {self.n}")
+        head = f"{self.task}, {groups}: {metric} {number_text(start.value, '.3f')} without a fix"
         differ = [arm for arm in others if arm.main.significant]
         if not differ:
             known = [arm.main.p_holm for arm in others if not isnan(arm.main.p_holm)]
@@ -193,7 +194,7 @@ class Comparison:
                     key = column if column.startswith("p") else f"difference_{column}".replace("_value", "")
                     row[key] = getattr(change, column) if change else float("nan")
                 rows.append({**row, **whole})
-        return pd.DataFrame(rows).drop(columns="method")
+        return pd.DataFrame(rows)
 
     def to_result(self) -> Result:
         """The table as a `Result`, like that of an analysis: to draw, to save (JSON, Parquet, CSV, HTML), to report."""
@@ -273,7 +274,13 @@ class Comparison:
             f"{cut(label)} {count} of {self.n}" for label, count in empty.get("replies", {}).items() if count
         ]
         blank = [f"{empty['references']} of {self.n}"] if empty.get("references") else []
+        split = [
+            cut(arm.label)
+            for arm in others
+            if arm.main.significant != (arm.main.low > 0 or arm.main.high < 0) and not isnan(arm.main.p_holm)
+        ]
         notes = {
+            "Interval and p disagree, being found in two ways (take p)": split,
             "Beside it": beside,
             "Never the best": costly,
             "Empty replies": silent,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.results.io import ROWS, store_or_draw
 from headwise.evaluation.results.numbers import by_metric, check_ids, check_numbers, require_numbers
-from headwise.evaluation.statistics.estimate import Estimate, number_text, span
+from headwise.evaluation.statistics.estimate import Estimate, caution, number_text, span
 from headwise.results.store import load_table
 
 if TYPE_CHECKING:
@@ -54,10 +54,12 @@ class Evaluation:
             f"{item.metric} {number_text(item.value, '.3f')}" for item in list(self.estimates.values())[1:4]
         ]
         more = f"; {', '.join(rest)}" if rest else ""
-        counted = "" if isnan(first.low) else f", n = {first.n}"
+        method, doubt = first.method.partition(";")[0], caution(first.method)
+        counted = "" if isnan(first.low) else f", {method}, n = {first.n}"
+        notes = (self.manifest.get("groups", ""), doubt and f"The interval is {doubt}", *self.empty)
         return (
             f"{self.task}: {first.metric} {number_text(first.value, '.3f')} "
-            f"({span(first, '.3f', words=True)}{counted}){more}.{''.join(f' {text}.' for text in self.empty)}"
+            f"({span(first, '.3f', words=True)}{counted}){more}.{''.join(f' {text}.' for text in notes if text)}"
         )
 
     def to_frame(self) -> pd.DataFrame:

@@ -1,27 +1,23 @@
-"""A number with its interval: bootstrap over examples (scipy)."""
+"""A number with its interval."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from math import isnan
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
+from headwise.evaluation.statistics.intervals import TOO_NARROW, interval
 from headwise.results.plain import plain, restored
 
 if TYPE_CHECKING:
     from headwise.evaluation.task import Metric
 
-RESAMPLES = 2000
-LEVEL = 0.95
-BOOTSTRAP = f"percentile bootstrap, {RESAMPLES} resamples"
 TOO_FEW = "none: too few examples"
+ONE_GROUP = "none: all examples are of one group"
 NOTHING = "none: nothing was counted (0 of 0)"
-CELLS = 4_000_000
-"""Numbers that are held at once while examples are drawn again."""
 Kind = TypeVar("Kind")
 
 
@@ -99,11 +95,18 @@ def number_text(value: float, form: str) -> str:
     return "undefined" if isnan(value) else f"{value:{form}}"
 
 
-def estimate(metric: Metric, table: Mapping[str, Sequence[float]], *, seed: int) -> Estimate:
-    """The metric with its 95 % interval: the percentile bootstrap over examples, 2,000 resamples.
+def estimate(
+    metric: Metric, table: Mapping[str, Sequence[float]], *, seed: int, groups: Sequence[str] | None = None
+) -> Estimate:
+    """The metric with its 95 % interval, by the method that suits its kind, see `interval`.
 
-    Where every example scores 0, or every one scores 1, resampling cannot see that the next might not; a share
-    then gets Wilson's interval, which can. Examples without a value (NaN) are left out, of `n` as well.
+    Examples without a value (NaN) are left out, of `n` as well.
+
+    Args:
+        metric: the number.
+        table: column -> values, one per example.
+        seed: of the resamples.
+        groups: the group of every example; None where each is one of its own.
 
     Example:
         >>> from headwise.evaluation.task import mean
@@ -112,56 +115,45 @@ def estimate(metric: Metric, table: Mapping[str, Sequence[float]], *, seed: int)
         (1.0, 0.929, 'Wilson')
     """
     columns = np.stack([np.asarray(table[column], dtype=float) for column in metric.columns])
-    arrays = list(columns[:, ~np.isnan(columns).any(0)])
+    known = ~np.isnan(columns).any(0)
+    arrays = list(columns[:, known])
     n = len(arrays[0])
     value = float(metric.statistic(*arrays, axis=-1)) if n else float("nan")
     facts = (metric.unit, metric.higher_is_better)
-    if n < 2 or not np.isfinite(value):
-        return Estimate(
-            metric.name, value, float("nan"), float("nan"), n, *facts, TOO_FEW if n < 2 else NOTHING
-        )
-    if len(arrays) == 1 and metric.unit == "share" and (np.all(arrays[0] == 0) or np.all(arrays[0] == 1)):
-        low, high = wilson(int(arrays[0].sum()), n)
-        return Estimate(metric.name, value, low, high, n, *facts, "Wilson")
-    low, high = percentile_interval(arrays, metric.statistic, seed=seed)
-    return Estimate(metric.name, value, low, high, n, *facts, BOOTSTRAP)
+    numbers = group_numbers(groups, known)
+    units = n if numbers is None else int(numbers.max()) + 1
+    if units < 2 or not np.isfinite(value):
+        why = TOO_FEW if n < 2 else ONE_GROUP if units < 2 else NOTHING
+        return Estimate(metric.name, value, float("nan"), float("nan"), n, *facts, why)
+    found = interval(
+        arrays, metric.statistic, unit=metric.unit, pooled=metric.pooled, seed=seed, groups=numbers
+    )
+    return Estimate(metric.name, value, found.low, found.high, n, *facts, found.method)
 
 
-def wilson(count: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share."""
-    from scipy.stats import binomtest
+def group_numbers(groups: Sequence[str] | None, known: np.ndarray) -> np.ndarray | None:
+    """The number of the group of every example that has a value; None where each is one of its own.
 
-    span = binomtest(count, n).proportion_ci(LEVEL, method="wilson")
-    return float(span.low), float(span.high)
-
-
-def percentile_interval(
-    arrays: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], *, seed: int
-) -> tuple[float, float]:
-    """Where the middle 95 % of the statistic lie when examples are drawn again with replacement.
-
-    Args:
-        arrays: (example,) each; what belongs to one example is drawn together.
-        statistic: the arrays, reduced over `axis`, to a number.
-        seed: of the resamples. Those on which the number is not defined are left out.
+    Example:
+        >>> group_numbers(["a", "b", "a", "c"], np.array([True, True, True, False]))
+        array([0, 1, 0])
+        >>> group_numbers(["a", "b", "a"], np.array([True, True, False])) is None
+        True
     """
-    from scipy.stats import DegenerateDataWarning, bootstrap
+    if groups is None:
+        return None
+    names, numbers = np.unique(np.asarray(groups, dtype=str)[known], return_inverse=True)
+    return None if len(names) == len(numbers) else numbers
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DegenerateDataWarning)  # a resample may hold nothing to count
-        drawn = bootstrap(
-            arrays,
-            statistic,
-            paired=True,
-            vectorized=True,
-            n_resamples=RESAMPLES,
-            batch=max(1, CELLS // (len(arrays[0]) * len(arrays))),
-            confidence_level=LEVEL,
-            method="percentile",
-            rng=np.random.default_rng(seed),
-        )
-    low, high = np.nanquantile(drawn.bootstrap_distribution, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
+
+def caution(method: str) -> str:
+    """Why an interval is to be doubted, in its method; empty where nothing is known against it.
+
+    Example:
+        >>> caution("percentile bootstrap; too narrow: heavy tails")
+        'too narrow: heavy tails'
+    """
+    return TOO_NARROW * (TOO_NARROW in method) + method.partition(TOO_NARROW)[2]
 
 
 def to_fields(item: Any) -> dict[str, Any]:

@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwise.evaluation.statistics.estimate import (
-    BOOTSTRAP,
-    CELLS,
     NOTHING,
+    ONE_GROUP,
     TOO_FEW,
     from_fields,
+    group_numbers,
     number_text,
-    percentile_interval,
     span,
     to_fields,
-    wilson,
 )
+from headwise.evaluation.statistics.intervals import BOOTSTRAP, CELLS, percentile_interval, wilson
 
 if TYPE_CHECKING:
     from headwise.evaluation.task import Metric
@@ -79,7 +78,12 @@ class Difference:
 
 
 def difference(
-    metric: Metric, before: Mapping[str, Sequence[float]], after: Mapping[str, Sequence[float]], *, seed: int
+    metric: Metric,
+    before: Mapping[str, Sequence[float]],
+    after: Mapping[str, Sequence[float]],
+    *,
+    seed: int,
+    groups: Sequence[str] | None = None,
 ) -> Difference:
     """A metric over two tables whose rows are the same examples: after less before.
 
@@ -93,6 +97,7 @@ def difference(
         before: column -> values, one per example.
         after: the same of the other run, in the same order.
         seed: of the resamples and exchanges.
+        groups: the group of every example, drawn and exchanged whole; None where each is one of its own.
 
     Returns:
         The difference; its `p_holm` is `p` as yet.
@@ -117,17 +122,20 @@ def difference(
 
     value = float(change(*one, *two)) if n else nan
     facts = (metric.unit, metric.higher_is_better)
-    if n < 2 or not np.isfinite(value):
-        return Difference(metric.name, value, nan, nan, nan, nan, n, *facts, TOO_FEW if n < 2 else NOTHING)
-    p, test = permutation_p(metric.statistic, one, two, seed=seed)
+    numbers = group_numbers(groups, known)
+    units = n if numbers is None else int(numbers.max()) + 1
+    if units < 2 or not np.isfinite(value):
+        why = TOO_FEW if n < 2 else ONE_GROUP if units < 2 else NOTHING
+        return Difference(metric.name, value, nan, nan, nan, nan, n, *facts, why)
+    p, test = permutation_p(metric.statistic, one, two, seed=seed, groups=numbers)
     moved = two[0] - one[0]
     binary = count == 1 and metric.unit == "share" and np.isin([one, two], (0, 1)).all()
     if binary and np.all(moved == moved[0]):
-        (low, high), method = _of_equal_pairs(int(moved[0]), n), "Wilson"
+        (low, high), method = _of_equal_pairs(int(moved[0]), units), "Wilson"
     elif np.array_equal(one, two):
         low, high, method = 0.0, 0.0, _SAME
     else:
-        (low, high), method = percentile_interval([*one, *two], change, seed=seed), BOOTSTRAP
+        (low, high), method = percentile_interval([*one, *two], change, seed=seed, groups=numbers), BOOTSTRAP
     return Difference(metric.name, value, low, high, p, p, n, *facts, f"{method}; {test}")
 
 
@@ -138,6 +146,7 @@ def permutation_p(
     *,
     seed: int,
     shuffles: int = N_PERMUTATIONS,
+    groups: np.ndarray | None = None,
 ) -> tuple[float, str]:
     """Two-sided p of the paired permutation test, and how it was found.
 
@@ -152,6 +161,7 @@ def permutation_p(
         after: the same of the other run.
         seed: of the exchanges.
         shuffles: how many are drawn.
+        groups: (example,) the number of the group of each, from 0: the responses of a group are exchanged together.
 
     Example:
         >>> from headwise.evaluation.task import mean
@@ -163,19 +173,21 @@ def permutation_p(
 
     seen = float(statistic(*after, axis=-1) - statistic(*before, axis=-1))
     least = abs(seen) - 1e-9 * max(abs(seen), 1e-3)  # sums in another order differ in their last digits
-    differs = (before != after).any(0)
-    pairs = int(differs.sum())
+    rows = np.arange(before.shape[1])  # exchanged instead of values: all columns of an example go together
+    numbers = rows if groups is None else groups
+    changed = np.flatnonzero((before != after).any(0))
+    units, place = np.unique(numbers[changed], return_inverse=True)
+    pairs = len(units)
     if pairs == 0:
         return 1.0, _SAME
     whole = 2**pairs <= shuffles
     if pairs == 1:  # both exchanges are as far from 0; scipy wants two pairs
         return 1.0, "exact permutation test, 2 exchanges"
     table = np.concatenate([before, after], axis=1)
-    rows = np.arange(before.shape[1])  # exchanged instead of values: all columns of an example go together
 
     def side(chosen: np.ndarray) -> np.ndarray:
         every = np.broadcast_to(rows, (*chosen.shape[:-1], len(rows))).copy()
-        every[..., differs] = chosen
+        every[..., changed] += len(rows) * chosen[..., place]
         return statistic(*table[:, every], axis=-1)
 
     def extreme(one: np.ndarray, two: np.ndarray, axis: int) -> np.ndarray:
@@ -183,7 +195,7 @@ def permutation_p(
         return (~(np.abs(change) < least)).astype(float)  # undefined counts as extreme
 
     found = permutation_test(
-        (rows[differs], rows[differs] + len(rows)),
+        (np.zeros(pairs, dtype=int), np.ones(pairs, dtype=int)),
         extreme,
         permutation_type="samples",
         alternative="greater",

@@ -123,7 +123,7 @@ def test_nothing_of_nothing_is_not_a_number(metric: Metric):
 def captions(texts: list[str]) -> tuple[Any, pd.DataFrame]:
     task = find_task("chair")
     examples = [
-        Example(str(place), {"text": "describe:"}, ["circle"], {"expected": []})
+        Example(str(place), {"text": f"describe {place}:"}, ["circle"], {"expected": []})
         for place in range(len(texts))
     ]
     return task, outputs(task, examples, texts)

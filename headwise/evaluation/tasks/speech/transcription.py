@@ -138,8 +138,15 @@ class Transcription(Spoken):
     def metrics(self) -> tuple[Metric, ...]:
         """Word error rate, character error rate, clips without an error, words that are written."""
         return (
-            Metric("wer", ("errors", "words"), _error_rate, "errors per word", False),
-            Metric("cer", ("character_errors", "characters"), _error_rate, "errors per character", False),
+            Metric("wer", ("errors", "words"), _error_rate, "errors per word", False, pooled=True),
+            Metric(
+                "cer",
+                ("character_errors", "characters"),
+                _error_rate,
+                "errors per character",
+                False,
+                pooled=True,
+            ),
             mean("exact"),
             ratio("hits", "words", name="recall"),
         )

@@ -1,0 +1,213 @@
+"""95 % intervals by kind of number: shares by Wilson, rates of counts by BCa, everything else by the percentile."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+RESAMPLES = 2000
+LEVEL = 0.95
+BOOTSTRAP = f"percentile bootstrap, {RESAMPLES} resamples"
+BCA = f"BCa bootstrap, {RESAMPLES} resamples"
+WILSON = "Wilson"
+BOUND = "Wilson's bound of 0 over the mean count"
+TOO_NARROW = "too narrow: "
+"""Begins the part of a method that says why its interval is to be doubted."""
+FEW = 100
+"""Examples below which intervals of everything but a share are too narrow (benchmarks/coverage.py)."""
+CELLS = 4_000_000
+"""Numbers that are held at once while examples are drawn again."""
+
+
+class Interval(NamedTuple):
+    """The ends, and how they were found."""
+
+    low: float
+    high: float
+    method: str
+
+
+def interval(
+    arrays: Sequence[np.ndarray],
+    statistic: Callable[..., np.ndarray],
+    *,
+    unit: str,
+    pooled: bool,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> Interval:
+    """The interval of a number over examples, by the method that suits its kind.
+
+    A share of examples (one column of 0 and 1), or of those that are counted at all (a rate whose counts are 0 and 1),
+    has Wilson's, which holds its level at every rate and where nothing was seen. A rate of counts, pooled, has the
+    bias-corrected and accelerated bootstrap (Efron 1987), for errors are rare and the percentile lies below the truth;
+    where nothing was seen, or everything, Wilson's bound for 0 of n over the mean count. All others have the
+    percentile bootstrap. Where that is known to be too narrow, the method says so.
+
+    Args:
+        arrays: (example,) each, without NaN; two or more examples.
+        statistic: the arrays, reduced over `axis`, to the number.
+        unit: of the number; "share" lies between 0 and 1.
+        pooled: the number is the sum of the first over the sum of the second.
+        seed: of the resamples.
+        groups: (example,) the number of the group of each, from 0, where some are about one picture or sentence: groups
+            are drawn again whole, and Wilson counts the examples that as many independent ones would be worth.
+
+    Example:
+        >>> from headwise.evaluation.task import ratio
+        >>> wrong, said = np.zeros(50), np.full(50, 4.0)
+        >>> found = interval([wrong, said], ratio("wrong", "said").statistic, unit="share", pooled=True, seed=0)
+        >>> round(found.high, 3), found.method
+        (0.018, "Wilson's bound of 0 over the mean count")
+    """
+    n = len(arrays[0])
+    if unit == "share":
+        above, below = (arrays[0], arrays[1]) if pooled else (arrays[0], np.ones(n))
+        if (pooled or len(arrays) == 1) and np.isin([above, below], (0, 1)).all() and (above <= below).all():
+            return Interval(
+                *_wilson_of(above, below, groups), WILSON if groups is None else f"{WILSON}, groups"
+            )
+    if groups is not None and pooled:
+        arrays, groups = [np.bincount(groups, array) for array in arrays], None
+        n = len(arrays[0])
+    few = f"; {TOO_NARROW}fewer than {FEW} examples" if n < FEW else ""
+    if pooled and all(np.all((array >= 0) & (array == np.floor(array))) for array in arrays):
+        above, below = arrays
+        bound = float(wilson(0, n)[1] / below.mean())
+        if not above.any():
+            return Interval(0.0, min(bound, 1.0) if unit == "share" else bound, BOUND)
+        if unit == "share" and (above == below).all():
+            return Interval(max(1.0 - bound, 0.0), 1.0, BOUND)
+        ends = _bca(above, below, resampled(arrays, statistic, seed=seed))
+        if ends is not None:
+            return Interval(*ends, BCA + few)
+    drawn = resampled(arrays, statistic, seed=seed, groups=groups)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    heavy = f"; {TOO_NARROW}heavy tails" if _is_heavy(drawn) and not few else ""
+    return Interval(float(low), float(high), BOOTSTRAP + few + heavy)
+
+
+def wilson(count: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share, `count` of `n`.
+
+    Example:
+        >>> tuple(round(end, 3) for end in wilson(0, 50))
+        (0.0, 0.071)
+    """
+    from scipy.special import ndtri
+
+    z, share = ndtri((1 + LEVEL) / 2), count / n
+    middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
+    return float(max(middle - half, 0.0) if count else 0.0), float(
+        min(middle + half, 1.0) if count < n else 1.0
+    )
+
+
+def resampled(
+    arrays: Sequence[np.ndarray],
+    statistic: Callable[..., np.ndarray],
+    *,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> np.ndarray:
+    """The statistic of 2,000 samples of the examples, drawn with replacement; those on which it is defined.
+
+    Args:
+        arrays: (example,) each; what belongs to one example is drawn together.
+        statistic: the arrays, reduced over `axis`, to a number.
+        seed: of the resamples.
+        groups: (example,) the number of the group of each, from 0: groups are drawn instead, whole.
+    """
+    if groups is not None:
+        rng, whole = np.random.default_rng(seed), np.stack(arrays)
+        parts = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
+        samples = rng.integers(0, len(parts), (RESAMPLES, len(parts)))
+        found = [
+            statistic(*whole[:, np.concatenate([parts[k] for k in chosen])], axis=-1) for chosen in samples
+        ]
+        drawn = np.asarray(found, dtype=float)
+        return drawn[~np.isnan(drawn)]
+    from scipy.stats import DegenerateDataWarning, bootstrap
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # a resample may hold nothing to count
+        drawn = bootstrap(
+            arrays,
+            statistic,
+            paired=True,
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            batch=max(1, CELLS // (len(arrays[0]) * len(arrays))),
+            confidence_level=LEVEL,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
+    return drawn[~np.isnan(drawn)]
+
+
+def percentile_interval(
+    arrays: Sequence[np.ndarray],
+    statistic: Callable[..., np.ndarray],
+    *,
+    seed: int,
+    groups: np.ndarray | None = None,
+) -> tuple[float, float]:
+    """Where the middle 95 % of the statistic lie when examples are drawn again, see `resampled`."""
+    low, high = np.quantile(
+        resampled(arrays, statistic, seed=seed, groups=groups), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    )
+    return float(low), float(high)
+
+
+def _wilson_of(above: np.ndarray, below: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
+    """Wilson's interval of a share of examples; of those that as many independent ones would be worth, with groups.
+
+    After Korn and Graubard 1998: the variance of a ratio of sums over groups says how many, and Student's t for so few
+    groups takes off some more.
+    """
+    count, n = float(above.sum()), float(below.sum())
+    if groups is None:
+        return wilson(count, n)
+    from scipy.stats import norm, t
+
+    sums, sizes = np.bincount(groups, above), np.bincount(groups, below)
+    sums, sizes = sums[sizes > 0], sizes[sizes > 0]
+    many, share = len(sizes), count / n
+    variance = many / max(many - 1, 1) * ((sums - share * sizes) ** 2).sum() / n**2
+    worth = min(share * (1 - share) / variance, n) if variance > 0 else many
+    worth *= (norm.ppf((1 + LEVEL) / 2) / t.ppf((1 + LEVEL) / 2, max(many - 1, 1))) ** 2
+    return wilson(share * worth, worth)
+
+
+def _bca(above: np.ndarray, below: np.ndarray, drawn: np.ndarray) -> tuple[float, float] | None:
+    """The BCa interval of a pooled rate from its resamples; None where all of them, or all examples, are alike.
+
+    As `scipy.stats.bootstrap` has it, but that the jackknife of a ratio of sums needs no loop.
+    """
+    from scipy.special import ndtr, ndtri
+
+    value = above.sum() / below.sum()
+    left = below.sum() - below
+    jackknife = ((above.sum() - above) / np.where(left > 0, left, np.nan))[left > 0]
+    apart = jackknife.mean() - jackknife
+    smaller = (np.mean(drawn < value) + np.mean(drawn <= value)) / 2
+    if not apart.any() or not 0 < smaller < 1:
+        return None
+    speed = (apart**3).sum() / (6 * (apart**2).sum() ** 1.5)
+    ends = ndtri(smaller) + ndtri([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    low, high = np.quantile(drawn, ndtr(ndtri(smaller) + ends / (1 - speed * ends)))
+    return float(low), float(high)
+
+
+def _is_heavy(drawn: np.ndarray) -> bool:
+    """True where the resampled number is skewed so much that its interval misses on one side, by the rule of Cochran.
+
+    A mean of n values of skewness g has one of g over the root of n, and is near enough to normal below 0.2.
+    """
+    apart = drawn - drawn.mean()
+    spread = apart.std()
+    return bool(spread > 0 and abs((apart**3).mean()) > 0.2 * spread**3)

@@ -1,0 +1,173 @@
+"""Intervals by kind of number, and examples that belong together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from headwise.evaluation import Example, compare, evaluate
+from headwise.evaluation.data.groups import group_column, group_of, group_record
+from headwise.evaluation.statistics.estimate import caution, estimate
+from headwise.evaluation.statistics.intervals import BCA, BOOTSTRAP, BOUND, interval, wilson
+from headwise.evaluation.statistics.paired import difference, permutation_p
+from headwise.evaluation.task import mean, ratio
+from tests.kit.comparisons import SILENT, Next, small_subject
+
+RATE = ratio("wrong", "said", name="chair_i")
+
+
+def rate(n: int, seed: int, chance: float = 0.2) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    said = 1 + rng.poisson(3, n)
+    return {"wrong": rng.binomial(said, chance), "said": said}
+
+
+@given(st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_is_that_of_scipy(case):
+    count, n = case
+    theirs = stats.binomtest(count, n).proportion_ci(0.95, method="wilson")
+    assert wilson(count, n) == pytest.approx((theirs.low, theirs.high))
+
+
+@pytest.mark.parametrize("n", [20, 200])
+def test_one_error_more_never_lowers_the_upper_end(n):
+    ends = [estimate(mean("x"), {"x": [1.0] * k + [0.0] * (n - k)}, seed=0).high for k in range(n + 1)]
+    assert ends == sorted(ends)
+
+
+def test_a_rate_of_counts_has_the_interval_that_scipy_calls_bca():
+    table = rate(60, 3)
+    found = estimate(RATE, table, seed=0)
+    theirs = stats.bootstrap(
+        (table["wrong"], table["said"]), RATE.statistic, paired=True, vectorized=True, n_resamples=2000, method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-3)
+    assert found.method == BCA
+
+
+@pytest.mark.parametrize("n", [20, 100])
+def test_where_nothing_was_counted_the_interval_is_not_of_no_width(n):
+    said = np.full(n, 4.0)
+    none = estimate(RATE, {"wrong": np.zeros(n), "said": said}, seed=0)
+    assert (none.value, none.low, none.method) == (0, 0, BOUND)
+    assert none.high == pytest.approx(wilson(0, n)[1] / 4)
+    every = estimate(RATE, {"wrong": said, "said": said}, seed=0)
+    assert (every.high, every.low) == (1, pytest.approx(1 - wilson(0, n)[1] / 4))
+
+
+def test_methods_say_where_they_are_too_narrow():
+    assert caution(estimate(RATE, rate(49, 0), seed=0).method) == "too narrow: fewer than 50 examples"
+    assert caution(estimate(RATE, rate(50, 0), seed=0).method) == ""
+    rng = np.random.default_rng(0)
+    heavy = estimate(mean("x", unit="points"), {"x": rng.lognormal(0, 1.5, 100)}, seed=0)
+    assert caution(heavy.method) == "too narrow: heavy tails"
+    usual = estimate(mean("x", unit="points"), {"x": rng.normal(size=100)}, seed=0)
+    assert usual.method == BOOTSTRAP
+
+
+METRICS = {"share": mean("x"), "mean": mean("x", unit="points"), "rate": RATE}
+
+
+def table_of(kind: str, n: int, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    values = {"share": (rng.random(n) < 0.8).astype(float), "mean": rng.normal(size=n)}
+    return rate(n, seed) if kind == "rate" else {"x": values[kind]}
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_groups_of_one_change_nothing(kind):
+    one, two = table_of(kind, 60, 0), table_of(kind, 60, 1)
+    names = list(map(str, range(60)))
+    assert estimate(METRICS[kind], one, seed=0, groups=names) == estimate(METRICS[kind], one, seed=0)
+    assert difference(METRICS[kind], one, two, seed=0, groups=names) == difference(
+        METRICS[kind], one, two, seed=0
+    )
+
+
+@pytest.mark.parametrize("kind", METRICS)
+def test_copies_of_an_example_say_nothing_new(kind):
+    one, two = table_of(kind, 60, 0), table_of(kind, 60, 1)
+    groups = [str(place // 6) for place in range(360)]
+    single = estimate(METRICS[kind], one, seed=0)
+    copied = {name: np.repeat(values, 6) for name, values in one.items()}
+    found = estimate(METRICS[kind], copied, seed=0, groups=groups)
+    assert found.high - found.low == pytest.approx(single.high - single.low, rel=0.1)
+    alone = estimate(METRICS[kind], copied, seed=0)
+    assert alone.high - alone.low < 0.6 * (found.high - found.low)
+    again = {name: np.repeat(values, 6) for name, values in two.items()}
+    pair, change = (
+        difference(METRICS[kind], one, two, seed=0),
+        difference(METRICS[kind], copied, again, seed=0, groups=groups),
+    )
+    assert change.high - change.low == pytest.approx(pair.high - pair.low, rel=0.1)
+    assert change.p == pytest.approx(pair.p, abs=0.02)
+
+
+def test_p_of_exchanged_groups_by_hand():
+    before, after = np.zeros((1, 6)), np.ones((1, 6))
+    p, method = permutation_p(mean("x").statistic, before, after, seed=0, groups=np.array([0, 0, 1, 1, 2, 2]))
+    assert (p, method) == (2 / 8, "exact permutation test, 8 exchanges")
+
+
+def test_what_is_about_one_thing_is_found_by_content(tmp_path):
+    picture, other = np.zeros((4, 4, 3), dtype=np.uint8), np.ones((4, 4, 3), dtype=np.uint8)
+    pictures = [
+        Example("1", {"text": "Is there a cat?", "image": picture}, "yes"),
+        Example("2", {"text": "Is there a dog?", "image": picture.copy()}, "no"),
+        Example("3", {"text": "Is there a cat?", "image": other}, "no"),
+    ]
+    assert group_column(pictures) == ["0", "0", "1"]
+    assert group_record(pictures) == {"groups": "3 examples about 2 pictures"}
+    files = [Example(str(n), {"text": "a", "image": tmp_path / f"{n // 2}.png"}, "") for n in range(4)]
+    assert group_column(files) == ["0", "0", "1", "1"]
+    sounds = [Example(str(n), {"audio": (np.full(3, n), 16000)}, "Go  left") for n in range(2)]
+    assert group_record(sounds) == {"groups": "2 examples about 1 sentences"}
+    named = [Example(str(n), {"text": str(n)}, "", group="one") for n in range(2)]
+    assert group_of(named[0]) == group_of(named[1])
+    assert group_column([Example(str(n), {}, "") for n in range(3)]) is None
+
+
+class Doubled(Next):
+    """Every question asked twice."""
+
+    def examples(self):
+        return [
+            Example(f"{item.id}/{copy}", item.inputs, item.answer, item.metadata)
+            for item in super().examples()
+            for copy in range(2)
+        ]
+
+
+def test_groups_are_told_and_stand_in_the_table():
+    subject = small_subject()
+    found = evaluate(subject, Doubled())
+    assert "80 examples about 40 texts." in found.summary
+    assert found.frame["group"].nunique() == 40
+    assert found.estimates["accuracy"].method == "Wilson, groups"
+    single = evaluate(subject, Next()).estimates["accuracy"]
+    assert found.estimates["accuracy"].high - found.estimates["accuracy"].low > 0.95 * (
+        single.high - single.low
+    )
+    both = compare(subject, Doubled(), {"silent": SILENT})
+    assert both.summary.startswith("next, 80 examples about 40 texts: accuracy")
+
+
+def test_all_about_one_thing_has_no_interval():
+    found = estimate(mean("x"), {"x": [1.0, 0.0, 1.0]}, seed=0, groups=["a"] * 3)
+    assert np.isnan(found.low)
+    assert found.method == "none: all examples are of one group"
+
+
+def test_a_share_of_those_that_are_counted_is_one_of_wilson():
+    found = interval(
+        [np.array([1.0, 0, 0, 0]), np.array([1.0, 1, 0, 0])],
+        RATE.statistic,
+        unit="share",
+        pooled=True,
+        seed=0,
+    )
+    assert (found.low, found.high, found.method) == (*wilson(1, 2), "Wilson")
