@@ -115,7 +115,7 @@ def estimate(
         (1.0, 0.929, 'Wilson')
     """
     columns = np.stack([np.asarray(table[column], dtype=float) for column in metric.columns])
-    known = ~np.isnan(columns).any(0)
+    known = np.asarray(~np.isnan(columns).any(0))
     arrays = list(columns[:, known])
     n = len(arrays[0])
     value = float(metric.statistic(*arrays, axis=-1)) if n else float("nan")

@@ -112,7 +112,7 @@ def difference(
         np.stack([np.asarray(table[column], dtype=float) for column in metric.columns])
         for table in (before, after)
     )
-    known = ~(np.isnan(one).any(0) | np.isnan(two).any(0))
+    known = np.asarray(~(np.isnan(one).any(0) | np.isnan(two).any(0)))
     one, two = one[:, known], two[:, known]
     n, count = one.shape[1], len(one)
     nan = float("nan")
