@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
@@ -14,6 +15,7 @@ import torch
 
 from tests.kit import shapes
 
+gc.disable()  # until all tests are collected
 shapes.install()
 
 torch.set_num_threads(1)
@@ -21,6 +23,13 @@ torch.set_num_threads(1)
 # A deadline of 200 ms measures how busy the machine is; pytest's own timeout stands in its place.
 hypothesis.settings.register_profile("headwise", deadline=None)
 hypothesis.settings.load_profile("headwise")
+
+
+def pytest_collection_finish():
+    """Modules and tests stay to the end: the garbage collector need not walk through all of them again and again."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)
