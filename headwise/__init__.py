@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from headwise.evaluation.comparison._compare import compare
     from headwise.evaluation.comparison._fit import fit
     from headwise.evaluation.comparison._search import search
-    from headwise.evaluation.harness import harness
+    from headwise.evaluation.harness import harness, load_harness
     from headwise.evaluation.results.comparison import Comparison, load_comparison
+    from headwise.evaluation.results.search import load_search
     from headwise.fixes.baking import bake
     from headwise.fixes.patching import patch
     from headwise.fixes.spec.specs import Spec, load_spec, save_spec
@@ -74,7 +75,9 @@ __all__ = [
     "load",
     "load_comparison",
     "load_evaluation",
+    "load_harness",
     "load_result",
+    "load_search",
     "load_spec",
     "load_trace",
     "patch",
@@ -108,7 +111,9 @@ _HOMES = {
     "load": "headwise.subject",
     "load_comparison": "headwise.evaluation.results.comparison",
     "load_evaluation": "headwise.evaluation.results.evaluation",
+    "load_harness": "headwise.evaluation.harness",
     "load_result": "headwise.results.result",
+    "load_search": "headwise.evaluation.results.search",
     "load_spec": "headwise.fixes.spec.specs",
     "load_trace": "headwise.probes.trace.trace",
     "patch": "headwise.fixes.patching",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from headwise.evaluation.registry import find_task, task_names
     from headwise.evaluation.results.comparison import Arm, Comparison, Cost, load_comparison
     from headwise.evaluation.results.evaluation import Evaluation, load_evaluation
-    from headwise.evaluation.results.search import Search
+    from headwise.evaluation.results.search import Search, load_search
     from headwise.evaluation.solvers.generate import Generate
     from headwise.evaluation.solvers.likelihood import Likelihood
     from headwise.evaluation.solvers.multiple_choice import MultipleChoice
@@ -43,6 +43,7 @@ _HOMES = {
     "fit": "comparison._fit",
     "load_comparison": "results.comparison",
     "load_evaluation": "results.evaluation",
+    "load_search": "results.search",
     "mean": "task",
     "ratio": "task",
     "search": "comparison._search",
@@ -70,6 +71,7 @@ __all__ = [
     "fit",
     "load_comparison",
     "load_evaluation",
+    "load_search",
     "mean",
     "ratio",
     "search",

@@ -33,8 +33,8 @@ READERS: Mapping[str, str] = MappingProxyType(
         "result": "hw.load_result",
         "evaluation": "hw.load_evaluation",
         "comparison": "hw.load_comparison",
-        "search": "pandas.read_parquet or json.load",
-        "harness result": "pandas.read_parquet or json.load",
+        "search": "hw.load_search",
+        "harness result": "hw.load_harness",
     }
 )
 """What a file can be -> what reads it."""
@@ -92,7 +92,7 @@ def load_table(
     *,
     what: str,
     rows: str,
-    fields: Mapping[str, type],
+    fields: Mapping[str, type | tuple[type, ...]],
 ) -> Found:
     """Read what `save_table` wrote as `.json` or `.parquet`, and make of it what it was.
 
@@ -209,7 +209,7 @@ def _no(what: str, where: str, reason: str) -> InputError:
     return InputError(
         f"This file is no {what} that this version of headwise reads.",
         evidence=f"{where}: {visible(' '.join(reason.split()), limit=200)}",
-        remedy=f"Give a .json or .parquet file written by {what.capitalize()}.save.",
+        remedy=f"Give a .json or .parquet file written by {what.title().replace(' ', '')}.save.",
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import headwise as hw
 
-READERS = ("load", "load_trace", "load_result", "load_evaluation", "load_comparison", "load_spec")
+READERS = tuple(name for name in hw.__all__ if name.startswith("load"))
 NAMES = {
     "long": "a" * 5000,
     "long, with a suffix": "a" * 5000 + ".safetensors",

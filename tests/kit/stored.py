@@ -12,8 +12,10 @@ import pandas as pd
 import torch
 
 import headwise as hw
+from headwise.evaluation.harness.result import HarnessResult
 from headwise.evaluation.results.comparison import Arm, Comparison, Cost
 from headwise.evaluation.results.evaluation import Evaluation
+from headwise.evaluation.results.search import Search
 from headwise.evaluation.statistics.estimate import Estimate
 from headwise.evaluation.statistics.paired import Difference
 from headwise.probes.attach.sites import Site
@@ -51,7 +53,8 @@ def evaluation() -> Evaluation:
             "count": [1, 2, 3, 4],
         }
     )
-    manifest = {"model": "by hand", "seed": 0, "notes": {"warnings": ["one"]}, "versions": {"torch": "2"}}
+    manifest = {"model": {"name": "by hand"}, "seed": 0, "ids": list(frame["id"]), "versions": {"torch": "2"}}
+    manifest |= {"notes": {"warnings": ["one"]}, "empty": {"replies": 1, "references": 0}}
     return Evaluation("task", {"accuracy": accuracy, "words": missing}, frame, manifest)
 
 
@@ -69,7 +72,53 @@ def comparison() -> Comparison:
         Arm("VAR", before.estimates, {"accuracy": change, "words": other}, cost, 1, 1, 0, True),
     )
     frame = pd.concat([before.frame.assign(arm=arm.label, tokens=3) for arm in arms], ignore_index=True)
-    return Comparison("task", arms, frame, {**before.manifest, "fixes": {"VAR": ["VAR()"]}})
+    guards = {"heeded": True, "metrics": ["accuracy"], "fallen": {"VAR": {"words": "words undefined"}}}
+    empty = {"replies": {"none": 0, "VAR": 1}, "references": 1}
+    manifest = {"fixes": {"VAR": ["VAR()"]}, "guards": guards, "empty": empty}
+    return Comparison("task", arms, frame, {**before.manifest, **manifest})
+
+
+@cache
+def search() -> Search:
+    """Four settings of a fix with two parameters; the third is the best, the last lost a guard."""
+    frame = pd.DataFrame(
+        {
+            "trial": range(4),
+            "p": [None, 0.5, 0.25, 0.1],
+            "layer": [0, 1, 1, 3],
+            "accuracy": [0.5, 0.25, 0.75, 1.0],
+        }
+    )
+    manifest = {**evaluation().manifest, "unit": "share", "space": {"p": [0.0, 1.0], "layer": [0, 3]}}
+    manifest |= {"validation_ids": ["x", "y"], "best_trial": 2, "refused": {"3": ["words -1.000"]}}
+    best = {"p": 0.25, "layer": 1}
+    return Search("task", "accuracy", "VAR", frame, best, None, comparison(), manifest)
+
+
+@cache
+def harness_result() -> HarnessResult:
+    """Two examples of one task, in two forms, without a fix and with one."""
+    metrics, differences, rows = [], [], []
+    for arm, accuracy, lost in (("none", 0.5, 2.0), ("weak", 1.0, 3.0)):
+        about = ({"arm": arm, "task": "t"}, {"n": 2, "higher_is_better": True, "version": "1"})
+        metrics += [
+            {**about[0], "metric": "acc", "filter": "none", "value": accuracy, "stderr": 0.5, **about[1]},
+            {**about[0], "metric": "ppl", "filter": "cut", "value": lost, "stderr": float("nan"), **about[1]},
+        ]
+        asked = {"prompt": "Which?", "answer": " a", "response": " \u00e4"}
+        chosen = {"candidates": [" a", " \u00e4"], "log_probabilities": [-1.5, -0.5]}
+        nothing = dict.fromkeys(chosen)
+        rows += [
+            {**about[0], "filter": "none", "id": str(n), **asked, **chosen, "acc": accuracy} for n in (0, 1)
+        ]
+        rows += [
+            {**about[0], "filter": "cut", "id": str(n), **asked, **nothing, "ppl_json": "[1]"} for n in (0, 1)
+        ]
+    for name, of, value, unit in (("acc", "none", 0.5, "share"), ("ppl", "cut", 1.0, "")):
+        change = Difference(name, value, -1.0 * value, value, 0.5, 1.0, 2, unit, True, "by hand")
+        differences.append({"arm": "weak", "task": "t", "filter": of, **asdict(change)})
+    manifest = {"seed": 0, "versions": {"lm_eval": "0.4"}, "warnings": ["said"], "fixes": {"weak": []}}
+    return HarnessResult(pd.DataFrame(metrics), pd.DataFrame(differences), pd.DataFrame(rows), manifest)
 
 
 @cache
@@ -145,6 +194,15 @@ def _told(*parts: Callable[[Any], object]) -> Callable[[Any], str]:
     return lambda found: repr([part(found) for part in parts]) + _frame(found.frame)
 
 
+def _of_comparison(found: Comparison) -> object:
+    return found.task, found.manifest, [asdict(arm) for arm in found.arms]
+
+
+def _of_search(found: Search) -> object:
+    judged = found.comparison and _of_comparison(found.comparison)
+    return found.task, found.metric, found.kind, found.best, found.manifest, judged, found.summary
+
+
 def _kinds() -> Mapping[str, Stored]:
     found = {
         "spec": Stored(".json", _write_spec, hw.load_spec, lambda spec: repr(asdict_of(spec)), repr),
@@ -169,8 +227,22 @@ def _kinds() -> Mapping[str, Stored]:
             suffix,
             lambda path: comparison().save(path),
             hw.load_comparison,
-            _told(lambda one: (one.task, one.manifest, [asdict(arm) for arm in one.arms])),
+            _told(_of_comparison),
             _look_at_table,
+        )
+        found[f"search {suffix}"] = Stored(
+            suffix,
+            lambda path: search().save(path),
+            hw.load_search,
+            _told(_of_search),
+            lambda one: (_look_at_table(one), one.comparison and _look_at_table(one.comparison)),
+        )
+        found[f"harness result {suffix}"] = Stored(
+            suffix,
+            lambda path: harness_result().save(path),
+            hw.load_harness,
+            _told(lambda one: (one.manifest, _frame(one.metrics), _frame(one.differences))),
+            lambda one: (_look_at_table(one), one.lines()),
         )
     return found
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import headwise as hw
+from tests.kit.stored import harness_result, search
 from tests.security.loads import HOSTILE, KINDS, MARK
 
 pytestmark = pytest.mark.slow
@@ -77,7 +78,8 @@ def _write_results(at):
         hw.evaluate(subject, "multiple-choice", n=8),
         hw.compare(subject, "multiple-choice", [fix], n=8),
     )
-    for result, name in ((found, "evaluation"), (compared, "comparison")):
+    by_hand = ((search(), "search"), (harness_result(), "harness result"))
+    for result, name in ((found, "evaluation"), (compared, "comparison"), *by_hand):
         result.save(at[name] / f"{name[0]}.json")
         result.save(at[f"{name} in Parquet"] / f"{name[0]}.parquet")
 

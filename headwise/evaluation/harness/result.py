@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.evaluation.harness.table import difference_rows, example_rows, metric_rows
+from headwise.evaluation.harness.table import MetricRow, difference_rows, example_rows, metric_rows
 from headwise.evaluation.results.comparison import NONE
 from headwise.evaluation.results.io import ROWS
-from headwise.results.store import json_rows, save_table
+from headwise.evaluation.results.manifest import HarnessManifest
+from headwise.evaluation.results.numbers import check_fields, check_ids, check_number
+from headwise.evaluation.statistics.estimate import Estimate, from_fields
+from headwise.evaluation.statistics.paired import Difference
+from headwise.results.store import json_rows, load_table, save_table
 from headwise.text import visible
 
 if TYPE_CHECKING:
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 _KEYS = ["arm", "task", "metric", "filter"]
+_NEAR = 1e-4
+"""Rounding of a difference, as far as it is compared with those of two numbers of the harness."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +83,7 @@ class HarnessResult:
     def save(self, path: str | Path) -> Path:
         """Write it; `.json` and `.parquet` hold everything, `.csv` the per-example table.
 
-        `pandas.read_parquet(path)` gives the per-example table, and `.attrs` of that the rest; cells that hold lists
-        are JSON texts there. A checksum shows whether the first two were changed; a table of text has no place for one.
+        `hw.load_harness` reads the first two, and refuses what was changed.
 
         Raises:
             InputError: on another suffix, or when the folder does not exist.
@@ -128,7 +133,9 @@ def tabulated(
     """From what the harness gave back for every arm, and its tasks; `seed` is that of the intervals of differences."""
     import pandas as pd
 
-    metrics = pd.DataFrame([row for arm, results in runs.items() for row in metric_rows(arm, results)])
+    metrics = pd.DataFrame(
+        [asdict(row) for arm, results in runs.items() for row in metric_rows(arm, results)]
+    )
     frame = pd.DataFrame([row for arm, results in runs.items() for row in example_rows(arm, results)])
     rules = {
         name: {metric: getattr(rule, "__name__", "") for metric, rule in task.aggregation().items()}
@@ -136,6 +143,60 @@ def tabulated(
     }
     differences = pd.DataFrame(difference_rows(metrics, frame, rules, seed=seed))
     return HarnessResult(metrics, differences, frame, manifest)
+
+
+def load_harness(path: str | Path) -> HarnessResult:
+    """Read what `HarnessResult.save` wrote as `.json` or `.parquet`.
+
+    Raises:
+        InputError: the file is missing, is damaged or changed, or is no result of the harness.
+    """
+    import pandas as pd
+
+    def build(about: Mapping[str, Any], frame: pd.DataFrame) -> HarnessResult:
+        HarnessManifest.check(about["manifest"])
+        metrics = [from_fields(MetricRow, row) for row in about["metrics"]]
+        named = [{name: row.pop(name) for name in ("arm", "task", "filter")} for row in about["differences"]]
+        differences = list(map(Difference.from_dict, about["differences"]))
+        _check(metrics, list(zip(named, differences, strict=True)), frame)
+        rows = [{**names, **asdict(item)} for names, item in zip(named, differences, strict=True)]
+        return HarnessResult(pd.DataFrame(map(asdict, metrics)), pd.DataFrame(rows), frame, about["manifest"])
+
+    fields = {"metrics": list, "differences": list, "manifest": dict}
+    return load_table(path, build, what="harness result", rows=ROWS, fields=fields)
+
+
+def _check(
+    metrics: Sequence[MetricRow],
+    differences: Sequence[tuple[Mapping[str, str], Difference]],
+    frame: pd.DataFrame,
+) -> None:
+    """Refuse what was read from a damaged file.
+
+    Raises:
+        ValueError: a number that could not have been found, or parts that do not belong together.
+    """
+    values: dict[tuple[str, ...], float] = {}
+    for row in metrics:
+        check_fields(row)
+        if row.stderr < 0 or not 0 <= row.n <= len(frame):
+            raise ValueError(f"{row.metric}: n is {row.n}, the standard error {row.stderr}")
+        values[row.arm, row.task, row.metric, row.filter] = row.value
+    arms = list(dict.fromkeys(row.arm for row in metrics))
+    if arms[:1] != [NONE] or arms != list(frame["arm"].drop_duplicates()) or len(values) < len(metrics):
+        raise ValueError("metrics and examples do not belong together")
+    check_ids(frame, ("arm", "task", "filter", "id"))
+    for item in filter(None, frame["log_probabilities"]):
+        if max(item) > _NEAR:
+            raise ValueError(f"a log-probability is {max(item)}")
+    for names, item in differences:
+        check_number(item, examples=len(frame))
+        pair = [values[arm, names["task"], item.metric, names["filter"]] for arm in (NONE, names["arm"])]
+        nan = float("nan")
+        for value in pair:
+            check_number(Estimate(item.metric, value, nan, nan, 0, item.unit, None, ""), examples=0)
+        if abs(item.value - (pair[1] - pair[0])) > _NEAR * (1 + sum(map(abs, pair))):
+            raise ValueError(f"{item.metric}: the difference of {pair[1]} and {pair[0]} is {item.value}")
 
 
 def _name(row: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,25 @@ PARTS = ("_sum", "_weight")
 """Behind the name of a metric that the harness computes from two numbers of every example."""
 
 
-def metric_rows(arm: str, results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """One row per task or group and metric, with the harness's standard error (NaN where it gives none)."""
+@dataclass(frozen=True)
+class MetricRow:
+    """One number of the harness."""
+
+    arm: str
+    task: str
+    """Or a group."""
+    metric: str
+    filter: str
+    value: float
+    stderr: float
+    """NaN where the harness gives none."""
+    n: int
+    higher_is_better: bool | None
+    version: str
+
+
+def metric_rows(arm: str, results: Mapping[str, Any]) -> list[MetricRow]:
+    """One row per task or group and metric."""
     rows = []
     for task, values in results["results"].items():
         for key, value in values.items():
@@ -29,17 +46,17 @@ def metric_rows(arm: str, results: Mapping[str, Any]) -> list[dict[str, Any]]:
             if not comma or metric.endswith("_stderr"):
                 continue
             rows.append(
-                {
-                    "arm": arm,
-                    "task": task,
-                    "metric": metric,
-                    "filter": of,
-                    "value": _number(value),
-                    "stderr": _number(values.get(f"{metric}_stderr,{of}")),
-                    "n": values.get("sample_len"),
-                    "higher_is_better": results["higher_is_better"].get(task, {}).get(metric),
-                    "version": str(results["versions"].get(task, "")),
-                }
+                MetricRow(
+                    arm=arm,
+                    task=task,
+                    metric=metric,
+                    filter=of,
+                    value=_number(value),
+                    stderr=_number(values.get(f"{metric}_stderr,{of}")),
+                    n=values["sample_len"],
+                    higher_is_better=results["higher_is_better"].get(task, {}).get(metric),
+                    version=str(results["versions"].get(task, "")),
+                )
             )
     return rows
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import isnan
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
 from headwise.evaluation.results.io import ROWS, store_or_draw
+from headwise.evaluation.results.manifest import ComparisonManifest
 from headwise.evaluation.results.numbers import (
     by_metric,
     check_fields,
@@ -117,7 +118,8 @@ class Comparison:
     arms: tuple[Arm, ...]
     """The first is the model without a fix."""
     frame: pd.DataFrame = field(repr=False)
-    """One row per arm and example: arm, id, prompt, answer, response, tokens, and the columns that the task scores."""
+    """One row per arm and example: arm, id, prompt, answer, response, tokens, and the columns that the task scores.
+    None in the judgement of a search that was read from a file."""
     manifest: Mapping[str, Any] = field(repr=False)
     """Prompt, decoding, ids, versions, model, fixes and what they were fitted on: the same call gives the same
     numbers, but for the time it takes."""
@@ -129,7 +131,7 @@ class Comparison:
     @property
     def n(self) -> int:
         """Examples per arm."""
-        return len(self.frame) // len(self.arms)
+        return len(self.frame) // len(self.arms) or len(self.manifest.get("ids", ()))
 
     @property
     def best(self) -> Arm | None:
@@ -234,13 +236,28 @@ class Comparison:
         `.html` is a page with the figure and both tables, `.svg` and `.png` the figure.
 
         Raises:
-            InputError: on another suffix, when the folder does not exist, when a number is impossible in its unit, or
-                when a picture is asked for without kaleido (`headwise[figures]`) or a browser to draw it.
+            InputError: on another suffix, when the folder does not exist, when a number is impossible in its unit, when
+                its examples are not at hand, or when a picture is asked for without kaleido (`headwise[figures]`) or a
+                browser to draw it.
+        """
+        self.require_possible()
+        if self.frame.empty:
+            raise InputError(
+                "This comparison has no examples, which its file would hold.",
+                evidence=f"{self.task}, read from the file of a search",
+                remedy="Save the comparison of the search that was run, search.comparison, or search again.",
+            )
+        tables = [("Numbers", self.to_frame()), ("Examples", self.frame)]
+        return store_or_draw(path, self, self.frame, self.to_dict(), what="comparison", tables=tables)
+
+    def require_possible(self) -> None:
+        """Refuse numbers that no file may hold.
+
+        Raises:
+            InputError: a number is impossible in its unit.
         """
         for arm in self.arms:
             require_numbers((*arm.estimates.values(), *arm.differences.values()), examples=self.n)
-        tables = [("Numbers", self.to_frame()), ("Examples", self.frame)]
-        return store_or_draw(path, self, self.frame, self.to_dict(), what="comparison", tables=tables)
 
     def __repr__(self) -> str:
         return f"Comparison({self.summary})"
@@ -299,20 +316,29 @@ def load_comparison(path: str | Path) -> Comparison:
     """
 
     def build(about: Mapping[str, Any], frame: pd.DataFrame) -> Comparison:
-        arms = tuple(map(Arm.from_dict, about["arms"]))
-        for item in (*arms, *(arm.cost for arm in arms)):
-            check_fields(item)
-        labels = [arm.label for arm in arms]
-        if len(labels) < 2 or list(frame["arm"].drop_duplicates()) != labels or len(frame) % len(labels):
-            raise ValueError("rows and arms do not belong together")
-        found = Comparison(frame=frame, **{**about, "arms": arms})
-        for arm in arms:
-            _check(arm, arms[0], examples=found.n)
         check_ids(frame, ("arm", "id"))
-        return found
+        return judgement(about, list(frame["arm"].drop_duplicates()), frame)
 
     known = {"task": str, "arms": list, "manifest": dict}
     return load_table(path, build, what="comparison", rows=ROWS, fields=known)
+
+
+def judgement(about: Mapping[str, Any], labels: Sequence[str], frame: pd.DataFrame) -> Comparison:
+    """A comparison from what `Comparison.to_dict` gave, the labels of its arms, and its examples or none.
+
+    Raises:
+        ValueError: a number that could not have been found, or parts that do not belong together.
+    """
+    arms = tuple(map(Arm.from_dict, about["arms"]))
+    for item in (*arms, *(arm.cost for arm in arms)):
+        check_fields(item)
+    if len(arms) < 2 or [arm.label for arm in arms] != labels or len(frame) % len(arms):
+        raise ValueError("rows and arms do not belong together")
+    ComparisonManifest.check(about["manifest"])
+    found = Comparison(frame=frame, **{**about, "arms": arms})
+    for arm in arms:
+        _check(arm, arms[0], examples=found.n)
+    return found
 
 
 def _check(arm: Arm, first: Arm, *, examples: int) -> None:

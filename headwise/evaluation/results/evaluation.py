@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.results.io import ROWS, store_or_draw
+from headwise.evaluation.results.manifest import EvaluationManifest
 from headwise.evaluation.results.numbers import by_metric, check_ids, check_numbers, require_numbers
 from headwise.evaluation.statistics.estimate import Estimate, caution, number_text, span
 from headwise.results.store import load_table
@@ -114,6 +115,7 @@ def load_evaluation(path: str | Path) -> Evaluation:
         if not estimates:
             raise ValueError("it holds no estimates")
         check_ids(frame, ("id",))
+        EvaluationManifest.check(about["manifest"])
         return Evaluation(frame=frame, **{**about, "estimates": estimates})
 
     fields = {"task": str, "estimates": list, "manifest": dict}

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headwise.evaluation.results.comparison import NONE, judgement
 from headwise.evaluation.results.io import store_or_draw
-from headwise.evaluation.statistics.estimate import number_text, span
+from headwise.evaluation.results.manifest import SearchManifest
+from headwise.evaluation.results.numbers import check_numbers, require_numbers
+from headwise.evaluation.statistics.estimate import Estimate, number_text, span
+from headwise.results.store import load_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,9 +35,11 @@ class Search:
     best: Mapping[str, Any] | None
     """The parameters of the best setting; None when none was better than no change."""
     fix: Any = field(repr=False, compare=False)
-    """The fix with these parameters, ready for `hw.patch`; None when none was better than no change."""
+    """The fix with these parameters, ready for `hw.patch`; None when none was better than no change, and in a search
+    that was read from a file: `hw.save_spec` keeps a fix."""
     comparison: Comparison | None = field(repr=False)
-    """The best setting against no fix, on the test examples; None when none was better than no change."""
+    """The best setting against no fix, on the test examples; None when none was better than no change. Of a search that
+    was read from a file it has all but the examples."""
     manifest: Mapping[str, Any] = field(repr=False)
     """Task, ids, model, versions, sampler and space: the same call tries the same settings."""
 
@@ -85,13 +91,12 @@ class Search:
         """The metric on the validation examples against every parameter that was searched."""
         from headwise.evaluation.results.figures import search_figure
 
-        judged = self.comparison
         return search_figure(
             self.frame,
             self.manifest,
             metric=self.metric,
             title=f"{self.task}: settings of {self.kind}",
-            unit="" if judged is None else f"{judged.arms[0].estimates[self.metric].unit}, ",
+            unit=f"{self.manifest['unit']}, " if self.manifest["unit"] else "",
             best=int(self.manifest["best_trial"]) if self.best is not None else None,
         )
 
@@ -102,9 +107,12 @@ class Search:
         The judgement is in it without its examples, which `search.comparison.save` keeps.
 
         Raises:
-            InputError: on another suffix, when the folder does not exist, or when a picture is asked for without
-                kaleido (`headwise[figures]`) or a browser to draw it.
+            InputError: on another suffix, when the folder does not exist, when a number is impossible in its unit, or
+                when a picture is asked for without kaleido (`headwise[figures]`) or a browser to draw it.
         """
+        require_numbers(_values(self), examples=len(self.manifest["validation_ids"]))
+        if self.comparison is not None:
+            self.comparison.require_possible()
         tables = [("Trials", self.frame)]
         return store_or_draw(
             path, self, self.frame, self.to_dict(), what="search", tables=tables, rows="trials"
@@ -117,3 +125,61 @@ class Search:
         from headwise.figures.cell import cell
 
         return cell(self.summary, tables=[("Trials", self.frame)])
+
+
+def load_search(path: str | Path) -> Search:
+    """Read what `Search.save` wrote as `.json` or `.parquet`.
+
+    Raises:
+        InputError: the file is missing, is damaged or changed, or is no search.
+    """
+    import pandas as pd
+
+    def build(about: Mapping[str, Any], frame: pd.DataFrame) -> Search:
+        manifest, test = about["manifest"], about["test"]
+        SearchManifest.check(manifest)
+        comparison = None
+        if test is not None:
+            none = pd.DataFrame({"arm": [], "id": []})
+            comparison = judgement(test, [NONE, *test["manifest"]["fixes"]], none)
+        known = {name: about[name] for name in ("task", "metric", "kind", "best", "manifest")}
+        found = Search(frame=frame, fix=None, comparison=comparison, **known)
+        _check(found)
+        return found
+
+    judged, best = (dict, type(None)), (dict, type(None))
+    fields = {"task": str, "metric": str, "kind": str, "best": best, "summary": str, "test": judged}
+    return load_table(path, build, what="search", rows="trials", fields={**fields, "manifest": dict})
+
+
+def _check(found: Search) -> None:
+    """Refuse a search that was read from a damaged file.
+
+    Raises:
+        ValueError: trials that are none of its space, or a best one that is none of its trials.
+    """
+    frame, manifest, judged = found.frame, found.manifest, found.comparison
+    space, count = manifest["space"], len(frame)
+    if list(frame) != ["trial", *space, found.metric] or frame["trial"].to_list() != list(range(count)):
+        raise ValueError("its rows are no trials of its parameters")
+    for name, (low, high) in space.items():
+        values = frame[name]
+        if values.dtype.kind not in "if" or not (values.isna() | values.between(low, high)).all():
+            raise ValueError(f"a setting of {name} lies outside of {low} to {high}")
+    check_numbers(_values(found), examples=len(manifest["validation_ids"]))
+    place = manifest["best_trial"]
+    if place >= count or not manifest["refused"].keys() <= set(map(str, range(count))):
+        raise ValueError("trials are named that are not there")
+    if found.best is not None and found.best != frame.loc[place, list(space)].to_dict():
+        raise ValueError("its best setting is not that of its best trial")
+    if (found.best is None) != (judged is None):
+        raise ValueError("its best setting and the judgement of that do not belong together")
+    if judged is not None and (judged.task != found.task or found.metric not in judged.arms[0].estimates):
+        raise ValueError("the judgement is of another task or metric")
+
+
+def _values(found: Search) -> list[Estimate]:
+    """The metric of every trial."""
+    n, unit, nan = len(found.manifest["validation_ids"]), found.manifest["unit"], float("nan")
+    values = found.frame[found.metric].to_list()
+    return [Estimate(found.metric, value, nan, nan, n, unit, None, "") for value in values]

@@ -124,13 +124,14 @@ class Worse:
         return residual * 0
 
 
-def test_no_change_can_win_and_then_nothing_is_judged(asked):
+def test_no_change_can_win_and_then_nothing_is_judged(asked, tmp_path):
     lm = hw.load("zoo:lm")
     found = search(lm, "recall", Worse(), trials=4, n=10, calibrate=12)
     assert found.best is None
     assert found.fix is None
     assert found.comparison is None
     assert found.manifest["best_trial"] == 0
+    assert repr(hw.load_search(found.save(tmp_path / "none.json"))) == repr(found)
     assert "none of 3 settings of Worse is better than no change on 12 validation examples" in found.summary
     assert not [ids for ids in asked if set(ids) & set(found.manifest["ids"])]
     assert "Search(recall: none" in repr(found)
@@ -221,7 +222,11 @@ def test_saved(repaired, tmp_path):
     assert content["best"] == repaired.best
     assert content["test"]["arms"][1]["label"] == repaired.comparison.arms[1].label
     repaired.save(tmp_path / "search.csv")
-    assert len(pd.read_parquet(repaired.save(tmp_path / "search.parquet"))) == 5
+    repaired.save(tmp_path / "search.parquet")
+    for name in ("search.json", "search.parquet"):
+        back = hw.load_search(tmp_path / name)
+        pd.testing.assert_frame_equal(back.frame, repaired.frame, check_exact=True)
+        assert (back.summary, back.best, back.comparison.n) == (repaired.summary, repaired.best, 30)
     with pytest.raises(InputError, match=r"A search cannot be written as \.txt"):
         repaired.save(tmp_path / "search.txt")
     assert "factor" in repaired._repr_html_()

@@ -38,6 +38,11 @@ def test_it_is_saved_whole(tmp_path: Path) -> None:
     assert table.attrs["metrics"] == stored["metrics"]
     assert table.attrs["manifest"]["tasks"]["zoo_choice"]["output_type"] == "multiple_choice"
     assert json.loads(table["log_probabilities"][0]) == found.frame["log_probabilities"][0]
+    for name in ("a.json", "a.parquet"):
+        back = hw.load_harness(tmp_path / name)
+        for part in ("metrics", "differences", "frame"):
+            pd.testing.assert_frame_equal(getattr(back, part), getattr(found, part), check_exact=True)
+        assert (back.manifest, back.lines()) == (stored["manifest"], found.lines())
     assert "zoo_choice: acc none" in repr(found)
     assert "<b>" not in found._repr_html_()
     assert len(found.plot().data) == 2

@@ -1,0 +1,86 @@
+"""What sentences and figures are made of in a manifest that comes out of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
+
+from headwise.text import complaint
+
+
+class _Part(BaseModel):
+    """A part of a manifest; what else stands in it is for readers."""
+
+    model_config = ConfigDict(strict=True, extra="allow")
+
+    @classmethod
+    def check(cls, manifest: Mapping[str, Any]) -> None:
+        """Refuse a manifest that lacks what is read of it, or holds another kind of value there.
+
+        Raises:
+            ValueError: the first such value, by its name.
+
+        Example:
+            >>> EvaluationManifest.check({"notes": {"warnings": "all is well"}})
+            Traceback (most recent call last):
+            ...
+            ValueError: manifest: notes.warnings: Input should be a valid list
+        """
+        try:
+            cls.model_validate(manifest)
+        except ValidationError as error:
+            raise ValueError(f"manifest: {complaint(error)}") from error
+
+
+class _Notes(_Part):
+    warnings: list[str] = []
+
+
+class _Guards(_Part):
+    heeded: bool = False
+    fallen: dict[str, dict[str, str]] = {}
+
+
+class _Empty(_Part):
+    replies: dict[str, int] = {}
+    references: int = 0
+
+
+class _Versions(_Part):
+    lm_eval: str
+
+
+class EvaluationManifest(_Part):
+    """That of an evaluation."""
+
+    notes: _Notes = _Notes()
+    empty: dict[str, int] = {}
+
+
+class ComparisonManifest(_Part):
+    """That of a comparison."""
+
+    ids: list[str] = []
+    notes: _Notes = _Notes()
+    empty: _Empty = _Empty()
+    guards: _Guards = _Guards()
+
+
+class SearchManifest(_Part):
+    """That of a search."""
+
+    unit: str
+    space: dict[str, Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]]
+    validation_ids: list[str]
+    best_trial: NonNegativeInt
+    refused: dict[str, list[str]]
+
+
+class HarnessManifest(_Part):
+    """That of a run of lm-evaluation-harness."""
+
+    seed: int
+    versions: _Versions
+    warnings: list[str]
