@@ -37,6 +37,9 @@ class FileLimits:
     image_bytes: int = 64 * MIB
     pixels: int = 50_000_000
     """Width times height."""
+    image_side: int = 1_000_000
+    image_parts: int = 1_000_000
+    """Pieces in which a picture is read: what stands before its pixels, runs of them."""
     sound_bytes: int = 1024 * MIB
     sound_seconds: int = 3600
     sound_samples: int = 180_000_000

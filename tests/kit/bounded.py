@@ -19,10 +19,12 @@ from headwise.errors import HeadwiseError
 ROOT = Path(__file__).parents[2]
 DISK = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """Where thousands of files are written in a row."""
-MEMORY = 2**30
+MEMORY = 10**9
 """Bytes that reading one file may take."""
 SECONDS = 5.0
 """Of one core, for one file."""
+MEGABYTES = 10_000_000
+"""The size of files for which that is a law."""
 
 
 def call(module: str, *arguments: object, timeout: float) -> Any:
@@ -67,6 +69,35 @@ def fault(read: Callable[[], object]) -> str:
         said += f" took {taken / 2**20:,.0f} MiB"
     if seconds > SECONDS:
         said += f" took {seconds:.1f} s"
+    return said
+
+
+def excess(read: Callable[[], object]) -> str:
+    """`fault` of a call in a child of this process, which may take a minute; what is imported here is not counted.
+
+    The time is that of the processor; since a busy machine stretches that, too, the best of three calls counts.
+    """
+    said = ""
+    for _ in range(3):
+        receive, send = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of threads that a child does not have
+            child = os.fork()
+        if not child:
+            try:
+                resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+                resource.setrlimit(
+                    resource.RLIMIT_AS, (_status("VmSize") + 8 * MEMORY, resource.RLIM_INFINITY)
+                )
+                os.write(send, fault(read).encode()[:4000] or b"-")
+            finally:
+                os._exit(0)
+        os.close(send)
+        os.waitpid(child, 0)
+        with open(receive, encoding="utf-8", errors="replace") as file:
+            said = (file.read() or "killed").removeprefix("-")
+        if not said.endswith(" s"):
+            break
     return said
 
 
