@@ -22,6 +22,7 @@ LAWS = (
     "tests/probes/generation/test_generate.py",
     "tests/probes/generation/test_calls.py",
     "tests/probes/generation/test_examples.py",
+    "tests/probes/generation/test_long_sounds.py",
     "tests/layout/test_generate.py",
     "tests/probes/kernels/test_windows.py",
     "tests/probes/serving/test_prompts.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported
 
@@ -29,13 +30,27 @@ def pytest_collection_finish():
     """Modules and tests stay to the end: the garbage collector need not walk through all of them again and again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(7000)
     gc.enable()
 
 
 @pytest.fixture(autouse=True)
 def seed():
     """The same random numbers in every test, whatever ran before."""
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(
+        0
+    )  # `torch.manual_seed` formats the stack for a GPU that is not in use yet
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(0)
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """Models that tests share are left as they were."""
+    yield
+    shared = sys.modules.get("tests.tiny.shared")
+    if shared is not None:
+        shared.assert_shared_models_are_as_before()
 
 
 @pytest.fixture(scope="session")

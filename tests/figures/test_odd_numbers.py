@@ -13,6 +13,7 @@ import headwise as hw
 from headwise.figures.chart import round_up
 from headwise.reports.content import formatting
 from tests.kit.results import every_kind
+from tests.tiny.telling import crossed
 
 INF, NAN, LARGEST, LEAST = float("inf"), float("nan"), 1.7976931348623157e308, 5e-324
 ODD = {
@@ -36,8 +37,15 @@ def odd(name: str, values: str) -> hw.analyses.Result:
     return replace(result, frame=result.frame.assign(**dict.fromkeys(parts, column)), unit="points")
 
 
-@pytest.mark.parametrize("values", ODD)
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize(
+    ("name", "values"),
+    crossed(
+        KINDS,
+        sorted(ODD, key="all together".__ne__),
+        list(KINDS),
+        [(name, values) for name in ("curve", "edges") for values in ODD],
+    ),
+)
 def test_figures_and_cells_draw(name, values):
     result = odd(name, values)
     figure = json.loads(result.plot().to_json(), parse_constant=pytest.fail)

@@ -10,7 +10,7 @@ import torch
 import headwise as hw
 from headwise.testing.inputs import equal_length_pair, first, forward, random_ids, together
 from tests.kit.fixes import FIXES
-from tests.tiny import ARCHITECTURES
+from tests.tiny.shared import shared
 from tests.tiny.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def logits(model: PreTrainedModel, inputs: dict[str, Any], **options: Any) -> to
 class TestRows:
     @pytest.mark.parametrize("mine", [0, 1])
     def test_forward(self, fix: str, architecture: str, mine: int) -> None:
-        model, inputs = ARCHITECTURES[architecture].build(), together("left", architecture)
+        model, inputs = shared(architecture), together("left", architecture)
         before, made = snapshot(model), FIXES[fix](0)
         plain = first(forward(model, inputs))
         with hw.patch(model, made):
@@ -70,7 +70,7 @@ class TestRows:
 
     @pytest.mark.parametrize("way", list(WAYS))
     def test_generate(self, fix: str, architecture: str, way: str) -> None:
-        model, inputs = ARCHITECTURES[architecture].build(), equal_length_pair(architecture)
+        model, inputs = shared(architecture), equal_length_pair(architecture)
         made, options = FIXES[fix](0), WAYS[way]
         half = slice(0, 2) if way == "replies" else slice(0, 1)
         rest = slice(half.stop, None)
@@ -88,7 +88,7 @@ class TestRows:
 
 @pytest.mark.parametrize("name", ["llama", "bart"])
 def test_beams_follow_their_example(name: str) -> None:
-    model: Any = ARCHITECTURES[name].build()
+    model: Any = shared(name)
     inputs = {"input_ids": random_ids(2, 9), "attention_mask": torch.ones(2, 9, dtype=torch.long)}
     options = {
         "num_beams": 3,
@@ -110,7 +110,7 @@ def test_beams_follow_their_example(name: str) -> None:
 
 
 def test_the_encoder_of_a_translation_model() -> None:
-    model: Any = ARCHITECTURES["bart"].build()
+    model: Any = shared("bart")
     inputs = {"input_ids": random_ids(2, 9)}
     options = {"num_beams": 2, "do_sample": False, "output_scores": True, **OPTIONS}
     fix = hw.fixes.ZeroHeads(heads=((0, 1), (1, 0)), tower="encoder")
@@ -125,7 +125,7 @@ def test_the_encoder_of_a_translation_model() -> None:
 
 
 def test_a_model_seen_through_its_softmax() -> None:
-    model = ARCHITECTURES["gptj"].build("eager")
+    model = shared("gptj", "eager")
     inputs = {"input_ids": random_ids(2, 9)}
     for fix in (hw.fixes.MaskKeys(keys=(1,)), hw.fixes.ScaleHeads(heads=((0, 1),), factor=0.0)):
         plain = first(forward(model, inputs))
@@ -164,6 +164,4 @@ def test_examples_that_are_not_there_are_refused(llama: PreTrainedModel) -> None
         forward(llama, {"input_ids": random_ids(2, 5)})
     assert snapshot(llama) == before
     with pytest.raises(hw.FixError, match="not one of examples"):
-        hw.patch(
-            ARCHITECTURES["llava"].build(), hw.fixes.ZeroHeads(heads=((0, 0),), tower="vision"), examples=[0]
-        )
+        hw.patch(shared("llava"), hw.fixes.ZeroHeads(heads=((0, 0),), tower="vision"), examples=[0])

@@ -13,8 +13,8 @@ import headwise as hw
 from headwise.errors import FixError
 from headwise.testing.inputs import PADDED, alone, equal_length_pair, together
 from tests.kit.fixes import FIXES
-from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
+from tests.tiny.shared import shared
 from tests.tiny.telling import telling
 
 GREEDY = {"do_sample": False, "max_new_tokens": 5, "min_new_tokens": 5, "pad_token_id": 0}
@@ -81,7 +81,7 @@ def pieces_of(model: Any, inputs: dict[str, Any], cut: int) -> None:
 @pytest.mark.parametrize("size", few([PROMPT - 1, 1, 2, 7, 20]))
 @pytest.mark.parametrize("fix", WHOLE.values(), ids=WHOLE)
 def test_pieces_of_generate_are_refused_by_fixes_that_need_the_whole(fix: Any, size: int) -> None:
-    model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+    model, inputs = shared("llava"), alone(0, "llava")
     plain = logits_of(model, inputs)
     with hw.patch(model, fix):
         fixed = logits_of(model, inputs)
@@ -94,7 +94,7 @@ def test_pieces_of_generate_are_refused_by_fixes_that_need_the_whole(fix: Any, s
 
 @pytest.mark.parametrize("fix", WHOLE.values(), ids=WHOLE)
 def test_a_single_piece_is_the_whole(fix: Any) -> None:
-    model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+    model, inputs = shared("llava"), alone(0, "llava")
     require_pieces(model, inputs, PROMPT)
     with hw.patch(model, fix):
         assert torch.equal(logits_of(model, inputs, prefill_chunk_size=PROMPT), logits_of(model, inputs))
@@ -102,7 +102,7 @@ def test_a_single_piece_is_the_whole(fix: Any) -> None:
 
 @pytest.mark.parametrize("fix", WHOLE.values(), ids=WHOLE)
 def test_pieces_of_a_loop_of_ones_own_are_refused_by_fixes_that_need_the_whole(fix: Any) -> None:
-    model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+    model, inputs = shared("llava"), alone(0, "llava")
     del inputs["position_ids"]
     with hw.patch(model, fix), pytest.raises(FixError, match="in pieces"):
         pieces_of(model, inputs, 20)
@@ -112,7 +112,7 @@ def test_pieces_of_a_loop_of_ones_own_are_refused_by_fixes_that_need_the_whole(f
 @pytest.mark.parametrize("fix", BY_PIECE.values(), ids=BY_PIECE)
 @pytest.mark.parametrize("name", telling(DECODERS, ("llama",)))
 def test_pieces_are_one_reading(name: str, fix: Any, size: int) -> None:
-    model, batch = ARCHITECTURES[name].build(), together("left")
+    model, batch = shared(name), together("left")
     plain = logits_of(model, batch)
     torch.testing.assert_close(logits_of(model, batch, prefill_chunk_size=size), plain, **CLOSE)
     with hw.patch(model, fix):
@@ -124,7 +124,7 @@ def test_pieces_are_one_reading(name: str, fix: Any, size: int) -> None:
 @pytest.mark.parametrize("size", few([5, 1, 3, 14, 20]))
 @pytest.mark.parametrize("fix", VARS.values(), ids=VARS)
 def test_pieces_are_one_reading_to_var(fix: Any, size: int) -> None:
-    model, batch = ARCHITECTURES["llava"].build(), equal_length_pair("llava")
+    model, batch = shared("llava"), equal_length_pair("llava")
     require_pieces(model, batch, size)
     plain = logits_of(model, batch)
     with hw.patch(model, fix):
@@ -137,7 +137,7 @@ def test_pieces_are_one_reading_to_var(fix: Any, size: int) -> None:
 @pytest.mark.parametrize(("tau", "late"), [(1.5, False), (2.1, True)])
 def test_var_refuses_a_first_sink_in_a_later_image(tau: float, late: bool, size: int) -> None:
     """Text behind an image is left alone unless an image of the prompt holds a sink: a later one may tell."""
-    model, one, other = ARCHITECTURES["llava"].build(), alone(0, "llava"), alone(1, "llava")
+    model, one, other = shared("llava"), alone(0, "llava"), alone(1, "llava")
     inputs = {name: torch.cat([one[name], other[name]], int(name != "pixel_values")) for name in one}
     require_pieces(model, inputs, size)
     with hw.patch(model, replace(VAR, tau=tau, no_image="skip")):
@@ -153,7 +153,7 @@ def test_var_refuses_a_first_sink_in_a_later_image(tau: float, late: bool, size:
 @pytest.mark.parametrize("name", telling((*DECODERS, "bloom"), ("llama", "gemma2")))
 def test_a_first_piece_of_padding_spares_the_first_token_of_act(name: str, size: int) -> None:
     """Where min_rows is 1 the first token would be a sink, were it not spared."""
-    model, batch = ARCHITECTURES[name].build(), together("left")
+    model, batch = shared(name), together("left")
     short = {"input_ids": batch["input_ids"][1:, PADDED:]}
     deep = {n: torch.nn.functional.pad(v, (4, 0)) for n, v in batch.items() if n != "position_ids"}
     plain = logits_of(model, short)
@@ -166,7 +166,7 @@ def test_a_first_piece_of_padding_spares_the_first_token_of_act(name: str, size:
 
 @pytest.mark.parametrize("size", few(SIZES))
 def test_every_piece_is_prompt_to_a_capture(size: int) -> None:
-    model, batch = ARCHITECTURES["llama"].build(), together("left")
+    model, batch = shared("llama"), together("left")
     with hw.capture(model, maps=True) as whole:
         logits_of(model, batch)
     with hw.capture(model, maps=True) as pieces:

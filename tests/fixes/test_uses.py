@@ -15,6 +15,7 @@ from headwise.testing.inputs import PADDED, alone, first, forward, random_ids, t
 from tests.kit.fixes import FIXES
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
+from tests.tiny.shared import shared
 
 VAR = FIXES["var"](0)
 VHR = hw.fixes.VHR(layers=(0, 1))
@@ -36,7 +37,7 @@ class TestStaticCache:
 
     @pytest.mark.parametrize("name", ["llama", "gemma2", "mistral"])
     def test_padding_is_known_to_act(self, name: str) -> None:
-        model, batch = ARCHITECTURES[name].build(), together("left")
+        model, batch = shared(name), together("left")
         with hw.patch(model, ACT):
             dynamic = logits_of(model, batch)
             static = logits_of(model, batch, cache_implementation="static")
@@ -44,14 +45,14 @@ class TestStaticCache:
 
     @vision_fixes
     def test_padding_is_known_to_vision_fixes(self, fix: Any) -> None:
-        model, batch = ARCHITECTURES["llava"].build(), together("left", "llava")
+        model, batch = shared("llava"), together("left", "llava")
         with hw.patch(model, fix):
             dynamic = logits_of(model, batch)
             static = logits_of(model, batch, cache_implementation="static")
         torch.testing.assert_close(static, dynamic, atol=1e-4, rtol=1e-4)
 
     def test_padding_is_known_to_captures(self) -> None:
-        model, batch = ARCHITECTURES["llama"].build(), together("left")
+        model, batch = shared("llama"), together("left")
         with hw.capture(model) as trace:
             logits_of(model, batch, cache_implementation="static")
         padding = hw.TokenLayout(trace.layout.axes).axes["text"].valid[1]
@@ -61,7 +62,7 @@ class TestStaticCache:
 class TestCalls:
     @vision_fixes
     def test_the_order_of_arguments_does_not_matter(self, fix: Any) -> None:
-        model, inputs = ARCHITECTURES["llava_next"].build(), ARCHITECTURES["llava_next"].inputs["plain"]()
+        model, inputs = shared("llava_next"), ARCHITECTURES["llava_next"].inputs["plain"]()
         turned = dict(sorted(inputs.items(), reverse=True))
         with hw.patch(model, fix), torch.no_grad():
             assert torch.equal(model(**inputs).logits, model(**turned).logits)
@@ -71,7 +72,7 @@ class TestCalls:
     def test_an_example_without_image_is_left_alone_in_a_mixed_batch(self, fix: Any, side: str) -> None:
         from dataclasses import replace
 
-        model = ARCHITECTURES["llava"].build()
+        model = shared("llava")
         seeing, text = alone(0, "llava"), random_ids(1, 20, seed=9)
         room = seeing["input_ids"].shape[1] - 20
         pads = (room, 0) if side == "left" else (0, room)
@@ -93,14 +94,14 @@ class TestCalls:
 
     def test_heads_that_the_image_cannot_reach_are_not_chosen(self) -> None:
         """A sliding window hides the image from the last row: divergences there are rounding errors."""
-        model, inputs = ARCHITECTURES["gemma3"].build(), ARCHITECTURES["gemma3"].inputs["plain"]()
+        model, inputs = shared("gemma3"), ARCHITECTURES["gemma3"].inputs["plain"]()
         plain = first(forward(model, inputs))
         with hw.patch(model, hw.fixes.VHR(layers=(0,))):
             assert torch.equal(first(forward(model, inputs)), plain)
 
     @pytest.mark.parametrize("fix", [VHR, MASKING], ids=["drop", "mask"])
     def test_drafts_are_no_part_of_the_prompt(self, fix: Any) -> None:
-        model, helper = ARCHITECTURES["llava"].build(), ARCHITECTURES["llama"].build()
+        model, helper = shared("llava"), shared("llama")
         inputs = {name: value for name, value in alone(0, "llava").items() if name != "position_ids"}
         with hw.patch(model, fix):
             plain = model.generate(**inputs, **GREEDY)
@@ -108,14 +109,14 @@ class TestCalls:
         assert torch.equal(plain, assisted)
 
     def test_qwen3_vl_hands_features_of_several_layers_to_generate(self) -> None:
-        model, inputs = ARCHITECTURES["qwen3_vl"].build(), ARCHITECTURES["qwen3_vl"].inputs["plain"]()
+        model, inputs = shared("qwen3_vl"), ARCHITECTURES["qwen3_vl"].inputs["plain"]()
         with hw.patch(model, MASKING):
             fixed = first(forward(model, inputs))
             torch.testing.assert_close(logits_of(model, inputs)[:, 0], fixed[:, -1], atol=1e-4, rtol=1e-4)
 
     def test_rows_before_an_examples_own_image_are_untouched_in_a_batch(self) -> None:
         """PaliGemma reads its prompt both ways, so such rows do see the image."""
-        model = ARCHITECTURES["paligemma"].build()
+        model = shared("paligemma")
         one = ARCHITECTURES["paligemma"].inputs["plain"]()
         late = {**one, "input_ids": torch.cat([random_ids(1, 3, seed=2), one["input_ids"][:, 1:-2]], 1)}
         batch = {name: torch.cat([one[name], late[name]]) for name in one}
@@ -129,7 +130,7 @@ class TestGradients:
     @pytest.mark.parametrize("name", ["var", "vhr", "act"])
     def test_a_patched_model_can_be_differentiated(self, name: str) -> None:
         architecture = "llama" if name == "act" else "llava"
-        model, inputs = ARCHITECTURES[architecture].build(), alone(0, architecture)
+        model, inputs = shared(architecture), alone(0, architecture)
         with hw.patch(model, FIXES[name](0)):
             with torch.no_grad():
                 expected = model(**inputs).logits
@@ -143,7 +144,7 @@ class TestGradients:
 class TestCachedPrompts:
     @pytest.mark.parametrize(("architecture", "fix"), [("llama", ACT), ("llava", VAR), ("llava", VHR)])
     def test_a_prompt_that_was_cached_out_of_sight_is_refused(self, architecture: str, fix: Any) -> None:
-        model, inputs = ARCHITECTURES[architecture].build(), alone(0, architecture)
+        model, inputs = shared(architecture), alone(0, architecture)
         del inputs["position_ids"]
         with hw.patch(model, fix), torch.no_grad():
             cache = copy.deepcopy(cache_of(model(**inputs, use_cache=True)))

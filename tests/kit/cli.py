@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import cache
+from unittest import mock
 
 import torch
+import typer.testing
 from transformers import LlamaConfig, LlamaForCausalLM
-from typer.testing import CliRunner
 
 from headwise.cli.app import app
 from tests.kit.subjects import word_tokenizer
 
+COMMANDS = cache(typer.main.get_command)
+"""The commands of an app; typer's runner would build all of them anew at every call."""
 TEXT = "a cat sat on the mat ."
 
 
@@ -37,7 +41,9 @@ def save(folder, *, positions=24, **changes):
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="headwise")
+    words = [str(argument) for argument in arguments]
+    with mock.patch.object(typer.testing, "_get_command", COMMANDS):
+        return typer.testing.CliRunner().invoke(app, words, prog_name="headwise")
 
 
 def process(*arguments):

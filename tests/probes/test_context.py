@@ -9,9 +9,9 @@ import torch
 
 import headwise as hw
 from headwise.testing.inputs import PATCHES, alone, decode, together
-from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import IMAGE_TOKEN
 from tests.tiny.reference import forward
+from tests.tiny.shared import shared
 
 
 class Rows:
@@ -27,7 +27,7 @@ class Rows:
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_context_knows_the_image_and_the_text_behind_it(side: str) -> None:
-    model, inputs = ARCHITECTURES["llava"].build(), together(side, "llava")
+    model, inputs = shared("llava"), together(side, "llava")
     fix = Rows()
     with hw.patch(model, fix):
         forward(model, inputs)
@@ -46,7 +46,7 @@ def test_context_knows_the_image_and_the_text_behind_it(side: str) -> None:
 
 def test_context_of_a_prompt_without_image() -> None:
     fix = Rows()
-    model = ARCHITECTURES["llama"].build()
+    model = shared("llama")
     with hw.patch(model, fix):
         forward(model, alone(0))
     assert not any(bool(keys.any() | rows.any()) for keys, rows in fix.seen)

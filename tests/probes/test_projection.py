@@ -8,6 +8,7 @@ import torch
 import headwise as hw
 from headwise.probes.projection import output_projections
 from tests.tiny import ARCHITECTURES
+from tests.tiny.telling import TELLING, telling
 
 EXCEPTIONS = {
     "diffllama": {"text"},  # the difference of two calls, then a norm
@@ -16,7 +17,10 @@ EXCEPTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", [name for name, row in ARCHITECTURES.items() if row.expected == "pass"])
+@pytest.mark.parametrize(
+    "name",
+    telling((n for n, row in ARCHITECTURES.items() if row.expected == "pass"), TELLING | EXCEPTIONS.keys()),
+)
 def test_every_site_has_its_projection_but_for_the_known_exceptions(name: str) -> None:
     row = ARCHITECTURES[name]
     found, missing = output_projections(row.build().eval(), row.inputs["plain"]())

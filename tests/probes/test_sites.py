@@ -14,6 +14,7 @@ from headwise.probes.engine import attention
 from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
 from headwise.probes.trace.fields import FIELDS, HEAD_FIELDS, head_field, head_numbers
 from tests.tiny import ARCHITECTURES
+from tests.tiny.shared import shared
 
 TELLING = ("llama", "whisper", "mllama")
 """Grouped heads; two towers and both kinds; cross layers among the others."""
@@ -57,7 +58,7 @@ def some_heads(trace):
 class TestSites:
     @pytest.mark.parametrize("name", QUICK)
     def test_what_is_kept_is_what_a_full_capture_keeps(self, name):
-        model = ARCHITECTURES[name].build("eager")  # one kernel, whatever is kept
+        model = shared(name, "eager")  # one kernel, whatever is kept
         full, _ = run(name, model, **EVERY_FIELD)
         for tower, kind in places(full):
             part, _ = run(name, model, **EVERY_FIELD, sites={"tower": tower, "kind": kind})
@@ -70,7 +71,7 @@ class TestSites:
 
     @pytest.mark.parametrize("name", QUICK)
     def test_heads_keep_their_numbers(self, name):
-        model = ARCHITECTURES[name].build()
+        model = shared(name)
         full, _ = run(name, model, **EVERY_FIELD)
         pairs = some_heads(full)
         part, _ = run(name, model, stats={"heads": pairs}, maps=True, qkv=True, heads=True)
@@ -127,7 +128,7 @@ class TestSites:
             trace.site(0)
 
     def test_outputs_are_the_models_own_when_only_late_maps_are_kept(self):
-        model = ARCHITECTURES["llama"].build()
+        model = shared("llama")
         plain = model(**ARCHITECTURES["llama"].inputs["plain"]())
         trace, output = run("llama", model, stats=False, rows=[-1], sites="L1H2")
         assert torch.equal(output.logits, plain.logits)
@@ -142,7 +143,7 @@ class TestSites:
         assert {(site.tower, site.layer) for site in trace.residual} >= {("decoder", 0), ("decoder", 1)}
 
     def test_gradients_of_chosen_sites(self):
-        model = ARCHITECTURES["llama"].build()
+        model = shared("llama")
         inputs = ARCHITECTURES["llama"].inputs["plain"]()
         with hw.capture(model, stats=False, maps=True, gradients=True, sites="text self 1") as trace:
             output = model(**inputs)
@@ -245,7 +246,7 @@ class TestWords:
         ],
     )
     def test_what_the_model_lacks_is_refused_before_it_runs(self, choice, message):
-        model = ARCHITECTURES["whisper"].build()
+        model = shared("whisper")
         with pytest.raises(InputError, match=message), hw.capture(model, maps=choice):
             pytest.fail("the model was about to run")
 
@@ -257,7 +258,7 @@ class TestWords:
 
 class TestDownstream:
     def test_the_limit_counts_what_is_kept(self):
-        model = ARCHITECTURES["whisper"].build("eager")
+        model = shared("whisper", "eager")
         for choice in ("cross", {"heads": [(0, 1), (1, 2)]}, "decoder", True):
             kept, _ = run("whisper", model, stats=False, maps=choice)
             size = sum(pattern.nbytes for pattern in kept.maps.values())
@@ -274,7 +275,7 @@ class TestDownstream:
             run("whisper", maps={"kind": "cross", "heads": [(1, 0)]}, map_limit=10)
 
     def test_files_and_joined_runs_keep_the_numbers(self, tmp_path):
-        model, inputs = ARCHITECTURES["llama"].build(), ARCHITECTURES["llama"].inputs["plain"]()
+        model, inputs = shared("llama"), ARCHITECTURES["llama"].inputs["plain"]()
         with hw.capture(model, maps="L0H3", qkv="L1H2", stats="L1H1 L1H3") as trace, torch.no_grad():
             model(**inputs)
             model(**{name: value[:, :-1] for name, value in inputs.items()})

@@ -16,6 +16,7 @@ from headwise.reports.page import page
 from headwise.text import visible
 from tests.kit.reports import HOSTILE, META, Page, sink_trace
 from tests.kit.traces import axis, causal, make_trace, random_pattern
+from tests.tiny.telling import crossed
 
 
 @pytest.fixture(scope="module")
@@ -90,8 +91,10 @@ def test_without_scripts_the_layers_are_in_a_table(html):
         assert f"{100 * row['strongest_key']:.1f} %" in parsed.words
 
 
-@pytest.mark.parametrize("where", ["token", "model", "call", "warning"])
-@pytest.mark.parametrize("text", HOSTILE)
+PLACES = ["token", "model", "call", "warning"]
+
+
+@pytest.mark.parametrize(("where", "text"), crossed(PLACES, HOSTILE, PLACES))
 def test_hostile_text_stays_text(tmp_path, where, text):
     tokens = [text, *(f"w{i}" for i in range(11))] if where == "token" else None
     meta = META | ({"model": text} if where == "model" else {})

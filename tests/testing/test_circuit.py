@@ -172,12 +172,12 @@ def patching_effects(
     ("task", "corruption", "denoise", "expected"),
     [
         ("ioi", swap_subject, True, {(1, 1): 1.0, (2, 0): 1.0}),
-        ("ioi", swap_subject, False, {(1, 1): 1.0, (2, 0): 1.0}),
+        pytest.param("ioi", swap_subject, False, {(1, 1): 1.0, (2, 0): 1.0}, marks=pytest.mark.slow),
         ("ioi", third_name, False, {(0, 1): 1.3444, (1, 1): 1.3444, (2, 0): 1.0}),
-        ("ioi", third_name, True, {(1, 1): 0.5189, (2, 0): 1.0}),
+        pytest.param("ioi", third_name, True, {(1, 1): 0.5189, (2, 0): 1.0}, marks=pytest.mark.slow),
         ("ind", swap_query, True, {(1, 0): 1.0, (2, 0): 1.0}),
-        ("ind", swap_query, False, {(1, 0): 1.0, (2, 0): 1.0}),
-        ("ind", swap_keys, True, {(0, 0): 1.0, (1, 0): 1.0, (2, 0): 1.0}),
+        pytest.param("ind", swap_query, False, {(1, 0): 1.0, (2, 0): 1.0}, marks=pytest.mark.slow),
+        pytest.param("ind", swap_keys, True, {(0, 0): 1.0, (1, 0): 1.0, (2, 0): 1.0}, marks=pytest.mark.slow),
         ("ind", swap_keys, False, {(0, 0): 1.0, (1, 0): 1.0, (2, 0): 1.0}),
     ],
 )

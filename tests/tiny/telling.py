@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -16,6 +16,24 @@ TELLING = frozenset(
     }
 )
 """One architecture of every kind: grouped heads, sink logits, biases of distance, windows, several towers."""
+
+
+def crossed(
+    rows: Iterable[Any], columns: Iterable[Any], few: Sequence[Any], also: Collection[Any] = ()
+) -> list[Any]:
+    """Every pair as parameters: quick with each column for the first of `few`, with the first column for the others.
+
+    So each row and each column has a quick case. Pairs in `also` are quick as well; the rest is wide.
+    """
+    columns = list(columns)
+    quick = {(few[0], column) for column in columns} | {(row, columns[0]) for row in few} | set(also)
+    return [
+        pytest.param(name, column, marks=marks or ([] if (name, column) in quick else pytest.mark.wide))
+        for name, marks in (
+            (row.values[0], row.marks) if hasattr(row, "marks") else (row, ()) for row in rows
+        )
+        for column in columns
+    ]
 
 
 def telling(rows: Iterable[Any], few: Collection[Any] = TELLING) -> list[Any]:

@@ -17,6 +17,7 @@ from headwise.subject.calibration import Prompts
 from headwise.testing.inputs import alone, first, forward, random_ids
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
+from tests.tiny.shared import shared
 
 PATTERN = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.5, 0, 0], [0.4, 0.4, 0.2, 0], [0.4, 0.3, 0.2, 0.1]])
 ALL = tuple((layer, head) for layer in (0, 1) for head in range(4))
@@ -123,7 +124,7 @@ class TestRule:
 class TestModel:
     @pytest.mark.parametrize("architecture", ["gpt2", "llama", "gemma2"])
     def test_rows_depend_on_nothing_behind_them(self, architecture: str) -> None:
-        model, ids = ARCHITECTURES[architecture].build(), random_ids(1, 12, seed=1)
+        model, ids = shared(architecture), random_ids(1, 12, seed=1)
         other = ids.clone()
         other[:, 8] = (other[:, 8] + 1) % 90 + 5
         with hw.patch(model, FIX):
@@ -131,7 +132,7 @@ class TestModel:
         assert torch.equal(one[:, :8], two[:, :8])
 
     def test_full_means_leak_and_say_so(self) -> None:
-        model, ids = ARCHITECTURES["llama"].build(), random_ids(1, 12, seed=1)
+        model, ids = shared("llama"), random_ids(1, 12, seed=1)
         fix = replace(FIX, mode="full")
         assert fix.leaks_future
         assert not FIX.leaks_future
@@ -142,7 +143,7 @@ class TestModel:
         assert not torch.allclose(one[:, :8], two[:, :8], atol=1e-5)
 
     def test_prompt_in_pieces_and_row_by_row_equal_one_forward(self) -> None:
-        model, ids = ARCHITECTURES["llama"].build(), random_ids(1, 14, seed=2)
+        model, ids = shared("llama"), random_ids(1, 14, seed=2)
         with hw.patch(model, FIX):
             whole = first(forward(model, {"input_ids": ids}))
             cache, pieces = None, []
@@ -173,7 +174,7 @@ class TestModel:
         torch.testing.assert_close(tiled, whole, atol=2e-4, rtol=1e-4)
 
     def test_drafts_of_assisted_generation_that_are_rejected_leave_no_trace(self) -> None:
-        model, helper = ARCHITECTURES["llama"].build(), ARCHITECTURES["llama"].build()
+        model, helper = shared("llama"), ARCHITECTURES["llama"].build()
         with torch.no_grad():
             for p in helper.parameters():
                 p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(5)) * 0.02)
@@ -185,7 +186,7 @@ class TestModel:
         assert torch.equal(plain, assisted)
 
     def test_beams_carry_their_own_means(self) -> None:
-        model, ids = ARCHITECTURES["llama"].build(), random_ids(2, 10, seed=6)
+        model, ids = shared("llama"), random_ids(2, 10, seed=6)
         options = {
             "num_beams": 3,
             "max_new_tokens": 8,
@@ -199,7 +200,7 @@ class TestModel:
         assert torch.equal(cached, uncached)
 
     def test_decoding_can_be_left_alone(self) -> None:
-        model, ids = ARCHITECTURES["llama"].build(), random_ids(1, 10, seed=7)
+        model, ids = shared("llama"), random_ids(1, 10, seed=7)
         options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
         options |= {"output_logits": True, "return_dict_in_generate": True}
         with hw.patch(model, replace(FIX, decode="off")):
@@ -210,7 +211,7 @@ class TestModel:
         )
 
     def test_a_cache_rolled_back_too_far_is_an_error(self) -> None:
-        model, ids = ARCHITECTURES["llama"].build(), random_ids(1, 10, seed=8)
+        model, ids = shared("llama"), random_ids(1, 10, seed=8)
         with hw.patch(model, FIX):
             cache = cache_of(model(input_ids=ids, use_cache=True))
             for step in range(3):
@@ -220,7 +221,7 @@ class TestModel:
                 model(input_ids=ids[:, 5:6], **with_cache(model, cache))
 
     def test_heads_that_are_not_chosen_are_bit_equal(self) -> None:
-        model, text = ARCHITECTURES["llama"].build(), alone(0)
+        model, text = shared("llama"), alone(0)
         with hw.capture(model, maps=True) as plain:
             forward(model, text)
         with hw.patch(model, replace(FIX, heads=((1, 2),))), hw.capture(model, maps=True) as fixed:
@@ -230,7 +231,7 @@ class TestModel:
         assert not torch.allclose(plain.maps[site][:, 2], fixed.maps[site][:, 2], atol=1e-4)
 
     def test_factor_one_is_bit_identical(self) -> None:
-        model, text = ARCHITECTURES["llama"].build(), alone(0)
+        model, text = shared("llama"), alone(0)
         plain = first(forward(model, text))
         with hw.patch(model, replace(FIX, beta=1.0)):
             assert torch.equal(first(forward(model, text)), plain)
@@ -254,16 +255,14 @@ class Scored:
 
 class TestFit:
     def test_heads_that_help_alone_are_kept(self) -> None:
-        subject, data = hw.wrap(ARCHITECTURES["llama"].build()), Scored({(0, 1), (1, 3)})
+        subject, data = hw.wrap(shared("llama")), Scored({(0, 1), (1, 3)})
         fix = hw.fixes.ACT(layers=(0, 1)).fit(subject, data)
         assert fix.heads == ((0, 1), (1, 3))
         assert "2 of 8 heads" in fix.source
         assert data.passes == 9
 
     def test_no_head_helps(self) -> None:
-        fix = hw.fixes.ACT(layers=(0, 1), rule="significant").fit(
-            hw.wrap(ARCHITECTURES["llama"].build()), Scored(set())
-        )
+        fix = hw.fixes.ACT(layers=(0, 1), rule="significant").fit(hw.wrap(shared("llama")), Scored(set()))
         assert fix.heads == ()
         assert fix.neutral
 
@@ -277,14 +276,14 @@ class TestFit:
 
     def test_prompts_without_answers(self) -> None:
         with pytest.raises(InputError, match="fitted on answers"):
-            hw.fixes.ACT(layers=(0,)).fit(hw.wrap(ARCHITECTURES["llama"].build()), Prompts([{"text": "a"}]))
+            hw.fixes.ACT(layers=(0,)).fit(hw.wrap(shared("llama")), Prompts([{"text": "a"}]))
 
     def test_an_empty_set(self) -> None:
         with pytest.raises(InputError, match="nothing to fit on"):
-            hw.fixes.ACT(layers=(0,)).fit(hw.wrap(ARCHITECTURES["llama"].build()), [])
+            hw.fixes.ACT(layers=(0,)).fit(hw.wrap(shared("llama")), [])
 
     def test_unfitted_is_refused(self) -> None:
-        model = ARCHITECTURES["llama"].build()
+        model = shared("llama")
         with pytest.raises(NotFitted, match=r"hw\.fit"):
             hw.patch(model, hw.fixes.ACT())
         assert not [name for name in vars(model) if "headwise" in name]
@@ -311,4 +310,4 @@ def test_parameters_out_of_range(options: dict) -> None:
 
 def test_heads_that_do_not_exist() -> None:
     with pytest.raises(FixError, match="L1H9"):
-        hw.patch(ARCHITECTURES["llama"].build(), hw.fixes.ACT(heads=((1, 9),)))
+        hw.patch(shared("llama"), hw.fixes.ACT(heads=((1, 9),)))

@@ -16,6 +16,7 @@ from headwise.functional.redistribution import redistribute, sink_score
 from headwise.subject.info import ModelInfo, model_info
 from headwise.testing.inputs import alone, equal_length_pair, first, forward
 from tests.tiny import ARCHITECTURES
+from tests.tiny.shared import shared
 
 ROW = torch.tensor([0.30, 0.05, 0.10, 0.20, 0.15, 0.05, 0.10, 0.05]).view(1, 1, 1, 8)
 IMAGE = torch.tensor([[False, False, True, True, True, True, False, False]])
@@ -87,7 +88,7 @@ class TestRule:
 
 class TestModel:
     def test_positions_up_to_the_image_and_rows_of_the_image_are_untouched(self) -> None:
-        model = ARCHITECTURES["llava"].build()
+        model = shared("llava")
         with hw.capture(model, residual=True, stats=False) as plain:
             forward(model, alone(0, "llava"))
         with hw.patch(model, FIX), hw.capture(model, residual=True, stats=False) as fixed:
@@ -99,7 +100,7 @@ class TestModel:
 
     def test_every_generation_looks_for_its_own_sinks(self) -> None:
         """The released code keeps the sinks of the first image."""
-        model, pair = ARCHITECTURES["llava"].build(), equal_length_pair("llava")
+        model, pair = shared("llava"), equal_length_pair("llava")
         halves = [{name: value[i : i + 1] for name, value in pair.items()} for i in (0, 1)]
         with hw.patch(model, FIX):
             one, other, again = (first(forward(model, half)) for half in (*halves, halves[0]))
@@ -109,13 +110,13 @@ class TestModel:
         assert torch.equal(other, fresh)
 
     def test_no_share_is_bit_identical(self) -> None:
-        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        model, inputs = shared("llava"), alone(0, "llava")
         plain = first(forward(model, inputs))
         with hw.patch(model, replace(FIX, p=0.0)):
             assert torch.equal(first(forward(model, inputs)), plain)
 
     def test_patterns_are_the_rule_applied_to_plain_ones(self) -> None:
-        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        model, inputs = shared("llava"), alone(0, "llava")
         fix = replace(FIX, layers=(0,))
         with hw.capture(model, maps=True, residual=True) as plain:
             forward(model, inputs)
@@ -183,7 +184,7 @@ class TestConstants:
         assert len(prompts) == 8
 
     def test_fit_on_a_model_without_sinks_says_so_and_changes_nothing(self) -> None:
-        subject = _Ready(hw.wrap(ARCHITECTURES["llava"].build()))
+        subject = _Ready(hw.wrap(shared("llava")))
         fixed = hw.fixes.VAR(layers=(0, 1), tau=5.5).fit(subject, [{"text": "a"}] * 8)
         assert fixed.sink_dims == ()
         assert fixed.neutral
@@ -191,7 +192,7 @@ class TestConstants:
 
     def test_too_few_prompts(self) -> None:
         with pytest.raises(InputError, match="8 prompts"):
-            hw.fixes.VAR().fit(_Ready(hw.wrap(ARCHITECTURES["llava"].build())), [{"text": "a"}] * 7)
+            hw.fixes.VAR().fit(_Ready(hw.wrap(shared("llava"))), [{"text": "a"}] * 7)
 
 
 class _Ready:
@@ -224,7 +225,7 @@ class TestBadInput:
             hw.fixes.VAR(**options)
 
     def test_a_text_model(self) -> None:
-        model = ARCHITECTURES["llama"].build()
+        model = shared("llama")
         with pytest.raises(FixError, match="takes none"):
             hw.patch(model, FIX)
         assert not [name for name in vars(model) if "headwise" in name]
@@ -235,15 +236,15 @@ class TestBadInput:
     )
     def test_what_the_model_does_not_have(self, options: dict, match: str) -> None:
         with pytest.raises(FixError, match=match):
-            hw.patch(ARCHITECTURES["llava"].build(), replace(FIX, **options))
+            hw.patch(shared("llava"), replace(FIX, **options))
 
     def test_a_shallow_model_has_no_layer_of_its_own(self) -> None:
         with pytest.raises(FixError, match="Name layers="):
-            hw.patch(ARCHITECTURES["llava"].build(), replace(FIX, layers=None))
+            hw.patch(shared("llava"), replace(FIX, layers=None))
 
     @pytest.mark.parametrize("fix", [FIX, hw.fixes.VHR(layers=(1,))])
     def test_a_prompt_without_image(self, fix: object) -> None:
-        model, text = ARCHITECTURES["llava"].build(), alone(0)
+        model, text = shared("llava"), alone(0)
         plain = first(forward(model, text))
         with hw.patch(model, fix), pytest.raises(InputError, match="no image"):
             forward(model, text)
@@ -253,5 +254,5 @@ class TestBadInput:
 
 
 def test_info_tells_a_model_that_sees() -> None:
-    assert model_info(ARCHITECTURES["llava"].build()).has_vision
-    assert not model_info(ARCHITECTURES["llama"].build()).has_vision
+    assert model_info(shared("llava")).has_vision
+    assert not model_info(shared("llama")).has_vision

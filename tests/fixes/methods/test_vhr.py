@@ -12,7 +12,7 @@ from headwise.errors import FixError
 from headwise.functional.divergence import head_divergence, sensitive_heads
 from headwise.subject.info import ModelInfo
 from headwise.testing.inputs import alone, decode, equal_length_pair, first, forward, together
-from tests.tiny import ARCHITECTURES
+from tests.tiny.shared import shared
 
 DIVERGENCE = torch.tensor([1.0, 2, 3, 4, 5, 6, 7, 20])
 ENERGY = torch.tensor([1.0, 1, 1, 1, 1, 1, 1, 30])
@@ -70,7 +70,7 @@ class TestModel:
         return found
 
     def test_first_layer_equals_two_separate_passes(self) -> None:
-        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        model, inputs = shared("llava"), alone(0, "llava")
         seeing = self.outputs(model, inputs)
         text = inputs["input_ids"][:, [0, *range(17, 29)]]
         blind = self.outputs(model, {"input_ids": text})
@@ -81,7 +81,7 @@ class TestModel:
             assert found == expected.nonzero().flatten().tolist()
 
     def test_a_layer_is_measured_with_the_earlier_ones_reinforced(self) -> None:
-        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        model, inputs = shared("llava"), alone(0, "llava")
         first_heads = self.chosen(model, inputs, hw.fixes.VHR(layers=(0,)))[0]
         scaled = hw.fixes.ScaleHeads(heads=[(0, head) for head in first_heads], factor=2.0)
         seeing = self.outputs(model, inputs, scaled)[1]
@@ -98,7 +98,7 @@ class TestModel:
             torch.testing.assert_close(first(forward(model, inputs)), by_hand, atol=1e-5, rtol=1e-5)
 
     def test_earlier_fixes_of_a_patch_count_while_heads_are_chosen(self) -> None:
-        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        model, inputs = shared("llava"), alone(0, "llava")
         blinded = hw.fixes.MaskKeys(keys=range(1, 17))
         with hw.patch(model, [blinded, hw.fixes.VHR(layers=(0,), without="mask")]):
             together_ = first(forward(model, inputs))
@@ -108,7 +108,7 @@ class TestModel:
         torch.testing.assert_close(together_, alone_, atol=1e-6, rtol=1e-6)
 
     def test_two_patches_of_a_layer_each_equal_one_of_both_layers(self) -> None:
-        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        model, inputs = shared("llava"), alone(0, "llava")
         first_, second, both = (
             hw.fixes.VHR(layers=layers, scale_both=False) for layers in ((0,), (1,), (0, 1))
         )
@@ -121,20 +121,20 @@ class TestModel:
 
     def test_masking_the_image_equals_dropping_it_but_for_places(self) -> None:
         """Rotary positions differ; without them the two ways are one. Here: both run, and both act."""
-        model, inputs = ARCHITECTURES["llava"].build(), together("left", "llava")
+        model, inputs = shared("llava"), together("left", "llava")
         plain = first(forward(model, inputs))
         for without in ("drop", "mask"):
             with hw.patch(model, hw.fixes.VHR(layers=(0, 1), without=without)):
                 assert not torch.allclose(first(forward(model, inputs)), plain, atol=1e-4)
 
     def test_factor_one_is_bit_identical(self) -> None:
-        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        model, inputs = shared("llava"), alone(0, "llava")
         plain = first(forward(model, inputs))
         with hw.patch(model, hw.fixes.VHR(alpha=1.0, layers=(0, 1))):
             assert torch.equal(first(forward(model, inputs)), plain)
 
     def test_random_heads_are_as_many_and_others(self) -> None:
-        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        model, inputs = shared("llava"), alone(0, "llava")
         fix = hw.fixes.VHR(layers=(0,))
         chosen = self.chosen(model, inputs, fix)[0]
         others = [
@@ -144,14 +144,14 @@ class TestModel:
         assert any(other != chosen for other in others)
 
     def test_a_capture_records_the_prompt_once_and_reinforced(self) -> None:
-        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        model, inputs = shared("llava"), alone(0, "llava")
         with hw.patch(model, hw.fixes.VHR(layers=(1,))), hw.capture(model, heads=True) as trace:
             forward(model, inputs)
         assert len(trace.to_frame("head").query("tower == 'text'")["example"].unique()) == 1
         assert trace.records[trace.sites[-1]]["z"].shape[0] == 1
 
     def test_beams_and_batch_agree_with_single_prompts(self) -> None:
-        model, pair = ARCHITECTURES["llava"].build(), equal_length_pair("llava")
+        model, pair = shared("llava"), equal_length_pair("llava")
         fix = hw.fixes.VHR(layers=(0, 1))
         options = {
             "num_beams": 3,
@@ -168,7 +168,7 @@ class TestModel:
                 assert torch.equal(model.generate(**half, **options)[0], batch[i])
 
     def test_an_error_while_heads_are_chosen_leaves_the_model_as_it_was(self) -> None:
-        model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+        model, inputs = shared("llava"), alone(0, "llava")
         plain = first(forward(model, inputs))
         fix = hw.fixes.VHR(layers=(0,))
         embeds = model.get_input_embeddings()(
@@ -183,7 +183,7 @@ class TestModel:
         assert torch.equal(first(forward(model, inputs)), plain)
 
     def test_decoding_keeps_the_heads_of_the_prompt(self) -> None:
-        model, pair = ARCHITECTURES["llava"].build(), equal_length_pair("llava")
+        model, pair = shared("llava"), equal_length_pair("llava")
         with hw.patch(model, hw.fixes.VHR(layers=(0, 1))):
             tokens, logits = decode(model, pair, use_cache=True)
             half = {name: value[:1] for name, value in pair.items()}
@@ -233,4 +233,4 @@ def test_parameters_out_of_range(options: dict) -> None:
 
 def test_a_text_model() -> None:
     with pytest.raises(FixError, match="takes none"):
-        hw.patch(ARCHITECTURES["llama"].build(), hw.fixes.VHR())
+        hw.patch(shared("llama"), hw.fixes.VHR())

@@ -14,7 +14,8 @@ from tests.kit.edits import Copy, FirstKey, Identity
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import padded_tokens, plain_tokens
 from tests.tiny.reference import recorded_eager
-from tests.tiny.telling import telling
+from tests.tiny.shared import shared
+from tests.tiny.telling import crossed, telling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -54,7 +55,7 @@ NEUTRAL = {
 @pytest.mark.parametrize("name", telling(SOME, FEW))
 @pytest.mark.parametrize("fix", NEUTRAL, ids=str)
 def test_neutral_fixes_change_no_bit(name: str, fix: str) -> None:
-    model, inputs = ARCHITECTURES[name].build(), inputs_of(name)
+    model, inputs = shared(name), inputs_of(name)
     expected = first(forward(model, inputs))
     with hw.patch(model, NEUTRAL[fix]):
         assert torch.equal(first(forward(model, inputs)), expected)
@@ -63,7 +64,7 @@ def test_neutral_fixes_change_no_bit(name: str, fix: str) -> None:
 @pytest.mark.parametrize("name", telling(DECODERS, FEW))
 @pytest.mark.parametrize("fix", NEUTRAL, ids=str)
 def test_neutral_fixes_change_no_bit_of_cached_decoding(name: str, fix: str) -> None:
-    model, inputs = ARCHITECTURES[name].build(), inputs_of(name)
+    model, inputs = shared(name), inputs_of(name)
     tokens, logits = decode(model, inputs)
     with hw.patch(model, NEUTRAL[fix]):
         patched_tokens, patched = decode(model, inputs)
@@ -74,7 +75,7 @@ def test_neutral_fixes_change_no_bit_of_cached_decoding(name: str, fix: str) -> 
 @pytest.mark.parametrize("name", telling(SOME, FEW))
 @pytest.mark.parametrize("edit", [Identity(), Copy()], ids=["same tensor", "equal tensor"])
 def test_an_edit_that_changes_nothing_leaves_the_output(name: str, edit: object) -> None:
-    model, inputs = ARCHITECTURES[name].build(), inputs_of(name)
+    model, inputs = shared(name), inputs_of(name)
     expected = first(forward(model, inputs))
     with hw.patch(model, edit):
         torch.testing.assert_close(first(forward(model, inputs)), expected, rtol=0, atol=1e-5)
@@ -83,7 +84,7 @@ def test_an_edit_that_changes_nothing_leaves_the_output(name: str, edit: object)
 @pytest.mark.parametrize("name", telling(DECODERS, FEW))
 @pytest.mark.parametrize("edit", [Identity(), Copy()], ids=["same tensor", "equal tensor"])
 def test_an_edit_that_changes_nothing_leaves_the_tokens(name: str, edit: object) -> None:
-    model, inputs = ARCHITECTURES[name].build(), inputs_of(name)
+    model, inputs = shared(name), inputs_of(name)
     tokens, logits = decode(model, inputs)
     with hw.patch(model, edit):
         patched_tokens, patched = decode(model, inputs)
@@ -94,7 +95,7 @@ def test_an_edit_that_changes_nothing_leaves_the_tokens(name: str, edit: object)
 @pytest.mark.parametrize("name", ["gpt2", "bloom"])
 @pytest.mark.parametrize("length", [12, 60])
 def test_an_edit_acts_whether_it_copies_or_not(name: str, length: int) -> None:
-    model, inputs = ARCHITECTURES[name].build(), plain_tokens(2, length)
+    model, inputs = shared(name), plain_tokens(2, length)
     plain = first(forward(model, inputs))
     outputs = []
     for in_place in (False, True):
@@ -135,13 +136,13 @@ def recorded(model: PreTrainedModel, inputs: Inputs, quantity: str, layer: int) 
     "name", telling(["gpt2", "llama", "gemma2", "bert", "bart", "t5"], ("llama", "bart"))
 )
 @pytest.mark.parametrize("quantity", QUANTITIES)
-@pytest.mark.parametrize("variant", ["plain", "padded"])
-@pytest.mark.parametrize("attention", [None, "eager"])
+@pytest.mark.parametrize(
+    ("variant", "attention"), crossed(["plain", "padded"], [None, "eager"], ["plain", "padded"])
+)
 def test_putting_back_what_was_recorded_changes_no_bit(
     name: str, quantity: str, variant: str, attention: str | None
 ) -> None:
-    row = ARCHITECTURES[name]
-    model, inputs = row.build(attention), row.inputs[variant]()
+    model, inputs = shared(name, attention), ARCHITECTURES[name].inputs[variant]()
     expected = first(forward(model, inputs))
     for layer in (0, 1):
         value = recorded(model, inputs, quantity, layer)
@@ -152,7 +153,7 @@ def test_putting_back_what_was_recorded_changes_no_bit(
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_replacing_everything_by_another_run_gives_that_run(quantity: str) -> None:
     """The residual entering the last layer decides the output; the others decide only what they feed."""
-    model = ARCHITECTURES["llama"].build()
+    model = shared("llama")
     here, there = plain_tokens(), {"input_ids": random_ids(2, 12, seed=9)}
     value = recorded(model, there, quantity, 1)
     with hw.patch(model, fixes.Replace(quantity=quantity, layer=1, value=value)):
@@ -163,7 +164,7 @@ def test_replacing_everything_by_another_run_gives_that_run(quantity: str) -> No
 
 
 def test_replacing_at_one_position_leaves_the_rows_before_it() -> None:
-    model = ARCHITECTURES["llama"].build()
+    model = shared("llama")
     here, there = plain_tokens(), {"input_ids": random_ids(2, 12, seed=9)}
     value = recorded(model, there, "z", 0)
     expected = first(forward(model, here))
@@ -194,7 +195,7 @@ def test_zeros_for_z_equal_zeroed_columns_of_the_output_projection(name: str) ->
 
 
 def test_masked_keys_get_nothing_and_rows_still_sum_to_one() -> None:
-    model, inputs = ARCHITECTURES["llama"].build(), inputs_of("llama")
+    model, inputs = shared("llama"), inputs_of("llama")
     with hw.patch(model, fixes.MaskKeys(keys=(3, 4))), hw.capture(model, maps=True) as trace:
         forward(model, inputs)
     with hw.capture(model, maps=True) as before:
@@ -214,7 +215,7 @@ def test_an_edit_that_looks_into_the_future_is_refused() -> None:
         def edit(self, pattern: torch.Tensor, site: hw.Site, context: Any) -> torch.Tensor:
             return torch.full_like(pattern, 1 / pattern.shape[-1])
 
-    model, inputs = ARCHITECTURES["llama"].build(), inputs_of("llama")
+    model, inputs = shared("llama"), inputs_of("llama")
     with pytest.raises(hw.FixError, match="may not see"), hw.patch(model, Future()):
         forward(model, inputs)
 
@@ -222,7 +223,7 @@ def test_an_edit_that_looks_into_the_future_is_refused() -> None:
 @pytest.mark.parametrize("name", ["gpt2", "llama", "mistral", "bert"])
 @pytest.mark.parametrize("variant", ["plain", "padded"])
 def test_log_sum_exp_is_that_of_the_scores(name: str, variant: str) -> None:
-    model, inputs = ARCHITECTURES[name].build(), ARCHITECTURES[name].inputs[variant]()
+    model, inputs = shared(name), ARCHITECTURES[name].inputs[variant]()
     with hw.capture(model, stats=True, maps=True, qkv=True) as trace:
         forward(model, inputs)
     with hw.capture(model, stats=True) as streamed:
@@ -241,7 +242,7 @@ def test_log_sum_exp_is_that_of_the_scores(name: str, variant: str) -> None:
 
 @pytest.mark.parametrize("variant", ["plain", "padded"])
 def test_chosen_rows_are_those_of_the_whole_map(variant: str) -> None:
-    model, inputs = ARCHITECTURES["llama"].build(), ARCHITECTURES["llama"].inputs[variant]()
+    model, inputs = shared("llama"), ARCHITECTURES["llama"].inputs[variant]()
     with hw.capture(model, stats=False, maps=True) as whole:
         forward(model, inputs)
     with hw.capture(model, stats=True, rows=[2, -1]) as trace:
@@ -266,7 +267,7 @@ def test_half_precision_patterns_equal_eager(name: str, dtype: torch.dtype) -> N
 
 
 def test_the_random_state_is_not_touched() -> None:
-    model, inputs = ARCHITECTURES["llama"].build(), inputs_of("llama")
+    model, inputs = shared("llama"), inputs_of("llama")
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -276,7 +277,7 @@ def test_the_random_state_is_not_touched() -> None:
 
 
 def test_padding_is_nan_in_statistics_and_zero_in_keys() -> None:
-    model = ARCHITECTURES["llama"].build()
+    model = shared("llama")
     with hw.capture(model, stats=True, maps=True) as trace:
         forward(model, padded_tokens("left"))
     for site in trace.sites:

@@ -15,6 +15,7 @@ from headwise.testing.analyses import assert_same_frame
 from headwise.testing.inputs import PADDED, first, forward
 from tests.kit.subjects import language, word_tokenizer
 from tests.tiny import ARCHITECTURES
+from tests.tiny.shared import shared
 from tests.tiny.telling import telling
 
 both_sides = pytest.mark.parametrize("side", ["left", "right"])
@@ -86,7 +87,7 @@ def rows_of(trace, site, example):
 @every_reader
 @both_sides
 def test_a_batch_of_two_is_two_batches_of_one(name, side):
-    model = ARCHITECTURES[name].build()
+    model = shared(name)
     examples = [single(name), shorter(single(name))]
     subject = hw.wrap(model)
     pad = pad_id(subject)
@@ -138,7 +139,7 @@ def words(frame, trace):
 
 @pytest.mark.parametrize("name", [*COUNTED_FROM_THE_EDGE, *COUNTED_FROM_THE_MASK])
 def test_who_counts_positions_from_where(name):
-    model = ARCHITECTURES[name].build()
+    model = shared(name)
     before = dict(vars(model))
     expected = "position_ids" if name in COUNTED_FROM_THE_EDGE else "mask"
     assert left_padding(model) == expected
@@ -156,7 +157,7 @@ def test_rounding_is_no_moved_text(name, dtype):
 
 
 def test_the_rule_is_measured_beside_a_capture_and_a_patch():
-    model = ARCHITECTURES["gpt2"].build()
+    model = shared("gpt2")
     with hw.patch(model, hw.fixes.ZeroHeads(heads=((0, 0),))), hw.capture(model) as trace:
         state = torch.get_rng_state()
         assert left_padding(model) == "position_ids"
@@ -167,7 +168,7 @@ def test_the_rule_is_measured_beside_a_capture_and_a_patch():
 
 @pytest.mark.parametrize("name", ["gpt2", "biogpt", "bert", "llama"])
 def test_prepare_gives_positions_where_they_are_needed(name):
-    model = ARCHITECTURES[name].build()
+    model = shared(name)
     subject = hw.wrap(model, word_tokenizer(side="left"))
     texts = [[5, 6, 7, 8, 9, 10], [11, 12, 13]]
     inputs = subject.prepare(text=texts)
@@ -196,7 +197,7 @@ def test_generation_goes_on_behind_the_positions_of_prepare(name):
 
 @pytest.mark.parametrize("name", ["bart", "marian"])
 def test_sources_that_count_from_the_edge_are_padded_behind(name):
-    model = ARCHITECTURES[name].build()
+    model = shared(name)
     subject = hw.wrap(model, word_tokenizer(side="left"))
     inputs = subject.prepare(text=[[5, 6, 7, 8], [9, 10]])
     assert inputs["attention_mask"].tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
@@ -204,7 +205,7 @@ def test_sources_that_count_from_the_edge_are_padded_behind(name):
 
 @pytest.mark.parametrize(("name", "warned"), [("gpt2", True), ("llama", False)])
 def test_a_left_padded_batch_without_positions_is_said(name, warned):
-    model = ARCHITECTURES[name].build()
+    model = shared(name)
     inputs = ARCHITECTURES[name].inputs["padded"]()
     trace, _ = traced(model, inputs)
     assert any("position_ids" in text for text in trace.warnings) == warned

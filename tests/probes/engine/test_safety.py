@@ -21,7 +21,7 @@ from tests.kit.edits import FirstKey, Identity
 from tests.tiny import ARCHITECTURES
 from tests.tiny.inputs import plain_tokens
 from tests.tiny.snapshot import snapshot
-from tests.tiny.telling import telling
+from tests.tiny.telling import crossed, telling
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -64,9 +64,11 @@ def failing_layer(model: PreTrainedModel, error: type[BaseException]) -> Iterato
         hook.remove()
 
 
+WHERE = ("in the model", "in an edit", "in the block")
+
+
 @pytest.mark.parametrize("name", telling(["llama", "bart", "llava", "bloom"], ("llama", "bart")))
-@pytest.mark.parametrize("error", [Boom, KeyboardInterrupt])
-@pytest.mark.parametrize("where", ["in the model", "in an edit", "in the block"])
+@pytest.mark.parametrize(("where", "error"), crossed(WHERE, [Boom, KeyboardInterrupt], WHERE))
 def test_after_an_exception_the_model_is_as_before(name: str, error: type[BaseException], where: str) -> None:
     model, inputs = ARCHITECTURES[name].build(), inputs_of(name)
     expected = first(forward(model, inputs))

@@ -16,6 +16,7 @@ from tests.kit.edits import FirstKey
 from tests.tiny import ARCHITECTURES
 from tests.tiny.checkpointing import enable_checkpointing
 from tests.tiny.inputs import padded_tokens, plain_tokens
+from tests.tiny.shared import shared
 from tests.tiny.snapshot import snapshot
 from tests.tiny.telling import telling
 
@@ -176,7 +177,7 @@ def test_inference_mode(llama: PreTrainedModel) -> None:
     ids=["a key", "no key", "all"],
 )
 def test_edits_in_inference_mode(name: str, fix: object) -> None:
-    model, inputs = ARCHITECTURES[name].build(), ARCHITECTURES[name].inputs["plain"]()
+    model, inputs = shared(name), ARCHITECTURES[name].inputs["plain"]()
     with hw.patch(model, fix):
         expected = first(forward(model, inputs))
         with torch.inference_mode():
@@ -184,7 +185,7 @@ def test_edits_in_inference_mode(name: str, fix: object) -> None:
 
 
 def test_vmap_is_refused_in_words_and_leaves_the_model_alone() -> None:
-    llama = ARCHITECTURES["llama"].build("eager")
+    llama = shared("llama", "eager")
     ids, before = random_ids(3, 6)[:, None], snapshot(llama)
 
     def logits(row: torch.Tensor) -> torch.Tensor:
@@ -270,7 +271,7 @@ def test_a_saved_or_pickled_model_is_not_attached(llama: PreTrainedModel, tmp_pa
 
 @pytest.mark.parametrize("name", ["llama", "gpt_oss"])
 def test_a_model_with_the_same_configuration_object_is_not_attached(name: str) -> None:
-    model = ARCHITECTURES[name].build()
+    model = shared(name)
     other = type(model)(model.config).eval()
     expected = first(forward(other, plain_tokens()))
     with hw.patch(model, FirstKey()), hw.capture(model):
@@ -279,7 +280,7 @@ def test_a_model_with_the_same_configuration_object_is_not_attached(name: str) -
 
 
 def test_an_assistant_may_draft(llama: PreTrainedModel) -> None:
-    inputs, assistant = plain_tokens(1), ARCHITECTURES["llama"].build()
+    inputs, assistant = plain_tokens(1), shared("llama")
     with hw.capture(llama, maps=True) as trace:
         ids = llama.generate(
             **inputs, assistant_model=assistant, max_new_tokens=8, min_new_tokens=8, **GREEDY

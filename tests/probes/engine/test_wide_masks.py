@@ -11,8 +11,8 @@ from transformers import StaticCache
 import headwise as hw
 from headwise.testing.inputs import together
 from tests.kit.fixes import FIXES
-from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
+from tests.tiny.shared import shared
 from tests.tiny.telling import telling
 
 SLOTS = 24
@@ -60,7 +60,7 @@ def same(some: list[torch.Tensor], others: list[torch.Tensor]) -> None:
 @caches
 @pytest.mark.parametrize("name", telling(DECODERS, ("llama", "gemma2")))
 def test_a_wide_mask_says_what_a_fitting_one_says(name: str, static: bool, later: int) -> None:
-    model = ARCHITECTURES[name].build()
+    model = shared(name)
     same(loop(model, static=static, later=later), loop(model, static=static, later=None))
     traces, fixed = [], []
     for shown in (None, later):
@@ -78,7 +78,7 @@ def test_a_wide_mask_says_what_a_fitting_one_says(name: str, static: bool, later
 
 @pytest.mark.parametrize("name", telling((*DECODERS, "bloom"), ("bloom",)))
 def test_padding_is_known_to_generate_with_a_static_cache(name: str) -> None:
-    model, batch = ARCHITECTURES[name].build(), together("left")
+    model, batch = shared(name), together("left")
     del batch["position_ids"]
     options = {"do_sample": False, "max_new_tokens": 4, "min_new_tokens": 4, "pad_token_id": 0}
     options |= {"output_logits": True, "return_dict_in_generate": True}

@@ -22,7 +22,8 @@ from tests.probes.generation.test_generate import (
 )
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import with_cache
-from tests.tiny.telling import telling
+from tests.tiny.shared import shared
+from tests.tiny.telling import crossed, telling
 
 CLOSE: dict[str, Any] = {"rtol": 1e-5, "atol": 1e-5, "equal_nan": True}
 HEADS = ((0, 0), (1, 1))
@@ -86,12 +87,13 @@ def emptied(cache: Any, way: str) -> None:
 
 
 @pytest.mark.parametrize("name", telling(DECODERS, FEW))
-@pytest.mark.parametrize("way", ["static", "dynamic", "crop"])
-@pytest.mark.parametrize("own_loop", [False, True])
+@pytest.mark.parametrize(
+    ("way", "own_loop"), crossed(["dynamic", "crop", "static"], [False, True], ["dynamic", "crop", "static"])
+)
 def test_a_cache_that_is_used_again_begins_another_example(name: str, way: str, own_loop: bool) -> None:
     if way == "static":
         skip_without_static_cache(name)
-    model = ARCHITECTURES[name].build()
+    model = shared(name)
     prompts = [random_ids(1, 6, seed=4), random_ids(1, 6, seed=5)]
     new = random_ids(1, 3, seed=6)
 
@@ -122,7 +124,7 @@ def test_a_cache_that_is_used_again_begins_another_example(name: str, way: str, 
 @pytest.mark.parametrize("options", [{}, {"guidance_scale": 1.5, "use_cache": False}])
 def test_a_patch_keeps_no_run_that_cannot_go_on(options: dict[str, Any]) -> None:
     """Here a cache that is used again, and a loop of `generate` that is over."""
-    model = ARCHITECTURES["llama"].build()
+    model = shared("llama")
     cache = empty(model, "static")
     with hw.patch(model, ACT):
         (session,) = instrument(model).sessions
@@ -167,7 +169,7 @@ def changed(model: Any, ids: torch.Tensor, new: torch.Tensor, operation: str | N
 @pytest.mark.parametrize("name", telling(DECODERS, FEW))
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_records_follow_the_examples_of_a_cache(name: str, operation: str) -> None:
-    model, ids, new = ARCHITECTURES[name].build(), random_ids(2, 6, seed=4), random_ids(2, 3, seed=6)
+    model, ids, new = shared(name), random_ids(2, 6, seed=4), random_ids(2, 3, seed=6)
     expected = changed(model, ids, new, operation)
     with hw.capture(model, **EVERYTHING) as trace:
         logits = changed(model, ids, new, operation)
@@ -181,10 +183,9 @@ def test_records_follow_the_examples_of_a_cache(name: str, operation: str) -> No
 
 
 @pytest.mark.parametrize("name", telling(DECODERS, FEW))
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("patch", PATCHES)
+@pytest.mark.parametrize(("operation", "patch"), crossed(OPERATIONS, PATCHES, list(OPERATIONS)))
 def test_a_fix_follows_the_examples_of_a_cache(name: str, operation: str, patch: str) -> None:
-    model, ids, new = ARCHITECTURES[name].build(), random_ids(2, 6, seed=4), random_ids(2, 3, seed=6)
+    model, ids, new = shared(name), random_ids(2, 6, seed=4), random_ids(2, 3, seed=6)
     rows = OPERATIONS[operation][1]
     with hw.patch(model, PATCHES[patch]):
         expected = changed(model, ids[rows], new[rows], None)
@@ -192,10 +193,9 @@ def test_a_fix_follows_the_examples_of_a_cache(name: str, operation: str, patch:
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
-@pytest.mark.parametrize("mine", [0, 1])
+@pytest.mark.parametrize(("operation", "mine"), crossed(OPERATIONS, [0, 1], list(OPERATIONS)))
 def test_a_patch_of_some_examples_follows_them(operation: str, mine: int) -> None:
-    model, ids, new = ARCHITECTURES["llama"].build(), random_ids(2, 6, seed=4), random_ids(2, 3, seed=6)
+    model, ids, new = shared("llama"), random_ids(2, 6, seed=4), random_ids(2, 3, seed=6)
     rows = OPERATIONS[operation][1]
     plain = changed(model, ids, new, operation)
     with hw.patch(model, PATCHES["scale"]):
@@ -210,7 +210,7 @@ def test_a_patch_of_some_examples_follows_them(operation: str, mine: int) -> Non
 @pytest.mark.parametrize("name", telling(["bart", "t5", "marian"], ["bart"]))
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_the_encoder_follows_the_examples_of_a_cache(name: str, operation: str) -> None:
-    model, sources, new = ARCHITECTURES[name].build(), random_ids(2, 6, seed=4), random_ids(2, 3, seed=6)
+    model, sources, new = shared(name), random_ids(2, 6, seed=4), random_ids(2, 3, seed=6)
     act, rows = OPERATIONS[operation]
 
     def translate(ids: torch.Tensor, words: torch.Tensor, chosen: list[int] | None) -> None:
@@ -243,7 +243,7 @@ def test_the_encoder_follows_the_examples_of_a_cache(name: str, operation: str) 
 def test_what_is_recorded_of_drafts_is_what_one_forward_on_the_returned_ids_gives(
     name: str, way: str
 ) -> None:
-    model = ARCHITECTURES[name].build()
+    model = shared(name)
     inputs = {field: value[:1] for field, value in prompt(name).items()}
     if "input_ids" in inputs:
         inputs["input_ids"] = torch.cat([inputs["input_ids"][:, :6]] * 3, 1)
@@ -270,7 +270,7 @@ def assistant(name: str, model: Any) -> Any:
 
 
 def test_a_table_of_keys_has_no_key_that_was_rolled_back() -> None:
-    model = ARCHITECTURES["llama"].build()
+    model = shared("llama")
     inputs = {"input_ids": torch.cat([random_ids(1, 6)] * 3, 1)}
     with hw.capture(model, **EVERYTHING) as trace:
         ids = generate(model, inputs, prompt_lookup_num_tokens=4)
@@ -285,7 +285,7 @@ def test_a_table_of_keys_has_no_key_that_was_rolled_back() -> None:
 @pytest.mark.parametrize("name", telling(DECODERS, FEW))
 @pytest.mark.parametrize("patch", PATCHES)
 def test_two_branches_without_a_cache_write_what_they_write_with_one(name: str, patch: str) -> None:
-    model, inputs = ARCHITECTURES[name].build(), {"input_ids": random_ids(1, 6, seed=4)}
+    model, inputs = shared(name), {"input_ids": random_ids(1, 6, seed=4)}
     with hw.patch(model, PATCHES[patch]):
         written = [
             generate(model, inputs, guidance_scale=1.5, use_cache=cached, max_new_tokens=8).tolist()
@@ -295,7 +295,7 @@ def test_two_branches_without_a_cache_write_what_they_write_with_one(name: str, 
 
 
 def test_the_prompt_of_neither_branch_grows() -> None:
-    model, seen = ARCHITECTURES["llama"].build(), []
+    model, seen = shared("llama"), []
 
     class Watch:
         def edit(self, pattern: torch.Tensor, site: hw.Site, context: Any) -> torch.Tensor:
@@ -324,7 +324,7 @@ def cropped(model: Any, pieces: list[int], back: int, new: torch.Tensor, sizes: 
 @pytest.mark.parametrize("name", telling(DECODERS, FEW))
 @pytest.mark.parametrize("sizes", [[1, 1, 1], [3], [2, 1]])
 def test_a_prompt_that_is_cropped_goes_on_as_one_example(name: str, sizes: list[int]) -> None:
-    model, new = ARCHITECTURES[name].build(), random_ids(2, 3, seed=6)
+    model, new = shared(name), random_ids(2, 3, seed=6)
     final = torch.cat([random_ids(2, 6, seed=4)[:, :3], new], 1)
     amid = EVERYTHING | {"stats": False}
     for pieces, options in (([3, 3], EVERYTHING), ([6], amid)):

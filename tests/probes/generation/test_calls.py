@@ -23,8 +23,9 @@ from headwise.probes.engine.instrumentation import instrument
 from headwise.testing.inputs import random_ids
 from tests.kit.edits import Identity
 from tests.tiny import ARCHITECTURES
+from tests.tiny.shared import shared
 from tests.tiny.snapshot import snapshot
-from tests.tiny.telling import telling
+from tests.tiny.telling import crossed
 
 if TYPE_CHECKING:
     from headwise.probes.generation.generate_call import GenerateCall
@@ -64,7 +65,7 @@ def prompt(batch: int = 1) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", ["llama", "bart", "llava", "whisper"])
 def test_a_call_knows_its_arguments_and_what_it_returned(name: str) -> None:
-    model = ARCHITECTURES[name].build()
+    model = shared(name)
     inputs = {k: v for k, v in ARCHITECTURES[name].inputs["plain"]().items() if not k.startswith("decoder")}
     (call,), returned = spied(model, inputs)
     assert call.model is model
@@ -83,7 +84,7 @@ def test_a_forward_outside_of_generate_has_no_call(llama: Any) -> None:
 
 
 def test_calls_within_a_call_know_the_one_around_them() -> None:
-    model = ARCHITECTURES["instructblip"].build()
+    model = shared("instructblip")
     inputs = ARCHITECTURES["instructblip"].inputs["plain"]()
     calls, _ = spied(model, inputs)
     inner = calls[-1]
@@ -201,14 +202,19 @@ class Asking(LogitsProcessor):
         return scores
 
 
+WITHIN: dict[str, dict[str, Any]] = {
+    "greedy": {},
+    "beams": {"num_beams": 2},
+    "no cache": {"use_cache": False},
+}
+
+
 @pytest.mark.parametrize(
-    "options", [{}, {"num_beams": 2}, {"use_cache": False}], ids=["greedy", "beams", "no cache"]
+    ("name", "way"), crossed(["llama", "bart", "whisper", "gpt2", "llava"], WITHIN, ["llama", "whisper"])
 )
-@pytest.mark.parametrize("name", telling(["llama", "bart", "whisper", "gpt2", "llava"], {"llama", "whisper"}))
-def test_what_is_generated_within_a_call_of_the_same_model_is_no_example(
-    name: str, options: dict[str, Any]
-) -> None:
-    model: Any = ARCHITECTURES[name].build()
+def test_what_is_generated_within_a_call_of_the_same_model_is_no_example(name: str, way: str) -> None:
+    options = WITHIN[way]
+    model: Any = shared(name)
     inputs = {k: v for k, v in ARCHITECTURES[name].inputs["plain"]().items() if not k.startswith("decoder")}
     inputs.pop("position_ids", None)
     with hw.capture(model, maps=True) as alone, torch.no_grad():

@@ -13,6 +13,7 @@ import headwise as hw
 from headwise.testing.inputs import alone
 from tests.kit.fixes import FIXES
 from tests.tiny import ARCHITECTURES
+from tests.tiny.shared import shared
 from tests.tiny.telling import telling
 
 GREEDY = {"do_sample": False, "max_new_tokens": 12, "min_new_tokens": 12, "pad_token_id": 0}
@@ -33,7 +34,7 @@ def written(model: Any, inputs: dict[str, Any], **options: Any) -> list[int]:
 @pytest.mark.parametrize("fix", [ACTS[0], *(pytest.param(fix, marks=pytest.mark.slow) for fix in ACTS[1:])])
 @pytest.mark.parametrize("name", telling(EARLY, ("llama",)))
 def test_an_early_exit_changes_nothing_that_is_written(name: str, fix: Any) -> None:
-    model, inputs = ARCHITECTURES[name].build(), alone(0)
+    model, inputs = shared(name), alone(0)
     with hw.patch(model, fix):
         alone_, depth = written(model, inputs), model.config.num_hidden_layers
         assert written(model, inputs, assistant_early_exit=1) == alone_
@@ -44,7 +45,7 @@ def test_an_early_exit_changes_nothing_that_is_written(name: str, fix: Any) -> N
 @pytest.mark.parametrize("fix", ACTS)
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_model_that_assists_itself_writes_the_same(name: str, fix: Any) -> None:
-    model, inputs = ARCHITECTURES[name].build(), alone(0)
+    model, inputs = shared(name), alone(0)
     with hw.patch(model, fix):
         assert written(model, inputs, assistant_model=model) == written(model, inputs)
 
@@ -52,7 +53,7 @@ def test_a_model_that_assists_itself_writes_the_same(name: str, fix: Any) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("fix", ["vhr", "var"])
 def test_drafts_of_a_model_that_sees(fix: str) -> None:
-    model, inputs = ARCHITECTURES["llava"].build(), alone(0, "llava")
+    model, inputs = shared("llava"), alone(0, "llava")
     with hw.patch(model, FIXES[fix](0)):
         assert written(model, inputs, assistant_model=model) == written(model, inputs)
 
@@ -84,7 +85,7 @@ class _Failing:
 
 
 def test_what_fails_in_a_draft_leaves_the_model_as_it_was() -> None:
-    model, inputs = ARCHITECTURES["llama"].build(), alone(0)
+    model, inputs = shared("llama"), alone(0)
     plain, depth = written(model, inputs), model.config.num_hidden_layers
     with hw.patch(model, _Failing()), pytest.raises(RuntimeError, match="no more"):
         written(model, inputs, assistant_early_exit=1)

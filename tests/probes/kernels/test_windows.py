@@ -11,6 +11,7 @@ from headwise.testing.inputs import random_normal
 from headwise.testing.models import IMAGE_TOKEN
 from tests.tiny import ARCHITECTURES
 from tests.tiny.reference import in_blocks, recorded_eager
+from tests.tiny.shared import shared
 
 NAMES = ["qwen2_5_vl", "qwen2_vl", "qwen3_vl"]
 PICTURES = [[1, 4, 6], [1, 8, 4]]
@@ -56,7 +57,7 @@ def test_windows_are_blocks_of_one_pattern(name: str, grids: list[list[int]]) ->
 
 @pytest.mark.parametrize("name", NAMES)
 def test_statistics_of_windows_are_those_of_the_whole_pattern(name: str) -> None:
-    model, inputs = ARCHITECTURES[name].build(), inputs_of(PICTURES)
+    model, inputs = shared(name), inputs_of(PICTURES)
     with torch.no_grad(), hw.capture(model, maps=True) as whole:
         model(**inputs)
     with torch.no_grad(), hw.capture(model) as streamed:
@@ -76,7 +77,7 @@ def test_statistics_of_windows_are_those_of_the_whole_pattern(name: str) -> None
 
 def test_positions_of_a_fix_are_those_of_the_tower() -> None:
     """A hidden key is hidden from the rows of its own window, and its weight goes to the others of it."""
-    model, inputs, key = ARCHITECTURES["qwen2_5_vl"].build(), inputs_of(PICTURES), 30
+    model, inputs, key = shared("qwen2_5_vl"), inputs_of(PICTURES), 30
     with torch.no_grad(), hw.capture(model, maps=True) as plain:
         model(**inputs)
     fix = hw.fixes.MaskKeys(keys=[key], tower="vision")
@@ -91,7 +92,7 @@ def test_positions_of_a_fix_are_those_of_the_tower() -> None:
 
 @pytest.mark.parametrize("quantity", ["pattern", "k", "v", "q", "z"])
 def test_recorded_windows_may_be_put_back(quantity: str) -> None:
-    model, inputs = ARCHITECTURES["qwen2_5_vl"].build(), inputs_of(PICTURES)
+    model, inputs = shared("qwen2_5_vl"), inputs_of(PICTURES)
     with torch.no_grad(), hw.capture(model, maps=True, qkv=True, heads=True) as trace:
         plain = model(**inputs).logits
     site = vision_sites(trace)[0]
@@ -105,7 +106,7 @@ def test_recorded_windows_may_be_put_back(quantity: str) -> None:
 
 
 def test_chosen_rows_of_windows_are_counted_in_the_tower() -> None:
-    model, inputs = ARCHITECTURES["qwen2_5_vl"].build(), inputs_of(PICTURES)
+    model, inputs = shared("qwen2_5_vl"), inputs_of(PICTURES)
     with torch.no_grad(), hw.capture(model, maps=True) as whole:
         model(**inputs)
     with torch.no_grad(), hw.capture(model, rows=[5, 30, -1]) as some:
@@ -118,7 +119,7 @@ def test_chosen_rows_of_windows_are_counted_in_the_tower() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_patch_knows_its_place_in_its_picture(name: str) -> None:
     """The patch of a row and column is the one whose pixels stood there when the patches were laid out in blocks."""
-    model, inputs = ARCHITECTURES[name].build(), inputs_of(PICTURES)
+    model, inputs = shared(name), inputs_of(PICTURES)
     frame = describe(model, None, inputs).axes["vision"].to_frame()
     assert frame["image"].tolist() == [0] * 24 + [1] * 32
     for image, (height, width) in enumerate([(4, 6), (8, 4)]):

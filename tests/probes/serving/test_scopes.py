@@ -18,6 +18,7 @@ from headwise.testing.inputs import alone
 from tests.kit.fixes import FIXES, models_of
 from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
+from tests.tiny.shared import shared
 from tests.tiny.snapshot import snapshot
 from tests.tiny.telling import telling
 
@@ -74,12 +75,12 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("way", sorted(NEXT))
+@pytest.mark.parametrize("way", ["context", pytest.param("thread", marks=pytest.mark.wide)])
 @pytest.mark.parametrize(("name", "fix"), telling(ROWS, {"llama", "llava"}))
 def test_a_stream_is_patched_as_a_whole_whoever_asks_for_the_next_token(
     name: str, fix: str, way: str
 ) -> None:
-    model, inputs, made = ARCHITECTURES[name].build(), alone(0, name), FIXES[fix](0)
+    model, inputs, made = shared(name), alone(0, name), FIXES[fix](0)
     wanted, plain = list(stream(model, inputs, made)), list(stream(model, inputs, None))
     before = snapshot(model)  # transformers adds hooks of its own to some models when they run first
     assert not torch.equal(torch.stack(wanted), torch.stack(plain))

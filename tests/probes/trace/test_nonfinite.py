@@ -10,6 +10,7 @@ from headwise.analyses import distance, entropy, mass, sink_rate, sinks
 from headwise.errors import CaptureError
 from headwise.testing.inputs import random_ids
 from tests.tiny import ARCHITECTURES
+from tests.tiny.shared import shared
 
 QUICK = ("llama", "whisper", "mllama", "bloom")
 REACHED = [
@@ -121,7 +122,7 @@ def test_scores_beyond_half_precision_are_counted_as_the_models_own_attention_ha
 
 def test_a_row_that_sees_no_key_is_nan_by_design():
     """A mask of -inf, as models of the caller's own hand it over."""
-    model = ARCHITECTURES["llama"].build("eager")
+    model = shared("llama", "eager")
     mask = torch.zeros(2, 1, 12, 12).masked_fill(torch.ones(12, 12).triu(1).bool(), -torch.inf)
     blind = mask.clone()
     blind[1, :, 5] = -torch.inf
@@ -142,7 +143,7 @@ def test_a_row_that_sees_no_key_is_nan_by_design():
 @pytest.mark.parametrize("keep", ["stats", "maps"])
 def test_decode_steps_are_counted(keep):
     """The embedding of the token that is generated first is NaN: all rows from its own on are."""
-    model = ARCHITECTURES["llama"].build()
+    model = shared("llama")
     inputs = {"input_ids": random_ids(1, 6), "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
     inputs["eos_token_id"] = 127
     first = int(model.generate(**inputs)[0, 6])
@@ -174,7 +175,7 @@ def test_the_model_is_not_blamed_for_a_fix():
         def edit(self, pattern, site, context):
             return pattern.masked_fill(pattern > 0, NAN)
 
-    model, inputs = ARCHITECTURES["llama"].build(), ARCHITECTURES["llama"].inputs["plain"]()
+    model, inputs = shared("llama"), ARCHITECTURES["llama"].inputs["plain"]()
     with hw.patch(model, Spoil(), check=False), hw.capture(model, check=False) as trace, torch.no_grad():
         model(**inputs)
     assert "NaN in the patched model's scores" in trace.warnings[0]
