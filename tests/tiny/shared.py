@@ -37,10 +37,9 @@ def assert_shared_models_are_as_before() -> None:
 
 @cache
 def _built(name: str, attention: str | None) -> tuple[PreTrainedModel, dict[str, Any]]:
-    model = ARCHITECTURES[name].build(attention)
-    forward(
-        model, ARCHITECTURES[name].inputs["plain"]()
-    )  # transformers adds hooks to some when they run first
+    row = ARCHITECTURES[name]
+    model = row.build(attention)
+    forward(model, row.inputs["plain"]())  # transformers adds hooks to some when they run first
     return model, _state(model)
 
 
@@ -49,5 +48,8 @@ def _state(model: PreTrainedModel) -> dict[str, Any]:
     tensors = model.state_dict(keep_vars=True) | dict(model.named_buffers())
     return snapshot(model) | {
         "settings": [None if one is None else one.to_dict() for one in settings],
-        "tensors": {name: (value.data_ptr(), value.dtype, value._version) for name, value in tensors.items()},
+        "tensors": {
+            name: (value.data_ptr(), value.dtype, value._version, str(value.sum().item()))
+            for name, value in tensors.items()
+        },
     }
