@@ -3,10 +3,11 @@
     python benchmarks/coverage.py                     # an hour on one core
     python benchmarks/coverage.py --sets 100 --sizes 20 200
 
-Prints two tables. Coverage: the share of data sets whose 95 % interval holds the truth, for every kind of number that
-tasks have; beside it the share of intervals that say themselves that they are too narrow. False findings: the share of
-comparisons with p below 0.05 where the fix redraws the replies about 15 % of the examples (or pictures) and helps
-nothing. Six examples about one picture are alike with the correlation that the name of the setting says.
+Prints three tables. Coverage: the share of data sets whose 95 % interval holds the truth, for every kind of number
+that tasks have; beside it the share of intervals that say themselves that they are too narrow. Then the same of
+differences, where the fix redraws the replies about 15 % of the examples (or pictures) and helps nothing. False
+findings: the share of such comparisons with p below 0.05. Six examples about one picture are alike with the
+correlation that the name of the setting says.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 from common import markdown_table
 
 from headwise.evaluation.statistics.estimate import caution, estimate
-from headwise.evaluation.statistics.paired import permutation_p
+from headwise.evaluation.statistics.paired import difference_interval, permutation_p
 from headwise.evaluation.task import Metric, mean, ratio
 from headwise.evaluation.task_run import versions_of
 
@@ -27,6 +30,8 @@ SIZES = (20, 50, 200, 1000)
 PER_GROUP = 6
 SHUFFLES = 499
 ALPHA = 0.05
+REDRAWN = 0.15
+"""Share of examples, or groups, whose replies a fix that helps nothing draws again."""
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 """Generator and number of examples -> (column, example)."""
@@ -120,16 +125,32 @@ def coverage(setting: Setting, n: int, sets: int) -> tuple[float, float]:
     return held / sets, doubted / sets
 
 
+def pairs(setting: Setting, n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Replies before and after a fix that helps nothing, and their groups."""
+    groups = np.arange(n) // PER_GROUP if setting.grouped else None
+    rng = np.random.default_rng([seed, n])
+    before, other = setting.draw(rng, n), setting.draw(rng, n)
+    unit = np.arange(n) if groups is None else groups
+    redrawn = (rng.random(unit.max() + 1) < REDRAWN)[unit]
+    return before, np.where(redrawn, other, before), groups
+
+
+def difference_coverage(setting: Setting, n: int, sets: int) -> tuple[float, float]:
+    """Shares of the differences whose interval holds 0, and whose interval is said to be too narrow."""
+    held = doubted = 0
+    for seed in range(sets):
+        before, after, groups = pairs(setting, n, seed)
+        found = difference_interval(setting.metric, before, after, seed=seed, groups=groups)
+        held += found.low <= 0 <= found.high
+        doubted += bool(caution(found.method))
+    return held / sets, doubted / sets
+
+
 def false_findings(setting: Setting, n: int, sets: int) -> float:
     """Share of comparisons with p below 0.05 where nothing is better."""
     found = 0
-    groups = np.arange(n) // PER_GROUP if setting.grouped else None
     for seed in range(sets):
-        rng = np.random.default_rng([seed, n])
-        before, other = setting.draw(rng, n), setting.draw(rng, n)
-        unit = np.arange(n) if groups is None else groups
-        redrawn = (rng.random(unit.max() + 1) < 0.15)[unit]
-        after = np.where(redrawn, other, before)
+        before, after, groups = pairs(setting, n, seed)
         p, _ = permutation_p(
             setting.metric.statistic, before, after, seed=seed, shuffles=SHUFFLES, groups=groups
         )
@@ -144,7 +165,7 @@ def rows(sizes: list[int], sets: int, measure: Callable[[Setting, int, int], str
 
 
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -152,9 +173,9 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="examples")
     arguments = parser.parse_args()
 
-    def covered(setting: Setting, n: int, sets: int) -> str:
-        held, doubted = coverage(setting, n, sets)
-        return f"{held:.3f}" + (f" ({doubted:.0%} say so)" if doubted else "")
+    def covered(measure: Callable[..., tuple[float, float]], *case: Any) -> str:
+        held, doubted = measure(*case)
+        return f"{held:.3f}" + (f" ({doubted:.0%})" if doubted else "")
 
     header = ["number", *(f"n = {n}" for n in arguments.sizes)]
     error = 1.96 * np.sqrt(0.95 * 0.05 / arguments.sets)
@@ -162,15 +183,16 @@ def main() -> None:
         f"{name} {number}" for name, number in versions_of(("headwise", "numpy", "scipy")).items()
     )
     print(f"{arguments.sets} data sets per number: 0.95 is met to ±{error:.3f} by chance. {used}\n")
-    print("Coverage of 95 % intervals\n")
-    print(markdown_table(header, list(rows(arguments.sizes, arguments.sets, covered))))
-    print("\nFalse findings at p < 0.05\n")
-    print(
-        markdown_table(
-            header,
-            list(rows(arguments.sizes, arguments.sets, lambda *case: f"{false_findings(*case):.3f}")),
-        )
-    )
+    tables = {
+        "Coverage of 95 % intervals (in brackets: how many say that they are too narrow)": partial(
+            covered, coverage
+        ),
+        "Coverage of the intervals of differences": partial(covered, difference_coverage),
+        "False findings at p < 0.05": lambda *case: f"{false_findings(*case):.3f}",
+    }
+    for title, measure in tables.items():
+        print(f"{title}\n")
+        print(markdown_table(header, list(rows(arguments.sizes, arguments.sets, measure))) + "\n", flush=True)
 
 
 if __name__ == "__main__":

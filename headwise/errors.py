@@ -55,3 +55,7 @@ class NotFitted(FixError):
 
 class TraceError(HeadwiseError):
     """A saved trace is damaged, incomplete, or written by a newer version."""
+
+
+class HeadwiseWarning(UserWarning):
+    """What is to be known before a run that can go on, such as that it is too small to find anything."""

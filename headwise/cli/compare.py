@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from math import isnan
 from typing import TYPE_CHECKING, Annotated
 
@@ -31,7 +32,8 @@ from headwise.cli.task_options import (
 from headwise.text import visible
 
 if TYPE_CHECKING:
-    from headwise.evaluation.results.comparison import Arm, Comparison
+    from headwise.evaluation.results.arm import Arm
+    from headwise.evaluation.results.comparison import Comparison
 
 _WIDTH = 24
 """Characters of a label."""
@@ -54,6 +56,10 @@ def compare(
     batch_size: BatchSize = 32,
     calibrate: Calibrate = 200,
     guard: Guard = True,
+    smallest_effect: Annotated[
+        float | None,
+        typer.Option(metavar="VALUE", help="A smaller difference in the first metric is not called clear."),
+    ] = None,
     out: Out = None,
     save_best: SaveBest = None,
     min_gain: Annotated[
@@ -88,6 +94,7 @@ def compare(
                     batch_size=batch_size,
                     calibrate=calibrate,
                     guard=guard,
+                    smallest_effect=smallest_effect,
                     progress=show,
                 )
         for path in paths:
@@ -120,13 +127,18 @@ def compare(
 
 def table_lines(comparison: Comparison) -> Iterator[str]:
     """The comparison as lines of at most 100 characters: a block per metric, then the cost, then the finding."""
-    from headwise.evaluation.results.comparison import cut
+    from headwise.evaluation.results.arm import cut
+    from headwise.evaluation.statistics.family import of_finding
+    from headwise.figures.labels import counted
 
     manifest, arms = comparison.manifest, list(comparison.arms)
     width = min(_WIDTH, max(len(arm.label) for arm in arms))
-    many = f", Holm over {len(arms) - 1} arms" if len(arms) > 2 else ""
+    names = list(arms[0].estimates)
+    told = of_finding(names)
     yield f"{comparison.task}, n = {comparison.n}, seed {manifest['seed']}; 95 % intervals"
-    yield f"difference to none; p of the paired permutation test{many}"
+    yield "difference to none (percentile bootstrap), p of the paired permutation test by Holm's rule:"
+    others = f"; of others over all {len(names) * (len(arms) - 1)} tests" if len(told) < len(names) else ""
+    yield f"of {', '.join(told)} over these and {counted(len(arms) - 1, 'arm')}{others}"
     if manifest["fitted"]["on"]:
         yield f"fitted on {manifest['fitted']['on']}"
         for label, fixes in manifest["fitted"]["fixes"].items():
@@ -134,7 +146,7 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
     for name, number in arms[0].estimates.items():
         better = {True: ", more is better", False: ", less is better", None: ""}[number.higher_is_better]
         yield ""
-        yield f"{name} ({number.unit}{better})"
+        yield f"{name} ({number.unit}{better}; {_method(arms, name)})"
         for arm in arms:
             yield f"  {cut(arm.label, width):<{width}} {_numbers(arm, name)}"
     yield ""
@@ -147,8 +159,13 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
     yield comparison.summary
 
 
+def _method(arms: Sequence[Arm], metric: str) -> str:
+    """How the intervals of a metric were found, without the number of resamples."""
+    return " or ".join(dict.fromkeys(re.split("[,;]", arm.estimates[metric].method)[0] for arm in arms))
+
+
 def _numbers(arm: Arm, metric: str) -> str:
-    from headwise.evaluation.results.comparison import no_p, p_text
+    from headwise.evaluation.results.arm import no_p, p_text
     from headwise.evaluation.statistics.estimate import number_text, span
 
     number, change = arm.estimates[metric], arm.differences.get(metric)

@@ -139,4 +139,4 @@ def _is_better(found: Search) -> bool:
         return False
     arm = found.comparison.arms[1]
     change = arm.differences[found.metric]
-    return change.gain > 0 and change.significant and not found.comparison.costs(arm, found.metric)
+    return change.gain > 0 and change.clear and not found.comparison.costs(arm, found.metric)

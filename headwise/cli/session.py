@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import typer
 
-from headwise.errors import HeadwiseError
+from headwise.errors import HeadwiseError, HeadwiseWarning
 from headwise.text import visible
 
 BAD_INPUT, FAILED = 2, 1
@@ -25,6 +25,10 @@ def session(*, debug: bool) -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.simplefilter("always", HeadwiseWarning)
+            warnings.showwarning = lambda message, *_, **__: typer.echo(
+                visible(f"warning: {message}"), err=True
+            )
             yield
     except typer.Exit:
         raise

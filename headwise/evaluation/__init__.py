@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from headwise.evaluation.comparison._search import search
     from headwise.evaluation.example import Example
     from headwise.evaluation.registry import find_task, task_names
-    from headwise.evaluation.results.comparison import Arm, Comparison, Cost, load_comparison
+    from headwise.evaluation.results.arm import Arm, Cost
+    from headwise.evaluation.results.comparison import Comparison, load_comparison
     from headwise.evaluation.results.evaluation import Evaluation, load_evaluation
     from headwise.evaluation.results.search import Search, load_search
     from headwise.evaluation.solvers.generate import Generate
@@ -23,10 +24,10 @@ if TYPE_CHECKING:
     from headwise.evaluation.task import Metric, Response, Task, mean, ratio
 
 _HOMES = {
-    "Arm": "results.comparison",
+    "Arm": "results.arm",
     "MultipleChoice": "solvers.multiple_choice",
     "Comparison": "results.comparison",
-    "Cost": "results.comparison",
+    "Cost": "results.arm",
     "Difference": "statistics.paired",
     "Estimate": "statistics.estimate",
     "Evaluation": "results.evaluation",

@@ -77,6 +77,8 @@ class Metric:
     """A column and its value: the number is about the examples of that value, such as one language."""
     pooled: bool = False
     """True where it is the sum of the first column over that of the second."""
+    smallest_effect: float = 0.0
+    """The smallest difference worth having, in its unit: a comparison calls less not clear."""
 
     def applies(self, frame: pd.DataFrame) -> np.ndarray:
         """True on the rows of a per-example table that the number is about."""
@@ -97,10 +99,17 @@ class Metric:
 
 
 def mean(
-    column: str, *, name: str | None = None, unit: str = "share", higher_is_better: bool | None = True
+    column: str,
+    *,
+    name: str | None = None,
+    unit: str = "share",
+    higher_is_better: bool | None = True,
+    smallest_effect: float = 0.0,
 ) -> Metric:
     """The mean of a column over examples; NaN rows (not applicable) are left out."""
-    return Metric(name or column, (column,), _nanmean, unit, higher_is_better)
+    return Metric(
+        name or column, (column,), _nanmean, unit, higher_is_better, smallest_effect=smallest_effect
+    )
 
 
 def ratio(
@@ -110,9 +119,11 @@ def ratio(
     name: str | None = None,
     unit: str = "share",
     higher_is_better: bool | None = True,
+    smallest_effect: float = 0.0,
 ) -> Metric:
     """The sum of one column divided by the sum of another (pooled over examples); NaN where nothing was counted."""
-    return Metric(name or f"{above}/{below}", (above, below), _pooled, unit, higher_is_better, pooled=True)
+    facts = (unit, higher_is_better, None, True, smallest_effect)
+    return Metric(name or f"{above}/{below}", (above, below), _pooled, *facts)
 
 
 @dataclass(frozen=True, kw_only=True)

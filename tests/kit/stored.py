@@ -13,7 +13,8 @@ import torch
 
 import headwise as hw
 from headwise.evaluation.harness.result import HarnessResult
-from headwise.evaluation.results.comparison import Arm, Comparison, Cost
+from headwise.evaluation.results.arm import Arm, Cost
+from headwise.evaluation.results.comparison import Comparison
 from headwise.evaluation.results.evaluation import Evaluation
 from headwise.evaluation.results.search import Search
 from headwise.evaluation.statistics.estimate import Estimate

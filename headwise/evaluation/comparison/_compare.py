@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headwise.errors import HeadwiseWarning, InputError
 from headwise.evaluation.comparison._fit import bind_complete, fit_missing, needs_fit
 from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.comparison.guards import fallen, guard_metrics, paired
+from headwise.evaluation.data.groups import group_column
 from headwise.evaluation.replies import empty_counts
-from headwise.evaluation.results.comparison import NONE, Arm, Comparison, Cost
-from headwise.evaluation.statistics.paired import N_PERMUTATIONS, holm
+from headwise.evaluation.results.arm import NONE, Arm, Cost
+from headwise.evaluation.results.comparison import Comparison
+from headwise.evaluation.statistics.family import adjusted, of_finding, out_of_reach
+from headwise.evaluation.statistics.paired import N_PERMUTATIONS
 from headwise.evaluation.task import Metric, mean
 from headwise.evaluation.task_run import BATCH, Progress, TaskOutputs, TaskRun, estimates
 from headwise.fixes.patching import patch
@@ -38,6 +44,7 @@ def compare(
     batch_size: int = BATCH,
     calibrate: int = 200,
     guard: bool = True,
+    smallest_effect: float | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Score a model on a task without a fix and with each of several, over the same examples.
@@ -57,11 +64,18 @@ def compare(
         calibrate: examples of the validation split to fit on, where a fix needs it.
         guard: False lets an arm be the `best` that clearly lost what the task guards (`Task.guards`: recall, length,
             what can be read), or whose replies are empty, repeat the question, or are always the same.
+        smallest_effect: the smallest difference worth having in the task's first metric, in its unit: what is
+            significant and smaller is said, but is not called clear, and never the `best`. None takes what the task
+            names (`Metric.smallest_effect`, 0 for those of headwise).
         progress: told after every batch how many responses are there, and of how many.
 
     Returns:
         Every arm's responses and scores, metrics with 95 % intervals, paired differences with intervals and p (Holm's
-        rule over the arms), costs, and the manifest.
+        rule over arms and metrics), costs, and the manifest.
+
+    Warns:
+        HeadwiseWarning: before anything is asked, where so few examples and so many arms can show no difference at
+            all, whatever the fixes do.
 
     Raises:
         InputError: there is no such task or fix, no fix at all, two arms have one label, the model cannot be asked,
@@ -79,7 +93,14 @@ def compare(
     own = task_run.subject
     arms = [bind_complete(arm, own) for arm in parse_arms(fixes, own)]
     to_fit = [index for index, arm in enumerate(arms) if any(needs_fit(fix, own) for fix in arm.fixes)]
+    if smallest_effect is not None and not 0 <= smallest_effect < inf:
+        raise InputError("The smallest effect is a distance, 0 or more.", evidence=f"{smallest_effect!r}")
     task_run = task_run.draw(n, seed)
+    reach = _out_of_reach(task_run, len(arms))
+    if reach:
+        warnings.warn(
+            HeadwiseWarning(f"{reach[0].upper()}{reach[1:]}. Ask more, or compare fewer arms."), stacklevel=2
+        )
     fitted: dict[str, Any] = {"on": None, "ids": [], "fixes": {}}
     if to_fit:
         data = calibration(task_run, calibrate, seed, exclude=task_run.examples)
@@ -91,7 +112,14 @@ def compare(
             fitted["fixes"][arm.label] = list(map(describe, new))
             arms[index] = bind_complete(arm, own)
     return compare_arms(
-        task_run, arms, seed=seed, call={"n": n, "seed": seed}, fitted=fitted, guard=guard, progress=progress
+        task_run,
+        arms,
+        seed=seed,
+        call={"n": n, "seed": seed},
+        fitted=fitted,
+        guard=guard,
+        smallest_effect=smallest_effect,
+        progress=progress,
     )
 
 
@@ -103,6 +131,7 @@ def compare_arms(
     call: Mapping[str, Any],
     fitted: Mapping[str, Any],
     guard: bool = True,
+    smallest_effect: float | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """The task without a fix, then once per arm, and what differs.
@@ -114,13 +143,17 @@ def compare_arms(
         call: what the manifest says of the call.
         fitted: what it says of the fits.
         guard: whether an arm that clearly lost a guard metric can be the best, see `compare`.
+        smallest_effect: of the first metric, see `compare`.
         progress: told how many responses are there, and of how many.
     """
     import pandas as pd
 
     runs = _run(task_run, arms, progress)
     metrics = _metrics(task_run)
+    if smallest_effect is not None:
+        metrics = (replace(metrics[0], smallest_effect=float(smallest_effect)), *metrics[1:])
     frames = [run.frame for run in runs]
+    names = [metric.name for metric in metrics]
     scored = _scored(metrics, arms, runs, seed)
     manifest = task_run.manifest(runs[0], **call)
     manifest["fixes"] = {arm.label: [describe(fix) for fix in arm.fixes] for arm in arms}
@@ -128,7 +161,12 @@ def compare_arms(
     manifest["leaks_future"] = [arm.label for arm in scored if arm.leaks_future]
     manifest["statistics"] = {
         "interval": "95 %; of each number as its method says; of differences by the percentile bootstrap over pairs",
-        "p": f"paired permutation test, two-sided, at most {N_PERMUTATIONS} exchanges; Holm over {len(arms)} arms",
+        "p": f"paired permutation test, two-sided, at most {N_PERMUTATIONS} exchanges; Holm over {len(arms)} arms "
+        f"and {', '.join(of_finding(names))}; other metrics over all {len(arms) * len(names)} tests",
+        "smallest_effect": {
+            metric.name: metric.smallest_effect for metric in metrics if metric.smallest_effect
+        },
+        "out_of_reach": _out_of_reach(task_run, len(arms)),
     }
     manifest["guards"] = {
         "heeded": guard,
@@ -175,18 +213,21 @@ def _metrics(task_run: TaskRun) -> tuple[Metric, ...]:
     return (*metrics, mean("tokens", unit="tokens", higher_is_better=None))
 
 
+def _out_of_reach(task_run: TaskRun, arms: int) -> str:
+    """Why no difference can be found, whatever the arms do; empty where one can."""
+    column = group_column(task_run.examples)
+    units = len(task_run.examples) if column is None else len(set(column))
+    return out_of_reach(units, arms, [metric.name for metric in _metrics(task_run)])
+
+
 def _scored(
     metrics: Sequence[Metric], arms: Sequence[Arm], runs: Sequence[TaskOutputs], seed: int
 ) -> tuple[Arm, ...]:
     """The arm without a fix and the others, with their numbers."""
     base, *others = runs
     changes = [[paired(metric, base.frame, run.frame, seed) for metric in metrics] for run in others]
-    for index in range(len(metrics)):
-        adjusted = holm([row[index].p for row in changes])
-        for row, p in zip(changes, adjusted, strict=True):
-            row[index] = replace(row[index], p_holm=p)
     scored = [Arm(NONE, estimates(metrics, base.frame, seed), {}, _cost(base, base))]
-    for arm, run, row in zip(arms, others, changes, strict=True):
+    for arm, run, row in zip(arms, others, adjusted(changes), strict=True):
         repaired, broken = _flips(metrics[0], base.frame, run.frame)
         scored.append(
             replace(

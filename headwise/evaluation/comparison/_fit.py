@@ -10,7 +10,7 @@ from headwise.errors import FixError, InputError
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
 from headwise.evaluation.comparison.guards import fallen_between
 from headwise.evaluation.example import Example
-from headwise.evaluation.results.comparison import Arm
+from headwise.evaluation.results.arm import Arm
 from headwise.evaluation.task import Task
 from headwise.evaluation.task_run import BATCH, TaskRun, with_own_processor, without_dropout
 from headwise.fixes.binding import missing_constants

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from headwise.errors import FixError, InputError
-from headwise.evaluation.results.comparison import NONE, Arm
+from headwise.evaluation.results.arm import NONE, Arm
 from headwise.files import file_name
 from headwise.probes.fix_plan import STEPS
 

@@ -52,7 +52,8 @@ def fallen(
 ) -> dict[str, str]:
     """What clearly got worse: name of the guard -> how; "replies" for replies that hold nothing to judge.
 
-    A guard with a better direction has fallen where the adjusted p of its loss is below 0.05, a length where the
+    A guard with a better direction has fallen where p of its loss is below 0.05 (as it is: an adjusted p would let
+    more pass, the more arms there are), a length where the
     whole interval lies below nine tenths of what it was, and either where it is no longer defined (0 of 0).
 
     Args:
@@ -84,7 +85,7 @@ def fallen_between(task: Task, before: pd.DataFrame, after: pd.DataFrame, seed: 
 
 
 def _worse(change: Difference) -> bool:
-    return change.significant and change.gain < 0
+    return change.p < ALPHA and change.gain < 0
 
 
 def _said(before: pd.DataFrame, after: pd.DataFrame) -> str:

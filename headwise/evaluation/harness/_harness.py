@@ -17,7 +17,7 @@ from headwise.evaluation.harness.model import as_harness_model, require_harness,
 from headwise.evaluation.harness.result import HarnessResult, tabulated
 from headwise.evaluation.harness.tasks import load_tasks, read_tasks
 from headwise.evaluation.harness.templates import sandbox
-from headwise.evaluation.results.comparison import NONE, Arm
+from headwise.evaluation.results.arm import NONE, Arm
 from headwise.evaluation.statistics.intervals import RESAMPLES
 from headwise.evaluation.task_run import model_record, versions_of, without_dropout
 from headwise.fixes.patching import patch

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.harness.table import MetricRow, difference_rows, example_rows, metric_rows
-from headwise.evaluation.results.comparison import NONE
+from headwise.evaluation.results.arm import NONE
 from headwise.evaluation.results.io import ROWS
 from headwise.evaluation.results.manifest import HarnessManifest
 from headwise.evaluation.results.numbers import check_fields, check_ids, check_number

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwise.evaluation.results.comparison import NONE
+from headwise.evaluation.results.arm import NONE
 from headwise.evaluation.statistics.paired import difference, holm
 from headwise.evaluation.task import Metric
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from math import isnan
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.errors import InputError
+from headwise.evaluation.results.arm import Arm, costs, gains
+from headwise.evaluation.results.finding import finding
 from headwise.evaluation.results.io import ROWS, store_or_draw
 from headwise.evaluation.results.manifest import ComparisonManifest
 from headwise.evaluation.results.numbers import (
-    by_metric,
     check_fields,
     check_ids,
     check_numbers,
     require_numbers,
 )
-from headwise.evaluation.statistics.estimate import Estimate, from_fields, number_text, span, to_fields
-from headwise.evaluation.statistics.paired import Difference
 from headwise.results.store import load_table
 
 if TYPE_CHECKING:
@@ -27,87 +24,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from headwise.results.result import Result
-
-NONE = "none"
-"""The arm without a fix, which the others are compared with."""
-_BESIDE = ("recall", "tokens")
-"""Metrics that a gain may have cost: told with the finding where they clearly change."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What an arm took: one run, so noisy."""
-
-    seconds: float = 0.0
-    """Wall clock."""
-    cpu_seconds: float = 0.0
-    """Of all threads of the process."""
-    tokens: int = 0
-    """Generated or scored."""
-    wall: float = 1.0
-    """Wall clock per token (per example where a task counts no tokens), as a ratio to the arm without a fix."""
-    cpu: float = 1.0
-    """CPU time per token, as a ratio to the arm without a fix."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """The task under one fix, or several together; only label and fixes are there before it has been run."""
-
-    label: str
-    estimates: Mapping[str, Estimate] = field(default_factory=dict)
-    """Metric -> number with its 95 % interval."""
-    differences: Mapping[str, Difference] = field(default_factory=dict)
-    """Metric -> this arm less the one without a fix; empty for that one."""
-    cost: Cost = Cost()
-    changed: int = 0
-    """Examples that differ at all from those without a fix: in what is said, or in a score by more than 1e-4."""
-    repaired: int | None = None
-    """Examples wrong without a fix and right with it, where an example is right or wrong."""
-    broken: int | None = None
-    """Examples right without a fix and wrong with it."""
-    leaks_future: bool = False
-    """True when a fix lets rows use what comes after them: only answers after the whole prompt are to be trusted."""
-    fixes: tuple[Any, ...] = field(default=(), repr=False, compare=False)
-    """The fixes as they were installed; not kept in files, whose manifest has their names and parameters."""
-
-    @property
-    def main(self) -> Difference:
-        """The difference in the metric that the task is known by.
-
-        Raises:
-            InputError: for the arm without a fix, which differs from nothing.
-        """
-        if not self.differences:
-            raise InputError("This arm is what the others are compared with.", evidence=self.label)
-        return next(iter(self.differences.values()))
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields without the fixes, JSON-able; a number that is not defined is None."""
-        return {
-            "label": self.label,
-            "estimates": [item.to_dict() for item in self.estimates.values()],
-            "differences": [item.to_dict() for item in self.differences.values()],
-            "cost": to_fields(self.cost),
-            "changed": self.changed,
-            "repaired": self.repaired,
-            "broken": self.broken,
-            "leaks_future": self.leaks_future,
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Arm:
-        """What `to_dict` gave."""
-        if values.keys() != {item.name for item in fields(cls)} - {"fixes"}:
-            raise ValueError(f"an arm has the fields {', '.join(values)}")
-        return cls(
-            **{
-                **values,
-                "estimates": by_metric(Estimate, values["estimates"]),
-                "differences": by_metric(Difference, values["differences"]),
-                "cost": from_fields(Cost, values["cost"]),
-            }
-        )
 
 
 @dataclass(frozen=True)
@@ -139,7 +55,7 @@ class Comparison:
 
         An arm that lost what the task guards is none of them, see `costs`.
         """
-        clear = [arm for arm in self.arms[1:] if _gains(arm) and not self.costs(arm)]
+        clear = [arm for arm in self.arms[1:] if gains(arm) and not self.costs(arm)]
         return max(clear, key=lambda arm: arm.main.gain, default=None)
 
     def costs(self, arm: Arm, metric: str = "") -> list[str]:
@@ -149,31 +65,12 @@ class Comparison:
             arm: any but the first.
             metric: what it gains in; the first metric when left out.
         """
-        guards = self.manifest.get("guards", {})
-        lost = guards.get("fallen", {}).get(arm.label, {}) if guards.get("heeded") else {}
-        return [text for name, text in lost.items() if name != (metric or arm.main.metric)]
+        return costs(arm, self.manifest, metric)
 
     @property
     def summary(self) -> str:
-        """The finding, one sentence with numbers."""
-        first, others = self.arms[0], self.arms[1:]
-        metric, start = next(iter(first.estimates.items()))
-        groups = self.manifest.get("groups", f"n = {self.n}")
-        head = f"{self.task}, {groups}: {metric} {number_text(start.value, '.3f')} without a fix"
-        differ = [arm for arm in others if arm.main.significant]
-        if not differ:
-            known = [arm.main.p_holm for arm in others if not isnan(arm.main.p_holm)]
-            spread = ", ".join(f"{cut(arm.label)} {number_text(arm.main.value, '+.3f')}" for arm in others)
-            least = f"smallest p {p_text(min(known))}" if known else no_p(others[0].main)
-            return f"{head}; no arm differs clearly from it ({spread}; {least}).{self._notes()}"
-        differing = "; ".join(
-            f"{cut(arm.label)} {arm.estimates[metric].value:.3f} ({arm.main.value:+.3f}, "
-            f"{span(arm.main, '+.3f', words=True)}, p {p_text(arm.main.p_holm)})"
-            for arm in differ
-        )
-        rest = [cut(arm.label) for arm in others if arm not in differ]
-        same = f"; no clear difference: {', '.join(rest)}" if rest else ""
-        return f"{head}; {differing}{same}.{self._notes()}"
+        """The finding, one sentence with numbers, and what it must not be read without."""
+        return finding(self.task, self.arms, self.manifest, n=self.n)
 
     def to_frame(self) -> pd.DataFrame:
         """The table: one row per arm and metric, with what concerns the whole arm repeated."""
@@ -209,7 +106,7 @@ class Comparison:
             frame=self.to_frame(),
             unit="of each metric",
             description="Metric of an arm less that of the model without a fix, over the same examples; 0 is no "
-            "difference. Beside it the 95 % interval and p, Holm's rule over the arms.",
+            "difference. Beside it the 95 % interval and p, adjusted by Holm's rule.",
             provenance=dict(self.manifest),
             summary=self.summary,
             value="difference",
@@ -270,43 +167,6 @@ class Comparison:
         rows = self.frame.groupby("arm", sort=False).head(max(1, ROWS // len(self.arms)))
         return cell(self.summary, tables=[("Numbers", numbers), ("Examples", rows)])
 
-    def _notes(self) -> str:
-        """What the finding must not be read without: less said, nothing done, the future read."""
-        others = self.arms[1:]
-        beside = [
-            f"{cut(arm.label)} {name} {arm.differences[name].value:+.3f}"
-            for arm in others
-            for name in _BESIDE
-            if name in arm.differences and name != arm.main.metric and arm.differences[name].significant
-        ]
-        idle = [cut(arm.label) for arm in others if arm.changed == 0]
-        ahead = [cut(arm.label) for arm in others if arm.leaks_future]
-        costly = [
-            f"{cut(arm.label)} ({'; '.join(lost)})"
-            for arm in others
-            if _gains(arm) and (lost := self.costs(arm))
-        ]
-        empty = self.manifest.get("empty", {})
-        silent = [
-            f"{cut(label)} {count} of {self.n}" for label, count in empty.get("replies", {}).items() if count
-        ]
-        blank = [f"{empty['references']} of {self.n}"] if empty.get("references") else []
-        split = [
-            cut(arm.label)
-            for arm in others
-            if arm.main.significant != (arm.main.low > 0 or arm.main.high < 0) and not isnan(arm.main.p_holm)
-        ]
-        notes = {
-            "Interval and p disagree, being found in two ways (take p)": split,
-            "Beside it": beside,
-            "Never the best": costly,
-            "Empty replies": silent,
-            "Empty references": blank,
-            "Without any effect on these examples": idle,
-            "Reads the future": ahead,
-        }
-        return "".join(f" {said}: {', '.join(found)}." for said, found in notes.items() if found)
-
 
 def load_comparison(path: str | Path) -> Comparison:
     """Read what `Comparison.save` wrote as `.json` or `.parquet`.
@@ -359,32 +219,3 @@ def _check(arm: Arm, first: Arm, *, examples: int) -> None:
         raise ValueError(f"arm {arm.label!r} lacks metrics")
     if list(arm.differences) != ([] if arm is first else metrics):
         raise ValueError(f"arm {arm.label!r} lacks differences")
-
-
-def cut(label: str, width: int = 40) -> str:
-    """A label with its middle left out where it is long: fixes with many heads have such.
-
-    Example:
-        >>> cut("SCALE_HEADS:heads=[[0,0],[0,1]],factor=0.5", 24)
-        'SCALE_HEADS…],factor=0.5'
-    """
-    return label if len(label) <= width else f"{label[: (width - 1) // 2]}…{label[-(width // 2) :]}"
-
-
-def no_p(change: Difference) -> str:
-    """In the place of a p that does not exist."""
-    return "too few examples for a p" if change.n < 2 else "no p, for nothing was counted"
-
-
-def _gains(arm: Arm) -> bool:
-    return arm.main.gain > 0 and arm.main.significant
-
-
-def p_text(value: float) -> str:
-    """A p-value to three places.
-
-    Example:
-        >>> p_text(0.0421), p_text(0.0001)
-        ('0.042', '< 0.001')
-    """
-    return f"{value:.3f}" if not value < 0.001 else "< 0.001"

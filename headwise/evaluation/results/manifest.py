@@ -55,14 +55,21 @@ class _Versions(_Part):
 class EvaluationManifest(_Part):
     """That of an evaluation."""
 
+    groups: str = ""
     notes: _Notes = _Notes()
     empty: dict[str, int] = {}
+
+
+class _Statistics(_Part):
+    out_of_reach: str = ""
 
 
 class ComparisonManifest(_Part):
     """That of a comparison."""
 
     ids: list[str] = []
+    groups: str = ""
+    statistics: _Statistics = _Statistics()
     notes: _Notes = _Notes()
     empty: _Empty = _Empty()
     guards: _Guards = _Guards()

@@ -45,7 +45,7 @@ def check_fields(item: Any) -> None:
         ValueError: the first such field, with what it holds.
 
     Example:
-        >>> from headwise.evaluation.results.comparison import Cost
+        >>> from headwise.evaluation.results.arm import Cost
         >>> check_fields(Cost(1.0, 1.0, "many", 1.0, 1.0))
         Traceback (most recent call last):
         ...
@@ -83,6 +83,8 @@ def check_number(item: Estimate | Difference, *, examples: int) -> None:
     for (name, unit), (value, least, most) in parts.items():
         if not (isnan(value) or least - _NEAR <= value <= most + _NEAR):
             raise ValueError(f"{item.metric}: {name} is {value} {unit}".rstrip())
+    if isinstance(item, Difference) and not 0 <= item.smallest_effect < inf:
+        raise ValueError(f"{item.metric}: smallest_effect is {item.smallest_effect}")
     if item.low > item.high or isnan(item.low) != isnan(item.high):
         raise ValueError(f"{item.metric}: its interval runs from {item.low} to {item.high}")
 

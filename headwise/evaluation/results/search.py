@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.evaluation.results.comparison import NONE, judgement
+from headwise.evaluation.results.arm import NONE
+from headwise.evaluation.results.comparison import judgement
 from headwise.evaluation.results.io import store_or_draw
 from headwise.evaluation.results.manifest import SearchManifest
 from headwise.evaluation.results.numbers import check_numbers, require_numbers

@@ -150,10 +150,10 @@ def caution(method: str) -> str:
     """Why an interval is to be doubted, in its method; empty where nothing is known against it.
 
     Example:
-        >>> caution("percentile bootstrap; too narrow: heavy tails")
+        >>> caution("percentile bootstrap; too narrow: heavy tails; exact permutation test")
         'too narrow: heavy tails'
     """
-    return TOO_NARROW * (TOO_NARROW in method) + method.partition(TOO_NARROW)[2]
+    return next((part for part in method.split("; ") if part.startswith(TOO_NARROW)), "")
 
 
 def to_fields(item: Any) -> dict[str, Any]:

@@ -73,7 +73,6 @@ def interval(
     if groups is not None and pooled:
         arrays, groups = [np.bincount(groups, array) for array in arrays], None
         n = len(arrays[0])
-    few = f"; {TOO_NARROW}fewer than {FEW} examples" if n < FEW else ""
     if pooled and all(np.all((array >= 0) & (array == np.floor(array))) for array in arrays):
         above, below = arrays
         bound = float(wilson(0, n)[1] / below.mean())
@@ -83,11 +82,9 @@ def interval(
             return Interval(max(1.0 - bound, 0.0), 1.0, BOUND)
         ends = _bca(above, below, resampled(arrays, statistic, seed=seed))
         if ends is not None:
-            return Interval(*ends, BCA + few)
-    drawn = resampled(arrays, statistic, seed=seed, groups=groups)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    heavy = f"; {TOO_NARROW}heavy tails" if _is_heavy(drawn) and not few else ""
-    return Interval(float(low), float(high), BOOTSTRAP + few + heavy)
+            return Interval(*ends, said(BCA, _few(n)))
+    few = n if groups is None else int(groups.max()) + 1
+    return percentile_interval(arrays, statistic, doubt=_few(few), seed=seed, groups=groups)
 
 
 def wilson(count: float, n: float) -> tuple[float, float]:
@@ -153,14 +150,28 @@ def percentile_interval(
     arrays: Sequence[np.ndarray],
     statistic: Callable[..., np.ndarray],
     *,
+    doubt: str | None,
     seed: int,
     groups: np.ndarray | None = None,
-) -> tuple[float, float]:
-    """Where the middle 95 % of the statistic lie when examples are drawn again, see `resampled`."""
-    low, high = np.quantile(
-        resampled(arrays, statistic, seed=seed, groups=groups), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    )
-    return float(low), float(high)
+) -> Interval:
+    """Where the middle 95 % of the statistic lie when examples are drawn again, see `resampled`.
+
+    `doubt` is what is known against it already; where that is empty, heavy tails are looked for.
+    """
+    drawn = resampled(arrays, statistic, seed=seed, groups=groups)
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    if doubt == "" and _is_heavy(drawn):
+        doubt = f"{TOO_NARROW}heavy tails"
+    return Interval(float(low), float(high), said(BOOTSTRAP, doubt or ""))
+
+
+def said(method: str, doubt: str) -> str:
+    """A method with what is known against it."""
+    return f"{method}; {doubt}" if doubt else method
+
+
+def _few(n: int) -> str:
+    return f"{TOO_NARROW}fewer than {FEW} examples" if n < FEW else ""
 
 
 def _wilson_of(above: np.ndarray, below: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:

@@ -18,7 +18,14 @@ from headwise.evaluation.statistics.estimate import (
     span,
     to_fields,
 )
-from headwise.evaluation.statistics.intervals import BOOTSTRAP, CELLS, percentile_interval, wilson
+from headwise.evaluation.statistics.intervals import (
+    CELLS,
+    TOO_NARROW,
+    WILSON,
+    Interval,
+    percentile_interval,
+    wilson,
+)
 
 if TYPE_CHECKING:
     from headwise.evaluation.task import Metric
@@ -27,6 +34,9 @@ N_PERMUTATIONS = 9999
 """Random exchanges of the permutation test."""
 ALPHA = 0.05
 """Adjusted p from which a difference counts as possible chance."""
+FEW_PAIRS = 50
+"""Examples, or groups, that differ, below which intervals of differences are too narrow (benchmarks/coverage.py); but
+for a share of examples, whose interval is then rather too wide."""
 _SAME = "no example differs"
 
 
@@ -43,7 +53,7 @@ class Difference:
     """Two-sided, of the permutation test: how often exchanging the two responses of examples by lot makes a
     difference as large."""
     p_holm: float
-    """`p` adjusted by Holm's rule for the number of arms that were tried."""
+    """`p` adjusted by Holm's rule for everything that the comparison tries, see `statistics.family`."""
     n: int
     """Pairs: examples that have a value in both runs."""
     unit: str
@@ -51,6 +61,8 @@ class Difference:
     """None where neither is better."""
     method: str
     """How interval and p were found."""
+    smallest_effect: float = 0.0
+    """The smallest difference worth having, in its unit: less is not called clear."""
 
     def __str__(self) -> str:
         return f"{number_text(self.value, '+.3f')} {span(self, '+.3f')}"
@@ -66,6 +78,11 @@ class Difference:
     def significant(self) -> bool:
         """True when the adjusted p is below 0.05."""
         return self.p_holm < ALPHA
+
+    @property
+    def clear(self) -> bool:
+        """True when it is significant and not smaller than the smallest effect worth having."""
+        return self.significant and abs(self.value) >= self.smallest_effect
 
     def to_dict(self) -> dict[str, Any]:
         """The fields; a number that is not defined is None."""
@@ -87,10 +104,8 @@ def difference(
 ) -> Difference:
     """A metric over two tables whose rows are the same examples: after less before.
 
-    The interval is the percentile bootstrap over examples, whose two responses stay together; pooled ratios are
-    pooled anew in every resample. Where all pairs of a 0/1 column differ alike (mostly: not at all), resampling
-    cannot see that the next might not, and Wilson's interval is taken. Examples without a value (NaN) on either
-    side are left out of both.
+    Examples without a value (NaN) on either side are left out of both. For the interval see `difference_interval`,
+    for p `permutation_p`.
 
     Args:
         metric: the number, and the columns it is computed from.
@@ -114,29 +129,61 @@ def difference(
     )
     known = np.asarray(~(np.isnan(one).any(0) | np.isnan(two).any(0)))
     one, two = one[:, known], two[:, known]
-    n, count = one.shape[1], len(one)
-    nan = float("nan")
-
-    def change(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
-        return metric.statistic(*columns[count:], axis=axis) - metric.statistic(*columns[:count], axis=axis)
-
-    value = float(change(*one, *two)) if n else nan
+    n, nan = one.shape[1], float("nan")
+    value = float(metric.statistic(*two, axis=-1) - metric.statistic(*one, axis=-1)) if n else nan
     facts = (metric.unit, metric.higher_is_better)
     numbers = group_numbers(groups, known)
     units = n if numbers is None else int(numbers.max()) + 1
     if units < 2 or not np.isfinite(value):
         why = TOO_FEW if n < 2 else ONE_GROUP if units < 2 else NOTHING
-        return Difference(metric.name, value, nan, nan, nan, nan, n, *facts, why)
+        return Difference(metric.name, value, nan, nan, nan, nan, n, *facts, why, metric.smallest_effect)
     p, test = permutation_p(metric.statistic, one, two, seed=seed, groups=numbers)
-    moved = two[0] - one[0]
-    binary = count == 1 and metric.unit == "share" and np.isin([one, two], (0, 1)).all()
+    low, high, method = difference_interval(metric, one, two, seed=seed, groups=numbers)
+    return Difference(
+        metric.name, value, low, high, p, p, n, *facts, f"{method}; {test}", metric.smallest_effect
+    )
+
+
+def difference_interval(
+    metric: Metric, before: np.ndarray, after: np.ndarray, *, seed: int, groups: np.ndarray | None = None
+) -> Interval:
+    """The 95 % interval of a difference of two runs over the same examples.
+
+    The percentile bootstrap over examples, whose two responses stay together; pooled ratios are pooled anew in every
+    resample. Where all pairs of a 0/1 column differ alike (mostly: not at all), resampling cannot see that the next
+    might not, and Wilson's interval is taken.
+
+    Args:
+        metric: the number.
+        before: (column, example), without NaN.
+        after: the same of the other run.
+        seed: of the resamples.
+        groups: (example,) the number of the group of each, from 0, which are drawn whole.
+
+    Example:
+        >>> from headwise.evaluation.task import mean
+        >>> one = np.zeros((1, 300))
+        >>> found = difference_interval(mean("x"), one, one, seed=0)
+        >>> round(found.low, 3), round(found.high, 3), found.method
+        (-0.013, 0.013, 'Wilson')
+    """
+    count, moved = len(before), after[0] - before[0]
+    units = len(moved) if groups is None else int(groups.max()) + 1
+    binary = count == 1 and metric.unit == "share" and np.isin([before, after], (0, 1)).all()
     if binary and np.all(moved == moved[0]):
-        (low, high), method = _of_equal_pairs(int(moved[0]), units), "Wilson"
-    elif np.array_equal(one, two):
-        low, high, method = 0.0, 0.0, _SAME
-    else:
-        (low, high), method = percentile_interval([*one, *two], change, seed=seed, groups=numbers), BOOTSTRAP
-    return Difference(metric.name, value, low, high, p, p, n, *facts, f"{method}; {test}")
+        return Interval(*_of_equal_pairs(int(moved[0]), units), WILSON)
+    if np.array_equal(before, after):
+        return Interval(0.0, 0.0, _SAME)
+
+    def change(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
+        return metric.statistic(*columns[count:], axis=axis) - metric.statistic(*columns[:count], axis=axis)
+
+    doubt = None
+    if not binary:
+        differ = np.flatnonzero((before != after).any(0))
+        pairs = len(differ) if groups is None else len(np.unique(groups[differ]))
+        doubt = f"{TOO_NARROW}fewer than {FEW_PAIRS} pairs differ" if pairs < FEW_PAIRS else ""
+    return percentile_interval([*before, *after], change, doubt=doubt, seed=seed, groups=groups)
 
 
 def permutation_p(

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwise.errors import InputError
-from headwise.evaluation.results.comparison import Arm, Comparison, p_text
+from headwise.evaluation.results.arm import Arm, p_text
+from headwise.evaluation.results.comparison import Comparison
 from headwise.reports.collect.charts import difference_chart
 from headwise.reports.content.content import Column, Flip, Headline, ShownComparison, Table
 from headwise.reports.content.formatting import Value, show
@@ -62,9 +63,9 @@ def shown_comparison(comparison: Comparison, number: int) -> ShownComparison:
     more = f" {left} more metrics are in the comparison itself." if left else ""
     note = (
         f"{comparison.task}, n = {comparison.n}, the same examples for every arm. Differences are to the model without "
-        "a fix; p by a paired permutation test, adjusted by Holm's rule over the arms. “repaired” and “broken” count "
-        "examples whose answer became right or wrong, “changed” those with another reply or another score, which need "
-        f"not be another answer.{more}"
+        "a fix; p by a paired permutation test, adjusted by Holm's rule for all that is tried. “repaired” and “broken” "
+        "count examples whose answer became right or wrong, “changed” those with another reply or another score, which "
+        f"need not be another answer.{more}"
     )
     columns = tuple(
         column for place, column in enumerate(_COLUMNS) if any(row[place] not in (None, "") for row in rows)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import headwise as hw
-from headwise.errors import FixError, InputError, NotFitted
+from headwise.errors import FixError, HeadwiseWarning, InputError, NotFitted
 from headwise.evaluation import evaluate, find_task
 from headwise.evaluation.comparison._compare import compare
 from headwise.evaluation.comparison.arms import describe, parse_arms
@@ -90,13 +90,18 @@ def test_differences_and_flips_are_those_of_the_rows(found):
     assert found.arms[0].differences == {}
 
 
-def test_p_is_adjusted_over_the_arms_for_each_metric_by_itself(found):
-    for metric in found.arms[0].estimates:
-        plain = [arm.differences[metric].p for arm in found.arms[1:]]
-        adjusted = [arm.differences[metric].p_holm for arm in found.arms[1:]]
-        order = np.argsort(plain)
-        assert adjusted[order[0]] == pytest.approx(min(1, 3 * plain[order[0]]))
-        assert max(adjusted) == pytest.approx(max(adjusted[order[1]], plain[order[2]]))
+def test_p_is_adjusted_over_the_arms_and_over_what_the_finding_speaks_of(found):
+    metrics = list(found.arms[0].estimates)
+    told = [name for name in metrics if name in (metrics[0], "recall", "tokens")]
+    assert len(told) < len(metrics)
+    for chosen, among in ((told, told), (metrics, metrics)):
+        plain = {(arm.label, name): arm.differences[name].p for arm in found.arms[1:] for name in among}
+        order = sorted((key for key in plain if not math.isnan(plain[key])), key=lambda key: plain[key])
+        least = 0.0
+        for place, key in enumerate(order):
+            least = max(least, min(1.0, (len(order) - place) * plain[key]))
+            if key[1] in chosen and (chosen is told or key[1] not in told):
+                assert found[key[0]].differences[key[1]].p_holm == pytest.approx(least)
 
 
 def test_the_manifest_says_what_was_installed(found):
@@ -289,8 +294,36 @@ def test_only_a_clear_gain_is_a_best_arm(found):
     assert "silent" in replace(found, arms=(found.arms[0], worse, found["half"])).summary
 
 
+def test_what_is_smaller_than_the_smallest_effect_worth_having_is_not_clear(found):
+    arm, others = found["silent"], (found["half"],)
+    gain = replace(arm.main, value=0.02, low=0.01, high=0.03, p_holm=0.01, smallest_effect=0.02)
+    for change, clear in ((gain, True), (replace(gain, smallest_effect=0.03), False)):
+        gained = replace(arm, differences={**arm.differences, "accuracy": change})
+        judged = replace(found, arms=(found.arms[0], gained, *others))
+        assert (judged.best == gained) is clear
+        said = "Less than the smallest effect worth having: silent +0.020 of 0.03 (p 0.010)."
+        assert (said in judged.summary) is not clear
+
+
+def test_the_smallest_effect_is_the_tasks_or_the_users(subject):
+    class Careful(Next):
+        @property
+        def metrics(self):
+            return (replace(super().metrics[0], smallest_effect=0.1), *super().metrics[1:])
+
+    for given, expected in ((None, 0.1), (0.2, 0.2)):
+        found = compare(subject, Careful(), {"half": HALF}, n=9, smallest_effect=given)
+        assert found["half"].main.smallest_effect == expected
+        assert found.manifest["statistics"]["smallest_effect"] == {"accuracy": expected}
+    for wrong in (-0.1, math.nan, math.inf):
+        with pytest.raises(InputError, match="smallest effect is a distance"):
+            compare(subject, Next(), {"half": HALF}, n=9, smallest_effect=wrong)
+
+
 def test_one_example_has_no_p(subject):
-    found = compare(subject, Next(), {"silent": SILENT, "half": HALF}, n=1)
+    with pytest.warns(HeadwiseWarning, match=r"No difference can be found with n = 1 and 2 arms"):
+        found = compare(subject, Next(), {"silent": SILENT, "half": HALF}, n=1)
+    assert "Whatever they do: no difference can be found with n = 1 and 2 arms" in found.summary
     assert math.isnan(found["silent"].main.p_holm)
     assert "too few examples for a p)." in found.summary
     assert "nan" not in found.summary
@@ -343,7 +376,7 @@ def test_a_hallucination_score_stands_beside_recall_and_length():
 @pytest.mark.slow
 def test_the_fixes_of_the_papers_are_fitted_and_compared():
     vlm = hw.load("zoo:vlm")
-    found = compare(vlm, "pope-random", ["VAR", "VHR:alpha=1.5", "VHR:alpha=1", "VAR+VHR"], n=8, calibrate=8)
+    found = compare(vlm, "pope-random", ["VAR", "VHR:alpha=1.5", "VHR:alpha=1", "VAR+VHR"], n=12, calibrate=8)
     assert list(found.manifest["fitted"]["fixes"]) == ["VAR", "VAR+VHR"]
     assert found.manifest["fixes"]["VHR:alpha=1.5"][0]["parameters"]["layers"]
     assert found["VHR:alpha=1"].changed == 0

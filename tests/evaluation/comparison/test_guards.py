@@ -16,7 +16,8 @@ from headwise.errors import FixError, InputError
 from headwise.evaluation import Example, compare, find_task, task_names
 from headwise.evaluation.comparison.guards import fallen, fallen_between, guard_metrics, paired
 from headwise.evaluation.replies import all_alike, empty, empty_counts, repeated
-from headwise.evaluation.results.comparison import Arm, Comparison
+from headwise.evaluation.results.arm import Arm
+from headwise.evaluation.results.comparison import Comparison
 from headwise.evaluation.statistics.estimate import estimate
 from headwise.evaluation.statistics.paired import difference
 from headwise.evaluation.task import Metric, Response, ratio
@@ -100,7 +101,7 @@ def test_a_guard_that_is_no_metric_is_refused():
         guards: ClassVar[tuple[str, ...]] = ("recal",)
 
     with pytest.raises(InputError, match=r"no metric 'recal' to guard.*accuracy"):
-        compare(small_subject(), Wrong(), {"silent": SILENT}, n=4)
+        compare(small_subject(), Wrong(), {"silent": SILENT}, n=9)
 
 
 RATIOS = [ratio("a", "b"), *find_task("pope").metrics[1:4], *find_task("transcription").metrics[:2]]

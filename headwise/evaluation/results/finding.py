@@ -1,0 +1,90 @@
+"""What a comparison found, in one sentence with numbers, and what it must not be read without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isnan
+from typing import Any
+
+from headwise.evaluation.results.arm import Arm, costs, cut, gains, no_p, p_text
+from headwise.evaluation.statistics.estimate import caution, number_text, span
+from headwise.evaluation.statistics.family import BESIDE
+
+
+def finding(task: str, arms: Sequence[Arm], manifest: Mapping[str, Any], *, n: int) -> str:
+    """The sentence.
+
+    Args:
+        task: its name.
+        arms: the first is the model without a fix.
+        manifest: of the comparison.
+        n: examples per arm.
+    """
+    first, others = arms[0], arms[1:]
+    metric, start = next(iter(first.estimates.items()))
+    groups = manifest.get("groups", f"n = {n}")
+    head = f"{task}, {groups}: {metric} {number_text(start.value, '.3f')} without a fix"
+    notes = _notes(arms, manifest, n)
+    differ = [arm for arm in others if arm.main.clear]
+    if not differ:
+        known = [arm.main.p_holm for arm in others if not isnan(arm.main.p_holm)]
+        spread = ", ".join(f"{cut(arm.label)} {number_text(arm.main.value, '+.3f')}" for arm in others)
+        least = f"smallest p {p_text(min(known))}" if known else no_p(others[0].main)
+        return f"{head}; no arm differs clearly from it ({spread}; {least}).{notes}"
+    differing = "; ".join(
+        f"{cut(arm.label)} {arm.estimates[metric].value:.3f} ({arm.main.value:+.3f}, "
+        f"{span(arm.main, '+.3f', words=True)}, p {p_text(arm.main.p_holm)})"
+        for arm in differ
+    )
+    rest = [cut(arm.label) for arm in others if arm not in differ]
+    same = f"; no clear difference: {', '.join(rest)}" if rest else ""
+    return f"{head}; {differing}{same}.{notes}"
+
+
+def _notes(arms: Sequence[Arm], manifest: Mapping[str, Any], n: int) -> str:
+    others = arms[1:]
+    beside = [
+        f"{cut(arm.label)} {name} {arm.differences[name].value:+.3f}"
+        for arm in others
+        for name in BESIDE
+        if name in arm.differences and name != arm.main.metric and arm.differences[name].clear
+    ]
+    small = [
+        f"{cut(arm.label)} {arm.main.value:+.3f} of {arm.main.smallest_effect:g} (p {p_text(arm.main.p_holm)})"
+        for arm in others
+        if arm.main.significant and not arm.main.clear
+    ]
+    idle = [cut(arm.label) for arm in others if arm.changed == 0]
+    ahead = [cut(arm.label) for arm in others if arm.leaks_future]
+    costly = [
+        f"{cut(arm.label)} ({'; '.join(lost)})"
+        for arm in others
+        if gains(arm) and (lost := costs(arm, manifest))
+    ]
+    empty = manifest.get("empty", {})
+    silent = [f"{cut(label)} {count} of {n}" for label, count in empty.get("replies", {}).items() if count]
+    blank = [f"{empty['references']} of {n}"] if empty.get("references") else []
+    split = [
+        cut(arm.label)
+        for arm in others
+        if arm.main.significant != (arm.main.low > 0 or arm.main.high < 0) and not isnan(arm.main.p_holm)
+    ]
+    reach = manifest.get("statistics", {}).get("out_of_reach")
+    doubts = dict.fromkeys(
+        text
+        for item in (arms[0].estimates[others[0].main.metric], *(arm.main for arm in others))
+        if (text := caution(item.method))
+    )
+    notes = {
+        "Interval and p disagree, being found in two ways (take p)": split,
+        "Whatever they do": [reach] if reach else [],
+        "Intervals": [text.replace(":", ",") for text in doubts],
+        "Less than the smallest effect worth having": small,
+        "Beside it": beside,
+        "Never the best": costly,
+        "Empty replies": silent,
+        "Empty references": blank,
+        "Without any effect on these examples": idle,
+        "Reads the future": ahead,
+    }
+    return "".join(f" {said}: {', '.join(found)}." for said, found in notes.items() if found)
