@@ -75,7 +75,9 @@ def compare(
         paths = check_outputs(out, save_best, what="a comparison")
         from headwise.evaluation.comparison.arms import parse_arms
         from headwise.evaluation.registry import find_task
+        from headwise.evaluation.statistics.multiple import check_smallest_effect
 
+        check_smallest_effect(smallest_effect)
         asked = find_task(task, **options_of(options))
         check_bounds(bounds, asked, directed=True)
         parse_arms(fixes)
@@ -128,7 +130,7 @@ def compare(
 def table_lines(comparison: Comparison) -> Iterator[str]:
     """The comparison as lines of at most 100 characters: a block per metric, then the cost, then the finding."""
     from headwise.evaluation.results.arm import cut
-    from headwise.evaluation.statistics.family import of_finding
+    from headwise.evaluation.statistics.multiple import of_finding
     from headwise.figures.labels import counted
 
     manifest, arms = comparison.manifest, list(comparison.arms)

@@ -23,10 +23,10 @@ def test_compare_prints_a_block_per_metric_and_the_finding():
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0] == "recall, n = 20, seed 0; 95 % intervals"
-    assert "Holm over 2 arms" in lines[1]
-    assert "accuracy (share, more is better)" in lines
-    assert "among (share, more is better)" in lines
-    at = lines.index("accuracy (share, more is better)")
+    assert "Holm's rule" in lines[1]
+    assert lines[2] == "of accuracy over these and 2 arms; of others over all 4 tests"
+    assert "among (share, more is better; Wilson)" in lines
+    at = lines.index("accuracy (share, more is better; Wilson)")
     none, silent, quiet = lines[at + 1 : at + 4]
     assert none.split()[0] == "none"
     assert silent.endswith("p < 0.001")
@@ -35,6 +35,14 @@ def test_compare_prints_a_block_per_metric_and_the_finding():
     assert ": 0 repaired, 0 broken" in result.stdout
     assert lines[-1].startswith("recall, n = 20: accuracy 1.000 without a fix; ZERO_HEADS")
     assert max(map(len, lines[:-1])) <= 100
+
+
+def test_what_cannot_be_found_is_said_before_anything_is_asked():
+    result = run("compare", "zoo:lm", "--task", "recall", "--fix", QUIET, "-n", 5)
+    assert result.exit_code == 0
+    said = "No difference can be found with n = 5 (p is 0.062 or more). Ask more, or compare fewer arms."
+    assert result.stderr.splitlines() == [f"warning: {said}"]
+    assert f"Whatever they do: n{said[1:65]}" in result.stdout
 
 
 def test_compare_as_json_is_the_python_result(tmp_path):
@@ -106,6 +114,8 @@ def test_no_spec_is_written_of_an_arm_that_is_not_better(tmp_path):
         (["--task", "recall", "--fix", "VAR", "--min-gain", "accuracy=nan"], "--min-gain needs a number"),
         (["--task", "recall", "--fix", "VAR", "--min-gain", "accuracy=inf"], "--min-gain needs a number"),
         (["--task", "recall", "--fix", "VAR", "--min-gain", "accuracy=x"], "--min-gain needs a number"),
+        (["--task", "recall", "--fix", "VAR", "--smallest-effect", "-1"], "a distance, 0 or more"),
+        (["--task", "recall", "--fix", "VAR", "--smallest-effect", "nan"], "a distance, 0 or more"),
         (["--task", "recall", "--fix", "VAR", "--out", "a.json", "--save-best", "./a.json"], "to one file"),
         (["--task", "recall", "--fix", "VAR", "--out", "a.json", "--out", "a.json"], "to one file"),
         (["--task", "recall", "--fix", "VAR", "--out", "a.docx"], "cannot be written as .docx"),

@@ -6,12 +6,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headwise.errors import HeadwiseWarning, InputError
+from headwise.errors import HeadwiseWarning
 from headwise.evaluation.comparison._fit import bind_complete, fit_missing, needs_fit
 from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.comparison.calibration import calibration
@@ -20,7 +19,7 @@ from headwise.evaluation.data.groups import group_column
 from headwise.evaluation.replies import empty_counts
 from headwise.evaluation.results.arm import NONE, Arm, Cost
 from headwise.evaluation.results.comparison import Comparison
-from headwise.evaluation.statistics.family import adjusted, of_finding, out_of_reach
+from headwise.evaluation.statistics.multiple import adjusted, check_smallest_effect, of_finding, out_of_reach
 from headwise.evaluation.statistics.paired import N_PERMUTATIONS
 from headwise.evaluation.task import Metric, mean
 from headwise.evaluation.task_run import BATCH, Progress, TaskOutputs, TaskRun, estimates
@@ -89,21 +88,20 @@ def compare(
         >>> found["silent"].main.value < 0
         True
     """
+    check_smallest_effect(smallest_effect)
     task_run = TaskRun.create(subject, task, batch_size=batch_size)
     own = task_run.subject
     arms = [bind_complete(arm, own) for arm in parse_arms(fixes, own)]
     to_fit = [index for index, arm in enumerate(arms) if any(needs_fit(fix, own) for fix in arm.fixes)]
-    if smallest_effect is not None and not 0 <= smallest_effect < inf:
-        raise InputError("The smallest effect is a distance, 0 or more.", evidence=f"{smallest_effect!r}")
     task_run = task_run.draw(n, seed)
+    fitted: dict[str, Any] = {"on": None, "ids": [], "fixes": {}}
+    data = calibration(task_run, calibrate, seed, exclude=task_run.examples) if to_fit else None
     reach = _out_of_reach(task_run, len(arms))
     if reach:
         warnings.warn(
             HeadwiseWarning(f"{reach[0].upper()}{reach[1:]}. Ask more, or compare fewer arms."), stacklevel=2
         )
-    fitted: dict[str, Any] = {"on": None, "ids": [], "fixes": {}}
-    if to_fit:
-        data = calibration(task_run, calibrate, seed, exclude=task_run.examples)
+    if data is not None:
         fitted |= {"on": data.name, "ids": data.ids}
         for index in to_fit:
             before = arms[index]

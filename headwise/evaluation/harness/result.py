@@ -35,7 +35,7 @@ class HarnessResult:
     """One row per arm, task and metric: the harness's value and standard error, `n`, the task's version."""
     differences: pd.DataFrame = field(repr=False)
     """One row per fix, task and metric: fix less none over the same examples, with a 95 % interval, `p`, and
-    `p_holm` over the fixes. Empty without fixes."""
+    `p_holm` over all of them. Empty without fixes."""
     frame: pd.DataFrame = field(repr=False)
     """One row per arm and example: prompt, answer, response, log-probabilities (nats), and the scores."""
     manifest: Mapping[str, Any] = field(repr=False)
@@ -102,7 +102,7 @@ class HarnessResult:
         """The numbers as text: what they are, then every metric of every arm, and what the fix changes."""
         changes = {tuple(row[_KEYS]): row for _, row in self.differences.iterrows()}
         wide = self.metrics["arm"].str.len().max()
-        more = "; difference to none [95 % interval], p by Holm's rule" if changes else ""
+        more = "; difference to none [95 % interval], p by Holm's rule over all" if changes else ""
         version = self.manifest["versions"]["lm_eval"]
         lines = [
             f"lm-evaluation-harness {version}, seed {self.manifest['seed']}: value ± standard error{more}"

@@ -76,8 +76,8 @@ def difference_rows(
 ) -> list[dict[str, Any]]:
     """Every metric of every arm less that of the arm without a fix, over the same examples.
 
-    Only metrics whose aggregation is known are there: means, perplexities and bits per byte. `p_holm` adjusts for the
-    number of arms.
+    Only metrics whose aggregation is known are there: means, perplexities and bits per byte. `p_holm` adjusts for all
+    tests of the call: fixes, tasks, metrics and filters together.
 
     Args:
         metrics: what `metric_rows` gave.
@@ -100,12 +100,12 @@ def difference_rows(
             continue
         first = metric.select(before)
         changes = [difference(metric, first, metric.select(tables[arm]), seed=seed) for arm in arms]
-        adjusted = holm([item.p for item in changes])
         found += [
-            {"arm": arm, "task": task, "filter": of, **asdict(item), "p_holm": p}
-            for arm, item, p in zip(arms, changes, adjusted, strict=True)
+            {"arm": arm, "task": task, "filter": of, **asdict(item)}
+            for arm, item in zip(arms, changes, strict=True)
         ]
-    return found
+    adjusted = holm([row["p"] for row in found])
+    return [{**row, "p_holm": p} for row, p in zip(found, adjusted, strict=True)]
 
 
 def _asked(sample: Mapping[str, Any]) -> dict[str, Any]:

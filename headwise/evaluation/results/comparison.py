@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headwise.errors import InputError
 from headwise.evaluation.results.arm import Arm, costs, gains
 from headwise.evaluation.results.finding import finding
 from headwise.evaluation.results.io import ROWS, store_or_draw

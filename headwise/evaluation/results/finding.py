@@ -8,7 +8,7 @@ from typing import Any
 
 from headwise.evaluation.results.arm import Arm, costs, cut, gains, no_p, p_text
 from headwise.evaluation.statistics.estimate import caution, number_text, span
-from headwise.evaluation.statistics.family import BESIDE
+from headwise.evaluation.statistics.multiple import BESIDE
 
 
 def finding(task: str, arms: Sequence[Arm], manifest: Mapping[str, Any], *, n: int) -> str:

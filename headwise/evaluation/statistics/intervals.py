@@ -13,7 +13,7 @@ LEVEL = 0.95
 BOOTSTRAP = f"percentile bootstrap, {RESAMPLES} resamples"
 BCA = f"BCa bootstrap, {RESAMPLES} resamples"
 WILSON = "Wilson"
-BOUND = "Wilson's bound of 0 over the mean count"
+BOUND = "Wilson's bound of 0, over the mean count"
 TOO_NARROW = "too narrow: "
 """Begins the part of a method that says why its interval is to be doubted."""
 FEW = 100
@@ -61,7 +61,7 @@ def interval(
         >>> wrong, said = np.zeros(50), np.full(50, 4.0)
         >>> found = interval([wrong, said], ratio("wrong", "said").statistic, unit="share", pooled=True, seed=0)
         >>> round(found.high, 3), found.method
-        (0.018, "Wilson's bound of 0 over the mean count")
+        (0.018, "Wilson's bound of 0, over the mean count")
     """
     n = len(arrays[0])
     if unit == "share":

@@ -53,7 +53,7 @@ class Difference:
     """Two-sided, of the permutation test: how often exchanging the two responses of examples by lot makes a
     difference as large."""
     p_holm: float
-    """`p` adjusted by Holm's rule for everything that the comparison tries, see `statistics.family`."""
+    """`p` adjusted by Holm's rule for everything that the comparison tries, see `statistics.multiple`."""
     n: int
     """Pairs: examples that have a value in both runs."""
     unit: str

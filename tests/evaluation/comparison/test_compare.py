@@ -316,7 +316,7 @@ def test_the_smallest_effect_is_the_tasks_or_the_users(subject):
         assert found["half"].main.smallest_effect == expected
         assert found.manifest["statistics"]["smallest_effect"] == {"accuracy": expected}
     for wrong in (-0.1, math.nan, math.inf):
-        with pytest.raises(InputError, match="smallest effect is a distance"):
+        with pytest.raises(InputError, match="worth having is a distance"):
             compare(subject, Next(), {"half": HALF}, n=9, smallest_effect=wrong)
 
 

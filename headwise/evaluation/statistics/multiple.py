@@ -1,10 +1,12 @@
-"""The tests that one comparison makes: which are adjusted together, and what they could find at all."""
+"""Multiple tests of one comparison: which are adjusted together, and what they could find at all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 
+from headwise.errors import InputError
 from headwise.evaluation.statistics.paired import ALPHA, N_PERMUTATIONS, Difference, holm
 
 BESIDE = ("recall", "tokens")
@@ -22,7 +24,7 @@ def of_finding(metrics: Sequence[str]) -> list[str]:
 
 
 def adjusted(arms: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
-    """The same with `p_holm`: the tests that the finding speaks of are one family, all tests together the other.
+    """The same with `p_holm`: the tests that the finding speaks of are adjusted together, the others among all tests.
 
     So whatever a finding calls clear is false with a chance of at most 5 %, over all arms and all that is named beside
     the first metric. A metric that is only in the table is adjusted for everything in the table.
@@ -32,7 +34,8 @@ def adjusted(arms: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
 
     Example:
         >>> from headwise.evaluation.task import mean
-        >>> from headwise.evaluation.statistics.paired import difference
+        >>> from headwise.errors import InputError
+    from headwise.evaluation.statistics.paired import difference
         >>> one, two = {"x": [0] * 6}, {"x": [1] * 6}
         >>> found = difference(mean("x"), one, two, seed=0)
         >>> [row[0].p_holm for row in adjusted([[found], [found]])]
@@ -82,3 +85,20 @@ def out_of_reach(units: int, arms: int, metrics: Sequence[str]) -> str:
     many = f" and {arms} arms" if arms > 1 else ""
     times = f", by Holm's rule {tests} times as much" if tests > 1 else ""
     return f"no difference can be found with n = {units}{many} (p is {least:.2g} or more{times})"
+
+
+def check_smallest_effect(value: float | None) -> None:
+    """Refuse a smallest effect that is no distance.
+
+    Raises:
+        InputError: it is negative, infinite or NaN.
+
+    Example:
+        >>> check_smallest_effect(0.01)
+    """
+    if value is not None and not 0 <= value < inf:
+        raise InputError(
+            "The smallest effect worth having is a distance, 0 or more.",
+            evidence=f"{value!r}",
+            remedy="Give it in the unit of the task's first metric.",
+        )

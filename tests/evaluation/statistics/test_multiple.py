@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headwise.evaluation.statistics.family import adjusted, of_finding, out_of_reach, smallest_p
+from headwise.evaluation.statistics.multiple import adjusted, of_finding, out_of_reach, smallest_p
 from headwise.evaluation.statistics.paired import difference, permutation_p
 from headwise.evaluation.task import mean
 
