@@ -8,7 +8,8 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # No test and no demo downloads a model.
 export HF_HUB_OFFLINE := 1
 
-# Tests run in as many processes as there are cores; each of them uses one.
+# Tests run in as many processes as there are cores; each of them uses one. The quick ones of a file run in one process,
+# which makes what they share once.
 test test-slow: export OMP_NUM_THREADS := 1
 
 .PHONY: demo test test-slow test-all test-releases test-release-ends test-wheel verify real real-models lint types docs bench clean
@@ -18,7 +19,7 @@ demo: $(VENV)/.plain
 	@echo "Open $(CURDIR)/demo/index.html"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -n auto -m "slow or wide"
