@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from headwise.evaluation.data.files import read_lines, refuse
+from headwise.evaluation.scoring.published import published_words
 
 UNITS = (
     *("motor bike", "motor cycle", "air plane", "traffic light", "street light", "traffic signal"),
@@ -74,7 +75,7 @@ def read_objects(path: str | Path, *, compat: bool = False) -> ObjectTable:
     Args:
         path: the file.
         compat: read it as the published script does, where a word after two spaces keeps one of them and a
-            word with a capital stays so, and neither is ever found in a caption.
+            word with a capital stays so, and neither is ever found in a caption; captions are read so, too.
 
     Raises:
         InputError: the file is missing or empty, or a word stands in two lines.
@@ -104,13 +105,13 @@ def mentions(caption: str, table: ObjectTable) -> list[Mention]:
 
     Words are lower-cased and put into the singular, pairs such as "hot dog" are one word, "baby elephant" is
     an elephant and no person, and the seat of a toilet is no chair. Without `compat` any pair of words in the
-    table is one word, not only those of the published list.
+    table is one word, not only those of the published list; with it words are what `published_words` makes of them.
 
     Example:
         >>> [mention.node for mention in mentions("Two puppies near a hot dog stand.", own_objects())]
         ['dog', 'hot dog']
     """
-    words = [singular(word) for word in _WORD.findall(caption.lower())]
+    words = published_words(caption) if table.compat else list(map(singular, _WORD.findall(caption.lower())))
     merged: list[str] = []
     place = 0
     while place < len(words):

@@ -62,7 +62,7 @@ def answered(task, pairs):
 
 
 def test_pope_of_a_worked_case():
-    task = Pope()
+    task = Pope(compat=True)
     pairs = [("yes", "Yes")] * 3 + [("yes", "No")] + [("no", "NO")] * 2 + [("no", "no")] * 4
     assert numbers(task, answered(task, pairs)) == {
         "accuracy": 0.7,  # TP 3, FN 1, FP 2 (NO reads as yes), TN 4
@@ -72,7 +72,7 @@ def test_pope_of_a_worked_case():
         "yes_ratio": 0.5,
         "unparsed": 0.0,
     }
-    strict = Pope(parsing="strict")
+    strict = Pope()
     rows = answered(strict, [*pairs, ("yes", "maybe"), ("no", "")])
     assert numbers(strict, rows) == {
         "accuracy": 0.75,

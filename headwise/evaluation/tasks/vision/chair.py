@@ -40,7 +40,12 @@ class Chair(PictureTask):
     `category_id`, `categories` with `id` and `name`), `captions` its captions file (`annotations` with
     `image_id` and `caption`), whose objects count as there, too. Published numbers need both, 500 images of
     val2014, and the synonyms file of the authors as `synonyms`; without it headwise's own table of words is
-    used. The manifest says which. `compat=True` reads the synonyms as the published script does.
+    used. The manifest says which.
+
+    `compat=True` counts words as the published script does (LisaAnne/Hallucination, `utils/chair.py` of commit
+    a967f2f, with nltk 3.10 and pattern at 0483028). It loses "bus" (not "buses"), "ties", "canoes", "collies" and
+    "doggies"; words in "dog/cat", "dog.cat", "_dog_", "dog…" and "dog+cat"; synonyms with a capital or after two
+    spaces ("iPhone", " motor bike"); and pairs that its list has not ("park seat"). To it "kine" is a cow.
 
     Without `data` captions of drawn scenes are asked for, and `successors` is added: the share of invented
     shapes that like to follow one which is there, so that habit is told from blindness.

@@ -23,7 +23,6 @@ from headwise.text import visible
 from headwise.zoo.data.scenes import PATIENT_NOISE
 
 SPLITS = ("random", "popular", "adversarial")
-_PARSERS = {"official": official_yes_no, "strict": strict_yes_no}
 _LINES = 3000
 
 
@@ -39,8 +38,10 @@ class Pope(PictureTask):
     lines have a `category`, those of `split` are taken. Without `data` the questions are about drawn scenes,
     two about each; scenes, pictures and the questions about what is there are the same in all three splits.
 
-    `parsing="official"` reads answers as the published script does (see `official_yes_no`), `"strict"` takes
-    the first word yes or no, and counts an answer without either as wrong and as unparsed.
+    The first word yes or no is the answer, and one without either counts as wrong and as unparsed. `compat=True` reads
+    answers as the published script does (AoiDragon/POPE, `evaluate.py` of commit f3ec604): "no" if the words before
+    the first full stop have No, no or not, else "yes". So it takes "NO", "None", "Nope", "no!", "there isn't", "It is
+    there. No doubt." and silence for "yes", and "Yes, no doubt" and "Yes, why not" for "no".
 
     Example:
         >>> [(example.id, example.answer) for example in Pope(split="random").draw(2, seed=0)]
@@ -48,17 +49,17 @@ class Pope(PictureTask):
     """
 
     name: ClassVar[str] = "pope"
+    version: ClassVar[int] = 2
     guards: ClassVar[tuple[str, ...]] = ("unparsed",)
 
     split: str = "adversarial"
-    parsing: str = "official"
+    compat: bool = False
     noise: float = PATIENT_NOISE
     max_new_tokens: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
         one_of("split", self.split, SPLITS)
-        one_of("parsing", self.parsing, tuple(_PARSERS))
 
     @property
     def title(self) -> str:
@@ -127,7 +128,7 @@ class Pope(PictureTask):
 
     def score(self, example: Example, response: Response) -> dict[str, Any]:
         """What was read from the answer, and whether it is right."""
-        parsed = _PARSERS[self.parsing](response.text)
+        parsed = (official_yes_no if self.compat else strict_yes_no)(response.text)
         return {
             "parsed": parsed,
             "correct": int(parsed == example.answer),

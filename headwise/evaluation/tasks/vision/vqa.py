@@ -31,15 +31,19 @@ class Vqa(PictureTask):
 
     An answer that four or more of ten people gave scores 1; one that 3, 2, 1 gave scores 0.9, 0.6, 0.3.
     Accuracy is the mean over questions, beside it that of each type of answer; a type that does not occur has
-    no number. Answers are compared without marks, articles and capitals, see `answers.normalized`.
+    no number. Answers are compared without marks, articles and capitals, see
+    `headwise.evaluation.scoring.vqa.normalized`.
 
     `data` is the questions file (`questions` with `question_id`, `image_id`, `question`), `annotations` the
     annotations file (`annotations` with `question_id` and `answers`, each with `answer`; `question_type` and
     `answer_type` are used if they are there). Pictures are called after `file_name`, unless a question names
-    its own as `image`. `compat=True` compares the bare texts where all people said the same, as the published
-    script does. Without `data` the questions are about drawn scenes and ten equal answers are known.
+    its own as `image`. Without `data` the questions are about drawn scenes and ten equal answers are known.
 
-    Source of the measure: GT-Vision-Lab/VQA. TextVQA uses the same.
+    `compat=True` counts as the published script does (GT-Vision-Lab/VQA, the last `vqaEval.py`): where all people said
+    the same, the bare texts are compared, so that "Two", "2.", "a dog" and "Dog" are wrong beside ten times "2" or
+    "dog"; of more than 32 full stops the others stay; and "somebody'd" becomes "somebodyd".
+
+    TextVQA uses the same measure.
 
     Example:
         >>> Vqa().draw(1, seed=0)[0].answer[:2]

@@ -13,7 +13,7 @@ import numpy as np
 from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_json_lines, read_lines, refuse
 from headwise.evaluation.example import Example
-from headwise.evaluation.scoring.yes_no import mme_yes_no
+from headwise.evaluation.scoring.yes_no import mme_yes_no, strict_yes_no
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.task import Metric, Response, Solver, mean, ratio
 from headwise.evaluation.tasks.vision.pictures import PictureTask, seen
@@ -39,7 +39,10 @@ class YesNo(PictureTask):
     An example is a group, so `n` counts groups, and the intervals are over groups. `accuracy` is the share of
     right answers, `accuracy_plus` that of groups without a wrong one, which guessing brings to 1/4 for pairs;
     `score` is MME's, 100 times the one plus 100 times the other, added up over categories (200 at most for
-    each). `other` is the share of responses whose first four characters hold neither yes nor no.
+    each). The first word yes or no is the answer; `other` is the share of responses without either. `compat=True` reads
+    answers as MME's `calculation.py` does (zhengdian1/AIA, commit c0f413d): yes or no is looked for in the first four
+    characters. So it takes "Nothing", "Not sure" and "Knot" for "no", "Yesterday" for "yes", and "It is not. No." for
+    neither.
 
     `data` is one of:
 
@@ -59,10 +62,12 @@ class YesNo(PictureTask):
     """
 
     name: ClassVar[str] = "yes-no"
+    version: ClassVar[int] = 2
     guards: ClassVar[tuple[str, ...]] = ("other",)
 
     group: str = "image"
     """Column of a JSON-lines file that tells which questions belong together."""
+    compat: bool = False
     noise: float = PATIENT_NOISE
 
     @property
@@ -127,14 +132,15 @@ class YesNo(PictureTask):
 
     def score(self, example: Example, response: Response) -> dict[str, Any]:
         """How many questions of the group were answered rightly, and how they were read."""
-        parsed = [mme_yes_no(text) for text in response.metadata["replies"]]
+        read = mme_yes_no if self.compat else strict_yes_no
+        parsed = [read(text) for text in response.metadata["replies"]]
         right = sum(prediction == answer for prediction, answer in zip(parsed, example.answer, strict=True))
         return {
             "parsed": ", ".join(parsed),
             "questions": len(parsed),
             "right": right,
             "all_right": int(right == len(parsed)),
-            "others": parsed.count("other"),
+            "others": sum(answer not in ("yes", "no") for answer in parsed),
             "category": example.metadata["category"],
             "category_number": example.metadata["category_number"],
         }
