@@ -5,18 +5,34 @@ Counts and scores are sacrebleu's own; its functions of counts are the private o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from headwise.errors import InputError
 from headwise.optional import extra
 
 CHRF = tuple(f"chrf_{number}" for number in range(18))
 """Columns: n-grams of 1 to 6 characters, each with those of the hypothesis, of the reference, and common ones."""
 BLEU = tuple(f"bleu_{number}" for number in range(10))
 """Columns: lengths of hypothesis and reference, matching n-grams of 1 to 4 words, n-grams of the hypothesis."""
+_TOKENIZERS = {
+    **dict.fromkeys(
+        ("hans", "hant", "hani", "zh", "zho", "cmn", "yue", "lzh", "wuu", "nan", "hak", "gan"), "zh"
+    ),
+    **dict.fromkeys(("jpan", "ja", "jpn"), "ja-mecab"),
+    **dict.fromkeys(("hang", "kore", "ko", "kor"), "ko-mecab"),
+    **dict.fromkeys(("thai", "khmr", "laoo", "mymr", "tibt", "th", "tha", "km", "khm", "lo", "lao"), "char"),
+    **dict.fromkeys(("my", "mya", "bo", "bod", "dz", "dzo", "shn", "ksw", "mnw"), "char"),
+}
+"""Scripts and languages whose words are not set apart by blanks, and their tokenizers."""
+_NO_BLANKS = re.compile(
+    "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
+)
+"""Letters of Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese."""
 
 
 @lru_cache(maxsize=1)
@@ -27,20 +43,46 @@ def chrf_scorer() -> Any:
 
 @lru_cache(maxsize=8)
 def bleu_scorer(tokenize: str) -> Any:
-    """The BLEU of sacrebleu with one of its tokenizers."""
-    return extra("sacrebleu", "Translation is scored").BLEU(tokenize=tokenize)
+    """The BLEU of sacrebleu with one of its tokenizers.
+
+    Raises:
+        InputError: the tokenizer needs a package that is not installed, or a model that cannot be downloaded.
+    """
+    scorer = extra("sacrebleu", "Translation is scored").BLEU
+    try:
+        return scorer(tokenize=tokenize)
+    except (RuntimeError, ImportError, OSError) as error:
+        packages = {"ja-mecab": "sacrebleu[ja]", "ko-mecab": "sacrebleu[ko]"}.get(tokenize, "sentencepiece")
+        raise InputError(
+            f"The tokenizer {tokenize} of BLEU cannot be had.",
+            evidence=" ".join(str(error).split())[:200],
+            remedy=f"pip install '{packages}', or count characters: tokenize=char (--set tokenize=char).",
+        ) from error
 
 
 def tokenizer_for(language: str) -> str:
-    """The tokenizer of sacrebleu for a language, of those that need no download: `zh`, `char` or `13a`.
+    """The tokenizer of sacrebleu for a language.
+
+    `zh` for Chinese, `ja-mecab` and `ko-mecab` for Japanese and Korean, which need packages of their own; `char` for
+    other scripts without blanks between words, for which sacrebleu knows no words; `13a` for all else. The script
+    decides where the name has one.
 
     Example:
-        >>> tokenizer_for("zho_Hans"), tokenizer_for("ja"), tokenizer_for("swh_Latn")
-        ('zh', 'char', '13a')
+        >>> tokenizer_for("zh-CN"), tokenizer_for("jpn_Jpan"), tokenizer_for("th"), tokenizer_for("swh_Latn")
+        ('zh', 'ja-mecab', 'char', '13a')
     """
-    if language.split("_")[0] in ("zh", "zho"):
-        return "zh"
-    return "char" if language.split("_")[0] in ("ja", "jpn", "ko", "kor", "th", "tha", "km", "khm") else "13a"
+    name, *parts = re.split("[-_]", language.lower())
+    return next((_TOKENIZERS[part] for part in (*parts, name) if part in _TOKENIZERS), "13a")
+
+
+def lacks_blanks(text: str) -> bool:
+    """True where most letters are of a script that sets no blanks between words.
+
+    Example:
+        >>> lacks_blanks("今天天气很好。"), lacks_blanks("Habari ya asubuhi.")
+        (True, False)
+    """
+    return len(_NO_BLANKS.findall(text)) * 2 > sum(map(str.isalpha, text))
 
 
 def counts(hypothesis: str, reference: str, tokenize: str) -> dict[str, int]:

@@ -109,6 +109,73 @@ def test_short_codes_and_names_of_languages(nllb):
     assert tokenizer_for("zh") == "zh"
 
 
+@pytest.mark.parametrize(
+    ("names", "tokenizer"),
+    [
+        (
+            ("zh", "zh_CN", "zh-CN", "ZH-hans", "zho_Hans", "zho_Hant", "cmn_Hans", "cmn", "yue_Hant", "lzh"),
+            "zh",
+        ),
+        (("ja", "ja-JP", "jpn", "jpn_Jpan", "ja_XX"), "ja-mecab"),
+        (("ko", "ko_KR", "kor_Hang"), "ko-mecab"),
+        (
+            (
+                "th",
+                "tha_Thai",
+                "th_TH",
+                "khm_Khmr",
+                "lao_Laoo",
+                "my",
+                "my_MM",
+                "mya_Mymr",
+                "bod_Tibt",
+                "dzo_Tibt",
+            ),
+            "char",
+        ),
+        (
+            ("", "en", "swh_Latn", "hin_Deva", "zul_Latn", "hi_IN", "zsm_Latn", "kmr_Latn", "de-CH", "vie"),
+            "13a",
+        ),
+    ],
+)
+def test_every_language_has_the_tokenizer_of_its_script(names, tokenizer):
+    assert {tokenizer_for(name) for name in names} == {tokenizer}
+
+
+@pytest.mark.parametrize(
+    ("options", "package"),
+    [
+        ({"target": "jpn_Jpan"}, r"ja-mecab .*sacrebleu\[ja\].*tokenize=char"),
+        ({"target": "ko"}, r"ko-mecab .*sacrebleu\[ko\]"),
+        ({"tokenize": "flores200"}, "flores200 .*sentencepiece"),
+    ],
+)
+def test_a_tokenizer_that_is_not_installed_is_said_before_the_model_is_run(
+    nllb, tmp_path, monkeypatch, options, package
+):
+    def missing(self, tokenize):
+        raise RuntimeError(f"needs more than {tokenize}")
+
+    monkeypatch.setattr(sacrebleu.BLEU, "__init__", missing)
+    (tmp_path / "a").write_text("one\n")
+    task = Translation(data=tmp_path / "a", reference=tmp_path / "a", source="en", **options)
+    with pytest.raises(InputError, match=package):
+        hw.evaluate(nllb, task)
+
+
+def test_sentences_that_count_as_words_are_said(tmp_path):
+    (tmp_path / "a").write_text("one\n")
+    (tmp_path / "b").write_text("今天天气很好。\n")
+    files = {"data": tmp_path / "a", "reference": tmp_path / "b"}
+    unnamed, named = Translation(**files), Translation(**files, target="zh-TW")
+    chinese, swahili = [Response("今天天气很好。", 3)], [Response("Habari ya 北京 asubuhi.", 3)]
+    (said,) = unnamed.remarks(chinese)
+    assert "tokenize=zh" in said
+    assert unnamed.remarks(swahili) == named.remarks(chinese) == unnamed.remarks([]) == []
+    assert [task.metrics[1].unit for task in (unnamed, named)] == ["BLEU, 13a", "BLEU, zh"]
+
+
 @pytest.mark.parametrize("target", [None, "moja mbili"])
 def test_a_model_is_told_the_language_to_write(nllb, target):
     tokenizer, model = nllb.tokenizer, nllb.model

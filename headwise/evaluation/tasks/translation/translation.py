@@ -19,6 +19,7 @@ from headwise.evaluation.scoring.overlap import (
     chrf,
     chrf_scorer,
     counts,
+    lacks_blanks,
     tokenizer_for,
 )
 from headwise.evaluation.solvers.generate import Generate
@@ -37,9 +38,11 @@ class Translation(Parallel):
 
     `chrf` is chrF2 of the whole corpus, 0 to 100: the overlap of n-grams of 1 to 6 characters, where recall
     counts twice. It needs no words, so it is fair to languages that build long ones or write no spaces.
-    `bleu` is BLEU of the corpus (up to four words, sacrebleu's smoothing), with the tokenizer `zh` for Chinese,
-    `char` for Japanese, Korean, Thai and Khmer, and `13a` otherwise, unless `tokenize` names another. `exact`
-    is the share of sentences that equal the reference. All are sacrebleu's, whose signatures are in the
+    `bleu` is BLEU of the corpus (up to four words, sacrebleu's smoothing), with the tokenizer of the language unless
+    `tokenize` names another: `zh` for Chinese; `ja-mecab` for Japanese (`pip install 'sacrebleu[ja]'`) and `ko-mecab` for
+    Korean (`'sacrebleu[ko]'`); `char`, which counts characters, for Thai, Lao, Khmer, Burmese and Tibetan, for which
+    sacrebleu knows no words (FLORES has `flores200`, which needs sentencepiece and downloads a model); `13a` otherwise.
+    The unit of `bleu` names it. `exact` is the share of sentences that equal the reference. All are sacrebleu's, whose signatures are in the
     manifest. Where there are several directions, chrF and exact match are given for each, such as
     `chrf eng_Latn>swh_Latn`. COMET and other learned scores are not computed: they need weights.
 
@@ -79,7 +82,12 @@ class Translation(Parallel):
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """chrF, BLEU and exact match; chrF and exact match again for each of several directions."""
-        whole = (Metric("chrf", CHRF, chrf, "chrF2"), Metric("bleu", BLEU, bleu, "BLEU"), mean("exact"))
+        tokenizers = ", ".join(self._tokenizers())
+        whole = (
+            Metric("chrf", CHRF, chrf, "chrF2"),
+            Metric("bleu", BLEU, bleu, f"BLEU, {tokenizers}"),
+            mean("exact"),
+        )
         ways = [f"{source}>{target}" for source, target in self.directions]
         if len(ways) < 2:
             return whole
@@ -99,8 +107,9 @@ class Translation(Parallel):
         return _Translate(self.max_new_tokens, self.beams)
 
     def check(self, subject: Subject) -> None:
-        """Refuse to start without sacrebleu."""
-        extra("sacrebleu", "Translation is scored")
+        """Refuse to start without sacrebleu, or without what its tokenizer needs."""
+        for name in self._tokenizers():
+            bleu_scorer(name)
 
     def examples(self) -> Sequence[Example]:
         """All sentences, each in its template."""
@@ -125,6 +134,16 @@ class Translation(Parallel):
             **found,
         }
 
+    def remarks(self, responses: Sequence[Response]) -> list[str]:
+        """Whether BLEU took whole sentences for words."""
+        text = "".join(response.text for response in responses)
+        if "13a" not in self._tokenizers() or not lacks_blanks(text):
+            return []
+        return [
+            "BLEU splits at blanks (tokenizer 13a), and most of what was written has none between words, so that sentences "
+            "count as words: name the language (target=zho_Hans), or give tokenize=zh, ja-mecab, ko-mecab or char."
+        ]
+
     def notes(self, examples: Sequence[Example]) -> dict[str, Any]:
         """Version of sacrebleu with its signatures, and the pairs that were left out."""
         used = {self.tokenize or tokenizer_for(item.metadata["target"]) for item in examples}
@@ -137,6 +156,10 @@ class Translation(Parallel):
             "bleu": {name: str(bleu_scorer(name).get_signature()) for name in sorted(used)},
             "comet": "not computed: it needs weights",
         }
+
+    def _tokenizers(self) -> list[str]:
+        """Of the languages that are translated into."""
+        return sorted({self.tokenize or tokenizer_for(target) for _, target in self.directions})
 
     def _written(self, text: str, metadata: Any) -> str:
         values = {"text": text, "source": metadata["source"], "target": metadata["target"]}
