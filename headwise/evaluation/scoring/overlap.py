@@ -29,9 +29,7 @@ _TOKENIZERS = {
     **dict.fromkeys(("my", "mya", "bo", "bod", "dz", "dzo", "shn", "ksw", "mnw"), "char"),
 }
 """Scripts and languages whose words are not set apart by blanks, and their tokenizers."""
-_NO_BLANKS = re.compile(
-    "[\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]"
-)
+_NO_BLANKS = re.compile(r"[\u0e00-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
 """Letters of Thai, Lao, Tibetan, Burmese, Khmer, Japanese and Chinese."""
 
 

@@ -39,11 +39,11 @@ class Translation(Parallel):
     `chrf` is chrF2 of the whole corpus, 0 to 100: the overlap of n-grams of 1 to 6 characters, where recall
     counts twice. It needs no words, so it is fair to languages that build long ones or write no spaces.
     `bleu` is BLEU of the corpus (up to four words, sacrebleu's smoothing), with the tokenizer of the language unless
-    `tokenize` names another: `zh` for Chinese; `ja-mecab` for Japanese (`pip install 'sacrebleu[ja]'`) and `ko-mecab` for
+    `tokenize` names another: `zh` for Chinese; `ja-mecab` for Japanese (`pip install 'sacrebleu[ja]'`), `ko-mecab` for
     Korean (`'sacrebleu[ko]'`); `char`, which counts characters, for Thai, Lao, Khmer, Burmese and Tibetan, for which
-    sacrebleu knows no words (FLORES has `flores200`, which needs sentencepiece and downloads a model); `13a` otherwise.
-    The unit of `bleu` names it. `exact` is the share of sentences that equal the reference. All are sacrebleu's, whose signatures are in the
-    manifest. Where there are several directions, chrF and exact match are given for each, such as
+    sacrebleu knows no words (FLORES has `flores200`, which needs sentencepiece and a download); `13a` otherwise. The
+    unit of `bleu` names it. `exact` is the share of sentences that equal the reference. All are sacrebleu's, whose
+    signatures are in the manifest. Where there are several directions, chrF and exact match are given for each, such as
     `chrf eng_Latn>swh_Latn`. COMET and other learned scores are not computed: they need weights.
 
     `template` is written around the sentence, for models that are told what to do in words; it may use
@@ -140,8 +140,8 @@ class Translation(Parallel):
         if "13a" not in self._tokenizers() or not lacks_blanks(text):
             return []
         return [
-            "BLEU splits at blanks (tokenizer 13a), and most of what was written has none between words, so that sentences "
-            "count as words: name the language (target=zho_Hans), or give tokenize=zh, ja-mecab, ko-mecab or char."
+            "BLEU splits at blanks (tokenizer 13a), and most of what was written has none between words, so that "
+            "sentences count as words: name the language (target=zho_Hans), or give tokenize=zh, ja-mecab, ko-mecab or char."
         ]
 
     def notes(self, examples: Sequence[Example]) -> dict[str, Any]:
