@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -143,6 +144,9 @@ def test_perplexity_of_a_uniform_model_is_the_size_of_its_vocabulary(tmp_path):
     assert found.estimates["loss"].value == pytest.approx(math.log(20), rel=1e-5)
     expected = 8 * math.log2(20) / len("a cat sat\non the matthe cat")
     assert found.estimates["bits_per_byte"].value == pytest.approx(expected, rel=1e-5)
+    assert found.frame["words"].to_list() == [6, 2]
+    assert found.estimates["word_perplexity"].value == pytest.approx(20, rel=1e-5)
+    assert found.estimates["byte_perplexity"].value == pytest.approx(2**expected, rel=1e-5)
 
 
 def test_perplexity_pools_tokens_not_texts(tmp_path):
@@ -162,7 +166,49 @@ def test_perplexity_of_a_text_of_one_token_without_an_opening_one_is_not_defined
     subject.tokenizer.backend_tokenizer.post_processor = None
     found = hw.evaluate(subject, Perplexity(data=path))
     assert math.isnan(found.value)
-    assert found.frame["bytes"].to_list() == [0]
+    assert math.isnan(found.estimates["word_perplexity"].value)
+    assert (found.frame["bytes"].to_list(), found.frame["words"].to_list()) == ([0], [0])
+
+
+@pytest.mark.parametrize(
+    ("text", "scored", "words"),
+    [
+        ("a cat sat", 9, 3),
+        ("a cat sat", 8, 2),
+        ("cats sat", 5, 2),
+        (" a\n cat \n", 9, 4),
+        ("é cat", 6, 2),
+        ("é", 1, 1),
+    ],
+)
+def test_words_are_those_that_were_scored(text, scored, words):
+    """As lm_eval counts them where all was: what is between blanks, and nothing at either end is a word, too."""
+    response = hw.evaluation.Response(text, 3, {"nll": 6.0}, {"bytes": scored})
+    assert Perplexity().score(Example("0", {"text": text}, ""), response)["words"] == words
+
+
+@pytest.mark.slow
+def test_perplexities_are_those_of_the_harness(tmp_path):
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.metrics import bits_per_byte, weighted_perplexity
+    from lm_eval.models.huggingface import HFLM
+
+    texts = [" ".join(random.Random(n).choices(WORDS, k=n)) for n in (3, 8, 20)] + ["cat\n on  mat "]
+    path = tmp_path / "text.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    subject = gpt2()
+    found = hw.evaluate(subject, Perplexity(data=path))
+    scorer = HFLM(pretrained=subject.model, tokenizer=subject.tokenizer, batch_size=1, max_length=24)
+    scorer.tok_encode = lambda text, **_: subject.tokenizer(text, add_special_tokens=False).input_ids
+    requests = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in texts]
+    costs = scorer.loglikelihood_rolling(requests, disable_tqdm=True)
+    words = weighted_perplexity(
+        [(cost, len(re.split(r"\s+", text))) for cost, text in zip(costs, texts, strict=True)]
+    )
+    assert found.estimates["word_perplexity"].value == pytest.approx(words, rel=1e-5)
+    pairs = [(cost, len(text.encode())) for cost, text in zip(costs, texts, strict=True)]
+    assert found.estimates["byte_perplexity"].value == pytest.approx(weighted_perplexity(pairs), rel=1e-5)
+    assert found.estimates["bits_per_byte"].value == pytest.approx(bits_per_byte(pairs), rel=1e-5)
 
 
 @pytest.mark.parametrize(("name", "fact"), [("a.csv", r"\.txt or \.jsonl"), ("a.jsonl", "line 1")])

@@ -27,7 +27,9 @@ class Perplexity(Task):
 
     `perplexity` is exp of the mean negative log-probability of a token, pooled over all texts: among how many
     equally probable tokens the model chooses on average; 1 is certainty, the size of the vocabulary is
-    ignorance. It depends on the tokenizer: two models with different ones are compared by `bits_per_byte`.
+    ignorance. It depends on the tokenizer: two models with different ones are compared by `word_perplexity`,
+    `byte_perplexity` or `bits_per_byte`, which are lm-evaluation-harness's. Words are what stands between blanks of
+    the text as it is, and bytes those of UTF-8; a first token that nothing precedes is not scored and not counted.
 
     Without `data` the texts are paragraphs of Python's documentation that the zoo was not trained on. `data`
     is a `.txt` file whose paragraphs are separated by empty lines, or `.jsonl` with `{"text": "..."}` per
@@ -56,11 +58,13 @@ class Perplexity(Task):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Perplexity, nats per token, bits per byte; all pooled over the texts."""
+        """Perplexity, nats per token, bits per byte, perplexity of a word and of a byte; pooled over the texts."""
         return (
             Metric("perplexity", ("nll", "tokens"), _perplexity, "perplexity", False),
             ratio("nll", "tokens", name="loss", unit="nats per token", higher_is_better=False),
             ratio("bits", "bytes", name="bits_per_byte", unit="bits per byte", higher_is_better=False),
+            Metric("word_perplexity", ("nll", "words"), _perplexity, "perplexity", False),
+            Metric("byte_perplexity", ("nll", "bytes"), _perplexity, "perplexity", False),
         )
 
     @property
@@ -84,9 +88,15 @@ class Perplexity(Task):
         return [Example(id, {"text": text}, "") for id, text in texts]
 
     def score(self, example: Example, response: Response) -> dict[str, Any]:
-        """Negative log-probability in nats and in bits, and the bytes it is about; tokens are there already."""
-        nll = response.scores["nll"]
-        return {"nll": nll, "bits": nll / log(2), "bytes": response.metadata["bytes"]}
+        """Negative log-probability in nats and in bits, and the bytes and words that it is about."""
+        nll, scored, text = (
+            response.scores["nll"],
+            response.metadata["bytes"],
+            example.inputs["text"].encode(),
+        )
+        rest = text[len(text) - scored :].decode(errors="replace")
+        words = len(re.split(r"\s+", rest)) if scored == len(text) else len(rest.split())
+        return {"nll": nll, "bits": nll / log(2), "bytes": scored, "words": words}
 
 
 def _perplexity(nll: np.ndarray, tokens: np.ndarray, axis: int = -1) -> np.ndarray:

@@ -141,7 +141,7 @@ class Translation(Parallel):
             return []
         return [
             "BLEU splits at blanks (tokenizer 13a), and most of what was written has none between words, so that "
-            "sentences count as words: name the language (target=zho_Hans), or give tokenize=zh, ja-mecab, ko-mecab or char."
+            "sentences count as words: name the language (target=zho_Hans), or give tokenize=zh, ja-mecab or char."
         ]
 
     def notes(self, examples: Sequence[Example]) -> dict[str, Any]:
