@@ -79,6 +79,8 @@ class Metric:
     """True where it is the sum of the first column over that of the second."""
     smallest_effect: float = 0.0
     """The smallest difference worth having, in its unit: a comparison calls less not clear."""
+    strata: str | None = None
+    """One of `columns`, such as a category that the number is added up over: resamples are drawn within its values."""
 
     def applies(self, frame: pd.DataFrame) -> np.ndarray:
         """True on the rows of a per-example table that the number is about."""

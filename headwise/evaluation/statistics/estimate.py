@@ -126,9 +126,20 @@ def estimate(
         why = TOO_FEW if n < 2 else ONE_GROUP if units < 2 else NOTHING
         return Estimate(metric.name, value, float("nan"), float("nan"), n, *facts, why)
     found = interval(
-        arrays, metric.statistic, unit=metric.unit, pooled=metric.pooled, seed=seed, groups=numbers
+        arrays,
+        metric.statistic,
+        unit=metric.unit,
+        pooled=metric.pooled,
+        seed=seed,
+        groups=numbers,
+        strata=strata_of(metric, arrays),
     )
     return Estimate(metric.name, value, found.low, found.high, n, *facts, found.method)
+
+
+def strata_of(metric: Metric, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
+    """(example,) the category within which examples are drawn again; None where a metric has no strata."""
+    return None if metric.strata is None else arrays[metric.columns.index(metric.strata)]
 
 
 def group_numbers(groups: Sequence[str] | None, known: np.ndarray) -> np.ndarray | None:

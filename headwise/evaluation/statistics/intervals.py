@@ -38,6 +38,7 @@ def interval(
     pooled: bool,
     seed: int,
     groups: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
 ) -> Interval:
     """The interval of a number over examples, by the method that suits its kind.
 
@@ -55,6 +56,7 @@ def interval(
         seed: of the resamples.
         groups: (example,) the number of the group of each, from 0, where some are about one picture or sentence: groups
             are drawn again whole, and Wilson counts the examples that as many independent ones would be worth.
+        strata: (example,) the category of each, where examples are drawn again within categories.
 
     Example:
         >>> from headwise.evaluation.task import ratio
@@ -84,7 +86,7 @@ def interval(
         if ends is not None:
             return Interval(*ends, said(BCA, _few(n)))
     few = n if groups is None else int(groups.max()) + 1
-    return percentile_interval(arrays, statistic, doubt=_few(few), seed=seed, groups=groups)
+    return percentile_interval(arrays, statistic, doubt=_few(few), seed=seed, groups=groups, strata=strata)
 
 
 def wilson(count: float, n: float) -> tuple[float, float]:
@@ -110,6 +112,7 @@ def resampled(
     *,
     seed: int,
     groups: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
 ) -> np.ndarray:
     """The statistic of 2,000 samples of the examples, drawn with replacement; those on which it is defined.
 
@@ -118,15 +121,11 @@ def resampled(
         statistic: the arrays, reduced over `axis`, to a number.
         seed: of the resamples.
         groups: (example,) the number of the group of each, from 0: groups are drawn instead, whole.
+        strata: (example,) the category of each: as many are drawn of each category as it has. A group that is in
+            several is drawn in each by itself.
     """
-    if groups is not None:
-        rng, whole = np.random.default_rng(seed), np.stack(arrays)
-        parts = np.split(np.argsort(groups, kind="stable"), np.cumsum(np.bincount(groups))[:-1])
-        samples = rng.integers(0, len(parts), (RESAMPLES, len(parts)))
-        found = [
-            statistic(*whole[:, np.concatenate([parts[k] for k in chosen])], axis=-1) for chosen in samples
-        ]
-        drawn = np.asarray(found, dtype=float)
+    if groups is not None or strata is not None:
+        drawn = _drawn_whole(np.stack(arrays), statistic, np.random.default_rng(seed), groups, strata)
         return drawn[~np.isnan(drawn)]
     from scipy.stats import DegenerateDataWarning, bootstrap
 
@@ -146,6 +145,30 @@ def resampled(
     return drawn[~np.isnan(drawn)]
 
 
+def _drawn_whole(
+    table: np.ndarray,
+    statistic: Callable[..., np.ndarray],
+    rng: np.random.Generator,
+    groups: np.ndarray | None,
+    strata: np.ndarray | None,
+) -> np.ndarray:
+    """The statistic of samples of whole groups, drawn within strata; one by one, since samples differ in length."""
+    n = table.shape[1]
+    units = np.arange(n) if groups is None else groups
+    categories = np.zeros(n) if strata is None else strata
+    pools = []
+    for category in np.unique(categories):
+        members = np.flatnonzero(categories == category)
+        order = members[np.argsort(units[members], kind="stable")]
+        pools.append(np.split(order, np.flatnonzero(np.diff(units[order])) + 1))
+    chosen = [rng.integers(0, len(pool), (RESAMPLES, len(pool))) for pool in pools]
+    found = []
+    for one in range(RESAMPLES):
+        parts = [pool[k] for pool, rows in zip(pools, chosen, strict=True) for k in rows[one]]
+        found.append(statistic(*table[:, np.concatenate(parts)], axis=-1))
+    return np.asarray(found, dtype=float)
+
+
 def percentile_interval(
     arrays: Sequence[np.ndarray],
     statistic: Callable[..., np.ndarray],
@@ -153,12 +176,13 @@ def percentile_interval(
     doubt: str | None,
     seed: int,
     groups: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
 ) -> Interval:
     """Where the middle 95 % of the statistic lie when examples are drawn again, see `resampled`.
 
     `doubt` is what is known against it already; where that is empty, heavy tails are looked for.
     """
-    drawn = resampled(arrays, statistic, seed=seed, groups=groups)
+    drawn = resampled(arrays, statistic, seed=seed, groups=groups, strata=strata)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     if doubt == "" and _is_heavy(drawn):
         doubt = f"{TOO_NARROW}heavy tails"

@@ -34,8 +34,7 @@ def adjusted(arms: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
 
     Example:
         >>> from headwise.evaluation.task import mean
-        >>> from headwise.errors import InputError
-    from headwise.evaluation.statistics.paired import difference
+        >>> from headwise.evaluation.statistics.paired import difference
         >>> one, two = {"x": [0] * 6}, {"x": [1] * 6}
         >>> found = difference(mean("x"), one, two, seed=0)
         >>> [row[0].p_holm for row in adjusted([[found], [found]])]

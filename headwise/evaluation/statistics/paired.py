@@ -16,6 +16,7 @@ from headwise.evaluation.statistics.estimate import (
     group_numbers,
     number_text,
     span,
+    strata_of,
     to_fields,
 )
 from headwise.evaluation.statistics.intervals import (
@@ -183,7 +184,10 @@ def difference_interval(
         differ = np.flatnonzero((before != after).any(0))
         pairs = len(differ) if groups is None else len(np.unique(groups[differ]))
         doubt = f"{TOO_NARROW}fewer than {FEW_PAIRS} pairs differ" if pairs < FEW_PAIRS else ""
-    return percentile_interval([*before, *after], change, doubt=doubt, seed=seed, groups=groups)
+    strata = strata_of(metric, before)
+    return percentile_interval(
+        [*before, *after], change, doubt=doubt, seed=seed, groups=groups, strata=strata
+    )
 
 
 def permutation_p(

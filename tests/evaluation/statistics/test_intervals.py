@@ -11,7 +11,15 @@ from scipy import stats
 from headwise.evaluation import Example, compare, evaluate
 from headwise.evaluation.data.groups import group_column, group_of, group_record
 from headwise.evaluation.statistics.estimate import caution, estimate
-from headwise.evaluation.statistics.intervals import BCA, BOOTSTRAP, BOUND, interval, wilson
+from headwise.evaluation.statistics.intervals import (
+    BCA,
+    BOOTSTRAP,
+    BOUND,
+    RESAMPLES,
+    interval,
+    resampled,
+    wilson,
+)
 from headwise.evaluation.statistics.paired import difference, permutation_p
 from headwise.evaluation.task import mean, ratio
 from tests.kit.comparisons import SILENT, Next, small_subject
@@ -30,6 +38,20 @@ def test_wilson_is_that_of_scipy(case):
     count, n = case
     theirs = stats.binomtest(count, n).proportion_ci(0.95, method="wilson")
     assert wilson(count, n) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_resamples_within_strata_hold_as_many_of_each():
+    """A sum that is the same for every resample, unless one of the two kinds is drawn more often."""
+    kind = np.array([0.0] * 3 + [1.0] * 7)
+    drawn = resampled([kind], lambda x, axis: x.sum(axis=axis), seed=0, strata=kind)
+    assert len(drawn) == RESAMPLES
+    assert set(drawn) == {7.0}
+    assert len(set(resampled([kind], lambda x, axis: x.sum(axis=axis), seed=0))) > 3
+    groups = np.array([0, 0, 1, 2, 2, 2, 3, 3, 3, 3])
+    whole = resampled(
+        [kind, groups], lambda _, g, axis: (g == 0).sum(axis=axis), seed=0, groups=groups, strata=kind
+    )
+    assert set(whole) == {0, 2, 4}
 
 
 @pytest.mark.parametrize("n", [20, 200])

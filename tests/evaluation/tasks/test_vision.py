@@ -11,6 +11,8 @@ import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
+from headwise.evaluation.statistics.estimate import estimate
+from headwise.evaluation.statistics.paired import difference
 from headwise.evaluation.task import Response
 from headwise.evaluation.tasks.vision.chair import DETAILED, Chair
 from headwise.evaluation.tasks.vision.pope import Pope
@@ -216,6 +218,41 @@ def test_yes_no_reads_mme_files(tmp_path):
     assert (found["score"], found["perception"], found["cognition"]) == (2800, 2000, 800)
     position = next(metric for metric in task.metrics if metric.name == "score position")
     assert position.where == ("category", "position")
+
+
+def test_some_groups_of_a_folder_are_drawn_from_every_category(tmp_path):
+    sizes = {"existence": 4, "count": 4, "code_reasoning": 12}
+    for name, size in sizes.items():
+        pairs = (f"{k}.jpg\tIs it?\tYes\n{k}.jpg\tIs it not?\tNo\n" for k in range(size))
+        (tmp_path / f"{name}.txt").write_text("".join(pairs))
+    for k in range(12):
+        picture().save(tmp_path / f"{k}.jpg")
+    task, order = YesNo(data=tmp_path), [example.id for example in YesNo(data=tmp_path).draw(None, 0)]
+    for n, counts in ((10, [2, 2, 6]), (3, [1, 1, 1]), (19, None)):
+        for seed in range(3):
+            ids = [example.id for example in task.draw(n, seed)]
+            assert len(set(ids)) == n
+            assert ids == sorted(ids, key=order.index)
+            assert task.notes(task.draw(n, seed)) == {}
+            if counts is not None:
+                assert [sum(id.startswith(name) for id in ids) for name in sizes] == counts
+    assert len({tuple(example.id for example in task.draw(10, seed)) for seed in range(5)}) > 1
+    said = task.notes(task.draw(1, 0))["warnings"][0]
+    assert said.startswith("the score adds up 1 categories; none of ")
+
+
+def test_the_score_is_drawn_again_within_categories(tmp_path):
+    """One group of one category is all wrong, one of another all right: no resample can lose or double either."""
+    score = YesNo().metrics[3]
+    assert score.strata == "category_number"
+    one = {"right": [0, 2], "questions": [2, 2], "all_right": [0, 1], "category_number": [0, 3]}
+    found = estimate(score, one, seed=0)
+    assert (found.value, found.low, found.high) == (200, 200, 200)
+    many = {name: values * 10 for name, values in one.items()} | {"category_number": [0] * 10 + [3] * 10}
+    found = estimate(score, many, seed=0)
+    assert found.low < found.value == 200 < found.high
+    alone = difference(score, many, {**many, "right": [2] * 20, "all_right": [1] * 20}, seed=0)
+    assert alone.low < alone.value == 200 < alone.high
 
 
 def test_yes_no_groups_of_any_size(tmp_path):

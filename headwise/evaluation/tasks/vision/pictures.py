@@ -97,7 +97,7 @@ class PictureTask(Task):
         """
         if self.data is None:
             return self.drawn(n, seed)
-        chosen = draw_of_file(self.listed(Path(self.data)), n, seed, what=self.title)
+        chosen = self.chosen(self.listed(Path(self.data)), n, seed)
         for example in chosen:
             check_images(example)
         return chosen
@@ -115,6 +115,10 @@ class PictureTask(Task):
         for example in chosen:
             check_images(example)
         return chosen
+
+    def chosen(self, examples: Sequence[Example], n: int | None, seed: int) -> list[Example]:
+        """`n` of the examples of a file."""
+        return draw_of_file(examples, n, seed, what=self.title)
 
     def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
         """Examples about drawn scenes of a split."""

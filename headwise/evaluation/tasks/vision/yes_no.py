@@ -74,7 +74,7 @@ class YesNo(PictureTask):
     def metrics(self) -> tuple[Metric, ...]:
         """Accuracy by question and by group, MME's score, and the share of responses that are neither."""
         columns = ("right", "questions", "all_right", "category_number")
-        score = Metric("score", columns, _points, "points")
+        score = Metric("score", columns, _points, "points", strata="category_number")
         found = [
             ratio("right", "questions", name="accuracy"),
             mean("all_right", name="accuracy_plus"),
@@ -94,6 +94,31 @@ class YesNo(PictureTask):
     def solver(self) -> Solver:
         """The model answers every question of a group by itself."""
         return GroupSolver(Generate(self.max_new_tokens))
+
+    def chosen(self, examples: Sequence[Example], n: int | None, seed: int) -> list[Example]:
+        """`n` groups, of every category in proportion to its size, and of each one at least where `n` allows."""
+        pools: dict[str, list[Example]] = {}
+        for example in examples:
+            pools.setdefault(example.metadata["category"], []).append(example)
+        if n is None or not len(pools) <= n < len(examples):
+            return super().chosen(examples, n, seed)
+        counts = _shares(n, [len(pool) for pool in pools.values()])
+        found = [
+            example
+            for pool, count in zip(pools.values(), counts, strict=True)
+            for example in super(YesNo, self).chosen(pool, count, seed)
+        ]
+        places = {example.id: place for place, example in enumerate(examples)}
+        return sorted(found, key=lambda example: places[example.id])
+
+    def notes(self, examples: Sequence[Example]) -> dict[str, Any]:
+        """What the score lacks where not every category is asked about."""
+        if self.data is None or not Path(self.data).is_dir():
+            return {}
+        asked = {example.metadata["category"] for example in examples}
+        lacking = [item.stem for item in _files(Path(self.data)) if item.stem not in asked]
+        said = f"the score adds up {len(asked)} categories; none of {', '.join(lacking)} was drawn"
+        return {"warnings": [said]} if lacking else {}
 
     def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
         """Two questions per scene."""
@@ -214,6 +239,26 @@ def _number(category: str, others: Sequence[str] = ()) -> int:
     """MME's categories by their place in its list, others behind them."""
     known = (*PERCEPTION, *COGNITION, *others)
     return known.index(category)
+
+
+def _shares(n: int, sizes: Sequence[int]) -> list[int]:
+    """`n` split in proportion to sizes, the largest remainders first, one for each at least.
+
+    Example:
+        >>> _shares(28, [30, 30, 147, 170]), _shares(4, [1, 1, 100])
+        ([2, 2, 11, 13], [1, 1, 2])
+    """
+    counts = [max(1, n * size // sum(sizes)) for size in sizes]
+    remainders = [n * size / sum(sizes) - count for size, count in zip(sizes, counts, strict=True)]
+    while sum(counts) != n:
+        step = 1 if sum(counts) < n else -1
+        open_ = [
+            place for place, count in enumerate(counts) if (count < sizes[place] if step > 0 else count > 1)
+        ]
+        place = max(open_, key=lambda one: step * remainders[one])
+        counts[place] += step
+        remainders[place] -= step
+    return counts
 
 
 def _files(folder: Path) -> list[Path]:
