@@ -88,12 +88,13 @@ def maps(
     figures = list(_figures(items, low, high, value=said(value), unit=unit, axes=axes))
     left_out = len(items) - len(figures)
     colours = DIVERGING if low < 0 else CIVIDIS
+    down, across = (escape(visible(_several(axis), limit=TEXT)) for axis in axes)
     bar = data_uri(map_png(np.linspace(0.0, 1.0, 120)[None], 0.0, 1.0, colours=colours, cell=1))
     scale = (
         f'<p style="{_SMALL}">{cell_text(low)} '
         f'<img src="{bar}" alt="colour scale" style="width:120px;height:10px;vertical-align:middle"> '
         f"{cell_text(high)} {escape(visible(said(value), limit=TEXT))} ({escape(visible(unit, limit=TEXT))}); "
-        f"{escape(_several(axes[0]))} down, {escape(_several(axes[1]))} across</p>"
+        f"{down} down, {across} across</p>"
     )
     more = f"<p>and {left_out} more maps in <code>.plot()</code></p>" if left_out else ""
     return f"<div>{''.join(figures)}</div>{scale}{more}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
@@ -27,6 +27,21 @@ def label(text: object, *, limit: int = LONGEST) -> str:
         'SCALE_HEADS…],factor=0.5'
     """
     return _escaped(visible(without_middle(str(text), limit=limit)))
+
+
+def distinct(names: Iterable[object]) -> list[str]:
+    r"""The labels of names that stand at places of their own: one that looks like an earlier one gets a prime.
+
+    Example:
+        >>> distinct(["\n", "\\n", "<"])
+        ['\\n', '\\n′', '&lt;']
+    """
+    found: dict[str, None] = {}
+    for text in map(label, names):
+        while text in found:
+            text += "′"
+        found[text] = None
+    return list(found)
 
 
 def without_middle(text: str, *, limit: int = LONGEST) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from headwise.figures import svg
 from headwise.figures.chart import Chart, layer_names
 from headwise.figures.colours import CATEGORIES
-from headwise.figures.labels import label, said
+from headwise.figures.labels import distinct, label, said
 from headwise.figures.template import TWO_COLUMNS, sheet
 
 if TYPE_CHECKING:
@@ -55,22 +55,22 @@ def figure(chart: Chart) -> go.Figure:
         left=64,
         right=20 if len(every) == 1 else 180,
     )
+    words = list(dict.fromkeys(x for line in every for x in line.x if isinstance(x, str)))
+    places = dict(zip(words, distinct(words), strict=True))
     for line, colour in zip(every, CATEGORIES, strict=False):
         drawn.add_trace(
             go.Scatter(
-                x=line.x,
+                x=[places[x] if isinstance(x, str) else x for x in line.x],
                 y=line.y,
                 name=label(line.name or said(chart.value)),
                 mode="lines+markers",
                 line={"color": colour},
-                hovertemplate=f"{label(line.name)} {said(chart.axes[0])} %{{x}}: %{{y:.4g}} {label(chart.unit)}"
+                hovertemplate=f"{label(line.name)} {label(said(chart.axes[0]))} %{{x}}: %{{y:.4g}} {label(chart.unit)}"
                 "<extra></extra>",
                 showlegend=len(every) > 1,
             )
         )
-    drawn.update_xaxes(
-        title_text=label(said(chart.axes[0])), type="category" if isinstance(every[0].x[0], str) else None
-    )
+    drawn.update_xaxes(title_text=label(said(chart.axes[0])), type="category" if words else None)
     drawn.update_yaxes(title_text=label(f"{said(chart.value)} ({chart.unit})", limit=60), range=chart.scale())
     return drawn
 

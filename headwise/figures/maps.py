@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import ceil
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headwise.figures.cell import maps as pictures
 from headwise.figures.chart import SHARE, Chart
-from headwise.figures.labels import label, said
+from headwise.figures.labels import distinct, label, said
 from headwise.figures.template import ONE_COLUMN, TWO_COLUMNS, colour_bar, sheet
 from headwise.text import head_name
 
@@ -53,8 +53,8 @@ def figure(chart: Chart) -> go.Figure:
         drawn.add_trace(
             go.Heatmap(
                 z=grid.to_numpy(),
-                x=list(grid.columns),
-                y=list(grid.index),
+                x=_places(grid.columns),
+                y=_places(grid.index),
                 coloraxis="coloraxis",
                 hovertemplate=f"{_cell_name(down, across)}: %{{z:.3f}} {label(chart.unit)}<extra></extra>",
                 hoverongaps=False,
@@ -65,14 +65,14 @@ def figure(chart: Chart) -> go.Figure:
         )
         last = place + columns >= len(panels)
         drawn.update_xaxes(
-            title_text=axis_title(across) if last else None,
+            title_text=label(axis_title(across)) if last else None,
             type=None if across == "head" else _axis_type(grid.columns),
             dtick=_step(grid.shape[1], each / 26, decimal=across != "head"),
             showgrid=False,
             **at,
         )
         drawn.update_yaxes(
-            title_text=axis_title(down) if at["col"] == 1 else None,
+            title_text=label(axis_title(down)) if at["col"] == 1 else None,
             autorange="reversed",
             type="category",
             dtick=_step(grid.shape[0], tall / 16),
@@ -95,7 +95,7 @@ def _cell_name(down: str, across: str) -> str:
     """What plotly writes at a cell."""
     if (down, across) == ("layer", "head"):
         return head_name("%{y}", "%{x}")
-    return f"{axis_name(down)} %{{y}}, {axis_name(across)} %{{x}}"
+    return f"{label(axis_name(down))} %{{y}}, {label(axis_name(across))} %{{x}}"
 
 
 def axis_name(column: str) -> str:
@@ -116,6 +116,11 @@ def axis_title(column: str) -> str:
 def _axis_type(columns: Iterable[object]) -> str | None:
     """Words as categories; numbers as they are."""
     return None if all(isinstance(name, Real) for name in columns) else "category"
+
+
+def _places(names: Iterable[object]) -> list[Any]:
+    """Where rows or columns stand: words by their labels, numbers as they are."""
+    return distinct(names) if _axis_type(names) else list(names)
 
 
 def _step(count: int, room: float, *, decimal: bool = False) -> int:

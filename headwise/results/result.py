@@ -13,6 +13,7 @@ from headwise.figures.labels import said
 from headwise.figures.saving import FIGURE_SUFFIXES, save_figure
 from headwise.files import check_suffix, suffix_of
 from headwise.results.store import SUFFIXES, json_rows, load_table, save_table
+from headwise.text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +116,7 @@ class Result(Chart):
         }
 
     def __repr__(self) -> str:
-        return f"Result({self.name}: {self.summary})"
+        return f"Result({visible(self.name)}: {visible(self.summary)})"
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         """Text and static HTML, and in a live notebook with anywidget the viewer, which hosts prefer if they can."""

@@ -13,7 +13,7 @@ from headwise.figures.intervals import Interval, Panel, interval_figure
 from headwise.figures.labels import label, lines
 from headwise.figures.template import ONE_COLUMN, TWO_COLUMNS, sheet, template
 from headwise.results.result import Result
-from tests.kit.results import made
+from tests.kit.results import every_kind, made
 
 HOSTILE = [
     "</script><script>alert(1)</script>",
@@ -166,6 +166,26 @@ def test_hostile_text_is_shown_as_text_in_maps_and_bars():
             assert wrong not in whole
         assert "&lt;script&gt;" in whole or "&lt;/script&gt;" in whole
         assert "%{x}" not in whole
+
+
+@pytest.mark.parametrize("kind", ["token by source", "curve"])
+def test_words_along_an_axis_are_escaped_and_stay_apart(kind):
+    one = every_kind()[kind]
+    words = ("\n", "\\n", "<b>b</b>", "%{x}")
+    column, other = ("token", "source") if kind != "curve" else ("size", "circuit")
+    rows = [("text", "self", word, "<a>", 0.5) for word in words]
+    frame = pd.DataFrame(rows, columns=["tower", "kind", column, other, one.value])
+    keys = tuple({column: "<i>x", other: "%{y}"}.get(name, name) for name in one.keys)
+    axes = tuple({column: "<i>x", other: "%{y}"}.get(name, name) for name in one.axes)
+    renamed = frame.rename(columns={column: "<i>x", other: "%{y}"})
+    figure = made(one.name, one.kind, renamed, keys, one.value, axes=axes).plot()
+    drawn = figure.data[0]
+    shown = [*(drawn.y if kind != "curve" else drawn.x)]
+    assert len(set(shown)) == 4
+    shown += [figure.layout.xaxis.title.text, figure.layout.yaxis.title.text, drawn.hovertemplate]
+    whole = " ".join(shown).replace("<extra></extra>", "")
+    assert "<" not in whole
+    assert "%{x}" not in whole.replace(" %{x}", "").replace("%{y}, ", "")
 
 
 def test_bars_are_the_largest_and_the_rest_is_mentioned():

@@ -19,6 +19,7 @@ from headwise.evaluation.results.numbers import (
     require_numbers,
 )
 from headwise.results.store import load_table
+from headwise.text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -158,7 +159,7 @@ class Comparison:
             require_numbers((*arm.estimates.values(), *arm.differences.values()), examples=self.n)
 
     def __repr__(self) -> str:
-        return f"Comparison({self.summary})"
+        return f"Comparison({visible(self.summary)})"
 
     def _repr_html_(self) -> str:
         from headwise.figures.cell import ROWS, cell

@@ -13,6 +13,7 @@ from headwise.evaluation.results.manifest import EvaluationManifest
 from headwise.evaluation.results.numbers import by_metric, check_ids, check_numbers, require_numbers
 from headwise.evaluation.statistics.estimate import Estimate, caution, number_text, span
 from headwise.results.store import load_table
+from headwise.text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +95,7 @@ class Evaluation:
         return store_or_draw(path, self, self.frame, about, what="evaluation", tables=tables)
 
     def __repr__(self) -> str:
-        return f"Evaluation({self.summary})"
+        return f"Evaluation({visible(self.summary)})"
 
     def _repr_html_(self) -> str:
         from headwise.figures.cell import cell

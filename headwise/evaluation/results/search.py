@@ -14,6 +14,7 @@ from headwise.evaluation.results.manifest import SearchManifest
 from headwise.evaluation.results.numbers import check_numbers, require_numbers
 from headwise.evaluation.statistics.estimate import Estimate, number_text, span
 from headwise.results.store import load_table
+from headwise.text import visible
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +121,7 @@ class Search:
         )
 
     def __repr__(self) -> str:
-        return f"Search({self.summary})"
+        return f"Search({visible(self.summary)})"
 
     def _repr_html_(self) -> str:
         from headwise.figures.cell import cell

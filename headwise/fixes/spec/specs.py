@@ -63,7 +63,7 @@ class Spec:
 
     def __repr__(self) -> str:
         named = ", ".join(type(fix).__name__ for fix in self.fixes)
-        return f"Spec({named}; for {self.model.name or self.model.architecture}; {self.source})"
+        return visible(f"Spec({named}; for {self.model.name or self.model.architecture}; {self.source})")
 
 
 def save_spec(path: str | Path, fixes: Any | Iterable[Any], subject: Subject | PreTrainedModel) -> None:
