@@ -17,7 +17,7 @@ import headwise as hw
 from headwise.fixes.patching import Handle
 from headwise.testing.inputs import random_ids
 from tests.kit.fixes import FIXES
-from tests.tiny.shared import shared
+from tests.tiny import ARCHITECTURES
 from tests.tiny.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def ask(running: Any, prompt: list[int]) -> list[int]:
 @pytest.mark.parametrize(("architecture", "kind"), CASES)
 @pytest.mark.parametrize("fix", [pytest.param(SCALE, marks=pytest.mark.slow), MASK], ids=["scale", "edit"])
 def test_tokens_are_those_of_generate(architecture: str, kind: str, fix: Any) -> None:
-    model = shared(architecture, kind)
+    model = ARCHITECTURES[architecture].build(kind)
     before = snapshot(model)
     plain = one_by_one(model)
     with hw.patch(model, fix):
@@ -96,7 +96,7 @@ def test_tokens_are_those_of_generate(architecture: str, kind: str, fix: Any) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sdpa", pytest.param("eager", marks=pytest.mark.slow)])
 def test_a_manager_made_before_a_patch_and_one_that_outlives_it(kind: str) -> None:
-    model = shared("llama", kind)
+    model = ARCHITECTURES["llama"].build(kind)
     before = snapshot(model)
     plain = one_by_one(model)
     with hw.patch(model, SCALE):
@@ -141,7 +141,7 @@ def settled(handle: Handle) -> None:
 
 
 def test_requests_under_way_end_as_they_began() -> None:
-    model = shared("llama")
+    model = ARCHITECTURES["llama"].build()
     before = snapshot(model)
     plain = one_by_one(model)
     with hw.patch(model, SCALE):
@@ -166,7 +166,7 @@ def test_requests_under_way_end_as_they_began() -> None:
 
 @pytest.mark.parametrize("fix", ["act", "set_rows"])
 def test_fixes_that_need_the_prompt_are_refused_when_the_manager_is_made(fix: str) -> None:
-    model = shared("llama")
+    model = ARCHITECTURES["llama"].build()
     before = snapshot(model)
     with (
         hw.patch(model, FIXES[fix](0)),
@@ -177,7 +177,7 @@ def test_fixes_that_need_the_prompt_are_refused_when_the_manager_is_made(fix: st
 
 
 def test_captures_and_patches_of_examples_are_refused() -> None:
-    model = shared("llama")
+    model = ARCHITECTURES["llama"].build()
     with pytest.raises(hw.CaptureError, match="cannot be captured"), hw.capture(model):
         together(model)
     with hw.patch(model, SCALE, examples=[0]), pytest.raises(hw.FixError, match="no meaning"):
@@ -185,7 +185,7 @@ def test_captures_and_patches_of_examples_are_refused() -> None:
 
 
 def test_a_fix_that_fails_in_a_request_fails_it_and_leaves_the_model_whole() -> None:
-    model = shared("llama")
+    model = ARCHITECTURES["llama"].build()
     before = snapshot(model)
     with manager(model) as running:
         assert ask(running, PROMPTS[0])
@@ -226,7 +226,7 @@ def named(running: Any, name: str, prompt: list[int]) -> list[int]:
 
 @pytest.mark.slow
 def test_a_request_by_the_name_of_one_that_has_ended_is_another_one() -> None:
-    model = shared("llama")
+    model = ARCHITECTURES["llama"].build()
     before = snapshot(model)
     plain, patched = both(model)
     with hw.patch(model, hw.fixes.ScaleHeads(heads=((0, 0),), factor=1 + 1e-7)):  # stays
@@ -245,7 +245,7 @@ def test_a_request_by_the_name_of_one_that_has_ended_is_another_one() -> None:
 
 @pytest.mark.slow
 def test_requests_that_are_put_off_for_want_of_room_end_as_they_began() -> None:
-    model, long = shared("llama"), 24
+    model, long = ARCHITECTURES["llama"].build(), 24
     before = snapshot(model)
     options = {"max_new_tokens": long, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 
@@ -298,7 +298,7 @@ def test_requests_that_are_put_off_for_want_of_room_end_as_they_began() -> None:
 def test_a_plain_manager_that_starts_as_a_patch_comes_masks_its_requests(
     architecture: str, kind: str, asked: bool, started: str
 ) -> None:
-    model = shared(architecture, kind)
+    model = ARCHITECTURES[architecture].build(kind)
     plain, patched = both(model)
     running = made(model, apart(num_blocks=64, max_batch_tokens=64))
     try:
@@ -319,7 +319,7 @@ def test_a_plain_manager_that_starts_as_a_patch_comes_masks_its_requests(
 
 @pytest.mark.slow
 def test_a_patch_of_another_thread_does_not_keep_a_manager_from_being_made() -> None:
-    model = shared("llama")
+    model = ARCHITECTURES["llama"].build()
     plain, _ = both(model)
     entered, leave = threading.Event(), threading.Event()
 
@@ -339,7 +339,7 @@ def test_a_patch_of_another_thread_does_not_keep_a_manager_from_being_made() -> 
 
 
 def test_a_manager_that_replays_cuda_graphs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = shared("llama")
+    model = ARCHITECTURES["llama"].build()
     before = snapshot(model)
     monkeypatch.setattr(ContinuousBatchingConfig, "cuda_graph_booleans", (True, False))
     with hw.patch(model, SCALE), pytest.raises(hw.UnsupportedModel, match="CUDA graph"):

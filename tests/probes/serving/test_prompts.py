@@ -18,8 +18,8 @@ import headwise as hw
 from headwise.probes.engine.instrumentation import instrument
 from headwise.testing.inputs import alone
 from tests.kit.fixes import FIXES, models_of
+from tests.tiny import ARCHITECTURES
 from tests.tiny.caches import cache_of, with_cache
-from tests.tiny.shared import shared
 from tests.tiny.snapshot import snapshot
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def nothing() -> None:
 def case(fix: str, way: str) -> tuple[PreTrainedModel, dict[str, Any], Any, Use, torch.Tensor, torch.Tensor]:
     """A model, inputs, a fix, a way of decoding, and what comes of it without and with the fix."""
     name = models_of(fix)[-1] if fix in ("var", "vhr") else "llama"
-    model, inputs, use = shared(name), alone(0, name), use_of(way)
+    model, inputs, use = ARCHITECTURES[name].build(), alone(0, name), use_of(way)
     made = FIXES[fix](0)
     plain = use(model, inputs, nothing)
     with hw.patch(model, made):
@@ -278,7 +278,7 @@ def test_a_thread_may_patch_within_its_own_prompt() -> None:
 @pytest.mark.parametrize("fixes", [("scale_heads", "act"), ("scale_heads", "var", "vhr")])
 def test_patches_come_and_go_while_four_threads_generate(fixes: tuple[str, ...], changes: int) -> None:
     name = models_of(fixes[-1])[-1] if "vhr" in fixes else "llama"
-    model, inputs = shared(name), alone(0, name)
+    model, inputs = ARCHITECTURES[name].build(), alone(0, name)
     given = {key: value for key, value in inputs.items() if key != "position_ids"}
     made = [FIXES[fix](0) for fix in fixes]
 
