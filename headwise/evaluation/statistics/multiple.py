@@ -74,7 +74,7 @@ def out_of_reach(units: int, arms: int, metrics: Sequence[str]) -> str:
 
     Example:
         >>> out_of_reach(8, 7, ["accuracy"])
-        'no difference can be found with n = 8 and 7 arms (p is 0.0078 or more, by Holm's rule 7 times as much)'
+        "no difference can be found with n = 8 and 7 arms (p is 0.0078 or more, by Holm's rule 7 times as much)"
         >>> out_of_reach(50, 7, ["accuracy"])
         ''
     """

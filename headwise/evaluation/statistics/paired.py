@@ -184,7 +184,7 @@ def difference_interval(
         differ = np.flatnonzero((before != after).any(0))
         pairs = len(differ) if groups is None else len(np.unique(groups[differ]))
         doubt = f"{TOO_NARROW}fewer than {FEW_PAIRS} pairs differ" if pairs < FEW_PAIRS else ""
-    strata = strata_of(metric, before)
+    strata = strata_of(metric, list(before))
     return percentile_interval(
         [*before, *after], change, doubt=doubt, seed=seed, groups=groups, strata=strata
     )
