@@ -143,7 +143,7 @@ def test_a_row_that_sees_no_key_is_nan_by_design():
 @pytest.mark.parametrize("keep", ["stats", "maps"])
 def test_decode_steps_are_counted(keep):
     """The embedding of the token that is generated first is NaN: all rows from its own on are."""
-    model = shared("llama")
+    model = ARCHITECTURES["llama"].build()
     inputs = {"input_ids": random_ids(1, 6), "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
     inputs["eos_token_id"] = 127
     first = int(model.generate(**inputs)[0, 6])
