@@ -61,7 +61,11 @@ def patch(
             request, load_spec(spec), generate=(generate or 20) if runs else 0, folder=bake, force=force
         )
     if as_json:
-        typer.echo(json.dumps(answer, indent=1, allow_nan=False))
+        from headwise.files import file_name
+        from headwise.model.location import short_name
+
+        named = {"model": short_name(answer["model"]), "spec": file_name(answer["spec"])}
+        typer.echo(json.dumps(answer | named, indent=1, allow_nan=False))
         return
     named = ", ".join(item["fix"] for item in answer["fixes"])
     lines = [f"warning: {warning}" for warning in answer["warnings"]]

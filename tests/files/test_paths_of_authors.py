@@ -16,7 +16,20 @@ from headwise.fixes.baking import bake
 from headwise.model.location import short_name
 from tests.kit.cli import run
 
-SECRET = b"alice"
+SECRET = b"secret-project"
+FILES = ("path", "folder")
+"""Answers of commands say where they wrote what they were asked to write, in the words of the command."""
+
+TASK = """task: t
+dataset_path: json
+dataset_kwargs: {data_files: {test: q.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: [" A", " B"]
+doc_to_target: answer
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+"""
 
 
 @pytest.mark.parametrize(
@@ -60,15 +73,45 @@ def _contents(path: Path) -> list[bytes]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("places", "labels"),
+    [
+        (("one/s.json", "two/s.json"), ["one/s.json", "two/s.json"]),
+        (("one/s.json", "one/in/s.json"), ["s.json", "in/s.json"]),
+        (("one/s.json", "two/t.json"), ["s.json", "t.json"]),
+    ],
+)
+@pytest.mark.parametrize("given", ["absolute", "relative", "a list"])
+def test_specs_of_one_name_are_told_apart_by_what_differs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, places: tuple[str, ...], labels: list[str], given: str
+) -> None:
+    from headwise.evaluation.comparison.arms import parse_arms
+    from tests.kit.stored import STORED
+
+    home = tmp_path / "alice"
+    paths = [home / place for place in places]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        STORED["spec"].write(path)
+    (home / "here").mkdir()
+    monkeypatch.chdir(home / "here")
+    if given == "relative":
+        paths = [Path("..", place) for place in places]
+    arms = parse_arms([[str(path), "VAR"] for path in paths] if given == "a list" else [*map(str, paths)])
+    assert [arm.label.removesuffix(" + VAR") for arm in arms] == labels
+    with pytest.raises(hw.InputError, match="Two arms are called"):
+        parse_arms([str(paths[0]), str(paths[0])])
+
+
 @pytest.mark.slow
 def test_no_file_says_where_its_author_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    home, out = tmp_path / "alice" / "secret-project", tmp_path / "out"
-    home.mkdir(parents=True)
+    home, out = tmp_path / SECRET.decode(), tmp_path / "out"
+    home.mkdir()
     out.mkdir()
     lent = hw.load("zoo:lm")
     lent.model.save_pretrained(home / "m")
     lent.tokenizer.save_pretrained(home / "m")
-    rows = [{"question": f"Which {i}?", "options": ["a", "b"], "answer": i % 2} for i in range(8)]
+    rows = [{"question": f"Which {i}?", "options": ["a", "b"], "answer": i % 2} for i in range(100)]
     (home / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (home / "in.txt").write_text("The function")
 
@@ -77,8 +120,8 @@ def test_no_file_says_where_its_author_works(tmp_path: Path, monkeypatch: pytest
     hw.save_spec(home / "s.json", fix, subject)
     (out / "s.json").write_bytes((home / "s.json").read_bytes())
     task = hw.evaluation.find_task("multiple-choice", data=home / "q.jsonl")
-    evaluation = hw.evaluate(subject, task, n=6)
-    comparison = hw.compare(subject, task, [fix, str(home / "s.json")], n=6)
+    evaluation = hw.evaluate(subject, task, n=12)
+    comparison = hw.compare(subject, task, [fix, str(home / "s.json")], n=12)
     for suffix in ("json", "parquet"):
         evaluation.save(out / f"e.{suffix}")
         comparison.save(out / f"c.{suffix}")
@@ -89,16 +132,51 @@ def test_no_file_says_where_its_author_works(tmp_path: Path, monkeypatch: pytest
     trace.save(out / "t.safetensors")
     hw.report(trace, out / "t.html")
     bake(subject, (fix,), out / "baked")
-    data = ["--task", "multiple-choice", "--set", f"data={home / 'q.jsonl'}", "-n", "4"]
+    data = ["--task", "multiple-choice", "--set", f"data={home / 'q.jsonl'}", "-n", "10"]
+    (home / "again").mkdir()
+    (home / "again" / "s.json").write_bytes((home / "s.json").read_bytes())
+    fixes = ["--fix", home / "s.json", "--fix", home / "again" / "s.json"]
+    (home / "t.yaml").write_text(TASK)
+    words = ["--text", "The function"]
+    answers = []
     for command, place, more in (
         ("report", "cli.html", ["--text-file", home / "in.txt", "--fix", home / "s.json", *data]),
         ("eval", "cli.json", data),
-        ("compare", "cli_c.json", ["--fix", home / "s.json", *data]),
-        ("trace", "cli.safetensors", ["--text", "The function"]),
+        ("compare", "cli_c.json", [*fixes, *data]),
+        ("compare", "cli_c.html", [*fixes, *data]),
+        ("trace", "cli.safetensors", words),
+        ("fit", "cli_f.json", ["--fix", "ACT", *data]),
+        (
+            "search",
+            "cli_s.parquet",
+            [
+                "--fix",
+                "SCALE_HEADS:heads=[[1,0]],factor=0.5",
+                "--space",
+                "factor=0:1",
+                "--trials",
+                "3",
+                "--calibrate",
+                "20",
+                *data,
+            ],
+        ),
+        ("harness", "cli_h.json", ["--task", home / "t.yaml", *fixes, "--limit", "2"]),
+        ("harness", "cli_h.csv", ["--task", home / "t.yaml", "--limit", "2"]),
+        ("patch", None, [home / "s.json", *words]),
+        ("patch", None, [home / "s.json", "--bake", home / "cli_baked"]),
+        ("doctor", None, []),
     ):
-        done = run(command, home / "m", *more, "--out", home / place)
-        assert done.exit_code == 0, done.stderr
-        (home / place).rename(out / place)
+        done = run(command, home / "m", *more, *(["--out", home / place] if place else []), "--json")
+        assert done.exit_code == 0, (command, done.stderr)
+        answers.append({name: value for name, value in json.loads(done.stdout).items() if name not in FILES})
+        if place:
+            (home / place).rename(out / place)
+    assert [answer for answer in answers if SECRET in json.dumps(answer).encode()] == []
+    for found in (evaluation, comparison, hw.analyses.entropy(trace)):
+        found.save(out / f"{type(found).__name__}.html")
+        assert SECRET.decode() not in f"{found!r}{found._repr_html_()}"
+    assert SECRET.decode() not in f"{trace!r}{trace._repr_html_()}"
     written = [path for path in out.rglob("*") if path.is_file()]
     assert len(written) > 12
     assert [path.name for path in written if any(SECRET in part for part in _contents(path))] == []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -40,13 +41,17 @@ def parse_arms(fixes: Any, subject: Subject | None = None) -> list[Arm]:
         raise InputError(
             "There is no fix to compare.", evidence="fixes is empty", remedy="For example fixes=[VAR()]."
         )
+    names = _file_names(
+        [one for _, item in pairs for one in (item if isinstance(item, list | tuple) else [item])]
+    )
     arms: list[Arm] = []
     for label, item in pairs:
         members = list(item) if isinstance(item, list | tuple) else [item]
         if not members:
             raise InputError("An arm has no fix.", evidence=f"arm {len(arms) + 1}", remedy="Leave it out.")
         complete = tuple(fix for one in members for fix in _resolved(one, subject))
-        arms.append(Arm(label or " + ".join(map(_label, members)), fixes=complete))
+        own = label or " + ".join(names.get(str(one)) or _label(one) for one in members)
+        arms.append(Arm(own, fixes=complete))
     labels = [NONE, *(arm.label for arm in arms)]
     for label in labels:
         if labels.count(label) > 1:
@@ -93,6 +98,19 @@ def _resolved(item: Any, subject: Subject | None) -> tuple[Any, ...]:
             remedy='Give a fix such as hw.fixes.VAR(p=0.4), a name such as "VAR:p=0.4", or the path of a spec.',
         )
     return (item,)
+
+
+def _file_names(items: Sequence[Any]) -> dict[str, str]:
+    """What files are called whose own names are the same: how they lie within the folder that they share."""
+    alike: dict[str, dict[str, str]] = {}
+    for text in (str(item) for item in items if isinstance(item, str | Path)):
+        alike.setdefault(file_name(text), {})[text] = os.path.abspath(text)
+    found = {}
+    for places in alike.values():
+        if len(set(places.values())) > 1:
+            shared = os.path.commonpath(map(os.path.dirname, places.values()))
+            found |= {text: Path(os.path.relpath(place, shared)).as_posix() for text, place in places.items()}
+    return found
 
 
 def _label(item: Any) -> str:
