@@ -1,13 +1,14 @@
 """Which planted faults does each fix repair? The zoo's trained models, damaged where it is known how.
 
-    python benchmarks/planted.py                                          # a quarter of an hour on one core
+    python benchmarks/planted.py                                          # half an hour on one core
     python benchmarks/planted.py --faults text-sink --fixes ACT --n 200
 
 For every fault and fix: the score of the healthy, the faulty and the fixed model on the same examples of the test
 split, and the recovered share, (fixed - faulty) / (clean - faulty): 0 is no better than faulty, 1 as good as healthy.
-Its interval is the 95 % percentile bootstrap over examples, whose replies by the three models stay together. What a
-fix has to be told (heads, dimensions, strength) is chosen on the validation split; what it cannot find and is told by
-the planter is printed.
+Its interval is the 95 % percentile bootstrap over examples, whose replies by the three models stay together, as do
+questions about one picture; there is no share where the damage is below four standard errors. What a fix has to be
+told (heads, dimensions, strength) is chosen on the validation split; what it cannot find and is told by the planter is
+printed. Random controls are as many heads or tokens as the fix's, averaged over several sets, whose range is printed.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ import argparse
 import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +30,10 @@ from common import markdown_table, versions
 import headwise as hw
 from headwise.evaluation.comparison._fit import fit_constants
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
+from headwise.evaluation.data.groups import group_column
+from headwise.evaluation.statistics.estimate import group_numbers
+from headwise.evaluation.statistics.intervals import resampled
+from headwise.evaluation.statistics.paired import difference
 from headwise.evaluation.task_run import TaskRun
 from headwise.fixes import ACT, VAR, VHR, ScaleHeads
 from headwise.functional.redistribution import redistribute, sink_score
@@ -37,12 +45,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from headwise.evaluation.task import Metric
+    from headwise.fixes.arguments import Heads
     from headwise.subject import Subject
     from headwise.zoo_checks.faults import Fault
 
-RESAMPLES = 2000
 DRAWS = 4
-"""Seeds over which a random control is averaged."""
+"""Seeds over which random tokens, and heads drawn per prompt, are averaged."""
+SETS = 10
+"""Sets of heads over which random heads are averaged; all there are where they are no more."""
+ERRORS = 4
+"""Standard errors that damage must have for a share of it to mean anything."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,18 +144,39 @@ def var(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Ite
 
 
 def act(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Iterator[Arm]:
-    """ACT with fitted heads, and with as many of the other heads of these layers."""
+    """ACT with fitted heads, and with as many others."""
     found = fit_constants(ACT(), subject, data)
     heads = tuple(found.heads or ())
     yield Arm("ACT", [found], f"heads {_heads(heads)}; {found.source}")
-    rest = [(2, head) for head in range(8) if (2, head) not in heads]
     if not heads:
         return
-    rng = random.Random(seed)
-    draws = [tuple(sorted(rng.sample(rest, min(len(heads), len(rest))))) for _ in range(DRAWS)]
-    yield Arm(
-        "control: ACT, random heads", [replace(found, heads=draw) for draw in draws], "of those not fitted"
-    )
+    info = model_info(subject.model).require_sizes()
+    sets = other_heads(heads, layers=info.layers, per_layer=info.heads, seed=seed)
+    layers = sorted({layer for chosen in sets for layer, _ in chosen})
+    says = f"{len(heads)} others of layers {', '.join(map(str, layers))}"
+    yield Arm("control: ACT, random heads", [replace(found, heads=chosen) for chosen in sets], says)
+
+
+def other_heads(heads: Heads, *, layers: int, per_layer: int, seed: int) -> list[Heads]:
+    """Sets of as many other heads: of the same layers, and of the nearest ones until there are twice as many to draw
+    from; all sets where they are at most `SETS`, else as many by lot.
+
+    Example:
+        >>> len(other_heads(((2, 2),), layers=4, per_layer=8, seed=0))
+        7
+    """
+    pool: list[tuple[int, int]] = []
+    own = {layer for layer, _ in heads}
+    for layer in sorted(range(layers), key=lambda layer: min(abs(layer - at) for at in own)):
+        if layer not in own and len(pool) >= 2 * len(heads):
+            break
+        pool += [(layer, head) for head in range(per_layer) if (layer, head) not in heads]
+    if comb(len(pool), len(heads)) <= SETS:
+        return list(combinations(sorted(pool), len(heads)))
+    rng, sets = random.Random(seed), dict[Any, None]()
+    while len(sets) < SETS:
+        sets[tuple(sorted(rng.sample(pool, len(heads))))] = None
+    return list(sets)
 
 
 def vhr(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Iterator[Arm]:
@@ -172,34 +205,36 @@ FIXES: dict[str, tuple[Maker, tuple[str, ...]]] = {
 
 
 def answers(task_run: TaskRun, fixes: Sequence[Any] = ()) -> pd.DataFrame:
-    """Columns of the task's first metric, one row per example; averaged over fixes that are tried in turn."""
-    columns = list(task_run.task.metrics[0].columns)
-    if not fixes:
-        return task_run.run().frame[columns].astype(float)
-    found = []
-    for fix in fixes:
-        with hw.patch(task_run.subject, fix):
-            found.append(task_run.run().frame[columns].astype(float))
-    return sum(found[1:], found[0]) / len(found)
+    """Columns of the task's first metric, one row per example, of the model with all of these fixes."""
+    with hw.patch(task_run.subject, fixes) if fixes else nullcontext():
+        return task_run.run().frame[list(task_run.task.metrics[0].columns)].astype(float)
 
 
 def recovered(
-    metric: Metric, clean: pd.DataFrame, faulty: pd.DataFrame, fixed: pd.DataFrame, *, seed: int
-) -> tuple[float, float, float]:
-    """Recovered share of the damage, with its 95 % interval."""
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(len(clean), size=(RESAMPLES, len(clean)))
-    whole = np.arange(len(clean))[None]
+    metric: Metric, tables: Sequence[pd.DataFrame], *, seed: int, groups: Sequence[str] | None
+) -> str:
+    """Recovered share of the damage, with its 95 % interval, from tables of the clean, faulty and fixed model."""
+    columns = [frame[name].to_numpy() for frame in tables for name in metric.columns]
+    count = len(metric.columns)
 
-    def share(rows: np.ndarray) -> np.ndarray:
-        good, bad, now = (
-            metric.statistic(*(frame[name].to_numpy()[rows] for name in metric.columns), axis=-1)
-            for frame in (clean, faulty, fixed)
-        )
+    def values(columns: Sequence[np.ndarray], axis: int) -> list[np.ndarray]:
+        parts = [columns[place : place + count] for place in range(0, len(columns), count)]
+        return [metric.statistic(*part, axis=axis) for part in parts]
+
+    def damage(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
+        good, bad, _ = values(columns, axis)
+        return good - bad
+
+    def share(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
+        good, bad, now = values(columns, axis)
         return np.where(good != bad, (now - bad) / np.where(good != bad, good - bad, 1), np.nan)
 
-    low, high = np.nanquantile(share(draws), [0.025, 0.975])
-    return float(share(whole)[0]), float(low), float(high)
+    numbers = group_numbers(groups, np.ones(len(columns[0]), dtype=bool))
+    error = resampled(columns, damage, seed=seed, groups=numbers).std()
+    if abs(damage(*columns)) < ERRORS * error:
+        return "damage too small"
+    low, high = np.quantile(resampled(columns, share, seed=seed, groups=numbers), [0.025, 0.975])
+    return f"{float(share(*columns)):.2f} [{low:.2f}, {high:.2f}]"
 
 
 def rows(name: str, arguments: argparse.Namespace) -> Iterator[list[str]]:
@@ -207,40 +242,35 @@ def rows(name: str, arguments: argparse.Namespace) -> Iterator[list[str]]:
     fault = faults.get(name)
     healthy = hw.load(fault.model)
     task, metric = fault.question(), fault.question().metrics[0]
+    score = f"{task.title} {metric.name}"
     clean = TaskRun.create(healthy, task).draw(arguments.n, arguments.seed)
     faulty = TaskRun.create(fault.plant(healthy), task).with_examples(clean.examples)
     data = calibration(faulty, arguments.validation, arguments.seed)
     good, bad = answers(clean), answers(faulty)
+    groups = group_column(clean.examples)
 
-    def value(frame: pd.DataFrame) -> str:
-        return f"{metric.compute({column: frame[column].to_list() for column in metric.columns}):.3f}"
+    def value(frame: pd.DataFrame) -> float:
+        return metric.compute({column: frame[column].to_list() for column in metric.columns})
 
     def row(arm: Arm) -> list[str]:
-        fixed = answers(faulty, arm.fixes)
-        share, low, high = recovered(metric, good, bad, fixed, seed=arguments.seed)
-        numbers = [value(good), value(bad), value(fixed)]
-        return [
-            name,
-            f"{task.title} {metric.name}",
-            arm.name,
-            *numbers,
-            f"{share:.2f} [{low:.2f}, {high:.2f}]",
-            arm.says,
-        ]
+        each = [answers(faulty, fix if isinstance(fix, tuple) else (fix,)) for fix in arm.fixes]
+        fixed = sum(each[1:], each[0]) / len(each)
+        share = recovered(metric, (good, bad, fixed), seed=arguments.seed, groups=groups)
+        tried = sorted(map(value, each))
+        span = f"{len(each)} sets, fixed {tried[0]:.3f} to {tried[-1]:.3f}" if len(each) > 1 else ""
+        numbers = [f"{value(frame):.3f}" for frame in (good, bad, fixed)]
+        return [name, score, arm.name, *numbers, share, "; ".join(filter(None, (arm.says, span)))]
 
     yield row(Arm("oracle", [fault.oracle], "what the planter knows"))
     yield row(Arm("wrong repair", [fault.wrong], ""))
-    control = answers(clean, [fault.control])
-    yield [
-        name,
-        f"{task.title} {metric.name}",
-        "control on the healthy model",
-        value(good),
-        "",
-        value(control),
-        "",
-        fault.control_says,
-    ]
+    control = answers(clean, fault.control)
+    before, after = (
+        {column: frame[column].to_list() for column in metric.columns} for frame in (good, control)
+    )
+    change = difference(metric, before, after, seed=arguments.seed, groups=groups)
+    cost = f"{fault.control_says} {change}"
+    numbers = [f"{value(good):.3f}", "", f"{value(control):.3f}"]
+    yield [name, score, "control on the healthy model", *numbers, "", cost]
     for fix in arguments.fixes:
         make, models = FIXES[fix]
         if fault.model in models:

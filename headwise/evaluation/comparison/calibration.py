@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwise.errors import InputError
+from headwise.evaluation.data.groups import group_column
 from headwise.evaluation.task_run import TaskRun
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ class TaskCalibration:
     def ids(self) -> list[str]:
         """Of the examples."""
         return [example.id for example in self.task_run.examples]
+
+    @property
+    def groups(self) -> list[str] | None:
+        """What every example is about, where several are about one thing."""
+        return group_column(self.task_run.examples)
 
     def scores(self, subject: Subject) -> list[float]:
         """The task's first metric of every example by itself, higher is better; NaN where an example has none."""

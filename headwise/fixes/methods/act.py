@@ -60,8 +60,8 @@ class ACT:
         variant: "released" follows the released code where it differs: full means of all rows, tau = 0.1, decoding
             off, `min_rows` 1, and spared is the first sink found rather than the first token. Its bugs (only the first
             example of a batch, row 0 set to 1) are not followed.
-        rule: how `fit` decides on a head: "improves" takes any gain, "significant" one whose one-sided paired
-            bootstrap p is below 0.05.
+        rule: how `fit` decides on a head: "significant" takes gains with p below 0.05 after correction for all heads
+            that are tried (`headwise.fixes.head_search.better`), "improves" any gain, much of it chance.
         source: how `heads` were found, for the record.
 
     Raises:
@@ -84,7 +84,7 @@ class ACT:
     decode: Literal["running", "off"] = "running"
     min_rows: int = 4
     variant: Literal["paper", "released"] = "paper"
-    rule: Literal["improves", "significant"] = "improves"
+    rule: Literal["significant", "improves"] = "significant"
     source: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
@@ -103,7 +103,7 @@ class ACT:
         one_of(self.mode, "mode", ("causal", "full"))
         one_of(self.decode, "decode", ("running", "off"))
         one_of(self.variant, "variant", ("paper", "released"))
-        one_of(self.rule, "rule", ("improves", "significant"))
+        one_of(self.rule, "rule", ("significant", "improves"))
         as_text(self.source, "source")
         if self.variant == "released":
             released = {"mode": "full", "decode": "off", "min_rows": 1}

@@ -180,7 +180,8 @@ def test_replies_that_hold_nothing():
     assert empty_counts(frame) == {"replies": 2, "references": 0}
 
 
-def test_a_head_whose_loss_silences_the_model_is_not_fitted():
+@pytest.mark.parametrize("rule", ["improves", "significant"])
+def test_a_head_whose_loss_silences_the_model_is_not_fitted(rule):
     class Data:
         name = "data"
         prompts = ({"text": "a"},) * 20
@@ -192,12 +193,16 @@ def test_a_head_whose_loss_silences_the_model_is_not_fitted():
             return (
                 [0.0] * 20
                 if self.calls == 1
-                else np.where(np.arange(20) < self.calls, better, np.nan).tolist()
+                else np.where(np.arange(20) < 5 + self.calls, better, np.nan).tolist()
             )
 
     subject = small_subject()
     kept, _ = search_heads(
-        subject, Data(), lambda layer, head: hw.fixes.ZeroHeads(heads=((layer, head),)), layers=(0,)
+        subject,
+        Data(),
+        lambda layer, head: hw.fixes.ZeroHeads(heads=((layer, head),)),
+        layers=(0,),
+        rule=rule,
     )
     assert kept == ()
 

@@ -274,6 +274,38 @@ class TestFit:
         assert not better(gain, "significant")
         assert better(np.array([1.0] * 12 + [0.0] * 88), "significant")
 
+    def test_heads_that_do_nothing_are_kept_in_one_fit_of_twenty(self) -> None:
+        from headwise.fixes.head_search import better, kept_by_chance
+
+        draw = np.random.default_rng(0)
+        gains = np.where(draw.random((60, 8, 60)) < 0.3, draw.normal(0, 0.3, (60, 8, 60)), 0.0)
+        assert sum(better(one, "significant").any() for one in gains) <= 7  # 3 are expected, 8 in 1 of 100
+        assert 3 <= kept_by_chance(gains[0], "improves") <= 5
+        assert kept_by_chance(gains[0], "significant") < 0.1
+        assert kept_by_chance(np.zeros((8, 60)), "improves") == 0
+
+    def test_a_gain_that_is_large_for_one_head_is_not_for_the_best_of_many(self) -> None:
+        from headwise.fixes.head_search import better
+
+        alone = np.array([1.0] * 7 + [-1.0] + [0.0] * 32)
+        draw = np.random.default_rng(1)
+        others = draw.choice((-1.0, 0.0, 1.0), size=(60, 40))
+        assert better(alone, "significant")
+        assert not better(np.vstack([alone, others]), "significant")[0]
+
+    def test_examples_about_one_thing_gain_or_lose_together(self) -> None:
+        subject, data = hw.wrap(ARCHITECTURES["llama"].build()), Scored({(0, 1)})
+        assert hw.fixes.ACT(layers=(0,)).fit(subject, data).heads == ((0, 1),)
+        data.groups = [str(place // 10) for place in range(40)]
+        assert hw.fixes.ACT(layers=(0,)).fit(subject, data).heads == ()
+
+    def test_how_many_heads_chance_would_keep_is_said(self) -> None:
+        subject, data = hw.wrap(ARCHITECTURES["llama"].build()), Scored({(0, 1), (1, 3)})
+        found = hw.fixes.ACT(layers=(0, 1), rule="improves").fit(subject, data)
+        assert "2 of 8 heads (by chance 0.87) raise the mean of a made-up set" in found.source
+        found = hw.fixes.ACT(layers=(0, 1)).fit(subject, data)
+        assert "2 of 8 heads (by chance 0.081) improve a made-up set" in found.source
+
     def test_prompts_without_answers(self) -> None:
         with pytest.raises(InputError, match="fitted on answers"):
             hw.fixes.ACT(layers=(0,)).fit(hw.wrap(shared("llama")), Prompts([{"text": "a"}]))
