@@ -31,7 +31,7 @@ EVERY = [[2, head] for head in range(8)]
 READING = {
     "ACT": "ACT",
     "ACT, all layers": "ACT:layers=[0,1,2,3]",
-    "ACT, significant heads": "ACT:layers=[0,1,2,3],rule=significant",
+    "ACT, any gain": "ACT:layers=[0,1,2,3],rule=improves",
     "ACT, alpha 3": "ACT:layers=[0,1,2,3],alpha=3",
     "ACT, all heads of layer 2": f"ACT:heads={EVERY}",
 }
