@@ -176,7 +176,7 @@ class Task(ABC):
 
         Generators with splits draw from their validation split. Of a file it is the fifth that the hash of an example's
         content chooses (`headwise.evaluation.data.splits`), which `draw` touches last; of the texts and clips that come
-        with headwise, any that share nothing with `exclude`.
+        with headwise, any that share nothing with `exclude`. Pictures, sounds and texts are compared by content.
 
         Args:
             n: how many.

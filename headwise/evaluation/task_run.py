@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.evaluation.data.groups import group_column, group_record
+from headwise.evaluation.data.groups import Groups, groups_of
 from headwise.evaluation.data.splits import split_record
 from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
@@ -110,6 +111,11 @@ class TaskRun:
             )
         return replace(self, examples=tuple(examples))
 
+    @cached_property
+    def groups(self) -> Groups:
+        """What the examples are about: files of pictures and sounds are read for it, once."""
+        return groups_of(self.examples)
+
     @property
     def written(self) -> bool:
         """True where the model writes its replies, so that they can be empty."""
@@ -131,7 +137,7 @@ class TaskRun:
                 self.subject, self.examples, batch_size=self.batch_size, advance=advance
             )
         seconds, worked = time.perf_counter() - started, time.process_time() - worked
-        frame = table(self.task, self.examples, responses)
+        frame = table(self.task, self.examples, responses, groups=self.groups.column)
         tokens = sum(response.tokens for response in responses)
         return TaskOutputs(frame, seconds, worked, tokens, tuple(self.task.remarks(responses)))
 
@@ -157,7 +163,7 @@ class TaskRun:
             "ids": [example.id for example in self.examples],
             **split_record(self.task, self.examples),
             **empty,
-            **group_record(self.examples),
+            **self.groups.record,
             "model": model_record(self.subject) | {"generation_config": _generation(self.subject.model)},
             "versions": versions_of(_PACKAGES),
             "notes": {**self.task.notes(self.examples), **remarks},
@@ -223,8 +229,17 @@ def with_own_processor(subject: Subject | PreTrainedModel) -> Subject:
     return own
 
 
-def table(task: Task, examples: Sequence[Example], responses: Sequence[Response]) -> pd.DataFrame:
-    """The per-example table: one row per example with what was asked and said, and what the task scores."""
+def table(
+    task: Task,
+    examples: Sequence[Example],
+    responses: Sequence[Response],
+    *,
+    groups: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """The per-example table: one row per example with what was asked and said, and what the task scores.
+
+    `groups` names what every example is about; None where each is one of its own.
+    """
     import pandas as pd
 
     rows = [
@@ -239,7 +254,6 @@ def table(task: Task, examples: Sequence[Example], responses: Sequence[Response]
         for example, response in zip(examples, responses, strict=True)
     ]
     frame = pd.DataFrame(rows)
-    groups = group_column(examples)
     return frame if groups is None else frame.assign(group=groups)
 
 

@@ -102,7 +102,7 @@ def compare(
             HeadwiseWarning(f"{reach[0].upper()}{reach[1:]}. Ask more, or compare fewer arms."), stacklevel=2
         )
     if data is not None:
-        fitted |= {"on": data.name, "ids": data.ids}
+        fitted |= {"on": data.name, "ids": data.ids, "left_out": data.left_out}
         for index in to_fit:
             before = arms[index]
             arm = replace(before, fixes=fit_missing(before.fixes, own, data))

@@ -110,6 +110,7 @@ def search(
         "sampler": f"optuna {optuna.__version__}, TPESampler, seed {seed}",
         "validation": data.name,
         "validation_ids": data.ids,
+        "left_out": data.left_out,
         "unit": chosen.unit,
         "best_trial": place,
         "refused": {str(number): costs for number, costs in refused.items()},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwise.errors import InputError
-from headwise.evaluation.data.groups import group_column
+from headwise.evaluation.data.splits import Validation, without_shared
 from headwise.evaluation.task_run import TaskRun
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class TaskCalibration:
     task_run: TaskRun
     name: str
     """Such as "multiple-choice, validation, n = 200, seed 0"."""
+    left_out: int = 0
+    """Examples that were passed over since they share a picture, sound or text with what is compared."""
 
     @property
     def prompts(self) -> list[Mapping[str, Any]]:
@@ -41,7 +43,7 @@ class TaskCalibration:
     @property
     def groups(self) -> list[str] | None:
         """What every example is about, where several are about one thing."""
-        return group_column(self.task_run.examples)
+        return self.task_run.groups.column
 
     def scores(self, subject: Subject) -> list[float]:
         """The task's first metric of every example by itself, higher is better; NaN where an example has none."""
@@ -62,13 +64,23 @@ def calibration(task_run: TaskRun, n: int, seed: int, *, exclude: Sequence[Examp
         exclude: examples that are compared, see `Task.validation`.
 
     Raises:
-        InputError: `n` is not positive, or there are fewer.
+        InputError: `n` is not positive, there are fewer, or the task's own split holds what is compared.
     """
     if n < 1:
         raise InputError("Fits need an example or more.", evidence=f"{n}", remedy="200 are usual.")
-    examples = task_run.task.validation(n, seed, exclude=exclude)
-    name = f"{task_run.task.title}, validation, n = {n}, seed {seed}"
-    return TaskCalibration(task_run.with_examples(examples), name)
+    task = task_run.task
+    examples = task.validation(n, seed, exclude=exclude)
+    left_out = examples.left_out if isinstance(examples, Validation) else 0
+    shared = 0 if task.over_file else len(examples) - len(without_shared(examples, exclude))
+    if shared:
+        raise InputError(
+            f"The validation split of {task.title} holds what is compared.",
+            evidence=f"{shared} of {len(examples)} examples share an id, picture, sound or text with the test",
+            remedy="Leave out what shares content with exclude in the task's validation().",
+        )
+    without = f", without {left_out} that share content with what is compared" if left_out else ""
+    name = f"{task.title}, validation, n = {n}, seed {seed}{without}"
+    return TaskCalibration(task_run.with_examples(examples), name, left_out)
 
 
 def example_scores(metric: Metric, frame: pd.DataFrame) -> list[float]:

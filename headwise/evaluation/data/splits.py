@@ -6,33 +6,47 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from headwise.errors import InputError
+from headwise.evaluation.data.content import ContentReader
 from headwise.evaluation.example import Example, subset
 
 RULE = (
-    "validation: examples whose content (names of picture and sound files, else the text) has a SHA-256 in the last "
-    "fifth; drawn for a test only where the others are too few"
+    "validation: examples whose content (the group that the data name, else the sentence that a sound says, pixels of "
+    "pictures, samples of sounds, or the text without blanks and capitals) has a SHA-256 in the last fifth; drawn for "
+    "a test only where the others are too few"
 )
 """The split of a file, as manifests state it."""
 _FIRST = 0.8 * 2**64
 
 
-def in_validation(example: Example) -> bool:
+class Validation(list[Example]):
+    """Examples to fit or choose on, and how many were passed over since they share content with what is compared."""
+
+    def __init__(self, examples: Iterable[Example] = (), *, left_out: int = 0) -> None:
+        super().__init__(examples)
+        self.left_out = left_out
+
+
+def in_validation(example: Example, reader: ContentReader | None = None) -> bool:
     """True in the validation split: the hash of the content falls into the last fifth.
 
-    Content is the files of pictures and sounds where there are any, by name and whatever is asked about them, and
-    otherwise the text. So the split is the same on every machine, and when a file grows.
+    Content is the pictures or sounds where there are any, whatever is asked about them, and otherwise the text. So the
+    split is the same on every machine, when a file grows, and for a copy under another name. An example about several
+    pictures is in it if all of them are.
 
     Example:
         >>> [in_validation(Example(str(n), {"text": f"line {n}"}, "")) for n in range(8)].count(True)
         1
     """
-    parts = sorted({Path(item).name if kind == "file" else item for kind, item in _content(example)})
-    digest = sha256("\n".join(parts or [example.id]).encode()).digest()
-    return int.from_bytes(digest[:8]) >= _FIRST
+    return all(_in_last_fifth(example, reader or ContentReader()))
+
+
+def _in_last_fifth(example: Example, reader: ContentReader) -> list[bool]:
+    """Whether each picture, or what else the example is about, falls there."""
+    _, names = next(reader.parts(example))
+    return [int.from_bytes(sha256(name.encode()).digest()[:8]) >= _FIRST for name in names]
 
 
 def draw_of_file(examples: Sequence[Example], n: int | None, seed: int, *, what: str) -> list[Example]:
@@ -43,11 +57,18 @@ def draw_of_file(examples: Sequence[Example], n: int | None, seed: int, *, what:
     """
     if n is None or n >= len(examples):
         return subset(examples, n, seed, what=what)
-    in_split = [in_validation(example) for example in examples]
-    test = [index for index, validation in enumerate(in_split) if not validation]
-    rest = [index for index, validation in enumerate(in_split) if validation]
-    rng = random.Random(seed)
-    chosen = rng.sample(test, n) if n <= len(test) else test + rng.sample(rest, n - len(test))
+    reader = ContentReader()
+    test: list[int] = []
+    rest: dict[int, bool] = {}
+    for index in random.Random(seed).sample(range(len(examples)), len(examples)):
+        fifth = _in_last_fifth(examples[index], reader)
+        if any(fifth):
+            rest[index] = all(fifth)
+        else:
+            test.append(index)
+        if len(test) == n:
+            break
+    chosen = [*test, *sorted(rest, key=rest.__getitem__)][:n]
     return [examples[index] for index in sorted(chosen)]
 
 
@@ -56,38 +77,64 @@ def without_shared(examples: Iterable[Example], exclude: Sequence[Example]) -> l
 
     Example:
         >>> cat, same, dog = (
-        ...     Example(name, {"text": text}, "") for name, text in (("1", "A cat"), ("2", "A cat"), ("3", "A dog"))
+        ...     Example(name, {"text": text}, "") for name, text in (("1", "A cat"), ("2", "a  cat"), ("3", "A dog"))
         ... )
         >>> [example.id for example in without_shared([cat, same, dog], [cat])]
         ['3']
     """
-    known = {part for example in exclude for part in (("id", example.id), *_content(example))}
-    return [example for example in examples if known.isdisjoint((("id", example.id), *_content(example)))]
+    compared = _Compared(exclude)
+    return [
+        example for example in examples if example.id not in compared.ids and not compared.shares(example)
+    ]
 
 
-def validation_of_data(task: Any, n: int, seed: int, exclude: Sequence[Example]) -> list[Example]:
+class _Compared:
+    """Ids and content of the examples that are compared."""
+
+    def __init__(self, examples: Sequence[Example]) -> None:
+        self.reader = ContentReader()
+        self.ids = {example.id for example in examples}
+        self._parts = {part for example in examples for part in self._all(example)}
+
+    def shares(self, example: Example) -> bool:
+        """True where a picture, sound, sentence or text of the example is one of theirs."""
+        return bool(self._parts) and any(part in self._parts for part in self._all(example))
+
+    def _all(self, example: Example) -> Iterable[tuple[str, str]]:
+        return ((kind, name) for kind, names in self.reader.parts(example) for name in names)
+
+
+def validation_of_data(task: Any, n: int, seed: int, exclude: Sequence[Example]) -> Validation:
     """`n` examples that share nothing with `exclude`: of a file's validation split, or of the zoo's texts and clips.
 
     Raises:
         InputError: there are fewer.
     """
-    pool = task.examples()
-    if task.over_file:
-        pool = [example for example in pool if in_validation(example)]
-    left = without_shared(pool, exclude)
-    if len(left) < n:
-        split = (
-            f"; the validation split, a fifth by hashed content, holds {len(pool)}" if task.over_file else ""
-        )
-        raise InputError(
-            f"{task.title} has too few examples left to fit or choose on.",
-            evidence=f"{len(left)} beside the {len(exclude)} that are compared, and {n} are wanted{split}",
-            remedy="Compare fewer, or fit on fewer.",
-        )
-    return subset(left, n, seed, what=task.title)
+    pool, compared = task.examples(), _Compared(exclude)
+    chosen: list[int] = []
+    of_split = left_out = 0
+    for index in random.Random(seed).sample(range(len(pool)), len(pool)):
+        if task.over_file and not in_validation(pool[index], compared.reader):
+            continue
+        of_split += 1
+        if pool[index].id in compared.ids:
+            continue
+        if compared.shares(pool[index]):
+            left_out += 1
+            continue
+        chosen.append(index)
+        if len(chosen) == n:
+            return Validation((pool[index] for index in sorted(chosen)), left_out=left_out)
+    shared = f"; {left_out} more share a picture, sound or text with them" if left_out else ""
+    split = f"; the validation split, a fifth by hashed content, holds {of_split}" if task.over_file else ""
+    raise InputError(
+        f"{task.title} has too few examples left to fit or choose on.",
+        evidence=f"{len(chosen)} beside the {len(exclude)} that are compared, and {n} are wanted{split}{shared}",
+        remedy="Compare fewer, or fit on fewer.",
+    )
 
 
-def validation_of_zoo(task: Any, n: int, seed: int, exclude: Sequence[Example]) -> list[Example]:
+def validation_of_zoo(task: Any, n: int, seed: int, exclude: Sequence[Example]) -> Validation:
     """`Task.validation` of a task whose option `split` names a split of the zoo's data, unless it has files.
 
     A task that is itself set to the validation split gives of it what is not compared.
@@ -98,32 +145,22 @@ def validation_of_zoo(task: Any, n: int, seed: int, exclude: Sequence[Example]) 
     if task.over_file:
         return validation_of_data(task, n, seed, exclude)
     own = replace(task, split="validation")
-    found = validation_of_data(own, n, seed, exclude) if task.split == "validation" else own.draw(n, seed)
-    return [replace(example, id=f"validation/{example.id.removeprefix('validation/')}") for example in found]
+    of_split = task.split == "validation"
+    found = validation_of_data(own, n, seed, exclude) if of_split else Validation(own.draw(n, seed))
+    named = (replace(example, id=f"validation/{example.id.removeprefix('validation/')}") for example in found)
+    return Validation(named, left_out=found.left_out)
 
 
 def split_record(task: Any, examples: Sequence[Example]) -> dict[str, Any]:
     """Rule of a file's split, and how many of the examples belong to validation; empty for the zoo's data."""
+    reader = ContentReader()
     return (
-        {"split": {"rule": RULE, "of_validation": sum(map(in_validation, examples))}}
+        {
+            "split": {
+                "rule": RULE,
+                "of_validation": sum(in_validation(example, reader) for example in examples),
+            }
+        }
         if task.over_file
         else {}
     )
-
-
-def _content(example: Example) -> set[tuple[str, str]]:
-    files = {
-        str(item)
-        for name, value in example.inputs.items()
-        if name not in ("text", "target")
-        for item in _files(value)
-    }
-    text = example.inputs.get("text")
-    if not files and isinstance(text, str):
-        return {("text", text)}
-    return {("file", item) for item in files}
-
-
-def _files(value: Any) -> list[Path]:
-    items = value if isinstance(value, list | tuple) else [value]
-    return [Path(item) for item in items if isinstance(item, str | Path)]

@@ -64,6 +64,7 @@ def _notes(arms: Sequence[Arm], manifest: Mapping[str, Any], n: int) -> str:
     empty = manifest.get("empty", {})
     silent = [f"{cut(label)} {count} of {n}" for label, count in empty.get("replies", {}).items() if count]
     blank = [f"{empty['references']} of {n}"] if empty.get("references") else []
+    shared = manifest.get("fitted", {}).get("left_out")
     split = [
         cut(arm.label)
         for arm in others
@@ -84,6 +85,7 @@ def _notes(arms: Sequence[Arm], manifest: Mapping[str, Any], n: int) -> str:
         "Never the best": costly,
         "Empty replies": silent,
         "Empty references": blank,
+        "Not fitted on, since they share content with these": [f"{shared} examples"] if shared else [],
         "Without any effect on these examples": idle,
         "Reads the future": ahead,
     }

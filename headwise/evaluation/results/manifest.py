@@ -48,6 +48,10 @@ class _Empty(_Part):
     references: int = 0
 
 
+class _Fitted(_Part):
+    left_out: NonNegativeInt = 0
+
+
 class _Versions(_Part):
     lm_eval: str
 
@@ -73,6 +77,7 @@ class ComparisonManifest(_Part):
     notes: _Notes = _Notes()
     empty: _Empty = _Empty()
     guards: _Guards = _Guards()
+    fitted: _Fitted = _Fitted()
 
 
 class SearchManifest(_Part):
@@ -81,6 +86,7 @@ class SearchManifest(_Part):
     unit: str
     space: dict[str, Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]]
     validation_ids: list[str]
+    left_out: NonNegativeInt = 0
     best_trial: NonNegativeInt
     refused: dict[str, list[str]]
 

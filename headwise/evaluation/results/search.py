@@ -51,6 +51,8 @@ class Search:
         values = self.frame[self.metric]
         refused = len(self.manifest["refused"])
         left_out = f" {refused} that lost what the task guards were left out." if refused else ""
+        if shared := self.manifest.get("left_out"):
+            left_out += f" Not chosen on, since they share content with the test: {shared} examples."
         count, n = len(self.frame) - 1, len(self.manifest["validation_ids"])
         start = number_text(values.iloc[0], ".3f")
         if self.best is None or self.comparison is None:

@@ -87,23 +87,23 @@ def test_a_task_set_to_its_validation_split_gives_what_is_not_compared():
 def test_of_a_file_the_fifth_that_its_hashed_content_chooses():
     task = Next()
     held = [example for example in task.examples() if in_validation(example)]
-    test = task.draw(34, 0)
-    assert len(held) == 6
+    test = task.draw(33, 0)
+    assert len(held) == 7
     assert not any(map(in_validation, test))
     for seed in (0, 1):
-        assert task.validation(6, seed, exclude=test) == task.validation(6, seed) == held
+        assert task.validation(7, seed, exclude=test) == task.validation(7, seed) == held
     assert task.validation(3, 0) != task.validation(3, 1)
     with pytest.raises(
-        InputError, match=r"too few examples left.*6 beside the 34 that are compared.*holds 6"
+        InputError, match=r"too few examples left.*7 beside the 33 that are compared.*holds 7"
     ):
-        task.validation(7, 0, exclude=test)
+        task.validation(8, 0, exclude=test)
     with pytest.raises(InputError, match=r"too few examples left.*0 beside the 40"):
         task.validation(1, 0, exclude=task.draw(None, 0))
 
 
 def test_a_test_touches_the_validation_split_last():
     task = Next()
-    assert [sum(map(in_validation, task.draw(n, 3))) for n in (1, 34, 35, 40)] == [0, 0, 1, 6]
+    assert [sum(map(in_validation, task.draw(n, 3))) for n in (1, 33, 34, 40)] == [0, 0, 1, 7]
     assert task.draw(None, 0) == task.draw(40, 1) == list(task.examples())
     for n in (12, 37):
         assert task.draw(n, 0) == task.draw(n, 0)
@@ -134,7 +134,7 @@ def test_the_split_is_about_a_fifth_and_knows_neither_ids_nor_folders_nor_the_re
 
 def test_the_manifest_states_the_split_of_a_file():
     subject = small_subject()
-    split = hw.evaluate(subject, Next(), n=35).manifest["split"]
+    split = hw.evaluate(subject, Next(), n=34).manifest["split"]
     assert split["of_validation"] == 1
     assert "last fifth" in split["rule"]
     assert "split" not in hw.evaluate(hw.load("zoo:lm"), "recall", n=2).manifest

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from headwise.errors import InputError
+from headwise.evaluation.data.content import plain_text
 from headwise.evaluation.data.files import Row, read_json_lines
 from headwise.evaluation.data.splits import draw_of_file, validation_of_zoo
 from headwise.evaluation.example import Example
@@ -126,9 +127,10 @@ class MultipleChoiceQuestions(Task):
         right = _place(row, options)
         prompt = self._written(row.text("question"), options)
         candidates = tuple(f" {letter}" for letter in LETTERS[: len(options)])
-        return Example(
-            row.name(f"line {row.line}"), {"text": prompt}, candidates[right], {"candidates": candidates}
-        )
+        # the same options in another order are the same question
+        group = "\n".join([plain_text(row.text("question")), *sorted(map(plain_text, options))])
+        name, metadata = row.name(f"line {row.line}"), {"candidates": candidates}
+        return Example(name, {"text": prompt}, candidates[right], metadata, group)
 
     def _written(self, question: str, options: Sequence[str]) -> str:
         lines = [

@@ -1,0 +1,109 @@
+"""What an example is about, by content: the same in another file, under another name, in other capitals."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headwise.errors import InputError
+from headwise.evaluation.example import Example
+from headwise.readers.sound import read_sound
+from headwise.subject.media import read_image
+
+
+@dataclass(frozen=True)
+class ContentReader:
+    """Content of examples: a group that the data name, the sentence that a sound says, pictures by their pixels and
+    sounds by their samples, or the text where there are none of these.
+
+    Texts are compared without blanks, capitals and forms of Unicode, sentences without marks as well. What is asked
+    about a picture or a sound is not its content. A file that cannot be read goes by its name.
+    """
+
+    _known: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
+    """Kind and path of a file -> its digest: a file that several examples name is read once."""
+
+    def parts(self, example: Example) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Kinds, in the plural, each with the names of what the example has of it; what it belongs to is the first.
+
+        Example:
+            >>> for kind, names in ContentReader().parts(Example("1", {"text": "A  cat "}, "")):
+            ...     print(kind, names)
+            texts ('acat',)
+        """
+        inputs, answer = example.inputs, example.answer
+        if example.group:
+            yield "groups", (example.group,)
+        if "audio" in inputs and isinstance(answer, str) and (said := plain_text(answer, marks=False)):
+            yield "sentences", (said,)
+        kinds = {"image": "pictures", "audio": "sounds"}
+        media = {
+            kinds[name]: names
+            for name in kinds
+            if (names := sorted({self._name(kinds[name], item) for item in _items(inputs.get(name))}))
+        }
+        yield from ((kind, tuple(names)) for kind, names in media.items())
+        if not media:
+            texts = [plain_text(text) for text in _items(inputs.get("text")) if isinstance(text, str)]
+            names = tuple(sorted({text for text in texts if text}))
+            if names or not example.group:
+                yield ("texts", names) if names else ("examples", (example.id,))
+
+    def asks(self, example: Example) -> tuple[object, ...]:
+        """What is shown and asked, the same for two examples only if one repeats the other."""
+        own = {kind: names for kind, names in self.parts(example) if kind not in ("groups", "sentences")}
+        texts = tuple(
+            plain_text(text) for text in _items(example.inputs.get("text")) if isinstance(text, str)
+        )
+        return (texts, *sorted(own.items())) if texts or own else (example.id,)
+
+    def _name(self, kind: str, item: Any) -> str:
+        if not isinstance(item, str | PathLike):
+            return _digest(kind, item)
+        key = (kind, fspath(item))
+        if key not in self._known:
+            self._known[key] = _digest(kind, item)
+        return self._known[key]
+
+
+def _digest(kind: str, item: Any) -> str:
+    """The SHA-256 of pixels or samples; of what cannot be read the name of the file, or of the bytes there are."""
+    try:
+        if kind == "pictures":
+            picture = read_image(item)
+            return sha256(f"{picture.size}".encode() + picture.tobytes()).hexdigest()
+        samples = item[0] if isinstance(item, tuple) else item
+        if isinstance(samples, str | PathLike):
+            samples = read_sound(samples)[0]
+        return sha256(np.ascontiguousarray(samples, np.float32).tobytes()).hexdigest()
+    except InputError:
+        if isinstance(item, str | PathLike):
+            return f"file {Path(item).name}"
+        return sha256(np.ascontiguousarray(item).tobytes()).hexdigest()
+
+
+def plain_text(text: str, *, marks: bool = True) -> str:
+    """A text without blanks, capitals and forms of Unicode, or without marks (punctuation) as well.
+
+    Example:
+        >>> plain_text(" It’s  A cat. "), plain_text("It’s a cat", marks=False)
+        ('it’sacat.', 'itsacat')
+    """
+    plain = "".join(unicodedata.normalize("NFKC", text).casefold().split())
+    return plain if marks else "".join(one for one in plain if unicodedata.category(one)[0] != "P")
+
+
+def _items(value: Any) -> Iterator[Any]:
+    """What stands in a list, or in lists within it; a value alone."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _items(item)
+    elif value is not None:
+        yield value
