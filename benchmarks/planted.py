@@ -49,10 +49,8 @@ if TYPE_CHECKING:
     from headwise.subject import Subject
     from headwise.zoo_checks.faults import Fault
 
-DRAWS = 4
-"""Seeds over which random tokens, and heads drawn per prompt, are averaged."""
 SETS = 10
-"""Sets of heads over which random heads are averaged; all there are where they are no more."""
+"""Sets of random heads or tokens that a control is averaged over; all there are where they are no more."""
 ERRORS = 4
 """Standard errors that damage must have for a share of it to mean anything."""
 
@@ -140,7 +138,7 @@ def var(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Ite
     yield Arm("VAR, chosen", [chosen], f"{told}; validation: {says}")
     bound = chosen.bind(model_info(subject.model))
     own = {name: getattr(bound, name) for name in ("p", "rho", "sink_dims", "layers", "tau")}
-    yield Arm("control: VAR, random tokens", [RandomTokens(**own, seed=seed + k) for k in range(DRAWS)], says)
+    yield Arm("control: VAR, random tokens", [RandomTokens(**own, seed=seed + k) for k in range(SETS)], says)
 
 
 def act(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Iterator[Arm]:
@@ -188,7 +186,7 @@ def vhr(fault: Fault, subject: Subject, data: TaskCalibration, seed: int) -> Ite
     chosen = best_of(tried, subject, data)
     says = f"layers={chosen.layers or 'default'}, outliers={chosen.outliers}"
     yield Arm("VHR, chosen", [chosen], f"validation: {says}")
-    rest = [replace(chosen, choose="random", seed=seed + k) for k in range(DRAWS)]
+    rest = [replace(chosen, choose="random", seed=seed + k) for k in range(SETS)]
     yield Arm("control: VHR, random heads", rest, says)
     spared = [fix for fix in fault.wrong if isinstance(fix, ScaleHeads) and fix.factor > 1]
     if spared:
