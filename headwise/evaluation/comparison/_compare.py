@@ -15,7 +15,6 @@ from headwise.evaluation.comparison._fit import bind_complete, fit_missing, need
 from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.comparison.guards import fallen, guard_metrics, paired
-from headwise.evaluation.data.groups import group_column
 from headwise.evaluation.replies import empty_counts
 from headwise.evaluation.results.arm import NONE, Arm, Cost
 from headwise.evaluation.results.comparison import Comparison
@@ -213,7 +212,7 @@ def _metrics(task_run: TaskRun) -> tuple[Metric, ...]:
 
 def _out_of_reach(task_run: TaskRun, arms: int) -> str:
     """Why no difference can be found, whatever the arms do; empty where one can."""
-    column = group_column(task_run.examples)
+    column = task_run.groups.column
     units = len(task_run.examples) if column is None else len(set(column))
     return out_of_reach(units, arms, [metric.name for metric in _metrics(task_run)])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -294,13 +296,13 @@ class TestFit:
         assert not better(np.vstack([alone, others]), "significant")[0]
 
     def test_examples_about_one_thing_gain_or_lose_together(self) -> None:
-        subject, data = hw.wrap(ARCHITECTURES["llama"].build()), Scored({(0, 1)})
+        subject, data = hw.wrap(shared("llama")), Scored({(0, 1)})
         assert hw.fixes.ACT(layers=(0,)).fit(subject, data).heads == ((0, 1),)
         data.groups = [str(place // 10) for place in range(40)]
         assert hw.fixes.ACT(layers=(0,)).fit(subject, data).heads == ()
 
     def test_how_many_heads_chance_would_keep_is_said(self) -> None:
-        subject, data = hw.wrap(ARCHITECTURES["llama"].build()), Scored({(0, 1), (1, 3)})
+        subject, data = hw.wrap(shared("llama")), Scored({(0, 1), (1, 3)})
         found = hw.fixes.ACT(layers=(0, 1), rule="improves").fit(subject, data)
         assert "2 of 8 heads (by chance 0.87) raise the mean of a made-up set" in found.source
         found = hw.fixes.ACT(layers=(0, 1)).fit(subject, data)
@@ -343,3 +345,25 @@ def test_parameters_out_of_range(options: dict) -> None:
 def test_heads_that_do_not_exist() -> None:
     with pytest.raises(FixError, match="L1H9"):
         hw.patch(shared("llama"), hw.fixes.ACT(heads=((1, 9),)))
+
+
+@pytest.mark.parametrize(
+    "heads",
+    [
+        ((2, 2),),
+        ((2, 0), (2, 1), (2, 6), (2, 7)),
+        ((0, 1), (3, 2)),
+        *[tuple((2, head) for head in range(count)) for count in (2, 6, 8)],
+    ],
+)
+def test_random_heads_of_the_planted_bench_are_as_many_and_others(heads, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[3] / "benchmarks"))
+    planted = importlib.import_module("planted")
+    sets = planted.other_heads(heads, layers=4, per_layer=8, seed=0)
+    own = {layer for layer, _ in heads}
+    assert len(set(sets)) == len(sets) == (7 if len(heads) == 1 else planted.SETS)
+    for chosen in sets:
+        assert len(set(chosen)) == len(heads)
+        assert not set(chosen) & set(heads)
+    alone = 3 * len(heads) <= 8 * len(own)  # the rest of their layers is twice as many
+    assert ({layer for chosen in sets for layer, _ in chosen} <= own) == alone
