@@ -15,13 +15,16 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module, metadata
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from headwise.errors import HeadwiseError, InputError, UnknownAttribute
 from headwise.readers.json import strict_loads
 from headwise.text import complaint, visible
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 
 def needed(kind: type, given: Collection[str]) -> list[str]:
@@ -252,14 +255,31 @@ def listed(names: Sequence[str]) -> str:
     return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
 
 
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=256)
+def _adapter(kind: Any, shown: str, *, strict: bool) -> TypeAdapter[Any]:
+    """What reads values of an annotation; `shown` tells unions apart that are equal but for their order."""
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind, config=STRICT if strict else None)
+
+
 def _read(owner: str, name: str, kind: Any, value: Any, word: str, source: str) -> Any:
-    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+    from pydantic import PydanticUserError, ValidationError
 
     written = source == "text" and isinstance(value, str)
     strict = written or source in ("call", "json")
     text = json.dumps(value) if strict and not written else repr(value)
     try:
-        adapter = TypeAdapter(kind, config=STRICT if strict else None)
+        build = _adapter if _hashable(kind) else _adapter.__wrapped__
+        adapter = build(kind, repr(kind), strict=strict)
     except PydanticUserError as error:
         if source == "python":
             return value

@@ -83,7 +83,18 @@ class Metric:
     """One of `columns`, such as a category that the number is added up over: resamples are drawn within its values."""
 
     def applies(self, frame: pd.DataFrame) -> np.ndarray:
-        """True on the rows of a per-example table that the number is about."""
+        """True on the rows of a per-example table that the number is about.
+
+        Raises:
+            InputError: the table lacks a column of the metric.
+        """
+        for column in (*self.columns, *(self.where or ())[:1]):
+            if column not in frame:
+                raise InputError(
+                    f"The metric {self.name!r} is made of {column!r}, which the task never gives.",
+                    evidence=f"it gives: {', '.join(map(str, frame))}",
+                    remedy=f"Return {column!r} from the task's score for every example, or take the metric out.",
+                )
         if self.where is None:
             return np.ones(len(frame), dtype=bool)
         column, value = self.where

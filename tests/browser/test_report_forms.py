@@ -13,8 +13,8 @@ from headwise.reports.collect.build import build_content
 from headwise.reports.content.content import Flip
 from headwise.reports.page.page import write_page
 from tests.kit.browser import DESK, MARKS, open_head, wait_for_hash, width_of
-from tests.kit.reports import HOSTILE, META, sink_trace, zoo_content
-from tests.kit.traces import axis, causal, make_trace, random_pattern
+from tests.kit.reports import HOSTILE, sink_trace, zoo_content
+from tests.kit.traces import META, axis, causal, make_trace, random_pattern
 
 pytestmark = MARKS
 PLACES = "all => all.map((one) => one.getBoundingClientRect()).map((box) => [box.left, box.right])"

@@ -6,7 +6,7 @@ import copy
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -31,6 +31,7 @@ from headwise.evaluation import (
 )
 from headwise.evaluation.statistics.estimate import estimate
 from headwise.plugins import Plugins
+from tests.kit import comparisons
 from tests.kit.comparisons import small_subject
 from tests.kit.subjects import WORDS, llava_processor
 
@@ -283,3 +284,18 @@ def test_an_asker_may_be_used_alone(subject):
     example = Example("0", {"text": "a cat"}, "", {"candidates": (" sat",)})
     (response,) = MultipleChoice()(subject, [example], batch_size=1, advance=lambda more: None)
     assert response.scores[" sat"] < 0
+
+
+@pytest.mark.parametrize("where", [None, ("nothing", 1)])
+@pytest.mark.parametrize("metric", [mean("nothing"), ratio("right", "nothing")])
+def test_a_metric_of_a_column_that_no_score_gives_is_one_error(metric, where):
+    class Lacks(comparisons.Next):
+        @property
+        def metrics(self) -> tuple[Metric, ...]:
+            return (mean("right", name="accuracy"), replace(metric, name="odd", where=where))
+
+    said = r"metric 'odd' is made of 'nothing', which the task never gives.*right"
+    with pytest.raises(InputError, match=said):
+        hw.evaluate(small_subject(), Lacks(), n=2)
+    with pytest.raises(InputError, match=said):
+        hw.compare(small_subject(), Lacks(), comparisons.SILENT, n=2)

@@ -125,7 +125,18 @@ SOUNDS = (
 
 def loaders(group: str) -> dict[str, Loader]:
     """The ways in of a group, by name."""
-    return dict({"short": _short, "texts": _texts, "stored": _stored, "media": _media}[group]())
+    from tests.kit.model_folders import model_folders
+    from tests.kit.task_files import task_files, templates
+
+    groups = {
+        "short": lambda: (*_short(), *templates()),
+        "texts": _texts,
+        "stored": _stored,
+        "media": _media,
+        "tasks": task_files,
+        "folders": model_folders,
+    }
+    return dict(groups[group]())
 
 
 def _short() -> Iterator[tuple[str, Loader]]:

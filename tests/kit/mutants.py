@@ -92,9 +92,18 @@ def said(value: Any, draw: Random) -> Any:
     if not places:
         return draw.choice(ODD_VALUES)
     holder, key = draw.choice(places)
-    match draw.randrange(7):
+    match draw.randrange(9):
         case 0 | 1 | 2:
             holder[key] = draw.choice(ODD_VALUES)
+        case 7:
+            holder[key] = draw.choice((_nested, str, bool, lambda one: [one], lambda one: {"a": one}))(
+                holder[key]
+            )
+        case 8 if (text := json.dumps(holder[key], default=str)) and len(text) < 1000:
+            times = draw.choice((2, 100, 3000))
+            holder[key] = (
+                holder[key] * times if isinstance(holder[key], str | list) else [holder[key]] * times
+            )
         case 3:
             del holder[key]
         case 4 if isinstance(holder, dict):
@@ -113,6 +122,13 @@ def said(value: Any, draw: Random) -> Any:
                     json.dumps(value)
                 except (ValueError, RecursionError):  # it holds itself now
                     holder[key], one[name] = one[name], holder[key]
+    return value
+
+
+def _nested(value: Any) -> Any:
+    """A value in a hundred lists."""
+    for _ in range(100):
+        value = [value]
     return value
 
 

@@ -17,19 +17,8 @@ from headwise.reports.collect.build import build_content
 from headwise.reports.collect.example_runs import example_runs
 from headwise.reports.content.content import Content
 from headwise.zoo.data.scenes import draw, scenes
-from tests.kit.traces import axis, causal, make_trace, random_pattern
+from tests.kit.traces import META, axis, causal, make_trace, random_pattern
 
-META = {
-    "model": "by hand",
-    "dtype": "float32",
-    "attention": ["sdpa"],
-    "versions": {"torch": "2.x"},
-    "seed": 3,
-    "call": "model(**inputs)",
-    "warnings": ["said by the engine"],
-    "unreached": ["layers.9.attn"],
-    "fallback": ["layers.8.attn"],
-}
 HOSTILE = [
     "</script><script>alert(1)</script>",
     "\"'><img src=x onerror=alert(1)>",

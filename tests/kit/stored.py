@@ -22,7 +22,7 @@ from headwise.evaluation.statistics.paired import Difference
 from headwise.probes.attach.sites import Site
 from headwise.results.result import load_result
 from tests.kit.results import every_kind
-from tests.kit.traces import axis, causal, make_trace, random_pattern
+from tests.kit.traces import META, axis, causal, make_trace, random_pattern
 
 
 @dataclass(frozen=True)
@@ -130,18 +130,7 @@ def trace() -> hw.Trace:
     patterns = {
         Site("text", "self", n, f"layers.{n}"): causal(random_pattern(2, 2, 4, 4, seed=n)) for n in (0, 1)
     }
-    meta = {
-        "model": "by hand",
-        "dtype": "float32",
-        "attention": ["sdpa"],
-        "versions": {"torch": "2.x"},
-        "seed": 3,
-        "call": "model(**inputs)",
-        "warnings": ["said by the engine"],
-        "unreached": ["layers.9"],
-        "fallback": [],
-    }
-    return make_trace(patterns, {"text": axis("text", roles, tokens)}, meta=meta)
+    return make_trace(patterns, {"text": axis("text", roles, tokens)}, meta=META)
 
 
 def _write_spec(path: Path) -> None:
@@ -213,7 +202,7 @@ def _kinds() -> Mapping[str, Stored]:
     }
     results = every_kind()
     for suffix in (".json", ".parquet"):
-        for name in ("heads", "classes", "edges"):
+        for name in ("heads", "classes", "edges", "rows"):
             found[f"result of {name} {suffix}"] = Stored(
                 suffix, results[name].save, load_result, _told(lambda one: one.to_dict()), _look_at_table
             )

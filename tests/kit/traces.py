@@ -13,6 +13,18 @@ from headwise.layout import ROLES, Axis, TokenLayout
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
 
+META = {
+    "model": "by hand",
+    "dtype": "float32",
+    "attention": ["sdpa"],
+    "versions": {"torch": "2.x"},
+    "seed": 3,
+    "call": "model(**inputs)",
+    "warnings": ["said by the engine"],
+    "unreached": ["layers.9.attn"],
+    "fallback": ["layers.8.attn"],
+}
+"""What a capture says of itself."""
 TEXT = Site("text", "self", 0, "layers.0.attn")
 
 

@@ -12,8 +12,8 @@ from headwise.reports.content.content import Content, HeadMap, MapPanel
 from headwise.reports.content.formatting import round_up
 from headwise.reports.page.serialize import page_data
 from headwise.text import shell_quote, shortened, token_text, visible
-from tests.kit.reports import META, sink_trace
-from tests.kit.traces import axis, causal, make_trace, random_pattern
+from tests.kit.reports import sink_trace
+from tests.kit.traces import META, axis, causal, make_trace, random_pattern
 
 
 def test_layer_table_is_the_mean_of_the_maps():

@@ -14,8 +14,8 @@ from headwise.probes.attach.sites import Site
 from headwise.reports.collect.build import build_content
 from headwise.reports.page import page
 from headwise.text import visible
-from tests.kit.reports import HOSTILE, META, Page, sink_trace
-from tests.kit.traces import axis, causal, make_trace, random_pattern
+from tests.kit.reports import HOSTILE, Page, sink_trace
+from tests.kit.traces import META, axis, causal, make_trace, random_pattern
 from tests.tiny.telling import crossed
 
 

@@ -13,15 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import headwise as hw
 from headwise.errors import InputError
-from headwise.evaluation.comparison._compare import compare
 from headwise.results.columns import NULLABLE, NUMBERS
 from headwise.results.plain import plain, restored
 from headwise.results.result import Result, load_result
-from tests.kit.comparisons import SILENT, Next, small_subject
-from tests.kit.result_files import flip_bits, rewritten
-from tests.kit.results import every_kind
+from tests.kit.result_files import rewritten
 
 FORMATS = (".json", ".parquet")
 INF, NAN = float("inf"), float("nan")
@@ -197,49 +193,3 @@ def test_values_that_cannot_be_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="This file is no result") as error:
         load_result(rewritten(whole, tmp_path / "y.json", damage))
     assert said in str(error.value)
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_another_kind_of_file_says_what_reads_it(tmp_path, suffix):
-    path = result_of([1.0]).save(tmp_path / f"x{suffix}")
-    for load in (hw.load_evaluation, hw.load_comparison):
-        with pytest.raises(InputError, match=r"it is a result, which hw\.load_result reads"):
-            load(path)
-
-
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_a_changed_word_is_noticed(tmp_path, suffix):
-    path = result_of([1.0], summary="Found 1.").save(tmp_path / f"x{suffix}")
-    path.write_bytes(path.read_bytes().replace(b"Found 1.", b"Found 2."))
-    with pytest.raises(InputError, match="changed after headwise wrote it"):
-        load_result(path)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("name", ["rows", "heads", "classes"])
-def test_no_flipped_bit_gives_another_result(tmp_path, suffix, name):
-    result = every_kind()[name]
-    path = result.save(tmp_path / f"x{suffix}")
-    flip_bits(path, lambda: assert_same(load_result(path), result))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", FORMATS)
-def test_no_flipped_bit_gives_another_evaluation_or_comparison(tmp_path, suffix):
-    found = hw.evaluate(small_subject(), Next(), n=4)
-    flip_bits(
-        found.save(tmp_path / f"e{suffix}"),
-        lambda: assert_alike(hw.load_evaluation(tmp_path / f"e{suffix}"), found),
-    )
-    compared = compare(small_subject(), Next(), {"silent": SILENT}, n=4)
-    flip_bits(
-        compared.save(tmp_path / f"c{suffix}"),
-        lambda: assert_alike(hw.load_comparison(tmp_path / f"c{suffix}"), compared),
-    )
-
-
-def assert_alike(back: Any, found: Any) -> None:
-    pd.testing.assert_frame_equal(back.frame, found.frame, check_exact=True)
-    assert repr(back.to_frame().to_dict()) == repr(found.to_frame().to_dict())
-    assert (back.task, dict(back.manifest)) == (found.task, json.loads(json.dumps(found.manifest)))

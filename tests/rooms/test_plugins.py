@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from importlib import import_module, metadata
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pytest
@@ -185,3 +186,32 @@ def test_importing_headwise_reads_no_metadata():
         "False",
         "False",
     ]
+
+
+class TestReadersOfOptions:
+    def test_they_are_made_once(self, monkeypatch):
+        import pydantic
+
+        made = []
+
+        class Counted(pydantic.TypeAdapter):
+            def __init__(self, kind: Any, **more: Any) -> None:
+                made.append(kind)
+                super().__init__(kind, **more)
+
+        monkeypatch.setattr(pydantic, "TypeAdapter", Counted)
+        kind = tuple[Literal["made once"], ...]
+        for _ in range(3):
+            assert read_options("A", {"p": kind}, {"p": ["made once"]}, source="json") == {
+                "p": ("made once",)
+            }
+        assert made == [kind]
+
+    def test_unions_in_another_order_stay_other_kinds(self):
+        one, two = set[int] | frozenset[int], frozenset[int] | set[int]
+        assert one == two
+        for kind, found in ((one, set), (two, frozenset), (one, set)):
+            assert type(read_options("A", {"p": kind}, {"p": "[1]"})["p"]) is found
+
+    def test_annotations_that_have_no_hash_are_read(self):
+        assert read_options("A", {"p": Annotated[int, []]}, {"p": "1"}) == {"p": 1}

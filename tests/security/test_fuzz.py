@@ -14,8 +14,8 @@ from tests.kit import bounded
 from tests.kit.fuzzer import run
 from tests.kit.loaders import Loader
 
-FILES = {"short": 12_000, "texts": 1_700, "media": 2_050, "stored": 800}
-"""Group of loaders -> damaged files for each loader: 100,000 in all."""
+FILES = {"short": 10_000, "texts": 1_700, "media": 2_050, "stored": 800, "tasks": 600, "folders": 150}
+"""Group of loaders -> damaged files for each loader: 100,000 and more in all."""
 SEED = int(os.environ.get("HEADWISE_FUZZ_SEED", "0"))
 TIMES = float(os.environ.get("HEADWISE_FUZZ_TIMES", "1"))
 

@@ -15,7 +15,8 @@ from headwise.evaluation.comparison.arms import describe, parse_arms
 from headwise.evaluation.harness.guard import set_aside, translate_errors
 from headwise.evaluation.harness.model import as_harness_model, require_harness, require_texts
 from headwise.evaluation.harness.result import HarnessResult, tabulated
-from headwise.evaluation.harness.tasks import load_tasks, read_tasks
+from headwise.evaluation.harness.table import missing_metrics
+from headwise.evaluation.harness.tasks import asked_metrics, load_tasks, read_tasks
 from headwise.evaluation.harness.templates import sandbox
 from headwise.evaluation.results.arm import NONE, Arm
 from headwise.evaluation.statistics.intervals import RESAMPLES
@@ -71,7 +72,8 @@ def harness(
 
     Raises:
         InputError: the harness is not installed, the model does not continue texts, a task is unknown or malformed,
-            asks for code without `allow_code`, its data or a metric is missing, or the harness stops at an error.
+            asks for code without `allow_code`, its data or a metric is missing, the harness gives none of its metrics,
+            or stops at an error.
         FixError: a fix does not fit the model.
     """
     if not isinstance(subject, Subject):
@@ -92,6 +94,7 @@ def harness(
     call = {"limit": limit, "batch_size": batch_size, "seed": seed}
     call |= {"num_fewshot": num_fewshot, "apply_chat_template": apply_chat_template, "allow_code": allow_code}
     runs: dict[str, Any] = {}
+    absent: list[str] = []
     seconds: dict[str, float] = {}
     bounded = bool(wanted.files) and not allow_code
     with set_aside() as warned, without_dropout(subject.model), sandbox(bounded=bounded):
@@ -115,13 +118,17 @@ def harness(
                     apply_chat_template=apply_chat_template,
                     fewshot_as_multiturn=apply_chat_template,
                 )
+            if arm.label == NONE:
+                absent = missing_metrics(asked_metrics(loaded), runs[NONE])
             seconds[arm.label] = round(time.perf_counter() - started, 3)
+    for note in absent:
+        warnings.warn(note, stacklevel=2)
     manifest = _manifest(subject, runs[NONE], **call)
     manifest["fixes"] = {arm.label: [describe(fix) for fix in arm.fixes] for arm in arms}
     manifest["leaks_future"] = [
         arm.label for arm in arms if any(getattr(fix, "leaks_future", False) for fix in arm.fixes)
     ]
-    manifest |= {"warnings": [*([AS_CODE] if as_code else []), *warned], "seconds": seconds}
+    manifest |= {"warnings": [*([AS_CODE] if as_code else []), *absent, *warned], "seconds": seconds}
     return tabulated(runs, manifest, loaded["tasks"], seed=seed)
 
 

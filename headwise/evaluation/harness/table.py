@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headwise.errors import InputError
 from headwise.evaluation.results.arm import NONE
 from headwise.evaluation.statistics.paired import difference, holm
 from headwise.evaluation.task import Metric
@@ -59,6 +60,33 @@ def metric_rows(arm: str, results: Mapping[str, Any]) -> list[MetricRow]:
                 )
             )
     return rows
+
+
+def missing_metrics(asked: Mapping[str, Sequence[str]], results: Mapping[str, Any]) -> list[str]:
+    """Sentences about metrics that were asked for and never came, which the harness passes over.
+
+    Args:
+        asked: task or group -> its metrics.
+        results: what the harness gave back.
+
+    Raises:
+        InputError: of a task or group none came.
+    """
+    notes = []
+    for task, names in asked.items():
+        given = {key.partition(",")[0] for key in results["results"].get(task, {}) if "," in key}
+        missing = ", ".join(name for name in names if name not in given)
+        if missing and not given:
+            raise InputError(
+                f"The harness gives no metric that {task!r} asks for.",
+                evidence=f"it asks for: {missing}",
+                remedy="Name one in its metric_list that goes with its output_type.",
+            )
+        if missing:
+            notes.append(
+                f"{task!r} asks for {missing}, which the harness does not give: it is not among the numbers."
+            )
+    return notes
 
 
 def example_rows(arm: str, results: Mapping[str, Any]) -> list[dict[str, Any]]:

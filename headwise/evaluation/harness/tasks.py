@@ -106,7 +106,9 @@ def load_tasks(tasks: Tasks, *, logged: list[str]) -> Any:
     """
     from lm_eval.tasks.manager import Entry, Kind, TaskManager
 
-    wanted = {*tasks.names, *(member for _, config in tasks.files.values() for member in members(config))}
+    wanted = set(tasks.names)
+    if tasks.allow_code:  # as data, a group's tasks stand in files
+        wanted |= {member for _, config in tasks.files.values() for member in members(config)}
     # reading the index of the harness's own tasks takes seconds
     manager = TaskManager(include_defaults=not wanted <= tasks.files.keys())
     for name, (_, config) in tasks.files.items():
@@ -133,6 +135,21 @@ def load_tasks(tasks: Tasks, *, logged: list[str]) -> Any:
     for name, task in loaded["tasks"].items():
         _require_metrics(name, task.config)
     return loaded
+
+
+def asked_metrics(loaded: Any) -> dict[str, list[str]]:
+    """Task or group of what `load_tasks` gave -> the metrics that it asks for by name.
+
+    Every metric of a text that is written is computed, but may be given under other names.
+    """
+    asked = {}
+    for name, task in loaded["tasks"].items():
+        if task.config.output_type != "generate_until" or task.config.process_results is not None:
+            several = [item["metric"] for item in task.config.metric_list or []]
+            asked[name] = [getattr(metric, "__name__", metric) for metric in several]
+    for name, group in loaded["groups"].items():
+        asked[name] = [item.metric for item in group.aggregate_metric_list or []]
+    return asked
 
 
 def _require_metrics(task: str, config: Any) -> None:

@@ -72,7 +72,6 @@ class GenerateCall:
         """True once the call is over, also by an exception."""
         self.windows: SoundWindows | None = None
         """Progress through long sounds; None where it does not read any window by window."""
-        self._callbacks: list[Callable[[GenerateCall], None]] = []
 
     @property
     def accepted(self) -> int | None:
@@ -115,29 +114,10 @@ class GenerateCall:
                 return value
         return None
 
-    def end_ids(self) -> frozenset[int]:
-        """Ids of the tokens that end a sequence in this call; empty when none does."""
-        value = self.option("eos_token_id")
-        if value is None:
-            return frozenset()
-        if isinstance(value, Tensor):
-            value = value.flatten().tolist()
-        return frozenset(value if isinstance(value, list | tuple) else (value,))
-
-    def when_over(self, callback: Callable[[GenerateCall], None]) -> None:
-        """Has `callback` called with this call when it is over, also by an exception; at once when it is."""
-        if self.ended:
-            callback(self)
-        else:
-            self._callbacks.append(callback)
-
     def close(self, result: Any = None) -> None:
         """The call is over, with what it returns."""
         self.sequences = _sequences(result)
         self.ended = True
-        callbacks, self._callbacks = self._callbacks, []
-        for callback in callbacks:
-            callback(self)
 
 
 def _sequences(result: Any) -> Tensor | None:

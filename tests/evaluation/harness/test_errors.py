@@ -8,6 +8,7 @@ import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pytest
@@ -23,7 +24,9 @@ from headwise.evaluation.harness import harness
 from headwise.evaluation.harness.guard import set_aside, translate_errors
 from headwise.evaluation.harness.tasks import load_tasks, read_tasks
 from tests.kit.cli import assert_one_line, run
+from tests.kit.comparisons import small_subject
 from tests.kit.subjects import language, llava, word_tokenizer
+from tests.kit.task_files import CHOICE, GROUP, LAST, READ, ROW
 
 TASKS = Path(__file__).parent / "tasks"
 GOOD = yaml.safe_load((TASKS / "choice.yaml").read_text())
@@ -291,3 +294,49 @@ def test_the_command_refuses_in_one_line(arguments: tuple[object, ...], said: st
     found = run("harness", *arguments)
     assert found.exit_code == 2
     assert_one_line(found.stdout, found.stderr, said)
+
+
+@pytest.mark.parametrize("task", [CHOICE, READ, LAST], ids=lambda task: task["output_type"])
+def test_a_metric_that_never_comes_is_told_and_none_at_all_is_an_error(tmp_path, task):
+    odd = "exact_match" if task is not CHOICE else "perplexity"
+    (tmp_path / "q.jsonl").write_text(json.dumps(ROW) + "\n", encoding="utf-8")
+    path = tmp_path / "t.yaml"
+
+    def asked(*metrics):
+        path.write_text(json.dumps({**task, "metric_list": [*metrics, {"metric": odd}]}), encoding="utf-8")
+        return harness(small_subject(), path)
+
+    with pytest.warns(UserWarning, match=f"asks for {odd}, which the harness does not give") as told:
+        found = asked(*task["metric_list"])
+    assert str(told[0].message) in found.manifest["warnings"]
+    assert set(found.metrics["metric"]) == {item["metric"] for item in task["metric_list"]}
+    with pytest.raises(InputError, match=f"no metric that '{task['task']}' asks for.*{odd}"):
+        asked()
+
+
+def test_a_group_is_told_of_a_metric_that_none_of_its_tasks_gives(tmp_path):
+    (tmp_path / "q.jsonl").write_text(json.dumps(ROW) + "\n", encoding="utf-8")
+    sums = [*GROUP["aggregate_metric_list"], {"metric": "f1", "aggregation": "mean"}]
+    path = tmp_path / "t.yaml"
+    path.write_text(json.dumps({**GROUP, "aggregate_metric_list": sums}), encoding="utf-8")
+    with pytest.warns(UserWarning, match="'both' asks for f1"):
+        assert set(harness(small_subject(), path).metrics["task"]) == {"both", "both::one", "both::two"}
+
+
+def test_a_group_whose_tasks_stand_in_its_file_needs_no_index_of_the_harness(tmp_path, monkeypatch):
+    from lm_eval.tasks import manager
+
+    asked = []
+
+    class Recorded(manager.TaskManager):
+        def __init__(self, **options: Any) -> None:
+            asked.append(options)
+            super().__init__(**options)
+
+    monkeypatch.setattr(manager, "TaskManager", Recorded)
+    (tmp_path / "q.jsonl").write_text(json.dumps(ROW) + "\n", encoding="utf-8")
+    path = tmp_path / "t.yaml"
+    path.write_text(json.dumps(GROUP), encoding="utf-8")
+    with set_aside() as logged:
+        assert list(load_tasks(read_tasks(path), logged=logged)["tasks"]) == ["both::one", "both::two"]
+    assert asked == [{"include_defaults": False}]

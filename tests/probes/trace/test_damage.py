@@ -67,11 +67,10 @@ def _everything(trace: Trace) -> Any:
     return records, axes, dict(trace.meta)
 
 
-@pytest.mark.parametrize("step", [997, pytest.param(7, marks=pytest.mark.slow)])
-def test_one_bit_makes_no_other_trace(saved: Path, tmp_path: Path, step: int) -> None:
+def test_one_bit_makes_no_other_trace(saved: Path, tmp_path: Path) -> None:
     raw, whole = saved.read_bytes(), _everything(load_trace(saved))
     path = tmp_path / "flipped.safetensors"
-    for bit in range(0, 8 * len(raw), step):
+    for bit in range(0, 8 * len(raw), 997):
         place = bit // 8
         path.write_bytes(raw[:place] + bytes([raw[place] ^ 1 << bit % 8]) + raw[place + 1 :])
         try:
