@@ -16,6 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation import Example, Likelihood, MultipleChoice, find_task
+from headwise.evaluation.harness import harness
 from headwise.evaluation.tasks.language.circuits import ColoredObjects, Ioi
 from headwise.evaluation.tasks.language.multiple_choice import MultipleChoiceQuestions
 from headwise.evaluation.tasks.language.perplexity import Perplexity
@@ -263,6 +264,76 @@ def test_multiple_choice_is_scored_among_letters_and_in_the_whole_vocabulary():
     assert row["probability"] == pytest.approx(math.exp(-1))
 
 
+@pytest.mark.parametrize(
+    ("scores", "found"),
+    [
+        ({" cat": -3.0, " a very long mat": -9.0}, (0, 1)),  # -1 and -0.6 a character
+        ({" a very long mat": -2.0, " cat": -3.0}, (1, 1)),
+        ({" cat": -1.0, " a very long mat": -15.0}, (0, 0)),
+        ({" cat": -3.0, " mat": -2.0}, (1, 1)),
+    ],
+)
+def test_long_options_are_chosen_by_their_characters(scores, found):
+    task = MultipleChoiceQuestions(candidates="texts")
+    answer = next(name for name in scores if name.endswith("mat"))
+    example = Example("0", {"text": "?"}, answer, {"candidates": tuple(scores)})
+    row = task.score(example, hw.evaluation.Response("", 1, scores, {"said": ""}))
+    assert (row["accuracy"], row["acc_norm"]) == found
+    assert [metric.name for metric in task.metrics] == [
+        "accuracy",
+        "acc_norm",
+        "full_accuracy",
+        "probability",
+    ]
+
+
+def test_options_are_scored_by_their_texts(tmp_path):
+    row = {"question": "what", "options": ["cat", "the mat"], "answer": "B"}
+    path = tmp_path / "questions.jsonl"
+    path.write_text(json.dumps(row))
+    texts = MultipleChoiceQuestions(data=path, candidates="texts", template="{question} ?", option="")
+    (example,) = texts.draw(None, 0)
+    assert (example.inputs["text"], example.answer) == ("what ?", " the mat")
+    assert example.metadata["candidates"] == (" cat", " the mat")
+    path.write_text(json.dumps({**row, "options": ["cat", "cat"]}))
+    with pytest.raises(InputError, match=r"same text.*line 1"):
+        texts.draw(None, 0)
+    lettered, named = (MultipleChoiceQuestions(candidates=kind).draw(5, 0) for kind in ("letters", "texts"))
+    for one, other in zip(lettered, named, strict=True):
+        assert one.inputs == other.inputs
+        assert f"{one.answer.strip()}. {other.answer.strip()}\n" in f"{one.inputs['text']}\n"
+
+
+@pytest.mark.slow
+def test_accuracies_are_those_of_the_harness(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    rng = random.Random(0)
+    rows = [
+        {
+            "question": " ".join(rng.choices(WORDS, k=4)),
+            "options": [" ".join(rng.sample(WORDS, k=length)) for length in (1, 2, 4, 6)],
+            "answer": rng.randrange(4),
+        }
+        for _ in range(40)
+    ]
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = {
+        **{"task": "texts", "dataset_path": "json", "test_split": "test", "output_type": "multiple_choice"},
+        **{"dataset_kwargs": {"data_files": {"test": "questions.jsonl"}}, "doc_to_text": "{{question}}"},
+        **{"doc_to_choice": "{{options}}", "doc_to_target": "{{answer}}", "target_delimiter": " "},
+        "metric_list": [{"metric": name, "aggregation": "mean"} for name in ("acc", "acc_norm")],
+    }
+    (tmp_path / "texts.yaml").write_text(json.dumps(config))
+    subject = gpt2()
+    task = MultipleChoiceQuestions(data=path, candidates="texts", template="{question}")
+    own = hw.evaluate(subject, task)
+    theirs = harness(subject, tmp_path / "texts.yaml").metrics.set_index("metric")["value"]
+    assert own.estimates["accuracy"].value == pytest.approx(theirs["acc"])
+    assert own.estimates["acc_norm"].value == pytest.approx(theirs["acc_norm"])
+    assert own.value != own.estimates["acc_norm"].value
+
+
 def test_default_questions_are_the_zoos_word_for_word():
     rng = random.Random("multiple-choice/test/3")
     expected = [multiple_choice_prompt(rng, "test") for _ in range(4)]
@@ -274,6 +345,8 @@ def test_default_questions_are_the_zoos_word_for_word():
 def test_a_template_must_hold_question_and_options():
     with pytest.raises(InputError, match=r"leaves out {options}"):
         MultipleChoiceQuestions(template="{question}")
+    with pytest.raises(InputError, match="no such candidates"):
+        MultipleChoiceQuestions(candidates="words")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"leaves out {letter}"):
         MultipleChoiceQuestions(option="{text}")
 

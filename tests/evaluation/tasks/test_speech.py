@@ -76,6 +76,50 @@ def test_normalisers():
         Transcription(normaliser="english")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("text", "basic", "english"),
+    [
+        ("state-of-the-art", "state of the art", "state of the art"),
+        ("twenty-one", "twenty one", "21"),
+        ("and/or 3:30", "and or 3 30", "and or 3 30"),
+        ("It costs 5.50.", "it costs 5 50", "it costs 5.50"),
+        ("1,000 dogs – no, cats", "1000 dogs no cats", "1000 dogs no cats"),
+        ("Mr. Smith can't", "mr smith cant", "mister smith can not"),
+        ("Um, don't [noise]", "um dont noise", "do not"),
+        ("five dollars and fifty cents", "five dollars and fifty cents", "$5.50"),
+        ("", "", ""),
+        ("?!", "", ""),
+    ],
+)
+def test_words_are_set_apart_as_they_are_spoken(text, basic, english):
+    assert normaliser("basic")(text) == basic
+    assert normaliser("whisper-english")(text) == english
+
+
+def test_english_of_whisper_equals_its_tokenizer(tmp_path):
+    path = tmp_path / "normalizer.json"
+    path.write_text('{"colour": "color", "grey": "gray"}')
+    pair = [("The colour's grey", "the color is gray")]
+    assert scored(pair, normaliser="whisper-english", spellings=path)["wer"] == 0
+    assert scored(pair, normaliser="whisper-english")["wer"] == 0.5
+    plain, spelled = (Transcription(normaliser="whisper-english", spellings=file) for file in (None, path))
+    assert ["normalizer.json" in said for said in plain.remarks([])] == [True]
+    assert spelled.remarks([]) == Transcription().remarks([]) == []
+    assert spelled.options()["spellings"] == "normalizer.json"
+
+
+@pytest.mark.parametrize("content", [None, "[]", '{"colour": 1}', "{"])
+def test_spellings_that_are_none_are_refused_before_the_model_is_run(tmp_path, content):
+    path = tmp_path / "normalizer.json"
+    if content is not None:
+        path.write_text(content)
+    task = find_task("transcription", normaliser="whisper-english", spellings=str(path))
+    with pytest.raises(InputError, match=r"normalizer\.json"):
+        hw.evaluate(whisper(), task, n=1)
+    with pytest.raises(InputError, match="belong to the normaliser"):
+        Transcription(spellings=path)
+
+
 def brute_force(cost: np.ndarray) -> float:
     """The cheapest monotone path, by trying all."""
     rows, columns = cost.shape

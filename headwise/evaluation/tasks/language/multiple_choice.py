@@ -1,4 +1,4 @@
-"""Multiple choice: which letter follows a question and its options."""
+"""Multiple choice: which letter, or which of its options, follows a question."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from headwise.errors import InputError
 from headwise.evaluation.data.content import plain_text
@@ -26,12 +26,16 @@ _DRAWN = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class MultipleChoiceQuestions(Task):
-    """Questions with lettered options; the model's next token is read, nothing is written.
+    """Questions with options; what the model would write next is scored, nothing is written.
 
     `accuracy` asks which of the letters is the most probable (chance is one over the options),
     `full_accuracy` whether the right letter is the most probable word of all, and `probability` is what the
     right letter gets. A model that always says "A" has an `accuracy` at chance and a high `full_accuracy`
     where the answer is A: the per-example table has both.
+
+    With `candidates="texts"` the options themselves are scored instead of their letters, by the log-probability of
+    their tokens. Then `accuracy` is lm-evaluation-harness's acc, which favours short options, and `acc_norm` its own:
+    the largest log-probability per character. `template` need not list the options, as in "Question: {question}".
 
     Without `data` the questions are the zoo's: which of four words belongs to a category. `data` is a file in
     JSON lines, one question each: `{"question": "...", "options": ["...", "..."], "answer": 1}` where the
@@ -60,10 +64,17 @@ class MultipleChoiceQuestions(Task):
     """Of the zoo's questions."""
     template: str = "{question}\n{options}\nAnswer:"
     option: str = "{letter}. {text}"
+    candidates: Literal["letters", "texts"] = "letters"
+    """What is scored."""
 
     def __post_init__(self) -> None:
         check_split(self.split)
-        for name, needed in (("template", ("question", "options")), ("option", ("letter", "text"))):
+        if self.candidates not in ("letters", "texts"):
+            raise InputError(
+                "There are no such candidates.", evidence=repr(self.candidates), remedy="letters or texts"
+            )
+        listed = ("question", "options") if self._lettered else ("question",)
+        for name, needed in (("template", listed), ("option", ("letter", "text") if self._lettered else ())):
             text = getattr(self, name)
             missing = [place for place in needed if f"{{{place}}}" not in text]
             if missing:
@@ -71,12 +82,13 @@ class MultipleChoiceQuestions(Task):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        """Accuracy among the letters, accuracy in the whole vocabulary, probability of the right letter."""
-        return (mean("accuracy"), mean("full_accuracy"), mean("probability"))
+        """Accuracy among the candidates, in the whole vocabulary, and the probability of the right candidate."""
+        norm = () if self._lettered else (mean("acc_norm"),)
+        return (mean("accuracy"), *norm, mean("full_accuracy"), mean("probability"))
 
     @property
     def solver(self) -> MultipleChoice:
-        """The letters, each after a space, are scored."""
+        """The candidates, each after a space, are scored."""
         return MultipleChoice()
 
     def examples(self) -> Sequence[Example]:
@@ -101,21 +113,26 @@ class MultipleChoiceQuestions(Task):
         return [
             Example(
                 f"{self.split}/{seed}/{number}",
-                {"text": self._written(item.prompt.partition("\n")[0], item.meta["options"])},
-                item.answer,
-                {"candidates": item.candidates},
+                *self._asked(
+                    item.prompt.partition("\n")[0],
+                    item.meta["options"],
+                    item.candidates.index(item.answer),
+                ),
             )
             for number, item in enumerate(prompts)
         ]
 
     def score(self, example: Example, response: Response) -> dict[str, Any]:
-        """What was chosen among the letters, and the three numbers."""
-        chosen = max(response.scores, key=lambda letter: response.scores[letter])
+        """What was chosen among the candidates, and the numbers."""
+        scores = response.scores
+        chosen = max(scores, key=lambda candidate: scores[candidate])
+        per_character = max(scores, key=lambda candidate: scores[candidate] / (len(candidate) - 1))
         return {
             "chosen": chosen.strip(),
             "accuracy": chosen == example.answer,
+            **({} if self._lettered else {"acc_norm": per_character == example.answer}),
             "full_accuracy": response.metadata["said"] == example.answer,
-            "probability": math.exp(response.scores[example.answer]),
+            "probability": math.exp(scores[example.answer]),
         }
 
     def _read(self, row: Row) -> Example:
@@ -124,13 +141,22 @@ class MultipleChoiceQuestions(Task):
             row.wrong("The options are not a list of two or more.", 'Write "options": ["...", "..."].')
         if not all(isinstance(option, str) and option.strip() for option in options):
             row.wrong("An option is not a text.", "Give every option as a string.")
-        right = _place(row, options)
-        prompt = self._written(row.text("question"), options)
-        candidates = tuple(f" {letter}" for letter in LETTERS[: len(options)])
+        if not self._lettered and len(set(options)) < len(options):
+            row.wrong("Two options are the same text.", "Leave one out, or score letters.")
+        asked = self._asked(row.text("question"), options, _place(row, options))
         # the same options in another order are the same question
         group = "\n".join([plain_text(row.text("question")), *sorted(map(plain_text, options))])
-        name, metadata = row.name(f"line {row.line}"), {"candidates": candidates}
-        return Example(name, {"text": prompt}, candidates[right], metadata, group)
+        return Example(row.name(f"line {row.line}"), *asked, group)
+
+    @property
+    def _lettered(self) -> bool:
+        return self.candidates == "letters"
+
+    def _asked(self, question: str, options: Sequence[str], right: int) -> tuple[Any, str, dict[str, Any]]:
+        """Inputs, answer and metadata of an example."""
+        names = LETTERS[: len(options)] if self._lettered else options
+        candidates = tuple(f" {name}" for name in names)
+        return {"text": self._written(question, options)}, candidates[right], {"candidates": candidates}
 
     def _written(self, question: str, options: Sequence[str]) -> str:
         lines = [

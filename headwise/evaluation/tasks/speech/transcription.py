@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
@@ -19,13 +20,16 @@ from headwise.evaluation.solvers.transcription import Transcribe
 from headwise.evaluation.task import Metric, Response, Task, mean, ratio
 from headwise.optional import extra, versions
 from headwise.readers.content import inside, shown
+from headwise.readers.json import read_json
 from headwise.readers.sound import sound_length
 from headwise.subject.speech_prompt import TASKS, heard_note
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
 
-Normaliser = Literal["none", "basic", "whisper"]
+Normaliser = Literal["none", "basic", "whisper", "whisper-english"]
+_BETWEEN = r"[-\u2010-\u2015/:_]|(?<=\d)\.(?=\d)"
+"""Marks that set words apart, and are not a part of one as an apostrophe is."""
 SCORED = "Transcription is scored"
 _LINE = {"id": "one", "audio": "one.wav", "tgt_text": "what is said"}
 
@@ -96,9 +100,12 @@ class Transcription(Spoken):
     `wer` is the word error rate: words to put in, leave out or exchange, over the words of the reference,
     pooled over all clips; it can exceed 1. `recall` is the share of the words of the reference that are written.
     `cer` is the same as `wer` for characters, `exact` the share of clips without an error. All are jiwer's. Before
-    they are compared, both texts are normalised: `basic` turns to lower case, removes punctuation and collapses
-    spaces; `whisper` is the basic normaliser of Whisper; `none` leaves them alone. A clip without words counts what
-    is written as insertions.
+    they are compared, both texts are normalised: `basic` turns to lower case, takes hyphens, slashes, colons and the
+    points of numbers for blanks, removes other punctuation and collapses spaces; `whisper` is the basic normaliser of
+    Whisper; `whisper-english` its English one, by which English results are published (twenty-one is 21, can't is can
+    not, Mr. is mister, um is nothing); `none` leaves them alone. A clip without words counts what is written as
+    insertions. `spellings` is the `normalizer.json` of a Whisper tokenizer, by which `whisper-english` writes colour as
+    color; without it they are two words, and the result says so.
 
     `language` and `speech_task` (transcribe, or translate into English) are for multilingual models; without
     `language` the model detects that of each clip, and the table of results has it. Recordings longer than the window
@@ -112,10 +119,12 @@ class Transcription(Spoken):
     """
 
     name: ClassVar[str] = "transcription"
+    version: ClassVar[int] = 2
     guards: ClassVar[tuple[str, ...]] = ("recall",)
     template: ClassVar[str] = "{audio}"
 
     normaliser: Normaliser = "basic"
+    spellings: Path | None = None
     language: str = ""
     speech_task: str = ""
     prompt: str = ""
@@ -126,6 +135,11 @@ class Transcription(Spoken):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_normaliser(self.normaliser)
+        if self.spellings is not None and self.normaliser != "whisper-english":
+            raise InputError(
+                "Spellings belong to the normaliser whisper-english.",
+                evidence=f"normaliser={self.normaliser!r}",
+            )
         if self.speech_task not in ("", *TASKS):
             raise InputError(f"There is no task {self.speech_task!r}.", remedy=f"Use {' or '.join(TASKS)}.")
         if self.max_new_tokens < 1 or self.beams < 1:
@@ -159,6 +173,7 @@ class Transcription(Spoken):
     def check(self, subject: Subject) -> None:
         """Refuse to start without jiwer."""
         extra("jiwer", SCORED)
+        _ = self._normalise  # a malformed file of spellings is told before the model is run
 
     def examples(self) -> Sequence[Example]:
         """All there are, beside the prompt if there is one."""
@@ -170,7 +185,7 @@ class Transcription(Spoken):
     def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Kinds of error by word, and errors by character."""
         jiwer = extra("jiwer", SCORED)
-        normalise = normaliser(self.normaliser)
+        normalise = self._normalise
         wanted, written = normalise(example.answer), normalise(response.text)
         words, characters = jiwer.process_words(wanted, written), jiwer.process_characters(wanted, written)
         heard = {"language": response.metadata["language"]} if "language" in response.metadata else {}
@@ -188,19 +203,38 @@ class Transcription(Spoken):
             "exact": _errors(words) == 0,
         }
 
+    def remarks(self, responses: Sequence[Response]) -> list[str]:
+        """Besides the languages that were heard, what is missing for published numbers."""
+        if self.normaliser != "whisper-english" or self.spellings is not None:
+            return super().remarks(responses)
+        missing = "British and American spellings count as different words; published numbers need spellings="
+        return [*super().remarks(responses), f"{missing}, the normalizer.json of a Whisper tokenizer."]
+
+    @cached_property
+    def _normalise(self) -> Callable[[str], str]:
+        return normaliser(self.normaliser, spellings=self.spellings)
+
 
 def check_normaliser(name: str) -> None:
     """Refuse a way to normalise that there is not.
 
     Raises:
-        InputError: it is not none, basic or whisper.
+        InputError: it is not one of `Normaliser`.
     """
-    if name not in ("none", "basic", "whisper"):
-        raise InputError("There is no such normaliser.", evidence=repr(name), remedy="none, basic or whisper")
+    if name not in get_args(Normaliser):
+        remedy = ", ".join(get_args(Normaliser))
+        raise InputError("There is no such normaliser.", evidence=repr(name), remedy=f"One of {remedy}.")
 
 
-def normaliser(name: Normaliser) -> Callable[[str], str]:
+def normaliser(name: Normaliser, *, spellings: Path | None = None) -> Callable[[str], str]:
     """What is done to a transcript before it is compared.
+
+    Args:
+        name: which; see `Transcription`.
+        spellings: `normalizer.json` of a Whisper tokenizer, for `whisper-english`.
+
+    Raises:
+        InputError: the file is missing, or does not hold words and their spellings.
 
     Example:
         >>> normaliser("basic")("Hello,  World!"), normaliser("none")("Hello,  World!")
@@ -208,14 +242,27 @@ def normaliser(name: Normaliser) -> Callable[[str], str]:
     """
     if name == "none":
         return str
-    if name == "whisper":
-        from transformers.models.whisper.english_normalizer import BasicTextNormalizer
+    if name in ("whisper", "whisper-english"):
+        from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
 
-        whisper = BasicTextNormalizer()
+        whisper = BasicTextNormalizer() if name == "whisper" else EnglishTextNormalizer(_spellings(spellings))
         return lambda text: whisper(text).strip()
     jiwer = extra("jiwer", SCORED)
-    steps = (jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces(), jiwer.Strip())
-    return jiwer.Compose(list(steps))
+    between = jiwer.SubstituteRegexes({_BETWEEN: " "})
+    plain = (jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces(), jiwer.Strip())
+    return jiwer.Compose([between, *plain])
+
+
+def _spellings(path: Path | None) -> dict[str, str]:
+    """British word -> American word."""
+    found = {} if path is None else read_json(path)
+    if not isinstance(found, dict) or not all(isinstance(word, str) for word in found.values()):
+        raise InputError(
+            "The spellings are not pairs of words.",
+            evidence=shown(Path(path or "")),
+            remedy="Give the normalizer.json of a Whisper tokenizer.",
+        )
+    return found
 
 
 def _errors(found: Any) -> int:

@@ -51,6 +51,7 @@ class WordTimes(Spoken):
     """
 
     name: ClassVar[str] = "word-times"
+    version: ClassVar[int] = 2
     guards: ClassVar[tuple[str, ...]] = ("timed",)
     template: ClassVar[str] = "{audio}"
 

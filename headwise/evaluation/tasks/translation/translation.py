@@ -58,6 +58,7 @@ class Translation(Parallel):
     """
 
     name: ClassVar[str] = "translation"
+    version: ClassVar[int] = 2
     guards: ClassVar[tuple[str, ...]] = ()
 
     template: str = "{text}"

@@ -56,6 +56,7 @@ class Chair(PictureTask):
     """
 
     name: ClassVar[str] = "chair"
+    version: ClassVar[int] = 2
     guards: ClassVar[tuple[str, ...]] = ("recall", "length")
 
     captions: Path | None = None
