@@ -136,6 +136,13 @@ class Chart:
                 evidence=f"the key column {nameless[0]!r} has missing values",
                 remedy="Drop these rows, or give them a name.",
             )
+        for name in {"layer", "head"} & set(self.axes) if len(self.frame) else ():
+            if self.frame[name].dtype.kind not in "iu" or self.frame[name].min() < 0:
+                raise InputError(
+                    f"{self.name}: the column {name!r} holds no numbers of {name}s.",
+                    evidence=f"{self.frame[name].iloc[0]!r} of {self.frame[name].dtype}",
+                    remedy=f"Number {name}s from 0; rows with other names are kind='rows' or kind='matrix'.",
+                )
         double = self.frame.duplicated(list(self.keys)) if self.keys else None
         if double is not None and double.any():
             row = self.frame.loc[double, list(self.keys)].iloc[0].to_dict()

@@ -189,6 +189,14 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"two rows have the same name.*layer 0, head 0"):
             made("m", "heads", frame, (*SITE, "layer", "head"), "score")
 
+    @pytest.mark.parametrize("wrong", [["a", "b"], [0.5, 1.0], [-1, 0], [True, False]])
+    @pytest.mark.parametrize("column", ["layer", "head"])
+    def test_heads_and_layers_without_numbers(self, column, wrong):
+        columns = {"layer": [0, 1], "head": [0, 1], column: wrong}
+        frame = pd.DataFrame({**columns, "score": [0.1, 0.2]})
+        with pytest.raises(InputError, match=rf"the column '{column}' holds no numbers of {column}s"):
+            made("m", "heads", frame, ("layer", "head"), "score")
+
     def test_words_as_numbers(self):
         frame = table(layer=[0], head=[0]).assign(score="much")
         with pytest.raises(InputError, match="'score' holds no numbers"):
