@@ -48,8 +48,8 @@ def load_model(name: str, **options: Any) -> PreTrainedModel:
         try:
             loader = _model_class(config, options["trust_remote_code"])
             model, report = loader.from_pretrained(name, output_loading_info=True, **options)
-        except _NOT_ITS_CONTENT:
-            raise
+        except _NOT_ITS_CONTENT as error:
+            raise _no_memory(name, error, config) from error
         except Exception as error:  # whatever a damaged file or a wrong value in config.json leads to
             raise LoadError(
                 f"The weights of {name} cannot be loaded.",
@@ -79,8 +79,8 @@ def load_processor(name: str, **options: Any) -> Any:
                 evidence=_in_short(error),
                 remedy="Install it (video processors need torchvision), or hw.wrap(model, tokenizer).",
             ) from error
-        except _NOT_ITS_CONTENT:
-            raise
+        except _NOT_ITS_CONTENT as error:
+            raise _no_memory(name, error) from error
         except Exception as error:
             if not os.path.isdir(folder):
                 return None
@@ -98,8 +98,8 @@ def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
     hub = {key: options[key] for key in _HUB if key in options}
     try:
         return AutoConfig.from_pretrained(name, **hub)
-    except _NOT_ITS_CONTENT:
-        raise
+    except _NOT_ITS_CONTENT as error:
+        raise _no_memory(name, error) from error
     except Exception as error:  # strict data classes, and whatever code a wrong value leads into
         if "trust_remote_code" in str(error):
             raise LoadError(
@@ -116,6 +116,18 @@ def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
             evidence=_in_short(error),
             remedy="Check the name and the connection, or give a local folder.",
         ) from error
+
+
+def _no_memory(name: str, error: BaseException, config: PreTrainedConfig | None = None) -> LoadError:
+    """The error of a model that is larger than the memory, with the largest sizes that it asks for."""
+    sizes = {} if config is None else {k: v for k, v in config.to_dict().items() if type(v) is int}
+    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
+    asked = "; config.json asks for " + ", ".join(f"{size} = {sizes[size]:,}" for size in largest)
+    return LoadError(
+        f"There is not enough memory for {name}.",
+        evidence=_in_short(error) + (asked if largest else ""),
+        remedy="Load it in another dtype or on another device, or a smaller model; check those sizes.",
+    )
 
 
 def _model_class(config: PreTrainedConfig, trust: bool) -> Any:

@@ -42,8 +42,8 @@ class FileLimits:
     """Pieces in which a picture is read: what stands before its pixels, runs of them."""
     sound_bytes: int = 1024 * MIB
     sound_seconds: int = 3600
-    sound_samples: int = 180_000_000
-    """Samples of one channel, at the file's own rate."""
+    sound_samples: int = 60_000_000
+    """Samples of all channels, at the file's own rate; those that take long to unpack count more than once."""
     yaml_bytes: int = 1 * MIB
     yaml_values: int = 100_000
     spec_bytes: int = 4 * MIB

@@ -19,6 +19,10 @@ FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
 RATES = (1_000, 384_000)
 """Samples per second that a recording may have."""
 CHANNELS = 64
+_PLAIN = ("PCM", "FLOAT", "DOUBLE", "ULAW", "ALAW")
+"""How the kinds of samples begin that are unpacked at once."""
+_SLOW = {"OPUS": 3}
+"""What a sample of another kind counts as; 2 without an entry."""
 _BLOCK = 2**18
 
 
@@ -72,7 +76,9 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[SoundFile, int]]:
                     )
                 require_rate(sound.samplerate, where=where)
                 require_within(sound.channels, CHANNELS, "channels", where=where)
-                yield sound, min(limits.sound_samples, limits.sound_seconds * sound.samplerate)
+                weight = 1 if sound.subtype.startswith(_PLAIN) else _SLOW.get(sound.subtype, 2)
+                most = limits.sound_samples // (weight * sound.channels)
+                yield sound, min(most, limits.sound_seconds * sound.samplerate)
         except InputError:
             raise
         except (soundfile.SoundFileError, MemoryError, OverflowError, ValueError) as error:

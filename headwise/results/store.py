@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from headwise.errors import InputError
 from headwise.files import check_suffix, replacing, suffix_of
 from headwise.readers.checksum import KEY, checksum, require_checksum
-from headwise.readers.content import opened, shown
+from headwise.readers.content import opened, shown, uncollected
 from headwise.readers.footer import MAGIC
 from headwise.readers.json import parse_json
 from headwise.readers.limits import current_limits, require_within
@@ -86,6 +86,7 @@ def json_rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [dict(zip(map(str, frame), row, strict=True)) for row in zip(*cells, strict=True)]
 
 
+@uncollected()
 def load_table(
     path: str | Path,
     build: Callable[[Mapping[str, Any], pd.DataFrame], Found],
@@ -113,6 +114,8 @@ def load_table(
     with _refusals(what, where):
         _check_kind(content, what)
         dtypes = _object(content.pop("columns"))
+    require_within(len(dtypes), current_limits().columns, "columns", where=where)
+    with _refusals(what, where):
         columns = table_columns(cells if cells is not None else content.pop(rows), dtypes)
         given = content.pop(KEY)
     require_checksum({**signed(content, columns), KEY: given}, where=where)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from headwise.subject.media import read_image
+import headwise as hw
+from headwise.subject.media import read_audio, read_image
 from tests.kit.bombs_pictures import PICTURES, jpeg, png
+from tests.kit.bombs_sounds import SOUNDS, wav
+from tests.kit.bombs_stored import PACKED, SPECS, TABLES, TRACES, whole
 from tests.kit.bounded import MEGABYTES, excess
 
 pytestmark = [
@@ -35,15 +38,24 @@ class Kind(NamedTuple):
 
 KINDS = {
     "picture": Kind("a.png", read_image, (png, jpeg), PICTURES),
+    "sound": Kind(
+        "a.wav", partial(read_audio, rate=16_000), (partial(wav, data=bytes(9000), rate=9000),), SOUNDS
+    ),
+    "spec": Kind("a.json", hw.load_spec, (partial(whole, "spec"),), SPECS),
+    "trace": Kind("a.safetensors", hw.load_trace, (partial(whole, "trace"),), TRACES),
+    "table": Kind("a.json", hw.load_evaluation, (partial(whole, "evaluation .json"),), TABLES),
+    "table in Parquet": Kind(
+        "a.parquet", hw.load_evaluation, (partial(whole, "evaluation .parquet"),), PACKED
+    ),
 }
 
 
 @cache
 def warm(kind: str, folder: Path) -> None:
     """Reads files as they should be."""
-    for whole in KINDS[kind].sound:
+    for write in KINDS[kind].sound:
         path = folder / KINDS[kind].name
-        path.write_bytes(whole())
+        path.write_bytes(write())
         KINDS[kind].read(path)
 
 

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
@@ -231,3 +232,15 @@ def test_a_real_encoder(minilm):
     subject = hw.load(minilm)
     assert type(subject.model) is BertModel
     assert subject.tokenizer is not None
+
+
+@pytest.mark.parametrize("place", ["AutoConfig", "LlamaForCausalLM", "AutoProcessor"])
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+def test_a_model_that_is_larger_than_the_memory_is_refused_with_its_sizes(folder, monkeypatch, place, kind):
+    def fall(*_, **__):
+        raise kind("tried to allocate 8 GiB")
+
+    monkeypatch.setattr(getattr(transformers, place), "from_pretrained", fall)
+    with pytest.raises(hw.LoadError, match=r"not enough memory for .*tried to allocate 8 GiB") as caught:
+        hw.load(folder)
+    assert ("vocab_size = 32" in str(caught.value)) == (place == "LlamaForCausalLM")
