@@ -44,8 +44,11 @@ class ModelFolder:
         self.places = (self.root, *homes)
 
     def holds(self, path: str | os.PathLike[str]) -> bool:
-        """True for what lies in the folder, links followed."""
-        real = Path(os.path.realpath(path))
+        """True for what lies in the folder, links followed; no file has a name with half of a character in it."""
+        try:
+            real = Path(os.path.realpath(path))
+        except UnicodeEncodeError:
+            return False
         return any(real.is_relative_to(place) for place in self.places)
 
     def check(self, *, trust: bool) -> None:

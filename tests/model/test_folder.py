@@ -54,7 +54,11 @@ def refusal(folder, **options):
 
 
 @pytest.mark.parametrize(
-    "outside", ["../x.safetensors", "sub/../../x.safetensors", "{here}/x.safetensors", "out/x"]
+    "outside",
+    [
+        *("../x.safetensors", "sub/../../x.safetensors", "{here}/x.safetensors", "out/x"),
+        pytest.param("half \ud800", id="half a character"),
+    ],
 )
 @pytest.mark.parametrize("index", ["model.safetensors.index.json", "pytorch_model.bin.index.json"])
 def test_weights_lie_in_the_folder(folder, index, outside):
