@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from stat import S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
 
 from headwise.errors import InputError
 
@@ -30,10 +31,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     `path`.
 
     If the block raises, nothing is left and a file that was there before is untouched. What a killed process left of
-    an earlier save to this name is removed.
+    an earlier save to this name is removed. The new file has the permissions of the one it replaces; a link is
+    replaced, not followed.
 
     Raises:
-        InputError: the folder does not exist, `path` is a folder or no name of a file, or it cannot be written.
+        InputError: the folder does not exist, `path` is a folder, a pipe or a device, or no name of a file, or it
+            cannot be written.
 
     Example:
         >>> import tempfile
@@ -47,8 +50,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
     check_name(target)
     if target.is_dir():
         raise InputError("The path to write to is a folder.", evidence=str(target), remedy="Add a file name.")
+    there = os.lstat(target).st_mode if os.path.lexists(target) else None
+    if there is not None and not (S_ISREG(there) or S_ISLNK(there)):
+        raise InputError(
+            "What stands under the name to write is no file.",
+            evidence=str(target),
+            remedy="Choose another name.",
+        )
     with errors_of_writing(target, "file"), _temporary(target, folder=False) as part:
         yield part
+        if there is not None and S_ISREG(there):
+            part.chmod(S_IMODE(there))
         os.replace(part, target)
 
 
@@ -102,7 +114,11 @@ def check_name(target: Path) -> None:
             evidence=f"{target.name[:60]}…",
             remedy="Choose a shorter one.",
         )
-    if not target.parent.is_dir():
+    try:
+        there = target.parent.is_dir()
+    except OSError:  # a name in it is too long
+        there = False
+    if not there:
         raise InputError(
             "The folder to write into does not exist.",
             evidence=str(target.parent)[:200],
@@ -139,8 +155,11 @@ def _temporary(target: Path, *, folder: bool) -> Iterator[Path]:
 def clear_leftovers(paths: Iterable[Path]) -> None:
     """Remove temporary files and folders of saves that were killed; one that another save holds stays."""
     for path in paths:
-        with suppress(OSError), locked(path, wait=False):
-            _remove(path)
+        with suppress(OSError):
+            mode = os.lstat(path).st_mode
+            if S_ISREG(mode) or S_ISDIR(mode):  # opening a pipe would wait for its other end
+                with locked(path, wait=False):
+                    _remove(path)
 
 
 def _new(start: Path, *, folder: bool, held: ExitStack) -> Path:
@@ -167,7 +186,7 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
             yield
             return
         raise OSError("no locks on this system")
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield

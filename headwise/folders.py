@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
+from stat import S_ISREG
 
 from headwise.errors import InputError
 from headwise.files import (
@@ -85,7 +86,7 @@ def check_folder(target: Path, *, kind: str) -> None:
 
 
 def _files_of(target: Path, kind: str) -> set[str]:
-    """The files that the mark of a folder names; they are all that is in it."""
+    """The files that the mark of a folder names; they are all that is in it, and no link is among them."""
     there = {
         path.relative_to(target).as_posix() for path in _walk(target) if not LEFTOVER.fullmatch(path.name)
     }
@@ -98,7 +99,8 @@ def _files_of(target: Path, kind: str) -> set[str]:
             evidence=str(target),
             remedy="Choose another name.",
         )
-    foreign = sorted(there - set(names) - {MARK})
+    strange = {name for name in there if not S_ISREG(os.lstat(target / name).st_mode)}
+    foreign = sorted((there - set(names) - {MARK}) | strange)
     if foreign:
         raise InputError(
             "The folder holds something that headwise did not write.",
@@ -109,7 +111,7 @@ def _files_of(target: Path, kind: str) -> set[str]:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Everything below a folder but folders; links are not followed."""
+    """Everything below a folder but folders; links are among it, and not followed."""
     found: list[Path] = []
     for place, folders, names in os.walk(folder):
         links = [name for name in folders if (Path(place) / name).is_symlink()]

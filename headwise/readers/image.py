@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from headwise.errors import InputError
 from headwise.readers.content import opened, shown
-from headwise.readers.limits import current_limits, refuse_size, require_within
+from headwise.readers.limits import current_limits, require_within
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -59,7 +59,11 @@ def read_image_file(path: str | os.PathLike[str]) -> Image:
         except InputError:
             raise
         except Image.DecompressionBombError as error:
-            refuse_size(str(error), where=where)
+            raise InputError(
+                f"{where} is larger than headwise reads, and than Pillow opens.",
+                evidence=str(error),
+                remedy="Make it smaller.",
+            ) from error
         except UnidentifiedImageError as error:
             raise InputError(
                 f"{where} cannot be read as an image.", remedy=f"Give one of {', '.join(FORMATS)}."

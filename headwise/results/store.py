@@ -205,7 +205,8 @@ def _refusals(what: str, where: str) -> Iterator[None]:
     try:
         yield
     except (AttributeError, KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        raise _no(what, where, str(error)) from error
+        lacks = isinstance(error, KeyError)
+        raise _no(what, where, f"it lacks {error}" if lacks else str(error)) from error
 
 
 def _no(what: str, where: str, reason: str) -> InputError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -90,6 +92,34 @@ class TestFiles:
         assert list(tree(tmp_path)) == ["a"]
         assert len(set(tree(tmp_path)["a"])) == 1
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+    def test_a_pipe_is_neither_waited_for_nor_removed(self, tmp_path: Path) -> None:
+        key = hashlib.sha256(b"a.json").hexdigest()[:12]
+        leftover, pipe = tmp_path / f".headwise-{key}-deadbeef.part", tmp_path / "pipe"
+        os.mkfifo(leftover)
+        os.mkfifo(pipe)
+        with replacing(tmp_path / "a.json") as part:
+            part.write_text("whole")
+        assert (tmp_path / "a.json").read_text() == "whole"
+        with pytest.raises(InputError, match="is no file"), replacing(pipe):
+            pass
+        assert pipe.is_fifo()
+
+    def test_the_permissions_of_a_file_stay(self, tmp_path: Path) -> None:
+        mine = tmp_path / "a.json"
+        mine.write_text("old")
+        mine.chmod(0o600)
+        with replacing(mine) as part:
+            part.write_text("new")
+        assert (mine.read_text(), mine.stat().st_mode & 0o777) == ("new", 0o600)
+
+    def test_a_folder_with_a_name_that_is_too_long(self, tmp_path: Path) -> None:
+        with (
+            pytest.raises(InputError, match="folder to write into does not exist"),
+            replacing(tmp_path / ("a" * 300) / "x"),
+        ):
+            pass
+
 
 class TestFolders:
     def test_a_folder_of_ours_is_brought_up_to_date(self, tmp_path: Path) -> None:
@@ -150,6 +180,18 @@ class TestFolders:
         with pytest.raises(InputError, match="did not write"):
             written(folder, SECOND)
         assert tree(mine) == {"a.js": "mine"}
+
+    def test_a_mark_that_names_what_lies_behind_a_link(self, tmp_path: Path) -> None:
+        folder, mine = tmp_path / "r", tmp_path / "mine"
+        mine.mkdir()
+        (mine / "thesis.txt").write_text("mine")
+        written(folder, FIRST)
+        (folder / "d").symlink_to(mine)
+        names = [*FIRST, "d", "d/thesis.txt"]
+        (folder / MARK).write_text(json.dumps({"kind": "report", "files": names}))
+        with pytest.raises(InputError, match="did not write"):
+            written(folder, {**SECOND, "d/new.js": "ours"})
+        assert tree(mine) == {"thesis.txt": "mine"}
 
     def test_there_is_no_moment_without_a_whole_page(self, tmp_path: Path) -> None:
         folder = tmp_path / "r"

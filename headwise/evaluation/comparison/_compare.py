@@ -169,7 +169,7 @@ def compare_arms(
         "heeded": guard,
         "metrics": [metric.name for metric in guard_metrics(task_run.task)],
         "fallen": {
-            arm.label: fallen(task_run.task, frames[0], frame, arm.differences)
+            arm.label: fallen(task_run.task, frames[0], frame, arm.differences) | _ahead(task_run.task, arm)
             for arm, frame in zip(scored[1:], frames[1:], strict=True)
         },
     }
@@ -208,6 +208,12 @@ def _metrics(task_run: TaskRun) -> tuple[Metric, ...]:
     if not task_run.written or any(metric.name == "tokens" for metric in metrics):
         return metrics
     return (*metrics, mean("tokens", unit="tokens", higher_is_better=None))
+
+
+def _ahead(task: Task, arm: Arm) -> dict[str, str]:
+    """Why a gain is none where whole texts are scored and a fix lets rows use what comes after them."""
+    scores_texts = task.solver.manifest().get("asked") == "likelihood"
+    return {"future": "reads the future"} if arm.leaks_future and scores_texts else {}
 
 
 def _out_of_reach(task_run: TaskRun, arms: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -111,14 +112,29 @@ def _csv(path: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
     lines = text.split("\n")
     _require_cells(len(lines), max(line.count(delimiter) for line in lines) + 1, shown(path))
     try:
-        frame = pd.read_csv(StringIO(text), sep=delimiter, names=options.get("column_names"))
-    except ValueError as error:
+        names = options.get("column_names")
+        _require_whole_rows(text, delimiter, len(names) if names else None, shown(path))
+        frame = pd.read_csv(StringIO(text), sep=delimiter, names=names, index_col=False)
+    except (ValueError, csv.Error) as error:
         raise InputError(
             "This is no table.", evidence=f"{shown(path)}: {error}", remedy="Check the file."
         ) from error
     columns = frame.astype(object).where(frame.notna(), None).to_dict("list")
     names = [str(name) for name in columns]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _require_whole_rows(text: str, delimiter: str, width: int | None, where: str) -> None:
+    """Refuse a row with more or fewer values than the header (or `width`): its values would move to other columns."""
+    reader = csv.reader(StringIO(text), delimiter=delimiter)
+    for row in reader:
+        width = width or len(row)
+        if row and len(row) != width:
+            raise InputError(
+                f"The row has {len(row)} values, and the table {width} columns.",
+                evidence=f"{where}, line {reader.line_num}",
+                remedy="Put values that hold the delimiter in quotes.",
+            )
 
 
 def _parquet(path: Path, _: Mapping[str, Any]) -> list[dict[str, Any]]:

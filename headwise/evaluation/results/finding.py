@@ -8,6 +8,7 @@ from typing import Any
 
 from headwise.evaluation.results.arm import Arm, costs, cut, gains, no_p, p_text
 from headwise.evaluation.statistics.estimate import caution, number_text, span
+from headwise.evaluation.statistics.intervals import TOO_NARROW
 from headwise.evaluation.statistics.multiple import BESIDE
 
 
@@ -79,7 +80,7 @@ def _notes(arms: Sequence[Arm], manifest: Mapping[str, Any], n: int) -> str:
     notes = {
         "Interval and p disagree, being found in two ways (take p)": split,
         "Whatever they do": [reach] if reach else [],
-        "Intervals": [text.replace(":", ",") for text in doubts],
+        "Intervals are too narrow": [text.removeprefix(TOO_NARROW) for text in doubts],
         "Less than the smallest effect worth having": small,
         "Beside it": beside,
         "Never the best": costly,

@@ -60,10 +60,10 @@ def interval(
 
     Example:
         >>> from headwise.evaluation.task import ratio
-        >>> wrong, said = np.zeros(50), np.full(50, 4.0)
+        >>> wrong, said = np.zeros(100), np.full(100, 4.0)
         >>> found = interval([wrong, said], ratio("wrong", "said").statistic, unit="share", pooled=True, seed=0)
         >>> round(found.high, 3), found.method
-        (0.018, "Wilson's bound of 0, over the mean count")
+        (0.009, "Wilson's bound of 0, over the mean count")
     """
     n = len(arrays[0])
     if unit == "share":
@@ -79,9 +79,9 @@ def interval(
         above, below = arrays
         bound = float(wilson(0, n)[1] / below.mean())
         if not above.any():
-            return Interval(0.0, min(bound, 1.0) if unit == "share" else bound, BOUND)
+            return Interval(0.0, min(bound, 1.0) if unit == "share" else bound, said(BOUND, _few(n)))
         if unit == "share" and (above == below).all():
-            return Interval(max(1.0 - bound, 0.0), 1.0, BOUND)
+            return Interval(max(1.0 - bound, 0.0), 1.0, said(BOUND, _few(n)))
         ends = _bca(above, below, resampled(arrays, statistic, seed=seed))
         if ends is not None:
             return Interval(*ends, said(BCA, _few(n)))

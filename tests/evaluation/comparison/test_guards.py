@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import headwise as hw
 from headwise.errors import FixError, InputError
@@ -251,3 +252,22 @@ def test_a_search_leaves_out_what_loses_what_is_guarded():
     assert found.manifest["refused"]["1"][0].startswith("accuracy -")
     assert "1 that lost what the task guards were left out." in found.summary
     assert hw.search(hw.load("zoo:lm"), "recall", fix, guard=False, **asked).manifest["refused"] == {}
+
+
+@pytest.mark.slow
+def test_what_reads_the_future_is_not_the_best_where_whole_texts_are_scored():
+    class Peek:
+        name, steps, leaks_future = "peek", ("edit_residual",), True
+
+        def edit_residual(self, residual, site, context):
+            if site.layer == 0:
+                context.memory["first"] = residual.clone()
+            if site.layer == 3:
+                return residual + 4 * torch.roll(context.memory.of("first", len(residual)), -1, 1)
+            return residual
+
+    found = compare(hw.load("zoo:lm"), "perplexity", {"peek": Peek()}, n=24)
+    assert found["peek"].main.gain > 0
+    assert found["peek"].main.significant
+    assert found.best is None
+    assert "Never the best: peek (reads the future)." in found.summary

@@ -260,7 +260,10 @@ def test_every_kind_of_data_and_no_network(folder: Path) -> None:
 
 @pytest.mark.parametrize(("name", "kind", "content", "said"), [
     ("a.csv", "csv", b"a,b\n" + b"," * 20_000, "columns"),
-    ("a.csv", "csv", b"a\n1,2\n1,2,3\n", "no table"),
+    ("a.csv", "csv", b"a\n1,2\n1,2,3\n", r"2 values, and the table 1 columns.*line 2"),
+    ("a.csv", "csv", b"q,a\nWhich 0?,cat,dog\n", r"3 values, and the table 2 columns.*line 2"),
+    ("a.csv", "csv", b"q,a\nb,c\nWhich\n", r"1 values, and the table 2 columns.*line 3"),
+    ("a.csv", "csv", b'q,a\n"' + b"x" * 200_000 + b'",c\n', "no table"),
     ("a.csv", "csv", (b"," * 9000 + b"\n") * 600, "cells"),
     ("a.jsonl", "json", b"{" + b",".join(b'"%d":1' % i for i in range(10_001)) + b"}", "columns"),
     ("a.jsonl", "json", b"".join(b'{"%d":1}\n' % i for i in range(3000)), "cells"),

@@ -75,7 +75,8 @@ def test_a_rate_of_counts_has_the_interval_that_scipy_calls_bca():
 def test_where_nothing_was_counted_the_interval_is_not_of_no_width(n):
     said = np.full(n, 4.0)
     none = estimate(RATE, {"wrong": np.zeros(n), "said": said}, seed=0)
-    assert (none.value, none.low, none.method) == (0, 0, BOUND)
+    assert (none.value, none.low) == (0, 0)
+    assert none.method == BOUND + ("; too narrow: fewer than 100 examples" if n < 100 else "")
     assert none.high == pytest.approx(wilson(0, n)[1] / 4)
     every = estimate(RATE, {"wrong": said, "said": said}, seed=0)
     assert (every.high, every.low) == (1, pytest.approx(1 - wilson(0, n)[1] / 4))
