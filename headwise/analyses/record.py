@@ -103,6 +103,8 @@ class Analysis(Generic[P]):
         frame = self._checked(self.table(*bound.args, **bound.kwargs), parameters)
         facts = frame.attrs.pop("facts", None)
         meta: Mapping[str, Any] = traces[0].meta if traces else frame.attrs.pop("provenance", {})
+        if not traces and (said := getattr(sources[0], "warnings", ())):
+            meta = {**meta, "warnings": list(dict.fromkeys((*said, *meta.get("warnings", ()))))}
         provenance = provenance_of(meta, self.name, **parameters)
         if len(traces) > 1:
             provenance["compared_with"] = dict(traces[1].meta)

@@ -42,7 +42,7 @@ def write_trace(request: Request, out: Path, *, keep: Mapping[str, Any], generat
         "examples": trace.examples,
         "sites": [str(site) for site in trace.sites],
         "unreached": trace.unreached,
-        "warnings": (*notes, *more, *trace.warnings),
+        "warnings": tuple(dict.fromkeys((*notes, *more, *trace.warnings))),
     }
 
 
@@ -56,7 +56,7 @@ def examine(request: Request) -> DoctorReport:
 
 
 def load(model: str) -> tuple[Subject, list[str]]:
-    """The subject, and what was said while it was loaded (weights that are missing)."""
+    """The subject, and what was said while it was loaded."""
     with progress(f"Loading {model}"):
         return heard(lambda: hw.load(model))
 

@@ -85,7 +85,7 @@ def write_report(
         with progress("Writing the report"):
             source = [runs] if comparison is None else [runs, comparison]
             content = build_content(source, call="", command=command, analyses=analyses)
-            content = replace(content, warnings=(*notes, *content.warnings))
+            content = replace(content, warnings=tuple(dict.fromkeys((*notes, *content.warnings))))
             if judge_sinks and content.sink_share is None:
                 raise InputError(
                     "No key was seen by four rows, so no sink can be judged.", remedy="Give more text."

@@ -10,6 +10,7 @@ import typer
 
 from headwise.cli.options import Debug, Json
 from headwise.cli.session import session
+from headwise.cli.tables import warning_lines
 from headwise.cli.task_options import (
     BatchSize,
     Guard,
@@ -73,6 +74,7 @@ def fit(
             "found_nothing": idle and not all(map(_is_neutral, given.fixes)),
             "neutral": idle,
             "path": str(out),
+            "warnings": list(subject.warnings),
         }
     if as_json:
         typer.echo(json.dumps(answer, indent=1, allow_nan=False))
@@ -80,7 +82,7 @@ def fit(
     lines = [f"{name}: {json.dumps(value)}" for name, value in answer["parameters"].items()]
     if answer["neutral"]:
         lines.append(f"{'found nothing: ' * answer['found_nothing']}the fix changes nothing")
-    for line in (answer["fix"], *lines, f"wrote {out}"):
+    for line in (answer["fix"], *lines, *warning_lines(answer), f"wrote {out}"):
         typer.echo(visible(line, limit=2000))
 
 

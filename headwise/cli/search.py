@@ -105,7 +105,9 @@ def search(
     if as_json:
         typer.echo(json.dumps({**found.to_dict(), "better": better}, indent=1, allow_nan=False))
         return
-    lines = [*(table_lines(found.comparison) if found.comparison is not None else ()), "", found.summary]
+    notes = found.manifest["notes"].get("warnings", ())
+    judged = map("warning: {}".format, notes) if found.comparison is None else table_lines(found.comparison)
+    lines = [*judged, "", found.summary]
     if save_best is not None and not better:
         lines.append(
             "no spec was written: the best setting is not better than none with p < 0.05 on test examples"

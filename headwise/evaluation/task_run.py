@@ -145,11 +145,13 @@ class TaskRun:
         """Manifest: what a second run needs for the same numbers: prompt, decoding, ids, model and versions.
 
         Args:
-            outputs: those whose remarks are noted.
+            outputs: those whose remarks are noted, behind what is to be known of the model and of the examples.
             call: what else is to be said of the call.
         """
         empty = {"empty": empty_counts(outputs.frame)} if outputs is not None and self.written else {}
-        remarks = {"warnings": list(outputs.remarks)} if outputs is not None and outputs.remarks else {}
+        notes = self.task.notes(self.examples)
+        remarks = () if outputs is None else outputs.remarks
+        warnings = [*self.subject.warnings, *notes.get("warnings", ()), *remarks]
         return {
             "task": {
                 "name": self.task.title,
@@ -166,7 +168,7 @@ class TaskRun:
             **self.groups.record,
             "model": model_record(self.subject) | {"generation_config": _generation(self.subject.model)},
             "versions": versions_of(_PACKAGES),
-            "notes": {**self.task.notes(self.examples), **remarks},
+            "notes": {**notes, **({"warnings": warnings} if warnings else {})},
         }
 
 

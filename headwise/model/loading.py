@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwise.errors import LoadError
+from headwise.model.location import short_name
+from headwise.text import visible
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -25,6 +26,8 @@ _HUB = (
     "token",
     "trust_remote_code",
 )
+_COUNTS = ("layers", "heads", "n_layer", "n_head")
+"""Ends of the names under which configs count layers and heads."""
 _NOT_ITS_CONTENT = (MemoryError, torch.OutOfMemoryError)
 """What loading may raise that says nothing about the files."""
 _PROCESSOR_FILES = (
@@ -40,8 +43,8 @@ _PROCESSOR_FILES = (
 )
 
 
-def load_model(name: str, **options: Any) -> PreTrainedModel:
-    """The model of a folder or hub name, in evaluation mode; see `headwise.load`."""
+def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, ...]]:
+    """The model of a folder or hub name, in evaluation mode, and what loading it changed; see `headwise.load`."""
     options.setdefault("trust_remote_code", False)
     with quiet():
         config = _load_config(name, options)
@@ -56,9 +59,10 @@ def load_model(name: str, **options: Any) -> PreTrainedModel:
                 evidence=_in_short(error),
                 remedy="Copy or download the model again, and check its config.json and the options.",
             ) from error
+    _check_counts(name, model.config.to_dict())
     _check_complete(name, model, report["missing_keys"])
     _check_finite(name, model)
-    return model.eval()
+    return model.eval(), tuple(_discrepancies(short_name(name), model, report))
 
 
 def load_processor(name: str, **options: Any) -> Any:
@@ -145,18 +149,45 @@ def _model_class(config: PreTrainedConfig, trust: bool) -> Any:
     return transformers.AutoModel
 
 
+def _check_counts(name: str, config: Mapping[str, Any]) -> None:
+    """Less than no layers are built like none, and the signs of heads and their width cancel out."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            _check_counts(name, value)
+        elif type(value) is int and value < 0 and key.endswith(_COUNTS):
+            raise LoadError(
+                f"The config of {name} asks for less than nothing.",
+                evidence=f"{key} is {value}",
+                remedy="Repair config.json or the options: layers and heads are counted from 0.",
+            )
+
+
 def _check_complete(name: str, model: PreTrainedModel, missing: set[str]) -> None:
     """Weights that the checkpoint lacks are random, and numbers about random weights mean nothing."""
-    if not missing:
-        return
-    some = ", ".join(sorted(missing)[:3]) + (", ..." if len(missing) > 3 else "")
     if len(missing) > len(list(model.parameters())) / 2:
         raise LoadError(
             f"The weights of {name} are not those of a {type(model).__name__}.",
-            evidence=f"{len(missing)} are missing: {some}",
+            evidence=f"{len(missing)} are missing: {_some(missing)}",
             remedy="Give a folder whose config and weights belong together.",
         )
-    warnings.warn(f"{name}: {len(missing)} weights are missing and were set at random: {some}", stacklevel=4)
+
+
+def _discrepancies(name: str, model: PreTrainedModel, report: Mapping[str, Any]) -> Iterator[str]:
+    """What was set at random and what was left out; a buffer that the model computes by itself is neither."""
+    found = {
+        "are missing and were set at random": report["missing_keys"],
+        "have another shape and were set at random": {key for key, *_ in report["mismatched_keys"]},
+        "of the file have no place in the model and were left out": report["unexpected_keys"]
+        - dict(model.named_buffers()).keys(),
+    }
+    for what, keys in found.items():
+        if keys:
+            yield f"{name}: {len(keys)} weights {what}: {_some(keys)}"
+
+
+def _some(keys: Collection[str]) -> str:
+    """The first of some names, which may come out of a file."""
+    return ", ".join(visible(key, limit=200) for key in sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
 
 
 def _check_finite(name: str, model: PreTrainedModel) -> None:

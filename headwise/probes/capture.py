@@ -26,14 +26,12 @@ from headwise.probes.trace import nonfinite
 from headwise.probes.trace.fields import Record, example_count, merge_layouts, merge_records
 from headwise.probes.trace.options import CaptureOptions, row_positions
 from headwise.probes.trace.trace import Trace
-from headwise.subject import unwrap
+from headwise.subject import Subject, unwrap
 from headwise.subject.info import model_info
 from headwise.subject.positions import prompt_warnings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-    from headwise.subject import Subject
 
 
 @contextmanager
@@ -158,7 +156,8 @@ def capture(
             evidence=type(model).__name__,
             remedy="Run the captured model itself (forward, generate or a pipeline) inside the block.",
         )
-    warnings = [*(known_check(model, instrumented.implementation) or Check()).warnings] if check else []
+    warnings = list(subject.warnings) if isinstance(subject, Subject) else []
+    warnings += (known_check(model, instrumented.implementation) or Check()).warnings if check else ()
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
     warnings += prompt_warnings(model, layout, unplaced=session.unplaced)
     warnings += session.remarks

@@ -22,6 +22,8 @@ class LoadedModel:
     """Processor, tokenizer, image processor or feature extractor; None for a bare model."""
     name: str = ""
     revision: str | None = None
+    warnings: tuple[str, ...] = ()
+    """What loading set at random or left out of the model's weights."""
 
     @property
     def tokenizer(self) -> Any:

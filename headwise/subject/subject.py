@@ -127,6 +127,10 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
             Code from the repository is run only with `trust_remote_code=True`. A folder is opened by itself, without
             the network and the hub's cache, unless `local_files_only=False`.
 
+    Warns:
+        UserWarning: weights are missing and were set at random, or found no place and were left out. The subject keeps
+            that in `warnings`, and so do traces, results and manifests of what is done with it.
+
     Raises:
         LoadError: there is no such model, its files are incomplete or damaged, lead out of the folder or need what is
             not in it, or its weights are not finite.
@@ -143,8 +147,10 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
         place = str(zoo_folder(healthy))
         options.setdefault("dtype", torch.float32)
     with sealed(place, options) as given:
-        model = load_model(place, **given)
+        model, notes = load_model(place, **given)
         processor = load_processor(place, **given)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     if damage is not None:
         damage.apply(model)
     return Subject(
@@ -152,6 +158,7 @@ def load(name: str | os.PathLike[str], **options: Any) -> Subject:
         processor,
         name=name,
         revision=getattr(model.config, "_commit_hash", None) or options.get("revision"),
+        warnings=notes,
     )
 
 

@@ -128,7 +128,8 @@ def harness(
     manifest["leaks_future"] = [
         arm.label for arm in arms if any(getattr(fix, "leaks_future", False) for fix in arm.fixes)
     ]
-    manifest |= {"warnings": [*([AS_CODE] if as_code else []), *absent, *warned], "seconds": seconds}
+    said = [*subject.warnings, *([AS_CODE] if as_code else []), *absent, *warned]
+    manifest |= {"warnings": said, "seconds": seconds}
     return tabulated(runs, manifest, loaded["tasks"], seed=seed)
 
 

@@ -80,14 +80,18 @@ def build_content(
     content = Content(
         title=title or short_name(str(meta.get("model") or "Attention report")),
         verdict=_verdict(by_name, results, inputs.comparisons, None if analyses is None else len(calls)),
-        warnings=(
-            *warnings_of(meta, trace if runs is None else None),
-            *(runs.before.notes if runs else ()),
-            *(remark for item in inputs.comparisons for remark in _remarks(item)),
-            *sink_warning(found),
-            *failures,
-            *_mixed(inputs.results),
-            *_cut_off(trace),
+        warnings=tuple(
+            dict.fromkeys(
+                (
+                    *warnings_of(meta, trace if runs is None else None),
+                    *(runs.before.notes if runs else ()),
+                    *(remark for item in inputs.comparisons for remark in _remarks(item)),
+                    *sink_warning(found),
+                    *failures,
+                    *_mixed(inputs.results),
+                    *_cut_off(trace),
+                )
+            )
         ),
         comparisons=tuple(
             shown_comparison(item, number) for number, item in enumerate(inputs.comparisons, start=1)
