@@ -220,7 +220,8 @@ def _out_of_reach(task_run: TaskRun, arms: int) -> str:
     """Why no difference can be found, whatever the arms do; empty where one can."""
     column = task_run.groups.column
     units = len(task_run.examples) if column is None else len(set(column))
-    return out_of_reach(units, arms, [metric.name for metric in _metrics(task_run)])
+    names = [metric.name for metric in _metrics(task_run)]
+    return out_of_reach(units, arms, names, grouped=column is not None)
 
 
 def _scored(

@@ -64,13 +64,14 @@ def smallest_p(units: int) -> float:
     return 2.0 ** (1 - units) if 2**units <= N_PERMUTATIONS else 1 / (N_PERMUTATIONS + 1)
 
 
-def out_of_reach(units: int, arms: int, metrics: Sequence[str]) -> str:
+def out_of_reach(units: int, arms: int, metrics: Sequence[str], *, grouped: bool = False) -> str:
     """Why no difference could be clear, whatever the arms do; empty where one could be.
 
     Args:
         units: examples, or groups of them, that can be exchanged.
         arms: how many are compared with no fix.
         metrics: of the task, in their order.
+        grouped: whether they are groups.
 
     Example:
         >>> out_of_reach(8, 7, ["accuracy"])
@@ -81,7 +82,7 @@ def out_of_reach(units: int, arms: int, metrics: Sequence[str]) -> str:
     tests, least = arms * len(of_finding(metrics)), smallest_p(units)
     if tests * least < ALPHA:
         return ""
-    many = f" and {arms} arms" if arms > 1 else ""
+    many = (" groups" if grouped else "") + (f" and {arms} arms" if arms > 1 else "")
     times = f", by Holm's rule {tests} times as much" if tests > 1 else ""
     return f"no difference can be found with n = {units}{many} (p is {least:.2g} or more{times})"
 

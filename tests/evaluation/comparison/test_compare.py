@@ -294,6 +294,15 @@ def test_only_a_clear_gain_is_a_best_arm(found):
     assert "silent" in replace(found, arms=(found.arms[0], worse, found["half"])).summary
 
 
+def test_groups_are_what_can_be_exchanged(subject):
+    class Pairs(Next):
+        def examples(self):
+            return [replace(one, group=str(place // 2)) for place, one in enumerate(super().examples())]
+
+    with pytest.warns(HeadwiseWarning, match=r"n = \d groups \(p is"):
+        compare(subject, Pairs(), {"half": HALF}, n=8)
+
+
 def test_what_is_smaller_than_the_smallest_effect_worth_having_is_not_clear(found):
     arm, others = found["silent"], (found["half"],)
     gain = replace(arm.main, value=0.02, low=0.01, high=0.03, p_holm=0.01, smallest_effect=0.02)
@@ -376,7 +385,7 @@ def test_a_hallucination_score_stands_beside_recall_and_length():
 @pytest.mark.slow
 def test_the_fixes_of_the_papers_are_fitted_and_compared():
     vlm = hw.load("zoo:vlm")
-    found = compare(vlm, "pope-random", ["VAR", "VHR:alpha=1.5", "VHR:alpha=1", "VAR+VHR"], n=12, calibrate=8)
+    found = compare(vlm, "pope-random", ["VAR", "VHR:alpha=1.5", "VHR:alpha=1", "VAR+VHR"], n=24, calibrate=8)
     assert list(found.manifest["fitted"]["fixes"]) == ["VAR", "VAR+VHR"]
     assert found.manifest["fixes"]["VHR:alpha=1.5"][0]["parameters"]["layers"]
     assert found["VHR:alpha=1"].changed == 0
