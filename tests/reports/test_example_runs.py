@@ -221,7 +221,7 @@ def test_a_translation_is_read_in_its_own_languages():
     subject = hw.load("zoo:nmt")
     before = subject.tokenizer.src_lang
     task = hw.evaluation.find_task("translation")
-    found = hw.compare(subject, task, [SILENT_DECODER], n=4)
+    found = hw.compare(subject, task, [SILENT_DECODER], n=8)
     examples = hw.reports.changed_examples(found, task, 4)
     runs = example_runs(subject, examples, generate=40)
     frame = found.frame[found.frame["arm"] == "none"].set_index("prompt")["response"]

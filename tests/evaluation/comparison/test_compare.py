@@ -295,12 +295,12 @@ def test_only_a_clear_gain_is_a_best_arm(found):
 
 
 def test_groups_are_what_can_be_exchanged(subject):
-    class Pairs(Next):
+    class Tens(Next):
         def examples(self):
-            return [replace(one, group=str(place // 2)) for place, one in enumerate(super().examples())]
+            return [replace(one, group=str(place // 10)) for place, one in enumerate(super().examples())]
 
     with pytest.warns(HeadwiseWarning, match=r"n = \d groups \(p is"):
-        compare(subject, Pairs(), {"half": HALF}, n=8)
+        compare(subject, Tens(), {"half": HALF}, n=30)
 
 
 def test_what_is_smaller_than_the_smallest_effect_worth_having_is_not_clear(found):
