@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,9 +45,25 @@ def repeated(frame: pd.DataFrame) -> np.ndarray:
 
 
 def all_alike(frame: pd.DataFrame) -> bool:
-    """True where everything was answered by one and the same reply, and the right answers differ."""
+    """True where nearly everything was answered by one and the same reply, and the right answers differ.
+
+    Nearly everything is 19 of 20, punctuation aside, where no answer is right for more than 18 of 20.
+
+    Example:
+        >>> import pandas as pd
+        >>> all_alike(pd.DataFrame({"response": ["yes", "Yes.", "yes!"], "answer": ["yes", "no", "no"]}))
+        True
+    """
     column = "chosen" if "chosen" in frame else "response"
-    return len(set(map(plain, frame[column]))) == 1 and len(set(map(plain, frame["answer"]))) > 1
+    said, right = (
+        [re.sub(r"[^\w\s]", "", plain(text)).strip() for text in frame[name]] for name in (column, "answer")
+    )
+    return _commonest(said) >= 0.95 and _commonest(right) <= 0.9
+
+
+def _commonest(texts: list[str]) -> float:
+    """The share of the commonest of them."""
+    return Counter(texts).most_common(1)[0][1] / len(texts)
 
 
 def plain(text: object) -> str:

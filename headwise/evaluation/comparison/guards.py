@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from headwise.errors import InputError
@@ -66,9 +66,15 @@ def fallen(
     for metric in guard_metrics(task):
         start = metric.compute(metric.select(before))
         change = changes[metric.name]
-        if isnan(change.value):
-            if not isnan(start):
+        rows = metric.applies(before) & metric.applies(after)
+        lost = [
+            frame.loc[rows, list(metric.columns)].isna().any(axis=1).to_numpy() for frame in (before, after)
+        ]
+        if not isfinite(change.value):
+            if isfinite(start):
                 found[metric.name] = f"{metric.name} undefined (0 of 0)"
+        elif _more(*lost):
+            found[metric.name] = f"{metric.name} undefined on {lost[1].sum()} of {len(lost[1])} examples"
         elif change.high < -SHORTER * start if metric.higher_is_better is None else _worse(change):
             found[metric.name] = f"{metric.name} {change.value:+.3f}"
     asked = task.solver.manifest().get("asked")

@@ -37,7 +37,7 @@ ALPHA = 0.05
 """Adjusted p from which a difference counts as possible chance."""
 FEW_PAIRS = 50
 """Examples, or groups, that differ, below which intervals of differences are too narrow (benchmarks/coverage.py); but
-for a share of examples, whose interval is then rather too wide."""
+for a share of single examples, whose interval is then rather too wide."""
 _SAME = "no example differs"
 
 
@@ -180,7 +180,7 @@ def difference_interval(
         return metric.statistic(*columns[count:], axis=axis) - metric.statistic(*columns[:count], axis=axis)
 
     doubt = None
-    if not binary:
+    if not binary or groups is not None:
         differ = np.flatnonzero((before != after).any(0))
         pairs = len(differ) if groups is None else len(np.unique(groups[differ]))
         doubt = f"{TOO_NARROW}fewer than {FEW_PAIRS} pairs differ" if pairs < FEW_PAIRS else ""

@@ -177,6 +177,10 @@ def test_replies_that_hold_nothing():
     assert repeated(frame).tolist() == [False, False, True, False, False]
     assert not all_alike(frame)
     assert all_alike(frame.assign(response="Yes"))
+    many = pd.DataFrame({"answer": ["yes", "no"] * 100, "response": ["Yes", "yes."] * 100})
+    assert all_alike(many)
+    assert all_alike(many.assign(response=["no", *["yes"] * 199]))
+    assert not all_alike(many.assign(response=["no"] * 20 + ["yes"] * 180))
     assert not all_alike(frame.assign(response="Yes", answer="no"))
     assert empty_counts(frame) == {"replies": 2, "references": 0}
 
@@ -271,3 +275,15 @@ def test_what_reads_the_future_is_not_the_best_where_whole_texts_are_scored():
     assert found["peek"].main.significant
     assert found.best is None
     assert "Never the best: peek (reads the future)." in found.summary
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_a_score_that_is_lost_has_fallen(wrong):
+    """A task of one's own whose guard becomes infinite, and one that is scored only on what it could do."""
+    before = pd.DataFrame({"right": [0.0, 1.0] * 100, "odd": [True] * 200, "answer": ["a", "b"] * 100})
+    before = before.assign(response="c", prompt="d", wrong_long=1.0, long=2.0)
+    task = Next()
+    after = before.assign(right=[wrong] * 180 + [1.0] * 20)
+    metric = guard_metrics(task)[0]
+    found = fallen(task, before, after, {metric.name: paired(metric, before, after, 0)})
+    assert "accuracy undefined" in found["accuracy"]

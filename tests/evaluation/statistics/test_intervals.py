@@ -192,3 +192,10 @@ def test_a_share_of_those_that_are_counted_is_one_of_wilson():
         seed=0,
     )
     assert (found.low, found.high, found.method) == (*wilson(1, 2), "Wilson")
+
+
+def test_a_share_in_few_groups_is_doubted():
+    one, two, groups = [0.0, 1.0] * 50, [1.0] * 100, [str(place // 25) for place in range(100)]
+    few = difference(mean("x"), {"x": one}, {"x": two}, seed=0, groups=groups)
+    assert caution(few.method) == "too narrow: fewer than 50 pairs differ"
+    assert caution(difference(mean("x"), {"x": one}, {"x": two}, seed=0).method) == ""
