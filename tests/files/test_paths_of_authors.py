@@ -58,6 +58,8 @@ def _contents(path: Path) -> list[bytes]:
     content = path.read_bytes()
     found = [content]
     for text in re.findall(rb"[A-Za-z0-9+/]{200,}={0,2}", content):
+        if len(text) % 4 == 1:  # a long word of a script before or behind it
+            text = text[:-1]
         packed = base64.b64decode(text + b"=" * (-len(text) % 4))
         found.append(packed)
         for bits in (zlib.MAX_WBITS, zlib.MAX_WBITS | 16, -zlib.MAX_WBITS):
