@@ -44,6 +44,8 @@ AVERAGED = ("heads", "classes", "layers", "curve")
 """Kinds whose rows mean the same in every example, so that examples are averaged where they are drawn."""
 EXAMPLE = ("example", "id")
 """Columns that name an example, by its number and by the user's own name."""
+MOST = 10_000
+"""Layers, or heads of a layer, that no model has; a map has room for every number up to its largest."""
 RANGES = {"share": (0.0, 1.0), "percent": (0.0, 100.0)}
 """Units with a natural range; others run from 0 to a round number above their largest value."""
 
@@ -137,10 +139,11 @@ class Chart:
                 remedy="Drop these rows, or give them a name.",
             )
         for name in {"layer", "head"} & set(self.axes) if len(self.frame) else ():
-            if self.frame[name].dtype.kind not in "iu" or self.frame[name].min() < 0:
+            numbers = self.frame[name]
+            if numbers.dtype.kind not in "iu" or not 0 <= numbers.min() <= numbers.max() < MOST:
                 raise InputError(
                     f"{self.name}: the column {name!r} holds no numbers of {name}s.",
-                    evidence=f"{self.frame[name].iloc[0]!r} of {self.frame[name].dtype}",
+                    evidence=f"{numbers.iloc[0]!r} to {numbers.iloc[-1]!r} of {numbers.dtype}",
                     remedy=f"Number {name}s from 0; rows with other names are kind='rows' or kind='matrix'.",
                 )
         double = self.frame.duplicated(list(self.keys)) if self.keys else None

@@ -6,6 +6,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -90,11 +91,11 @@ def said(value: Any, draw: Random) -> Any:
     """What JSON says, changed in one place."""
     places = list(_places(value))
     if not places:
-        return draw.choice(ODD_VALUES)
+        return deepcopy(draw.choice(ODD_VALUES))
     holder, key = draw.choice(places)
     match draw.randrange(9):
         case 0 | 1 | 2:
-            holder[key] = draw.choice(ODD_VALUES)
+            holder[key] = deepcopy(draw.choice(ODD_VALUES))  # else one of them may come to hold itself
         case 7:
             holder[key] = draw.choice((_nested, str, bool, lambda one: [one], lambda one: {"a": one}))(
                 holder[key]

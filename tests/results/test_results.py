@@ -189,7 +189,7 @@ class TestRefusals:
         with pytest.raises(InputError, match=r"two rows have the same name.*layer 0, head 0"):
             made("m", "heads", frame, (*SITE, "layer", "head"), "score")
 
-    @pytest.mark.parametrize("wrong", [["a", "b"], [0.5, 1.0], [-1, 0], [True, False]])
+    @pytest.mark.parametrize("wrong", [["a", "b"], [0.5, 1.0], [-1, 0], [True, False], [0, 2**53]])
     @pytest.mark.parametrize("column", ["layer", "head"])
     def test_heads_and_layers_without_numbers(self, column, wrong):
         columns = {"layer": [0, 1], "head": [0, 1], column: wrong}
