@@ -30,7 +30,6 @@ from common import markdown_table, versions
 import headwise as hw
 from headwise.evaluation.comparison._fit import fit_constants
 from headwise.evaluation.comparison.calibration import TaskCalibration, calibration
-from headwise.evaluation.data.groups import group_column
 from headwise.evaluation.statistics.estimate import group_numbers
 from headwise.evaluation.statistics.intervals import resampled
 from headwise.evaluation.statistics.paired import difference
@@ -245,7 +244,7 @@ def rows(name: str, arguments: argparse.Namespace) -> Iterator[list[str]]:
     faulty = TaskRun.create(fault.plant(healthy), task).with_examples(clean.examples)
     data = calibration(faulty, arguments.validation, arguments.seed)
     good, bad = answers(clean), answers(faulty)
-    groups = group_column(clean.examples)
+    groups = clean.groups.column
 
     def value(frame: pd.DataFrame) -> float:
         return metric.compute({column: frame[column].to_list() for column in metric.columns})

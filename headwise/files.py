@@ -114,11 +114,7 @@ def check_name(target: Path) -> None:
             evidence=f"{target.name[:60]}…",
             remedy="Choose a shorter one.",
         )
-    try:
-        there = target.parent.is_dir()
-    except OSError:  # a name in it is too long
-        there = False
-    if not there:
+    if not os.path.isdir(target.parent):  # Path.is_dir raises where a name in it is too long
         raise InputError(
             "The folder to write into does not exist.",
             evidence=str(target.parent)[:200],

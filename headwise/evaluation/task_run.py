@@ -15,7 +15,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.evaluation.data.groups import Groups, groups_of
+from headwise.evaluation.data.content import ContentReader
+from headwise.evaluation.data.groups import Groups, groups_in, groups_of
 from headwise.evaluation.data.splits import split_record
 from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
@@ -112,9 +113,14 @@ class TaskRun:
         return replace(self, examples=tuple(examples))
 
     @cached_property
+    def _reader(self) -> ContentReader:
+        """Of the content of the examples, which groups and split ask for: a file is read once."""
+        return ContentReader()
+
+    @cached_property
     def groups(self) -> Groups:
-        """What the examples are about: files of pictures and sounds are read for it, once."""
-        return groups_of(self.examples)
+        """What the examples are about."""
+        return groups_of(self.examples, self._reader)
 
     @property
     def written(self) -> bool:
@@ -163,7 +169,7 @@ class TaskRun:
             **call,
             "batch_size": self.batch_size,
             "ids": [example.id for example in self.examples],
-            **split_record(self.task, self.examples),
+            **split_record(self.task, self.examples, self._reader),
             **empty,
             **self.groups.record,
             "model": model_record(self.subject) | {"generation_config": _generation(self.subject.model)},
@@ -193,14 +199,11 @@ def versions_of(packages: Sequence[str]) -> dict[str, str]:
 def estimates(metrics: Sequence[Metric], frame: pd.DataFrame, seed: int) -> dict[str, Estimate]:
     """Every metric over the rows of a per-example table, with its interval."""
     return {
-        metric.name: estimate(metric, metric.select(frame), seed=seed, groups=groups_in(frame, metric))
+        metric.name: estimate(
+            metric, metric.select(frame), seed=seed, groups=groups_in(frame, metric.applies(frame))
+        )
         for metric in metrics
     }
-
-
-def groups_in(frame: pd.DataFrame, metric: Metric) -> list[str] | None:
-    """The groups of the rows that a metric is about; None where each example is one of its own."""
-    return frame["group"][metric.applies(frame)].to_list() if "group" in frame else None
 
 
 @contextmanager

@@ -15,21 +15,13 @@ from headwise.files import file_name
 from headwise.fixes.baking import bake
 from headwise.model.location import short_name
 from tests.kit.cli import run
+from tests.kit.loaders import CHOICE
 
 SECRET = b"secret-project"
 FILES = ("path", "folder")
 """Answers of commands say where they wrote what they were asked to write, in the words of the command."""
 
-TASK = """task: t
-dataset_path: json
-dataset_kwargs: {data_files: {test: q.jsonl}}
-test_split: test
-output_type: multiple_choice
-doc_to_text: "{{question}}"
-doc_to_choice: [" A", " B"]
-doc_to_target: answer
-metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
-"""
+TASK = f"{CHOICE}metric_list: [{{metric: acc, aggregation: mean, higher_is_better: true}}]\n"
 
 
 @pytest.mark.parametrize(

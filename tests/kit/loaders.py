@@ -89,7 +89,7 @@ item []:
             xmax = 0.5
             text = "a"
 """
-HARNESS = """task: t
+CHOICE = """task: t
 dataset_path: json
 dataset_kwargs: {data_files: {test: q.jsonl}}
 test_split: test
@@ -97,8 +97,9 @@ output_type: multiple_choice
 doc_to_text: "{{question}}"
 doc_to_choice: [" A", " B"]
 doc_to_target: answer
-metadata: {version: 1, known: &a [1, 2.5, true, null], again: *a}
 """
+"""A task of the harness over a file beside it."""
+HARNESS = f"{CHOICE}metadata: {{version: 1, known: &a [1, 2.5, true, null], again: *a}}\n"
 CONFIG = {
     "model_type": "gpt2",
     "architectures": ["GPT2LMHeadModel"],

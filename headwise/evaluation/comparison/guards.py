@@ -7,6 +7,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from headwise.errors import InputError
+from headwise.evaluation.data.groups import groups_in
 from headwise.evaluation.replies import all_alike, empty, repeated
 from headwise.evaluation.statistics.paired import ALPHA, Difference, difference
 
@@ -43,8 +44,7 @@ def paired(metric: Metric, before: pd.DataFrame, after: pd.DataFrame, seed: int)
     """The difference of a metric between two per-example tables of the same examples."""
     rows = metric.applies(before) & metric.applies(after)
     one, two = (metric.select(frame[rows]) for frame in (before, after))
-    groups = before["group"][rows].to_list() if "group" in before else None
-    return difference(metric, one, two, seed=seed, groups=groups)
+    return difference(metric, one, two, seed=seed, groups=groups_in(before, rows))
 
 
 def fallen(

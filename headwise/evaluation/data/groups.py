@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.data.content import ContentReader
 from headwise.evaluation.example import Example
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -36,15 +40,15 @@ def group_of(example: Example, reader: ContentReader | None = None) -> tuple[str
     return kind, " ".join(names)
 
 
-def groups_of(examples: Sequence[Example]) -> Groups:
-    """The groups of examples.
+def groups_of(examples: Sequence[Example], reader: ContentReader | None = None) -> Groups:
+    """The groups of examples; `reader` knows the files that were read already.
 
     Example:
         >>> texts = enumerate(("A cat", "A cat", "A dog"))
         >>> groups_of([Example(str(number), {"text": text}, "") for number, text in texts]).record
         {'groups': '3 examples about 2 texts', 'repeated': 1}
     """
-    reader = ContentReader()
+    reader = reader or ContentReader()
     names = [group_of(example, reader) for example in examples]
     numbers = {name: str(number) for number, name in enumerate(dict.fromkeys(names))}
     if len(numbers) == len(names):
@@ -52,20 +56,19 @@ def groups_of(examples: Sequence[Example]) -> Groups:
     repeated = len(examples) - len({reader.asks(example) for example in examples})
     kinds = {kind for kind, _ in names}
     said = f"{len(examples)} examples about {len(numbers)} {kinds.pop() if len(kinds) == 1 else 'groups'}"
-    more = repeated and repeated < len(examples) - len(
-        numbers
-    )  # else the number of texts or pictures says it
+    # else the number of texts or pictures says it
+    more = repeated and repeated < len(examples) - len(numbers)
     record: dict[str, Any] = {"groups": said + (f", {repeated} of them repeated" if more else "")}
     if repeated:
         record["repeated"] = repeated
     return Groups([numbers[name] for name in names], record)
 
 
-def group_column(examples: Sequence[Example]) -> list[str] | None:
-    """The column of `groups_of`."""
-    return groups_of(examples).column
+def groups_in(frame: pd.DataFrame, rows: np.ndarray) -> list[str] | None:
+    """The groups of some rows of a per-example table; None where each example is one of its own.
 
-
-def group_record(examples: Sequence[Example]) -> dict[str, Any]:
-    """The record of `groups_of`."""
-    return groups_of(examples).record
+    Args:
+        frame: the table.
+        rows: (row,) bool.
+    """
+    return frame["group"][rows].to_list() if "group" in frame else None

@@ -151,16 +151,8 @@ def validation_of_zoo(task: Any, n: int, seed: int, exclude: Sequence[Example]) 
     return Validation(named, left_out=found.left_out)
 
 
-def split_record(task: Any, examples: Sequence[Example]) -> dict[str, Any]:
+def split_record(task: Any, examples: Sequence[Example], reader: ContentReader) -> dict[str, Any]:
     """Rule of a file's split, and how many of the examples belong to validation; empty for the zoo's data."""
-    reader = ContentReader()
-    return (
-        {
-            "split": {
-                "rule": RULE,
-                "of_validation": sum(in_validation(example, reader) for example in examples),
-            }
-        }
-        if task.over_file
-        else {}
-    )
+    if not task.over_file:
+        return {}
+    return {"split": {"rule": RULE, "of_validation": sum(in_validation(item, reader) for item in examples)}}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from headwise.evaluation.statistics.intervals import TOO_NARROW, interval
+from headwise.evaluation.statistics.intervals import TOO_NARROW, count_units, interval
 from headwise.results.plain import plain, restored
 
 if TYPE_CHECKING:
@@ -121,9 +121,7 @@ def estimate(
     value = float(metric.statistic(*arrays, axis=-1)) if n else float("nan")
     facts = (metric.unit, metric.higher_is_better)
     numbers = group_numbers(groups, known)
-    units = n if numbers is None else int(numbers.max()) + 1
-    if units < 2 or not np.isfinite(value):
-        why = TOO_FEW if n < 2 else ONE_GROUP if units < 2 else NOTHING
+    if why := no_interval(n, numbers, value):
         return Estimate(metric.name, value, float("nan"), float("nan"), n, *facts, why)
     found = interval(
         arrays,
@@ -135,6 +133,19 @@ def estimate(
         strata=strata_of(metric, arrays),
     )
     return Estimate(metric.name, value, found.low, found.high, n, *facts, found.method)
+
+
+def no_interval(n: int, groups: np.ndarray | None, value: float) -> str:
+    """Why a number over `n` examples, in groups numbered from 0, has no interval; empty where it has one.
+
+    Example:
+        >>> no_interval(1, None, 0.5), no_interval(8, None, 0.5)
+        ('none: too few examples', '')
+    """
+    units = count_units(n, groups)
+    if units >= 2 and np.isfinite(value):
+        return ""
+    return TOO_FEW if n < 2 else ONE_GROUP if units < 2 else NOTHING
 
 
 def strata_of(metric: Metric, arrays: Sequence[np.ndarray]) -> np.ndarray | None:

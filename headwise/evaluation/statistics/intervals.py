@@ -85,8 +85,8 @@ def interval(
         ends = _bca(above, below, resampled(arrays, statistic, seed=seed))
         if ends is not None:
             return Interval(*ends, said(BCA, _few(n)))
-    few = n if groups is None else int(groups.max()) + 1
-    return percentile_interval(arrays, statistic, doubt=_few(few), seed=seed, groups=groups, strata=strata)
+    few = _few(count_units(n, groups))
+    return percentile_interval(arrays, statistic, doubt=few, seed=seed, groups=groups, strata=strata)
 
 
 def wilson(count: float, n: float) -> tuple[float, float]:
@@ -187,6 +187,11 @@ def percentile_interval(
     if doubt == "" and _is_heavy(drawn):
         doubt = f"{TOO_NARROW}heavy tails"
     return Interval(float(low), float(high), said(BOOTSTRAP, doubt or ""))
+
+
+def count_units(n: int, groups: np.ndarray | None) -> int:
+    """How many can be drawn or exchanged: groups numbered from 0, or the `n` examples where each is one of its own."""
+    return n if groups is None else int(groups.max()) + 1
 
 
 def said(method: str, doubt: str) -> str:

@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwise.evaluation.statistics.estimate import (
-    NOTHING,
-    ONE_GROUP,
-    TOO_FEW,
     from_fields,
     group_numbers,
+    no_interval,
     number_text,
     span,
     strata_of,
@@ -24,6 +22,7 @@ from headwise.evaluation.statistics.intervals import (
     TOO_NARROW,
     WILSON,
     Interval,
+    count_units,
     percentile_interval,
     wilson,
 )
@@ -134,9 +133,7 @@ def difference(
     value = float(metric.statistic(*two, axis=-1) - metric.statistic(*one, axis=-1)) if n else nan
     facts = (metric.unit, metric.higher_is_better)
     numbers = group_numbers(groups, known)
-    units = n if numbers is None else int(numbers.max()) + 1
-    if units < 2 or not np.isfinite(value):
-        why = TOO_FEW if n < 2 else ONE_GROUP if units < 2 else NOTHING
+    if why := no_interval(n, numbers, value):
         return Difference(metric.name, value, nan, nan, nan, nan, n, *facts, why, metric.smallest_effect)
     p, test = permutation_p(metric.statistic, one, two, seed=seed, groups=numbers)
     low, high, method = difference_interval(metric, one, two, seed=seed, groups=numbers)
@@ -169,7 +166,7 @@ def difference_interval(
         (-0.013, 0.013, 'Wilson')
     """
     count, moved = len(before), after[0] - before[0]
-    units = len(moved) if groups is None else int(groups.max()) + 1
+    units = count_units(len(moved), groups)
     binary = count == 1 and metric.unit == "share" and np.isin([before, after], (0, 1)).all()
     if binary and np.all(moved == moved[0]):
         return Interval(*_of_equal_pairs(int(moved[0]), units), WILSON)

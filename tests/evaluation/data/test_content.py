@@ -18,7 +18,7 @@ from headwise.errors import InputError
 from headwise.evaluation import Example, find_task
 from headwise.evaluation.comparison.calibration import calibration
 from headwise.evaluation.data.content import ContentReader, plain_text
-from headwise.evaluation.data.groups import group_of, group_record
+from headwise.evaluation.data.groups import group_of, groups_of
 from headwise.evaluation.data.splits import in_validation, without_shared
 from headwise.evaluation.task_run import TaskRun
 from tests.kit.comparisons import Learned, Next, small_subject
@@ -106,9 +106,11 @@ def test_the_prompt_beside_a_sound_is_not_content_and_the_sentence_is(tmp_path):
     ]
     assert [item.id for item in without_shared(asked[1:], asked[:1])] == ["2"]
     assert group_of(asked[0]) == group_of(asked[1])
-    assert "repeated" not in group_record(asked[:2])  # another voice
+    assert "repeated" not in groups_of(asked[:2]).record  # another voice
     again = replace(asked[0], id="again")
-    assert group_record([*asked[:3], again])["groups"] == "4 examples about 2 sentences, 1 of them repeated"
+    assert (
+        groups_of([*asked[:3], again]).record["groups"] == "4 examples about 2 sentences, 1 of them repeated"
+    )
 
 
 def test_questions_that_are_asked_twice_are_said():
@@ -116,9 +118,9 @@ def test_questions_that_are_asked_twice_are_said():
         Example(str(number), {"text": text, "image": PIXELS}, "yes")
         for number, text in enumerate(("A cat?", "a cat ?", "A dog?"))
     ]
-    found = group_record(asked)
+    found = groups_of(asked).record
     assert found == {"groups": "3 examples about 1 pictures, 1 of them repeated", "repeated": 1}
-    assert group_record([Example("1", {}, "", group="a"), Example("2", {}, "", group="a")]) == {
+    assert groups_of([Example("1", {}, "", group="a"), Example("2", {}, "", group="a")]).record == {
         "groups": "2 examples about 1 groups"
     }
 
@@ -257,7 +259,7 @@ def test_what_was_left_out_is_said_and_stands_in_the_json(tmp_path):
 
 
 def test_a_search_says_what_it_left_out():
-    pytest.importorskip("optuna")
+    pytest.importorskip("optuna", reason="hw.search tries settings with Optuna")
     task = Doubled()
     held = sum(map(in_validation, task.examples()))
     head = hw.fixes.ScaleHeads(heads=((0, 0),), factor=0.5)

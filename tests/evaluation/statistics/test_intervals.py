@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from headwise.evaluation import Example, compare, evaluate
-from headwise.evaluation.data.groups import group_column, group_of, group_record
+from headwise.evaluation.data.groups import group_of, groups_of
 from headwise.evaluation.statistics.estimate import caution, estimate
 from headwise.evaluation.statistics.intervals import (
     BCA,
@@ -141,15 +141,15 @@ def test_what_is_about_one_thing_is_found_by_content(tmp_path):
         Example("2", {"text": "Is there a dog?", "image": picture.copy()}, "no"),
         Example("3", {"text": "Is there a cat?", "image": other}, "no"),
     ]
-    assert group_column(pictures) == ["0", "0", "1"]
-    assert group_record(pictures) == {"groups": "3 examples about 2 pictures"}
+    assert groups_of(pictures).column == ["0", "0", "1"]
+    assert groups_of(pictures).record == {"groups": "3 examples about 2 pictures"}
     files = [Example(str(n), {"text": "a", "image": tmp_path / f"{n // 2}.png"}, "") for n in range(4)]
-    assert group_column(files) == ["0", "0", "1", "1"]
+    assert groups_of(files).column == ["0", "0", "1", "1"]
     sounds = [Example(str(n), {"audio": (np.full(3, n), 16000)}, "Go  left") for n in range(2)]
-    assert group_record(sounds) == {"groups": "2 examples about 1 sentences"}
+    assert groups_of(sounds).record == {"groups": "2 examples about 1 sentences"}
     named = [Example(str(n), {"text": str(n)}, "", group="one") for n in range(2)]
     assert group_of(named[0]) == group_of(named[1])
-    assert group_column([Example(str(n), {}, "") for n in range(3)]) is None
+    assert groups_of([Example(str(n), {}, "") for n in range(3)]).column is None
 
 
 class Doubled(Next):
