@@ -143,7 +143,14 @@ class TestFolders:
         assert tree(folder) == before
 
     @pytest.mark.parametrize(
-        "mark", [None, "{}", "[1]", '{"kind": "other", "files": []}', '{"kind": "report"}']
+        "mark",
+        [
+            *(None, "{}", "[1]", '{"kind": "report"}', '{"kind": "other", "files": {}}'),
+            *(
+                '{"kind": "report", "files": ["index.html"]}',
+                '{"kind": "report", "files": {"index.html": 1}}',
+            ),
+        ],
     )
     def test_a_folder_without_our_mark_is_left_alone(self, tmp_path: Path, mark: str | None) -> None:
         folder = tmp_path / "site"
@@ -163,10 +170,38 @@ class TestFolders:
         mine.write_text("mine")
         written(folder, FIRST)
         for name in ("../mine.txt", str(mine)):
-            (folder / MARK).write_text(f'{{"kind": "report", "files": ["index.html", "{name}"]}}')
+            digest = hashlib.sha256(b"mine").hexdigest()
+            (folder / MARK).write_text(
+                json.dumps({"kind": "report", "files": {"index.html": [], name: [digest]}})
+            )
             with pytest.raises(InputError, match="not written by headwise"):
                 written(folder, SECOND)
         assert mine.read_text() == "mine"
+
+    @pytest.mark.parametrize("name", FIRST)
+    def test_a_file_that_was_changed_since_is_left_alone(self, tmp_path: Path, name: str) -> None:
+        folder = tmp_path / "r"
+        written(folder, FIRST)
+        (folder / name).write_text("mine")
+        before = tree(folder)
+        for call in (lambda: written(folder, SECOND), lambda: check_folder(folder, kind="report")):
+            with pytest.raises(InputError, match=f"changed after headwise wrote it.*{name}"):
+                call()
+        assert tree(folder) == before
+
+    def test_the_mark_of_a_stranger_gives_nothing_away(self, tmp_path: Path) -> None:
+        """It names what the user has, and cannot know what is in it."""
+        mine, folder = tmp_path / "mine", tmp_path / "r"
+        written(folder, FIRST)
+        mine.mkdir()
+        for name in FIRST:
+            (mine / name).parent.mkdir(exist_ok=True)
+            (mine / name).write_text("mine")
+        (mine / MARK).write_text((folder / MARK).read_text())
+        before = tree(mine)
+        with pytest.raises(InputError, match="changed after headwise wrote it"):
+            written(mine, SECOND)
+        assert tree(mine) == before
 
     def test_links_are_not_followed(self, tmp_path: Path) -> None:
         mine = tmp_path / "mine"
@@ -187,7 +222,8 @@ class TestFolders:
         (mine / "thesis.txt").write_text("mine")
         written(folder, FIRST)
         (folder / "d").symlink_to(mine)
-        names = [*FIRST, "d", "d/thesis.txt"]
+        digests = [hashlib.sha256(b"mine").hexdigest()]
+        names = dict.fromkeys((*FIRST, "d", "d/thesis.txt"), digests)
         (folder / MARK).write_text(json.dumps({"kind": "report", "files": names}))
         with pytest.raises(InputError, match="did not write"):
             written(folder, {**SECOND, "d/new.js": "ours"})

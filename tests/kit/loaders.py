@@ -143,7 +143,7 @@ def loaders(group: str) -> dict[str, Loader]:
 def _short() -> Iterator[tuple[str, Loader]]:
     yield "fix", Loader("fix.txt", tuple(map(str.encode, FIXES)), _fix)
     yield "yaml", Loader("t.yaml", (HARNESS.encode(),), lambda path: parse_yaml(path.read_bytes(), where="t"))
-    mark = {"written by": "headwise", "kind": "report", "files": ["index.html", "data/a.js"]}
+    mark = {"written by": "headwise", "kind": "report", "files": {"index.html": ["0"], "data/a.js": ["0"]}}
     yield (
         "mark",
         Loader(MARK, (json.dumps(mark).encode(),), lambda path: check_folder(path.parent, kind="report")),
