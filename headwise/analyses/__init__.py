@@ -17,6 +17,7 @@ from headwise.results.result import Result, load_result
 if TYPE_CHECKING:
     from headwise.analyses._distance import distance
     from headwise.analyses._entropy import entropy
+    from headwise.analyses._kinds.types import head_types, pattern_types
     from headwise.analyses._mass import mass
     from headwise.analyses._sinks import sink_rate, sinks
 
@@ -28,6 +29,7 @@ __all__ = [
     "distance",
     "entropy",
     "get",
+    "head_types",
     "load_result",
     "mass",
     "mean_distance",
@@ -35,6 +37,7 @@ __all__ = [
     "merge",
     "names",
     "normalised_entropy",
+    "pattern_types",
     "relative_distance",
     "row_entropy",
     "sink_rate",

@@ -14,7 +14,9 @@ ANALYSES = Plugins(
     {
         "distance": "headwise.analyses._distance:distance",
         "entropy": "headwise.analyses._entropy:entropy",
+        "head_types": "headwise.analyses._kinds.types:head_types",
         "mass": "headwise.analyses._mass:mass",
+        "pattern_types": "headwise.analyses._kinds.types:pattern_types",
         "sink_rate": "headwise.analyses._sinks:sink_rate",
         "sinks": "headwise.analyses._sinks:sinks",
     },

@@ -70,9 +70,9 @@ def analysed(
         trace = hw.load_trace(saved)
         return [call(trace) for call in calls], list(trace.warnings)
     request.check()
-    if request.empty and not request.in_zoo:
-        raise InputError("There is nothing to read.", remedy="Give --text, --text-file, --image or --audio.")
     kinds = {call.analysis.inputs for call in calls}
+    if request.empty and not request.in_zoo and kinds != {"subject"}:  # those say themselves what they need
+        raise InputError("There is nothing to read.", remedy="Give --text, --text-file, --image or --audio.")
     if "pair" in kinds and fix is None:
         raise InputError(
             "An analysis of pairs compares the model without and with a fix.",

@@ -1,4 +1,4 @@
-"""The output projection W_O behind every site, found by what it is fed and not by its name."""
+"""The projections W_O and W_V of every site, found by what they are fed and what they give, and not by their names."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def output_projections(
     hooks = [
         module.register_forward_pre_hook(_Fed(name, fed))
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+        if _is_linear(module)
     ]
     try:
         with torch.no_grad(), capture(subject, heads=True, check=False) as trace:
@@ -85,9 +85,7 @@ def output_projections(
             missing.append(site)
             continue
         name, module, _ = match
-        weight: Any = module.weight
-        weight = weight.detach() if type(module).__name__ == "Conv1D" else weight.detach().T
-        projections[site] = Projection(name, weight.reshape(z.shape[2], z.shape[3], -1))
+        projections[site] = Projection(name, _weight(module).reshape(z.shape[2], z.shape[3], -1))
     return projections, missing
 
 
@@ -106,3 +104,73 @@ def _same(fed: Tensor, z: Tensor) -> bool:
         and fed.shape[-1] == z.shape[2] * z.shape[3]
         and torch.equal(fed.flatten(), z.flatten())
     )
+
+
+def value_projections(
+    subject: Subject | PreTrainedModel, inputs: Mapping[str, Any] | None = None
+) -> tuple[dict[Site, Float[Tensor, "kv_head model_width width"]], list[Site]]:
+    """Finds W_V of every site by running the model once and comparing what linear layers give with the values.
+
+    Args:
+        subject: a `Subject` or a bare transformers model.
+        inputs: keyword arguments of the model's forward; a few made-up tokens when None.
+
+    Returns:
+        W_V of every key head, from the residual behind the layer's norm to a value, without its bias; and the sites
+        where no linear layer gives the values as they are.
+
+    Raises:
+        InputError: no input could be made up for the model.
+
+    Example:
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=2, n_embd=8, vocab_size=9, n_positions=8)).eval()
+        >>> found, missing = value_projections(model)
+        >>> [(str(site), tuple(weight.shape)) for site, weight in found.items()], missing
+        ([('text self 0', (2, 8, 4))], [])
+    """
+    model, _ = unwrap(subject)
+    given: list[tuple[nn.Module, Any]] = []
+
+    def note(module: nn.Module, args: Any, output: Any) -> None:
+        given.append((module, output))
+
+    hooks = [module.register_forward_hook(note) for module in model.modules() if _is_linear(module)]
+    try:
+        with torch.no_grad(), capture(subject, qkv=True, stats=False, check=False) as trace:
+            first_that_fits(model, inputs, lambda candidate: model(**candidate))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found: dict[Site, Tensor] = {}
+    for site in trace.values:
+        values = trace.values[site][0]
+        for module, output in given:
+            if not isinstance(output, Tensor):  # a router
+                continue
+            places = [_columns(output.flatten(0, -2), head) for head in values]
+            if all(place is not None for place in places):
+                weight = _weight(module)
+                found[site] = torch.stack([weight[:, place] for place in places])
+                break
+    return found, [site for site in trace.sites if site not in found]
+
+
+def _columns(output: Float[Tensor, "row column"], values: Float[Tensor, "key width"]) -> slice | None:
+    """The columns of a layer's output that are these values, of its first rows."""
+    rows, width = values.shape
+    if len(output) < rows:
+        return None
+    for start in (output[0] == values[0, 0]).nonzero().flatten().tolist():
+        if torch.equal(output[:rows, start : start + width], values):
+            return slice(start, start + width)
+    return None
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def _weight(module: Any) -> Float[Tensor, "fed given"]:
+    weight = module.weight.detach()
+    return weight if type(module).__name__ == "Conv1D" else weight.T

@@ -226,17 +226,18 @@ def start_id(subject: LoadedModel) -> int:
     return start
 
 
-def check_length(subject: LoadedModel, ids: Tensor | None, names: tuple[str, ...]) -> None:
-    """Refuse more tokens than the config, under the first of `names` it has, gives positions for."""
-    if ids is None:
-        return
+def position_limit(subject: LoadedModel, names: tuple[str, ...]) -> int | None:
+    """Positions that the config gives, under the first of `names` it has, for tokens; None where it does not say."""
     config = subject.config.get_text_config(decoder=True)
     limits = (getattr(owner, name, None) for name in names for owner in (config, subject.config))
     limit = next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
-    if limit is None:
-        return
-    limit -= _reserved(subject.model)
-    if ids.shape[1] > limit:
+    return None if limit is None else limit - _reserved(subject.model)
+
+
+def check_length(subject: LoadedModel, ids: Tensor | None, names: tuple[str, ...]) -> None:
+    """Refuse more tokens than there are positions for, see `position_limit`."""
+    limit = position_limit(subject, names)
+    if ids is not None and limit is not None and ids.shape[1] > limit:
         raise InputError(
             f"The text is {ids.shape[1]} tokens long and the model has {limit} positions.",
             remedy="Shorten the text, or cut it into pieces.",

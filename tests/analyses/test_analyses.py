@@ -15,6 +15,7 @@ from headwise.errors import CaptureError, InputError
 from headwise.layout import ROLES
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
+from tests.kit.analyses import NAMES
 from tests.kit.traces import TEXT, axis, causal, make_trace, padded_batch, plain_axis, random_pattern, uniform
 
 T = 64
@@ -162,7 +163,13 @@ class TestHeads:
             np.testing.assert_allclose(mine, analysis(trace).frame[result.value], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", analyses.names())
-def test_without_statistics_there_is_no_result(name):
-    with pytest.raises(CaptureError, match="holds no statistics"):
+@pytest.mark.parametrize("name", NAMES["trace"])
+def test_without_what_it_needs_there_is_no_result(name):
+    with pytest.raises(CaptureError, match=r"holds no (statistics|attention patterns)"):
         analyses.get(name)(Trace({}))
+
+
+@pytest.mark.parametrize("name", NAMES["subject"])
+def test_an_analysis_that_runs_the_model_is_given_one(name):
+    with pytest.raises(InputError, match=rf"{name} runs a model.*Trace"):
+        analyses.get(name)(Trace({}), [{"text": "a"}])

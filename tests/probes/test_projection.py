@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import headwise as hw
-from headwise.probes.projection import output_projections
+from headwise.probes.projection import output_projections, value_projections
 from tests.tiny import ARCHITECTURES
 from tests.tiny.telling import TELLING, telling
 
@@ -46,6 +46,26 @@ def test_the_writes_of_all_heads_add_up_to_what_the_layer_gives(name: str) -> No
         bias = modules[projection.name].bias
         total = total if bias is None else total + bias.detach()
         torch.testing.assert_close(total, given[projection.name], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    telling((n for n, row in ARCHITECTURES.items() if row.expected == "pass"), TELLING | {"llama4_text"}),
+)
+def test_every_site_has_its_values(name: str) -> None:
+    row = ARCHITECTURES[name]
+    found, missing = value_projections(row.build().eval(), row.inputs["plain"]())
+    assert found
+    assert not missing
+
+
+def test_w_v_is_the_layers_own() -> None:
+    model = ARCHITECTURES["gpt_neox"].build().eval()  # queries, keys and values of a head stand side by side
+    found, _ = value_projections(model)
+    for site, weight in found.items():
+        fused = dict(model.named_modules())[f"{site.module}.query_key_value"].weight
+        own = fused.detach().unflatten(0, (weight.shape[0], 3, -1))[:, 2]
+        torch.testing.assert_close(weight, own.transpose(1, 2), rtol=0, atol=0)
 
 
 def test_models_seen_through_their_softmax_have_none() -> None:

@@ -33,7 +33,7 @@ LAZY = {
     "headwise.fixes": ("Zerohead", "ZeroHeads"),
     "headwise.reports": ("changed_exmples", "changed_examples"),
 }
-OWN_ANALYSES = ("distance", "entropy", "mass", "sink_rate", "sinks")
+OWN_ANALYSES = hw.analyses.names()
 
 
 @pytest.mark.parametrize("name", LAZY)

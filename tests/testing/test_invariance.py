@@ -18,6 +18,7 @@ from headwise.testing import (
     fix_checks,
     parametrize_with_checks,
 )
+from tests.kit.analyses import NAMES
 from tests.kit.edits import FirstKey, Identity
 from tests.kit.fixes import FIXES, NEUTRAL, models_of
 
@@ -33,6 +34,9 @@ def checks_of(name: str) -> tuple[Check, ...]:
     )
 
 
+TRACED = (*NAMES["trace"], *NAMES["pair"])
+
+
 def wide(check: Check) -> list[pytest.MarkDecorator]:
     return [] if check.model in FEW else [pytest.mark.wide]
 
@@ -46,7 +50,7 @@ def test_fixes(check: Check) -> None:
     check()
 
 
-@parametrize_with_checks([check for name in analyses.names() for check in analysis_checks(name)], marks=wide)
+@parametrize_with_checks([check for name in TRACED for check in analysis_checks(name)], marks=wide)
 def test_analyses(check: Check) -> None:
     check()
 

@@ -13,6 +13,7 @@ from headwise.subject.positions import left_padding, moves_texts
 from headwise.subject.tokens import given_positions, pad_id
 from headwise.testing.analyses import assert_same_frame
 from headwise.testing.inputs import PADDED, first, forward
+from tests.kit.analyses import NAMES
 from tests.kit.subjects import language, word_tokenizer
 from tests.tiny import ARCHITECTURES
 from tests.tiny.shared import shared
@@ -110,7 +111,7 @@ def test_a_batch_of_two_is_two_batches_of_one(name, side):
                 torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     if name == "git" and side == "left":
         return  # padding lies between its image and its text there, and statistics count places
-    for analysis in analyses.names():
+    for analysis in NAMES["trace"]:
         frames = [words(analyses.get(analysis)(trace).frame, trace) for trace in (together, apart)]
         assert_same_frame(*frames)
     for rows in ("head", "query", "key"):

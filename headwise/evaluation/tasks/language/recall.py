@@ -15,6 +15,7 @@ from headwise.evaluation.solvers.multiple_choice import MultipleChoice
 from headwise.evaluation.task import Metric, Response, Solver, Task, mean, ratio
 from headwise.evaluation.tasks.language.circuits import prompt_examples
 from headwise.probes.run_examples import run_model
+from headwise.subject.repeats import random_copies
 from headwise.zoo.data.prompts import Split, check_split
 from headwise.zoo.data.recall import recall_prompt
 from headwise.zoo.data.words import PLAIN
@@ -194,11 +195,5 @@ def repeated(subject: Subject, seed: str, period: int) -> list[int]:
     Raises:
         InputError: the vocabulary has fewer tokens.
     """
-    special = set(subject.tokenizer.all_special_ids)
-    size = min(len(subject.tokenizer), subject.config.get_text_config(decoder=True).vocab_size)
-    words = [token for token in range(size) if token not in special]
-    if len(words) < period:
-        raise InputError("The vocabulary is too small.", evidence=f"{len(words)} tokens, period={period}")
-    copy = random.Random(seed).sample(words, period)
     opening = subject.tokenizer.bos_token_id
-    return [*([] if opening is None else [opening]), *copy, *copy]
+    return [*([] if opening is None else [opening]), *random_copies(subject, seed, period)]

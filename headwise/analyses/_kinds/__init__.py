@@ -1,0 +1,1 @@
+"""Kinds of heads: what each looks at, what it writes, and how much the model needs it."""

@@ -1,0 +1,125 @@
+"""How much every head is of each type: on any input, and on prompts made for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headwise.analyses._heads import HEAD, by_tower
+from headwise.analyses._kinds.copying import copying_scores
+from headwise.analyses._kinds.given import as_subject
+from headwise.analyses._kinds.patterns import pattern_scores, site_columns
+from headwise.analyses._kinds.prompts import repeats
+from headwise.analyses.record import analysis
+from headwise.probes.capture import capture
+from headwise.probes.run_examples import run_model
+from headwise.text import head_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.probes.trace.trace import Trace
+    from headwise.subject import Subject
+
+TYPE = ("tower", "kind", "layer", "call", "head", "type")
+"""The columns that name the score of a head of a model."""
+MADE = ("previous", "next", "current", "first", "duplicate", "induction")
+"""Types that random tokens, read twice, tell apart."""
+
+
+def _summary(frame: pd.DataFrame) -> str:
+    return by_tower(frame, _sentence)
+
+
+def _sentence(frame: pd.DataFrame) -> str:
+    means = frame.groupby(["type", "layer", "head"], sort=False, as_index=False)[["score", "baseline"]].mean()
+    best = means.loc[means.groupby("type", sort=False)["score"].idxmax().dropna()]
+    return "strongest head of each type: " + ", ".join(
+        f"{row['type']} {head_name(row['layer'], row['head'])} {row['score']:.2f} (flat {row['baseline']:.2f})"
+        for row in best.to_dict("records")
+    )
+
+
+@analysis(
+    kind="heads",
+    keys=(*HEAD, "type"),
+    value="score",
+    unit="share",
+    description="Mean share of attention on the keys that a head of the type looks at, over rows that have such a key; "
+    "`baseline` is that of a flat pattern.",
+    summary=_summary,
+    needs=("maps",),
+)
+def pattern_types(trace: Trace) -> pd.DataFrame:
+    """How much every head looks at what a head of each type looks at, on any input.
+
+    `duplicate` and `induction` (the prefix-matching score) are about tokens that occur twice in the input.
+
+    Args:
+        trace: a capture with patterns.
+
+    Returns:
+        One row per example, head and type that the input has keys for: `score`, `baseline` (the same for a flat
+        pattern over visible keys), both 0 to 1, and `rows`, the rows with such a key.
+
+    Raises:
+        CaptureError: the trace holds no patterns, or no type has keys.
+    """
+    return pattern_scores(trace)
+
+
+@analysis(
+    kind="heads",
+    keys=TYPE,
+    value="score",
+    unit="score",
+    description="Share of attention on the keys that a head of the type looks at, on random tokens that are read twice "
+    "(1 is all); `copying` is from the weights, -1 to 1. `baseline` is what a flat pattern has.",
+    summary=_summary,
+    inputs="subject",
+)
+def head_types(
+    subject: Subject,
+    data: Sequence[Mapping[str, Any]] = (),
+    sequences: int = 4,
+    period: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How much every head is of each type, on prompts made for it; no data are needed.
+
+    The prompts are an opening token, different random tokens, and the same again. `copying` is of the weights: whether
+    what a head writes raises the token that it reads.
+
+    Args:
+        subject: a model that reads words.
+        data: not read.
+        sequences: prompts, which are averaged.
+        period: random tokens in a copy; 25, or what the model has room for, when None.
+        seed: of the tokens.
+
+    Returns:
+        One row per head and type: `score`, and `baseline`, that of a flat pattern over visible keys.
+
+    Raises:
+        InputError: the model reads no words, or not so many.
+    """
+    from pandas import DataFrame, concat
+
+    subject = as_subject(subject, "head_types")
+    made = repeats(subject, sequences, period, seed)
+    traces = []
+    for one in made:
+        with capture(subject, stats=False, maps=True, check=not traces) as trace:
+            run_model(subject, subject.prepare(**one))
+        traces.append(trace)
+    scores = concat([pattern_scores(trace, MADE) for trace in traces], ignore_index=True)
+    order = {name: place for place, name in enumerate((*MADE, "copying"))}
+    frame = scores.groupby(list(TYPE), sort=False, as_index=False)[["score", "baseline"]].mean()
+    weights = [
+        DataFrame(site_columns(site) | {"head": range(len(found)), "type": "copying", "score": found.numpy()})
+        for site, found in copying_scores(subject).items()
+    ]
+    frame = concat([frame, *weights], ignore_index=True).fillna({"baseline": 0.0})
+    frame = frame.sort_values("type", key=lambda names: names.map(order), kind="stable", ignore_index=True)
+    frame.attrs["provenance"] = dict(traces[0].meta)
+    return frame
