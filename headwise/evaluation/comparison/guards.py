@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
+from math import isfinite, isnan
 from typing import TYPE_CHECKING
 
 from headwise.errors import InputError
@@ -54,7 +54,7 @@ def fallen(
 
     A guard with a better direction has fallen where p of its loss is below 0.05 (as it is: an adjusted p would let
     more pass, the more arms there are), a length where the
-    whole interval lies below nine tenths of what it was, and either where it is no longer defined (0 of 0).
+    whole interval lies below nine tenths of what it was, and either where it is infinite or no longer defined (0 of 0).
 
     Args:
         task: whose guards.
@@ -64,15 +64,17 @@ def fallen(
     """
     found = {}
     for metric in guard_metrics(task):
-        start = metric.compute(metric.select(before))
+        start, end = (metric.compute(metric.select(frame)) for frame in (before, after))
         change = changes[metric.name]
         rows = metric.applies(before) & metric.applies(after)
         lost = [
             frame.loc[rows, list(metric.columns)].isna().any(axis=1).to_numpy() for frame in (before, after)
         ]
         if not isfinite(change.value):
-            if isfinite(start):
-                found[metric.name] = f"{metric.name} undefined (0 of 0)"
+            if isfinite(start) and not isfinite(end):
+                found[metric.name] = f"{metric.name} {'undefined (0 of 0)' if isnan(end) else 'infinite'}"
+            elif isfinite(start):
+                found[metric.name] = f"{metric.name} undefined on every example that had it"
         elif _more(*lost):
             found[metric.name] = f"{metric.name} undefined on {lost[1].sum()} of {len(lost[1])} examples"
         elif change.high < -SHORTER * start if metric.higher_is_better is None else _worse(change):

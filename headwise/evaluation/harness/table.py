@@ -11,7 +11,8 @@ import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.results.arm import NONE
-from headwise.evaluation.statistics.paired import difference, holm
+from headwise.evaluation.statistics.multiple import holm
+from headwise.evaluation.statistics.paired import difference
 from headwise.evaluation.task import Metric
 
 if TYPE_CHECKING:

@@ -103,7 +103,8 @@ def cut(label: str, width: int = 40) -> str:
 
 def no_p(change: Difference) -> str:
     """In the place of a p that does not exist."""
-    return "too few examples for a p" if change.n < 2 else "no p, for nothing was counted"
+    why = change.method.removeprefix("none: ")
+    return "too few examples for a p" if change.n < 2 else f"no p, for {why}"
 
 
 def gains(arm: Arm) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 
 from headwise.evaluation.results.arm import Arm, costs, cut, gains, no_p, p_text
 from headwise.evaluation.statistics.estimate import caution, number_text, span
-from headwise.evaluation.statistics.intervals import TOO_NARROW
 from headwise.evaluation.statistics.multiple import BESIDE
 
 
@@ -74,13 +73,16 @@ def _notes(arms: Sequence[Arm], manifest: Mapping[str, Any], n: int) -> str:
     reach = manifest.get("statistics", {}).get("out_of_reach")
     doubts = dict.fromkeys(
         text
-        for item in (arms[0].estimates[others[0].main.metric], *(arm.main for arm in others))
+        for item in (arms[0].estimates[others[0].main.metric], *(arm.main for arm in others if arm.changed))
         if (text := caution(item.method))
     )
+    rough: dict[str, list[str]] = {}
+    for kind, _, why in (text.partition(": ") for text in doubts):
+        rough.setdefault(f"Intervals are {kind}", []).append(why)
     notes = {
         "Interval and p disagree, being found in two ways (take p)": split,
         "Whatever they do": [reach] if reach else [],
-        "Intervals are too narrow": [text.removeprefix(TOO_NARROW) for text in doubts],
+        **rough,
         "Less than the smallest effect worth having": small,
         "Beside it": beside,
         "Never the best": costly,

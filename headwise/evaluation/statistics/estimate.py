@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
-from headwise.evaluation.statistics.intervals import TOO_NARROW, count_units, interval
+from headwise.evaluation.statistics.intervals import ROUGH, TOO_NARROW, count_units, interval
 from headwise.results.plain import plain, restored
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 TOO_FEW = "none: too few examples"
 ONE_GROUP = "none: all examples are of one group"
 NOTHING = "none: nothing was counted (0 of 0)"
+INFINITE = "none: the number is infinite"
 Kind = TypeVar("Kind")
 
 
@@ -145,7 +146,7 @@ def no_interval(n: int, groups: np.ndarray | None, value: float) -> str:
     units = count_units(n, groups)
     if units >= 2 and np.isfinite(value):
         return ""
-    return TOO_FEW if n < 2 else ONE_GROUP if units < 2 else NOTHING
+    return TOO_FEW if n < 2 else ONE_GROUP if units < 2 else NOTHING if isnan(value) else INFINITE
 
 
 def strata_of(metric: Metric, arrays: Sequence[np.ndarray]) -> np.ndarray | None:
@@ -175,7 +176,7 @@ def caution(method: str) -> str:
         >>> caution("percentile bootstrap; too narrow: heavy tails; exact permutation test")
         'too narrow: heavy tails'
     """
-    return next((part for part in method.split("; ") if part.startswith(TOO_NARROW)), "")
+    return next((part for part in method.split("; ") if part.startswith((TOO_NARROW, ROUGH))), "")
 
 
 def to_fields(item: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""95 % intervals by kind of number: shares by Wilson, rates of counts by BCa, everything else by the percentile."""
+"""95 % intervals by kind of number: shares by Wilson, other rates by BCa, everything else by the percentile."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ BCA = f"BCa bootstrap, {RESAMPLES} resamples"
 WILSON = "Wilson"
 BOUND = "Wilson's bound of 0, over the mean count"
 TOO_NARROW = "too narrow: "
-"""Begins the part of a method that says why its interval is to be doubted."""
+ROUGH = "rough, n too small: "
+"""Either begins the part of a method that says why its interval is to be doubted; a rough one is too narrow or too
+wide."""
 FEW = 100
 """Examples below which intervals of everything but a share are too narrow (benchmarks/coverage.py)."""
+FEW_GROUPS = 20
+"""Groups, or groups that differ, below which intervals of a share are rough."""
 CELLS = 4_000_000
 """Numbers that are held at once while examples are drawn again."""
 
@@ -42,11 +46,11 @@ def interval(
 ) -> Interval:
     """The interval of a number over examples, by the method that suits its kind.
 
-    A share of examples (one column of 0 and 1), or of those that are counted at all (a rate whose counts are 0 and 1),
-    has Wilson's, which holds its level at every rate and where nothing was seen. A rate of counts, pooled, has the
-    bias-corrected and accelerated bootstrap (Efron 1987), for errors are rare and the percentile lies below the truth;
-    where nothing was seen, or everything, Wilson's bound for 0 of n over the mean count. All others have the
-    percentile bootstrap. Where that is known to be too narrow, the method says so.
+    A share has Wilson's, which holds its level at every rate and where nothing was seen: of examples (one column of 0
+    and 1), or of what is counted in them (pooled), where each example is a group of what it counts. Another rate of
+    counts, pooled, such as errors per word, has the bias-corrected and accelerated bootstrap (Efron 1987), for errors
+    are rare and the percentile lies below the truth; where nothing was seen, Wilson's bound for 0 of n over the mean
+    count. All others have the percentile bootstrap. Where one is known to be too narrow, or rough, the method says so.
 
     Args:
         arrays: (example,) each, without NaN; two or more examples.
@@ -63,25 +67,23 @@ def interval(
         >>> wrong, said = np.zeros(100), np.full(100, 4.0)
         >>> found = interval([wrong, said], ratio("wrong", "said").statistic, unit="share", pooled=True, seed=0)
         >>> round(found.high, 3), found.method
-        (0.009, "Wilson's bound of 0, over the mean count")
+        (0.038, 'Wilson, groups')
     """
     n = len(arrays[0])
-    if unit == "share":
+    counted = all(np.all((array >= 0) & (array == np.floor(array))) for array in arrays)
+    if unit == "share" and counted and (pooled or len(arrays) == 1):
         above, below = (arrays[0], arrays[1]) if pooled else (arrays[0], np.ones(n))
-        if (pooled or len(arrays) == 1) and np.isin([above, below], (0, 1)).all() and (above <= below).all():
-            return Interval(
-                *_wilson_of(above, below, groups), WILSON if groups is None else f"{WILSON}, groups"
-            )
+        if groups is None and below.max() <= 1 and (above <= below).all():
+            return Interval(*wilson(above.sum(), below.sum()), WILSON)
+        if (above <= below).all():
+            return _wilson_of_groups(above, below, np.arange(n) if groups is None else groups)
     if groups is not None and pooled:
         arrays, groups = [np.bincount(groups, array) for array in arrays], None
         n = len(arrays[0])
-    if pooled and all(np.all((array >= 0) & (array == np.floor(array))) for array in arrays):
+    if pooled and counted:
         above, below = arrays
-        bound = float(wilson(0, n)[1] / below.mean())
         if not above.any():
-            return Interval(0.0, min(bound, 1.0) if unit == "share" else bound, said(BOUND, _few(n)))
-        if unit == "share" and (above == below).all():
-            return Interval(max(1.0 - bound, 0.0), 1.0, said(BOUND, _few(n)))
+            return Interval(0.0, float(wilson(0, n)[1] / below.mean()), said(BOUND, _few(n)))
         ends = _bca(above, below, resampled(arrays, statistic, seed=seed))
         if ends is not None:
             return Interval(*ends, said(BCA, _few(n)))
@@ -203,24 +205,25 @@ def _few(n: int) -> str:
     return f"{TOO_NARROW}fewer than {FEW} examples" if n < FEW else ""
 
 
-def _wilson_of(above: np.ndarray, below: np.ndarray, groups: np.ndarray | None) -> tuple[float, float]:
-    """Wilson's interval of a share of examples; of those that as many independent ones would be worth, with groups.
+def _wilson_of_groups(above: np.ndarray, below: np.ndarray, groups: np.ndarray) -> Interval:
+    """Wilson's interval of as many examples as independent ones would be worth.
 
     After Korn and Graubard 1998: the variance of a ratio of sums over groups says how many, and Student's t for so few
-    groups takes off some more.
+    groups takes off some more. Where all groups are alike, each is worth one.
     """
-    count, n = float(above.sum()), float(below.sum())
-    if groups is None:
-        return wilson(count, n)
     from scipy.stats import norm, t
+
+    count, n = float(above.sum()), float(below.sum())
 
     sums, sizes = np.bincount(groups, above), np.bincount(groups, below)
     sums, sizes = sums[sizes > 0], sizes[sizes > 0]
     many, share = len(sizes), count / n
-    variance = many / max(many - 1, 1) * ((sums - share * sizes) ** 2).sum() / n**2
-    worth = min(share * (1 - share) / variance, n) if variance > 0 else many
+    apart = sums - share * sizes
+    variance = many / max(many - 1, 1) * (apart**2).sum() / n**2
+    worth = many if np.allclose(apart, 0) else share * (1 - share) / variance
     worth *= (norm.ppf((1 + LEVEL) / 2) / t.ppf((1 + LEVEL) / 2, max(many - 1, 1))) ** 2
-    return wilson(share * worth, worth)
+    doubt = f"{ROUGH}fewer than {FEW_GROUPS} groups" if many < FEW_GROUPS else ""
+    return Interval(*wilson(share * worth, worth), said(f"{WILSON}, groups", doubt))
 
 
 def _bca(above: np.ndarray, below: np.ndarray, drawn: np.ndarray) -> tuple[float, float] | None:

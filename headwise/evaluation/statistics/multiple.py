@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
 
+import numpy as np
+
 from headwise.errors import InputError
-from headwise.evaluation.statistics.paired import ALPHA, N_PERMUTATIONS, Difference, holm
+from headwise.evaluation.statistics.paired import ALPHA, N_PERMUTATIONS, Difference
 
 BESIDE = ("recall", "tokens")
 """Metrics that a gain may have cost: the finding tells where they clearly change, and so tests them."""
@@ -52,6 +54,24 @@ def adjusted(arms: Sequence[Sequence[Difference]]) -> list[list[Difference]]:
             new.append(replace(item, p_holm=next(narrow) if item.metric in named else p))
         found.append(new)
     return found
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values adjusted by Holm's rule (1979); below 0.05 for any one is at most a 5 % chance of a false finding.
+
+    The smallest of m is multiplied by m, the next by m - 1, and so on, never below the one before, at most 1. Tests
+    that could not be made (NaN) are not counted.
+
+    Example:
+        >>> holm([0.04, 0.01, 0.03])
+        [0.06, 0.03, 0.06]
+    """
+    values = np.asarray(p, dtype=float)
+    adjusted = np.full(len(values), np.nan)
+    order = np.argsort(values)[: int((~np.isnan(values)).sum())]  # NaN is sorted to the end
+    factors = np.arange(len(order), 0, -1)
+    adjusted[order] = np.maximum.accumulate(factors * values[order]).clip(max=1.0)
+    return adjusted.tolist()
 
 
 def smallest_p(units: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,11 +20,14 @@ from headwise.evaluation.statistics.estimate import (
 )
 from headwise.evaluation.statistics.intervals import (
     CELLS,
-    TOO_NARROW,
+    FEW_GROUPS,
+    LEVEL,
+    ROUGH,
     WILSON,
     Interval,
     count_units,
     percentile_interval,
+    said,
     wilson,
 )
 
@@ -35,8 +39,10 @@ N_PERMUTATIONS = 9999
 ALPHA = 0.05
 """Adjusted p from which a difference counts as possible chance."""
 FEW_PAIRS = 50
-"""Examples, or groups, that differ, below which intervals of differences are too narrow (benchmarks/coverage.py); but
-for a share of single examples, whose interval is then rather too wide."""
+"""Examples, or groups, that differ, below which intervals of differences are rough (benchmarks/coverage.py)."""
+FEW_FLIPS = 5
+"""The same of a share of single examples."""
+STUDENT = "Student's t over groups"
 _SAME = "no example differs"
 
 
@@ -130,10 +136,11 @@ def difference(
     known = np.asarray(~(np.isnan(one).any(0) | np.isnan(two).any(0)))
     one, two = one[:, known], two[:, known]
     n, nan = one.shape[1], float("nan")
-    value = float(metric.statistic(*two, axis=-1) - metric.statistic(*one, axis=-1)) if n else nan
+    ends = [float(metric.statistic(*side, axis=-1)) if n else nan for side in (one, two)]
+    value = ends[1] - ends[0]
     facts = (metric.unit, metric.higher_is_better)
     numbers = group_numbers(groups, known)
-    if why := no_interval(n, numbers, value):
+    if why := no_interval(n, numbers, inf if inf in map(abs, ends) else value):
         return Difference(metric.name, value, nan, nan, nan, nan, n, *facts, why, metric.smallest_effect)
     p, test = permutation_p(metric.statistic, one, two, seed=seed, groups=numbers)
     low, high, method = difference_interval(metric, one, two, seed=seed, groups=numbers)
@@ -148,8 +155,9 @@ def difference_interval(
     """The 95 % interval of a difference of two runs over the same examples.
 
     The percentile bootstrap over examples, whose two responses stay together; pooled ratios are pooled anew in every
-    resample. Where all pairs of a 0/1 column differ alike (mostly: not at all), resampling cannot see that the next
-    might not, and Wilson's interval is taken.
+    resample. Of a share in groups it is Student's, since few groups cannot be resampled. Where all pairs of a 0/1
+    column differ alike (mostly: not at all), resampling cannot see that the next might not, and Wilson's interval is
+    taken. Where few pairs differ, the method says that it is rough.
 
     Args:
         metric: the number.
@@ -163,28 +171,52 @@ def difference_interval(
         >>> one = np.zeros((1, 300))
         >>> found = difference_interval(mean("x"), one, one, seed=0)
         >>> round(found.low, 3), round(found.high, 3), found.method
-        (-0.013, 0.013, 'Wilson')
+        (-0.013, 0.013, 'Wilson; rough, n too small: fewer than 5 pairs differ')
     """
     count, moved = len(before), after[0] - before[0]
     units = count_units(len(moved), groups)
-    binary = count == 1 and metric.unit == "share" and np.isin([before, after], (0, 1)).all()
+    share = metric.unit == "share"
+    binary = share and count == 1 and np.isin([before, after], (0, 1)).all()
+    differ = np.flatnonzero((before != after).any(0))
+    pairs = len(differ) if groups is None else len(np.unique(groups[differ]))
+    student = groups is not None and (binary or (share and metric.pooled))
+    few = FEW_GROUPS if student else FEW_FLIPS if binary else FEW_PAIRS
+    what = "pairs" if groups is None else "groups"
+    doubt = f"{ROUGH}fewer than {few} {what} differ" if pairs < few else ""
     if binary and np.all(moved == moved[0]):
-        return Interval(*_of_equal_pairs(int(moved[0]), units), WILSON)
-    if np.array_equal(before, after):
-        return Interval(0.0, 0.0, _SAME)
+        return Interval(*_of_equal_pairs(int(moved[0]), units), said(WILSON, doubt))
+    if not pairs:
+        return Interval(0.0, 0.0, said(_SAME, doubt))
+    if groups is not None and student:
+        return Interval(*_student(before, after, groups), said(STUDENT, doubt))
 
     def change(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
         return metric.statistic(*columns[count:], axis=axis) - metric.statistic(*columns[:count], axis=axis)
 
-    doubt = None
-    if not binary or groups is not None:
-        differ = np.flatnonzero((before != after).any(0))
-        pairs = len(differ) if groups is None else len(np.unique(groups[differ]))
-        doubt = f"{TOO_NARROW}fewer than {FEW_PAIRS} pairs differ" if pairs < FEW_PAIRS else ""
     strata = strata_of(metric, list(before))
+    doubt = None if binary and not doubt else doubt  # a share has no tails
     return percentile_interval(
         [*before, *after], change, doubt=doubt, seed=seed, groups=groups, strata=strata
     )
+
+
+def _student(before: np.ndarray, after: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """The interval of a difference of two shares by what every group adds to it, and Student's t.
+
+    Where all groups add the same, as many independent ones could hide what Wilson's bound of 0 says.
+    """
+    from scipy.stats import t
+
+    total, added = 0.0, np.zeros(groups.max() + 1)
+    for sign, columns in ((-1, before), (1, after)):
+        above, below = columns if len(columns) == 2 else (columns[0], np.ones(len(groups)))
+        share = above.sum() / below.sum()
+        total += sign * share
+        added += sign * np.bincount(groups, above - share * below) / below.sum()
+    n = len(added)
+    half = t.ppf((1 + LEVEL) / 2, n - 1) * np.sqrt(n / (n - 1) * (added**2).sum())
+    half = wilson(0, n)[1] if np.allclose(added, 0) else half
+    return float(max(total - half, -1.0)), float(min(total + half, 1.0))
 
 
 def permutation_p(
@@ -254,24 +286,6 @@ def permutation_p(
     )
     kind = f"exact permutation test, {2**pairs}" if whole else f"permutation test, {shuffles} random"
     return float(found.pvalue), f"{kind} exchanges"
-
-
-def holm(p: Sequence[float]) -> list[float]:
-    """P-values adjusted by Holm's rule (1979); below 0.05 for any one is at most a 5 % chance of a false finding.
-
-    The smallest of m is multiplied by m, the next by m - 1, and so on, never below the one before, at most 1. Tests
-    that could not be made (NaN) are not counted.
-
-    Example:
-        >>> holm([0.04, 0.01, 0.03])
-        [0.06, 0.03, 0.06]
-    """
-    values = np.asarray(p, dtype=float)
-    adjusted = np.full(len(values), np.nan)
-    order = np.argsort(values)[: int((~np.isnan(values)).sum())]  # NaN is sorted to the end
-    factors = np.arange(len(order), 0, -1)
-    adjusted[order] = np.maximum.accumulate(factors * values[order]).clip(max=1.0)
-    return adjusted.tolist()
 
 
 def _of_equal_pairs(moved: int, n: int) -> tuple[float, float]:

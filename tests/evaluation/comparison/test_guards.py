@@ -17,11 +17,11 @@ from headwise.errors import FixError, InputError
 from headwise.evaluation import Example, compare, find_task, task_names
 from headwise.evaluation.comparison.guards import fallen, fallen_between, guard_metrics, paired
 from headwise.evaluation.replies import all_alike, empty, empty_counts, repeated
-from headwise.evaluation.results.arm import Arm
+from headwise.evaluation.results.arm import Arm, no_p
 from headwise.evaluation.results.comparison import Comparison
 from headwise.evaluation.statistics.estimate import estimate
-from headwise.evaluation.statistics.paired import difference
-from headwise.evaluation.task import Metric, Response, ratio
+from headwise.evaluation.statistics.paired import Difference, difference
+from headwise.evaluation.task import Metric, Response, mean, ratio
 from headwise.evaluation.task_run import estimates, table
 from headwise.fixes.head_search import search_heads
 from tests.kit.cli import run
@@ -277,13 +277,40 @@ def test_what_reads_the_future_is_not_the_best_where_whole_texts_are_scored():
     assert "Never the best: peek (reads the future)." in found.summary
 
 
-@pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_a_score_that_is_lost_has_fallen(wrong):
+@pytest.mark.parametrize(
+    ("known", "left", "said"),
+    [
+        ([math.nan] * 180 + [1.0] * 20, [0.0, 1.0] * 100, "undefined on 180 of 200 examples"),
+        ([math.inf] * 180 + [1.0] * 20, [0.0, 1.0] * 100, "infinite"),
+        ([-math.inf] + [1.0] * 199, [0.0, 1.0] * 100, "infinite"),
+        ([math.nan] * 200, [0.0, 1.0] * 100, "undefined (0 of 0)"),
+        (
+            [math.nan] * 20 + [1.0] * 180,
+            [0.0] * 20 + [math.nan] * 180,
+            "undefined on every example that had it",
+        ),
+    ],
+)
+def test_a_score_that_is_lost_has_fallen(known, left, said):
     """A task of one's own whose guard becomes infinite, and one that is scored only on what it could do."""
-    before = pd.DataFrame({"right": [0.0, 1.0] * 100, "odd": [True] * 200, "answer": ["a", "b"] * 100})
+    before = pd.DataFrame({"right": left, "odd": [True] * 200, "answer": ["a", "b"] * 100})
     before = before.assign(response="c", prompt="d", wrong_long=1.0, long=2.0)
     task = Next()
-    after = before.assign(right=[wrong] * 180 + [1.0] * 20)
+    after = before.assign(right=known)
     metric = guard_metrics(task)[0]
     found = fallen(task, before, after, {metric.name: paired(metric, before, after, 0)})
-    assert "accuracy undefined" in found["accuracy"]
+    assert found["accuracy"] == f"accuracy {said}"
+
+
+@pytest.mark.parametrize("ends", [(1.0, math.inf), (math.inf, 1.0), (math.inf, math.inf), (1.0, -math.inf)])
+def test_what_is_infinite_is_not_called_nothing(ends):
+    metric = mean("x", unit="nats")
+    one, two = ({"x": [end, *[1.0] * 9]} for end in ends)
+    change = paired(metric, pd.DataFrame(one), pd.DataFrame(two), 0)
+    assert (change.method, no_p(change)) == (
+        "none: the number is infinite",
+        "no p, for the number is infinite",
+    )
+    single = estimate(metric, one if math.isinf(ends[0]) else two, seed=0)
+    assert single.method == "none: the number is infinite"
+    assert repr(Difference.from_dict(change.to_dict())) == repr(change)

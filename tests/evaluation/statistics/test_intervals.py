@@ -25,6 +25,7 @@ from headwise.evaluation.task import mean, ratio
 from tests.kit.comparisons import SILENT, Next, small_subject
 
 RATE = ratio("wrong", "said", name="chair_i")
+ERRORS = ratio("wrong", "said", name="wer", unit="errors per word")
 
 
 def rate(n: int, seed: int, chance: float = 0.2) -> dict[str, np.ndarray]:
@@ -62,9 +63,9 @@ def test_one_error_more_never_lowers_the_upper_end(n):
 
 def test_a_rate_of_counts_has_the_interval_that_scipy_calls_bca():
     table = rate(120, 3)
-    found = estimate(RATE, table, seed=0)
+    found = estimate(ERRORS, table, seed=0)
     theirs = stats.bootstrap(
-        (table["wrong"], table["said"]), RATE.statistic, paired=True, vectorized=True, n_resamples=2000, method="BCa",
+        (table["wrong"], table["said"]), ERRORS.statistic, paired=True, vectorized=True, n_resamples=2000, method="BCa",
         rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=1e-3)
@@ -74,17 +75,75 @@ def test_a_rate_of_counts_has_the_interval_that_scipy_calls_bca():
 @pytest.mark.parametrize("n", [20, 100])
 def test_where_nothing_was_counted_the_interval_is_not_of_no_width(n):
     said = np.full(n, 4.0)
-    none = estimate(RATE, {"wrong": np.zeros(n), "said": said}, seed=0)
+    none = estimate(ERRORS, {"wrong": np.zeros(n), "said": said}, seed=0)
     assert (none.value, none.low) == (0, 0)
     assert none.method == BOUND + ("; too narrow: fewer than 100 examples" if n < 100 else "")
     assert none.high == pytest.approx(wilson(0, n)[1] / 4)
+    share = estimate(RATE, {"wrong": np.zeros(n), "said": said}, seed=0)
+    assert (share.value, share.low, share.method) == (0, 0, "Wilson, groups")
+    worth = n * (stats.norm.ppf(0.975) / stats.t.ppf(0.975, n - 1)) ** 2
+    assert share.high == pytest.approx(
+        wilson(0, worth)[1]
+    )  # by hand: every caption is worth one, whatever it says
     every = estimate(RATE, {"wrong": said, "said": said}, seed=0)
-    assert (every.high, every.low) == (1, pytest.approx(1 - wilson(0, n)[1] / 4))
+    assert (every.high, every.low) == (1, pytest.approx(1 - share.high))
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=1, max_size=4), min_size=2, max_size=40),
+    st.integers(2, 5),
+)
+def test_a_share_counts_groups_however_they_are_written(groups, copies):
+    """As rows of 0 and 1 under group names, or as counts of an example: yes-no's pairs and POPE's are one number."""
+    rows = [float(right) for group in groups for right in group]
+    names = [str(place) for place, group in enumerate(groups) for _ in group]
+    counts = {
+        "wrong": [float(sum(group)) for group in groups],
+        "said": [float(len(group)) for group in groups],
+    }
+    single, counted = estimate(mean("x"), {"x": rows}, seed=0, groups=names), estimate(RATE, counts, seed=0)
+    if len(rows) > len(groups):
+        assert (counted.low, counted.high) == pytest.approx((single.low, single.high))
+        assert counted.method == single.method
+    for metric, table, of in (
+        (mean("x"), {"x": rows}, names),
+        (RATE, counts, list(map(str, range(len(groups))))),
+    ):
+        once = estimate(metric, table, seed=0, groups=of)
+        again = estimate(
+            metric, {name: values * copies for name, values in table.items()}, seed=0, groups=of * copies
+        )
+        assert again.low <= once.low + 1e-9
+        assert again.high >= once.high - 1e-9
+
+
+@pytest.mark.parametrize("many", [2, 8])
+def test_a_difference_of_shares_in_groups_is_students(many):
+    """By hand: without pooling, a mean over groups of equal size has the interval that scipy calls Student's."""
+    rng = np.random.default_rng(many)
+    one, two = (rng.integers(0, 2, (many, 5)).astype(float) for _ in range(2))
+    groups = [str(place) for place in range(many) for _ in range(5)]
+    found = difference(mean("x"), {"x": one.ravel()}, {"x": two.ravel()}, seed=0, groups=groups)
+    means = (two - one).mean(1)
+    theirs = stats.ttest_1samp(means, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((max(theirs.low, -1), min(theirs.high, 1)))
+    counts = [{"wrong": values.sum(1), "said": np.full(many, 5.0)} for values in (one, two)]
+    pooled = difference(RATE, *({name: np.repeat(row, 2) / 2 for name, row in table.items()} for table in counts),
+                        seed=0, groups=[str(place) for place in range(many) for _ in range(2)])  # fmt: skip
+    assert (pooled.low, pooled.high) == pytest.approx((found.low, found.high))
+
+
+def test_where_all_groups_gain_alike_the_interval_is_not_of_no_width():
+    groups = [str(place // 2) for place in range(60)]
+    half = difference(mean("x"), {"x": [0.0] * 60}, {"x": [0.0, 1.0] * 30}, seed=0, groups=groups)
+    assert (half.low, half.high) == pytest.approx((0.5 - wilson(0, 30)[1], 0.5 + wilson(0, 30)[1]))
 
 
 def test_methods_say_where_they_are_too_narrow():
-    assert caution(estimate(RATE, rate(99, 0), seed=0).method) == "too narrow: fewer than 100 examples"
-    assert caution(estimate(RATE, rate(100, 0), seed=0).method) == ""
+    assert caution(estimate(ERRORS, rate(99, 0), seed=0).method) == "too narrow: fewer than 100 examples"
+    assert caution(estimate(ERRORS, rate(100, 0), seed=0).method) == ""
+    assert caution(estimate(RATE, rate(19, 0), seed=0).method) == "rough, n too small: fewer than 20 groups"
+    assert caution(estimate(RATE, rate(20, 0), seed=0).method) == ""
     rng = np.random.default_rng(0)
     heavy = estimate(mean("x", unit="points"), {"x": rng.lognormal(0, 1.5, 100)}, seed=0)
     assert caution(heavy.method) == "too narrow: heavy tails"
@@ -92,13 +151,13 @@ def test_methods_say_where_they_are_too_narrow():
     assert usual.method == BOOTSTRAP
 
 
-METRICS = {"share": mean("x"), "mean": mean("x", unit="points"), "rate": RATE}
+METRICS = {"share": mean("x"), "mean": mean("x", unit="points"), "rate": RATE, "errors": ERRORS}
 
 
 def table_of(kind: str, n: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     values = {"share": (rng.random(n) < 0.8).astype(float), "mean": rng.normal(size=n)}
-    return rate(n, seed) if kind == "rate" else {"x": values[kind]}
+    return {"x": values[kind]} if kind in values else rate(n, seed)
 
 
 @pytest.mark.parametrize("kind", METRICS)
@@ -197,5 +256,11 @@ def test_a_share_of_those_that_are_counted_is_one_of_wilson():
 def test_a_share_in_few_groups_is_doubted():
     one, two, groups = [0.0, 1.0] * 50, [1.0] * 100, [str(place // 25) for place in range(100)]
     few = difference(mean("x"), {"x": one}, {"x": two}, seed=0, groups=groups)
-    assert caution(few.method) == "too narrow: fewer than 50 pairs differ"
+    assert caution(few.method) == "rough, n too small: fewer than 20 groups differ"
     assert caution(difference(mean("x"), {"x": one}, {"x": two}, seed=0).method) == ""
+
+
+@pytest.mark.parametrize("flips", range(7))
+def test_a_share_of_which_few_replies_change_is_doubted(flips):
+    found = difference(mean("x"), {"x": [0.0] * 40}, {"x": [1.0] * flips + [0.0] * (40 - flips)}, seed=0)
+    assert caution(found.method) == ("rough, n too small: fewer than 5 pairs differ" if flips < 5 else "")

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from headwise.evaluation.statistics.paired import Difference, difference, holm, permutation_p
+from headwise.evaluation.statistics.multiple import holm
+from headwise.evaluation.statistics.paired import Difference, difference, permutation_p
 from headwise.evaluation.task import Metric, mean, ratio
 
 
