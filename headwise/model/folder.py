@@ -17,6 +17,7 @@ from headwise.text import visible
 
 _SETTINGS = ("config.json", "_path.json")
 """Ends of the names of files that say how parts are built."""
+_WEIGHTS = (".safetensors", ".bin", ".gguf")
 _LEVELS = 2
 """Folders within the folder that transformers looks into, one in the other."""
 _PLACES = re.compile(r"(.*\.)?(adapters\.\w+|transformers_weights|\w*(_files?|_path|_dir|_spm|_repo))")
@@ -67,7 +68,7 @@ class ModelFolder:
                 if path.name.endswith(".index.json"):
                     self._check_index(path)
                 elif path.name.endswith(_SETTINGS):
-                    for key, value in _values(self._read(path)):
+                    for key, value in values_of(self._read(path)):
                         if isinstance(value, str):
                             self._check_setting(path, key, value, trust)
                         else:
@@ -79,7 +80,7 @@ class ModelFolder:
         """The first thing that a setting asks the hub for, with its file; empty where there is none."""
         for path in self._files():
             if path.name.endswith(_SETTINGS):
-                for key, value in _values(self._read(path)):
+                for key, value in values_of(self._read(path)):
                     if (
                         isinstance(value, str)
                         and _HUB.fullmatch(value)
@@ -87,6 +88,12 @@ class ModelFolder:
                     ):
                         return f"{path.name}: {key} = {value!r}"
         return ""
+
+    def held(self) -> int:
+        """Bytes of the files of weights."""
+        return sum(
+            path.stat().st_size for path in self._files() if path.suffix in _WEIGHTS and path.is_file()
+        )
 
     def _files(self) -> Iterator[Path]:
         for here, folders, names in os.walk(self.root):
@@ -143,13 +150,13 @@ def _check_count(path: Path, key: str, value: float) -> None:
         require_within(value, limits.lines if "label" in name else limits.layers, key, where=path)
 
 
-def _values(node: Any, key: str = "") -> Iterator[tuple[str, str | float]]:
+def values_of(node: Any, key: str = "") -> Iterator[tuple[str, str | float]]:
     """Every text and number in nested settings, with the names that lead to it."""
     if isinstance(node, str | int | float):
         yield key, node
     elif isinstance(node, dict):
         for name, child in node.items():
-            yield from _values(child, f"{key}.{name}" if key else name)
+            yield from values_of(child, f"{key}.{name}" if key else name)
     elif isinstance(node, list):
         for child in node:
-            yield from _values(child, key)
+            yield from values_of(child, key)

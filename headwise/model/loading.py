@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from headwise.errors import LoadError
+from headwise.errors import InputError, LoadError
+from headwise.model.building import Building
+from headwise.model.folder import ModelFolder, values_of
 from headwise.model.location import short_name
 from headwise.text import visible
 
@@ -30,6 +32,7 @@ _COUNTS = ("layers", "heads", "n_layer", "n_head")
 """Ends of the names under which configs count layers and heads."""
 _NOT_ITS_CONTENT = (MemoryError, torch.OutOfMemoryError)
 """What loading may raise that says nothing about the files."""
+_REPAIR = "Repair config.json, or update transformers if the architecture is newer."
 _PROCESSOR_FILES = (
     "processor_config.json",
     "preprocessor_config.json",
@@ -50,10 +53,21 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, .
         config = _load_config(name, options)
         try:
             loader = _model_class(config, options["trust_remote_code"])
-            model, report = loader.from_pretrained(name, output_loading_info=True, **options)
+            with _bounded(name, options):
+                model, report = loader.from_pretrained(name, output_loading_info=True, **options)
+        except InputError as error:
+            raise LoadError(
+                f"The settings of {name} ask for more than its weights hold.",
+                evidence=f"{error.evidence}{_asked(config)}",
+                remedy=error.remedy,
+            ) from error
         except _NOT_ITS_CONTENT as error:
             raise _no_memory(name, error, config) from error
         except Exception as error:  # whatever a damaged file or a wrong value in config.json leads to
+            if unknown := _unknown(error, config):
+                raise LoadError(
+                    f"The config.json of {name} cannot be used.", evidence=unknown, remedy=_REPAIR
+                ) from error
             raise LoadError(
                 f"The weights of {name} cannot be loaded.",
                 evidence=_in_short(error),
@@ -63,6 +77,12 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, .
     _check_complete(name, model, report["missing_keys"])
     _check_finite(name, model)
     return model.eval(), tuple(_discrepancies(short_name(name), model, report))
+
+
+def _bounded(name: str, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
+    """A bound on what building takes, where the weights lie in a folder and not on the hub."""
+    folder = Path(name, options.get("subfolder") or "")
+    return Building(ModelFolder(folder).held(), where=name) if os.path.isdir(folder) else nullcontext()
 
 
 def load_processor(name: str, **options: Any) -> Any:
@@ -111,9 +131,8 @@ def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
                 remedy="Read that code, then load with trust_remote_code=True.",
             ) from error
         if os.path.isdir(folder):
-            remedy = "Repair config.json, or update transformers if the architecture is newer."
             raise LoadError(
-                f"The config.json of {name} cannot be used.", evidence=_in_short(error), remedy=remedy
+                f"The config.json of {name} cannot be used.", evidence=_in_short(error), remedy=_REPAIR
             ) from error
         raise LoadError(
             f"There is no folder {name}, and no model of that name could be had from the hub.",
@@ -124,14 +143,26 @@ def _load_config(name: str, options: dict[str, Any]) -> PreTrainedConfig:
 
 def _no_memory(name: str, error: BaseException, config: PreTrainedConfig | None = None) -> LoadError:
     """The error of a model that is larger than the memory, with the largest sizes that it asks for."""
-    sizes = {} if config is None else {k: v for k, v in config.to_dict().items() if type(v) is int}
-    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
-    asked = "; config.json asks for " + ", ".join(f"{size} = {sizes[size]:,}" for size in largest)
     return LoadError(
         f"There is not enough memory for {name}.",
-        evidence=_in_short(error) + (asked if largest else ""),
+        evidence=_in_short(error) + _asked(config),
         remedy="Load it in another dtype or on another device, or a smaller model; check those sizes.",
     )
+
+
+def _asked(config: PreTrainedConfig | None) -> str:
+    """The largest sizes of a config, at the end of a sentence."""
+    sizes = {} if config is None else {k: v for k, v in values_of(config.to_dict()) if type(v) is int}
+    largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
+    asked = ", ".join(f"{visible(size, limit=60)} = {min(sizes[size], 10**18):,}" for size in largest)
+    return f"; config.json asks for {asked}" if largest else ""
+
+
+def _unknown(error: Exception, config: PreTrainedConfig) -> str:
+    """The setting whose value transformers looked up in vain, such as a function that it does not have."""
+    value = error.args[0] if isinstance(error, KeyError) and error.args else None
+    named = [key for key, given in values_of(config.to_dict()) if given == value]
+    return f"{named[0]} = {visible(repr(value), limit=100)} is not known to transformers" if named else ""
 
 
 def _model_class(config: PreTrainedConfig, trust: bool) -> Any:

@@ -51,6 +51,10 @@ class FileLimits:
     spec_values: int = 100_000
     layers: int = 256
     """Layers that the settings of a model folder ask for: they are built before the weights are looked at."""
+    model_parts: int = 10_000
+    """Tensors that are made while a model is built."""
+    model_bytes: int = 64 * MIB
+    """Of a model, beyond 16 times its weights; an eighth of it for values that no file has, beyond the weights."""
 
 
 _LIMITS: ContextVar[FileLimits] = ContextVar("headwise_file_limits", default=FileLimits())  # noqa: B039 (frozen)
