@@ -13,6 +13,7 @@ import torch
 from headwise.errors import InputError, LoadError
 from headwise.model.building import Building
 from headwise.model.folder import ModelFolder, values_of
+from headwise.model.generation_settings import read_settings, settle
 from headwise.model.location import short_name
 from headwise.text import visible
 
@@ -48,7 +49,13 @@ _PROCESSOR_FILES = (
 
 def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, ...]]:
     """The model of a folder or hub name, in evaluation mode, and what loading it changed; see `headwise.load`."""
+    from transformers import GenerationConfig
+
     options.setdefault("trust_remote_code", False)
+    own = options.get("generation_config") is not None
+    settings = None if own else read_settings(name, options.get("subfolder") or "")
+    if settings is not None:
+        options["generation_config"] = GenerationConfig()  # else transformers reads the file, and believes it
     with quiet():
         config = _load_config(name, options)
         try:
@@ -76,7 +83,9 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, .
     _check_counts(name, model.config.to_dict())
     _check_complete(name, model, report["missing_keys"])
     _check_finite(name, model)
-    return model.eval(), tuple(_discrepancies(short_name(name), model, report))
+    short = short_name(name)
+    notes = () if own else settle(model, settings, name=short)
+    return model.eval(), (*_discrepancies(short, model, report), *notes)
 
 
 def _bounded(name: str, options: Mapping[str, Any]) -> AbstractContextManager[Any]:

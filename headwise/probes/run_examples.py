@@ -64,7 +64,8 @@ def run_model(subject: Subject, inputs: Mapping[str, Any], generate: int = 0, **
     model: Any = subject.model
     with torch.no_grad():
         if generate:
-            return model.generate(**inputs, max_new_tokens=generate, do_sample=False, **options)
+            greedy = {"do_sample": False, "num_beams": 1}  # a folder may ask for beams
+            return model.generate(**inputs, max_new_tokens=generate, **{**greedy, **options})
         return model(**inputs)
 
 

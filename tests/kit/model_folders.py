@@ -23,11 +23,11 @@ MODELS: dict[str, Callable[[], hw.Subject]] = {
 
 
 def model_folders() -> Iterator[tuple[str, Loader]]:
-    """Every file of settings of every model; without that of generation where next to nothing in it is refused."""
+    """Every file of settings of every model."""
     for name, build in MODELS.items():
         files = _written(build())
         for file, content in files.items():
-            if file.endswith(SETTINGS) and (name == "speech" or not file.startswith("generation")):
+            if file.endswith(SETTINGS):
                 yield f"{file} of {name}", Loader(file, (content,), partial(_load, files))
 
 
@@ -45,5 +45,6 @@ def _load(files: dict[str, bytes], path: Path) -> hw.Subject:
         if name != path.name and not (other := path.parent / name).exists():
             other.write_bytes(content)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*\d weights ")  # said to whoever loads it
+        for said in (r".*\d weights ", ".*settings for generating"):  # to whoever loads it
+            warnings.filterwarnings("ignore", message=said)
         return hw.load(path.parent)
