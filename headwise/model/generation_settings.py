@@ -60,7 +60,6 @@ Pair = Annotated[list[Count | None], Field(min_length=2, max_length=2)]
 Places = Annotated[list[Pair], Field(min_length=1, max_length=16), AfterValidator(_in_order)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Cutoff = Annotated[float, Field(ge=0, lt=1)]
-Threshold = Annotated[float, Field(ge=-1000, le=1000)]
 Penalty = Annotated[float, Field(gt=0, le=10)]
 
 
@@ -122,9 +121,6 @@ class GenerationSettings(BaseModel):
     return_timestamps: bool | None = None
     condition_on_prev_tokens: bool | None = None
     median_filter_width: Annotated[int, Field(ge=1, le=1000)] | None = None
-    no_speech_threshold: Threshold | None = None
-    logprob_threshold: Threshold | None = None
-    compression_ratio_threshold: Threshold | None = None
 
 
 _OWN = (

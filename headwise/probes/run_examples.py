@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from headwise.errors import CaptureError
+from headwise.errors import CaptureError, HeadwiseError, InputError
 from headwise.probes.capture import capture as capturing
 from headwise.subject.generation import Generation
+from headwise.text import visible
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -60,12 +61,25 @@ def run_examples(
 
 
 def run_model(subject: Subject, inputs: Mapping[str, Any], generate: int = 0, **options: Any) -> Any:
-    """The ids that the model generates, greedily unless `options` say otherwise; or the output of a forward."""
+    """The ids that the model generates, greedily unless `options` say otherwise; or the output of a forward.
+
+    Raises:
+        InputError: `generate` of the model stops, as where the settings of its folder do not fit it.
+    """
     model: Any = subject.model
     with torch.no_grad():
         if generate:
             greedy = {"do_sample": False, "num_beams": 1}  # a folder may ask for beams
-            return model.generate(**inputs, max_new_tokens=generate, **{**greedy, **options})
+            try:
+                return model.generate(**inputs, max_new_tokens=generate, **{**greedy, **options})
+            except HeadwiseError:
+                raise
+            except (IndexError, TypeError, ValueError) as error:
+                raise InputError(
+                    "The model cannot generate from this input with its settings.",
+                    evidence=visible(f"{type(error).__name__}: {error}", limit=200),
+                    remedy="Look at the generation_config.json of its folder, above all at the ids of tokens.",
+                ) from error
         return model(**inputs)
 
 

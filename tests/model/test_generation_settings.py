@@ -90,8 +90,11 @@ def test_whatever_is_taken_generates_and_starts_nothing(kind):
             continue
         with started() as seen, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            written = run_model(subject, inputs, 2)
-        assert written.dim() == 2, (field, value)
+            if (field, value, kind) == ("pad_token_id", 0, "speech"):  # this model writes that token alone
+                with pytest.raises(hw.InputError, match=r"generation_config\.json"):
+                    run_model(subject, inputs, 2)
+            else:
+                assert run_model(subject, inputs, 2).dim() == 2, (field, value)
         assert not seen, (field, value)
         tried.add(field)
     assert len(tried) > 25
