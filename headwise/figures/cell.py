@@ -46,7 +46,7 @@ def cell(
     pictures: str = "",
     description: str = "",
 ) -> str:
-    """A finding as static HTML of at most 200 kB: no scripts, no classes, inline styles only.
+    """A finding as static HTML of at most 200 kB: no scripts, inline styles only, see `framed`.
 
     Args:
         summary: the finding, one sentence.
@@ -63,7 +63,18 @@ def cell(
         parts.append(table(narrow, caption=f"{name}{more}" if name or more else "", limit=TEXT))
     if description:
         parts.append(f'<p style="{_SMALL}">{escape(visible(description, limit=SUMMARY))}</p>')
-    return f'<div style="max-width:100%;overflow-x:auto;font-family:sans-serif">{"".join(parts)}</div>'
+    return framed("".join(parts))
+
+
+def framed(content: str) -> str:
+    """HTML of a cell in the element around it, in which hosts with MathJax take no `$` for the sign of a formula.
+
+    Example:
+        >>> framed("<p>$a$</p>").startswith('<div class="tex2jax_ignore mathjax_ignore"')
+        True
+    """
+    style = "max-width:100%;overflow-x:auto;font-family:sans-serif"
+    return f'<div class="tex2jax_ignore mathjax_ignore" style="{style}">{content}</div>'
 
 
 def maps(

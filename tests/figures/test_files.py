@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 from html.parser import HTMLParser
+from itertools import accumulate
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,11 @@ from headwise.evaluation.results.evaluation import Evaluation
 from headwise.evaluation.statistics.estimate import Estimate
 from headwise.figures.cell import ROWS
 from tests.figures.test_figures import HOSTILE, heads, sinks
-from tests.kit.results import made
+from tests.kit.results import every_kind, made
+from tests.kit.stored import comparison, evaluation, harness_result, search, trace
+
+NO_FORMULAS = "tex2jax_ignore mathjax_ignore"
+"""Classes of an element in which MathJax 2, 3 and 4 look for no formulas."""
 
 
 class Tags(HTMLParser):
@@ -33,7 +38,7 @@ class Tags(HTMLParser):
         self.text += data
 
 
-def evaluation(replies):
+def replied(replies):
     estimate = Estimate("accuracy", 0.5, 0.25, 0.75, len(replies), "share", True, "by hand")
     frame = pd.DataFrame({"id": range(len(replies)), "response": replies, "correct": 1.0})
     return Evaluation("questions", {"accuracy": estimate}, frame, {"model": {"name": HOSTILE[0]}, "seed": 3})
@@ -52,7 +57,7 @@ def test_a_page_holds_the_figure_the_finding_the_table_and_the_provenance(tmp_pa
 
 
 def test_a_page_may_run_its_own_scripts_only_and_load_nothing(tmp_path):
-    page = evaluation(HOSTILE).save(tmp_path / "x.html").read_text(encoding="utf-8")
+    page = replied(HOSTILE).save(tmp_path / "x.html").read_text(encoding="utf-8")
     read = Tags(page.replace(get_plotlyjs(), ""))
     policy = next(a["content"] for tag, a in read.tags if a.get("http-equiv") == "Content-Security-Policy")
     assert policy.startswith("default-src 'none'; script-src 'sha256-")
@@ -85,7 +90,7 @@ def test_without_a_browser_the_remedy_is_told(tmp_path, monkeypatch):
 
 
 def test_other_files_are_refused_and_all_formats_named(tmp_path):
-    for found in (heads(), evaluation(["yes"])):
+    for found in (heads(), replied(["yes"])):
         with pytest.raises(InputError, match=r"Use .json, .parquet, .csv, .html, .svg, .png"):
             found.save(tmp_path / "x.pdf")
         with pytest.raises(InputError, match="folder to write into does not exist"):
@@ -99,7 +104,7 @@ LARGE = {
     "hostile": lambda: heads(roles=HOSTILE),
     "signed": lambda: heads(low=-1.0, unit="difference"),
     "tokens": lambda: sinks(HOSTILE * 20),
-    "replies": lambda: evaluation(["&\u202e" * 5000] * 500),
+    "replies": lambda: replied(["&\u202e" * 5000] * 500),
     "wide": lambda: made(
         "wide",
         "rows",
@@ -114,6 +119,16 @@ LARGE = {
 }
 
 
+@pytest.mark.parametrize("show", [evaluation, comparison, search, harness_result, trace, *every_kind()])
+def test_a_cell_holds_no_formulas(show):
+    """All of it lies in one element of which MathJax, which notebooks have, keeps away."""
+    cell = (every_kind()[show] if isinstance(show, str) else show())._repr_html_()
+    assert cell.startswith(f'<div class="{NO_FORMULAS}"')
+    open_divs = accumulate(1 if tag == "<div" else -1 for tag in re.findall("<div|</div", cell))
+    assert list(open_divs).index(0) == len(re.findall("<div|</div", cell)) - 1
+    assert cell.endswith("</div>")
+
+
 @pytest.mark.parametrize("name", LARGE)
 def test_a_cell_is_small_static_and_escaped(name):
     cell = LARGE[name]()._repr_html_()
@@ -123,7 +138,8 @@ def test_a_cell_is_small_static_and_escaped(name):
         *("div", "p", "figure", "figcaption", "img", "code"),
         *("table", "caption", "thead", "tbody", "tr", "th", "td"),
     }
-    assert not any(name in attributes for _, attributes in read.tags for name in ("class", "onerror", "href"))
+    assert not any(name in attributes for _, attributes in read.tags for name in ("onerror", "href"))
+    assert [attributes["class"] for _, attributes in read.tags if "class" in attributes] == [NO_FORMULAS]
     pictures = [attributes for tag, attributes in read.tags if tag == "img"]
     assert all(picture["src"].startswith(PICTURES) and picture["alt"] for picture in pictures)
     assert [tag for tag, _ in read.tags].count("tr") <= 2 * (ROWS + 1)

@@ -15,6 +15,7 @@ from headwise.reports.collect.build import build_content
 from headwise.reports.page import page
 from headwise.text import visible
 from tests.kit.reports import HOSTILE, Page, sink_trace
+from tests.kit.results import every_kind
 from tests.kit.traces import META, axis, causal, make_trace, random_pattern
 from tests.tiny.telling import crossed
 
@@ -135,6 +136,16 @@ def test_a_result_of_another_package_is_shown_by_its_own_name(tmp_path):
     written = hw.report(other, tmp_path / "other.html").read_text(encoding="utf-8")
     assert "Peakedness" in written
     assert "How peaked." in written
+
+
+def test_names_of_metrics_make_no_names_of_files(tmp_path):
+    """Too long for one, or the same for a file system that knows no capitals."""
+    names = ("peak", "Peak", "\N{GREEK SMALL LETTER ALPHA}/" * 200)
+    found = [replace(every_kind()["heads"], name=name) for name in names]
+    folder = hw.report(found, tmp_path / "r.html", limit=1).parent
+    files = [path.name.casefold() for path in folder.glob("data-*/*")]
+    assert len(set(files)) == len(names)
+    assert all(re.fullmatch(r"[0-9]+\.js", name) for name in files)
 
 
 def test_a_model_without_tokens_has_no_input_section(tmp_path):

@@ -161,7 +161,9 @@ def test_static_cells_run_nothing_and_show_hostile_text_as_text():
         page = Page(html)
         assert {tag for tag, _ in page.tags} <= {"div", "p", "strong", "figure", "figcaption", "img"}
         names = {name for _, attributes in page.tags for name in attributes}
-        assert names <= {"style", "src", "alt"}
+        assert names <= {"style", "src", "alt", "class"}
+        classes = [attributes["class"] for _, attributes in page.tags if "class" in attributes]
+        assert classes == ["tex2jax_ignore mathjax_ignore"]
         pictures = [attributes for tag, attributes in page.tags if tag == "img"]
         assert pictures
         assert all(one["src"].startswith("data:image/png;base64,") and one["alt"] for one in pictures)

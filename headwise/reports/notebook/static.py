@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from headwise.errors import CaptureError
 from headwise.figures import data_uri
+from headwise.figures.cell import framed
 from headwise.reports.content.content import Group, HeadMap
 from headwise.text import shortened, visible
 
@@ -47,7 +48,7 @@ def trace_cell(trace: Trace) -> str:
 
 
 def sketch(title: str, sentences: Sequence[str], groups: Sequence[Group], metrics: Sequence[HeadMap]) -> str:
-    """Static HTML of at most 200 kB: no scripts, no classes, inline styles only.
+    """Static HTML of at most 200 kB: no scripts, inline styles only, see `framed`.
 
     Args:
         title: the model.
@@ -57,8 +58,7 @@ def sketch(title: str, sentences: Sequence[str], groups: Sequence[Group], metric
     """
     head = f"<strong>{_text(title, 160)}</strong> " if title else ""
     words = f"<p>{head}{_text(' '.join(sentences), 900)}</p>"
-    shown = f"{words}{_pictures(groups, metrics)}"
-    return f'<div style="max-width:100%;overflow-x:auto;font-family:sans-serif">{shown}</div>'
+    return framed(f"{words}{_pictures(groups, metrics)}")
 
 
 def _pictures(groups: Sequence[Group], metrics: Sequence[HeadMap]) -> str:

@@ -85,7 +85,9 @@ def _write_folder(content: Content, blobs: Mapping[str, str], folder: Path) -> W
         for name, text in blobs.items()
     }
     digest = hashlib.sha256("".join(scripts.values()).encode()).hexdigest()[:12]
-    paths = {name: f"data-{digest}/{name}.js" for name in scripts}
+    paths = {  # by number: names of metrics may be long, or differ in capitals alone
+        name: f"data-{digest}/{number}.js" for number, name in enumerate(scripts)
+    }
     files = {paths[name]: script for name, script in scripts.items()}
     files[INDEX] = render(content, blobs={}, files=paths)
     replace_folder(folder, files, kind=KIND, entry=INDEX)
