@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import floor, inf, isfinite, log10, nan
+from math import floor, isfinite, log10
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,9 @@ import numpy as np
 from headwise.errors import InputError
 from headwise.figures.cell import Map
 from headwise.figures.labels import counted, model_name, said
+from headwise.figures.numbers import check_numbers
 from headwise.text import head_name
+from headwise.units import range_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,8 +48,6 @@ EXAMPLE = ("example", "id")
 """Columns that name an example, by its number and by the user's own name."""
 MOST = 10_000
 """Layers, or heads of a layer, that no model has; a map has room for every number up to its largest."""
-RANGES = {"share": (0.0, 1.0), "percent": (0.0, 100.0)}
-"""Units with a natural range; others run from 0 to a round number above their largest value."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,9 @@ class Chart:
             raise InputError(
                 f"{self.name}: {self.value!r} holds no numbers.", remedy='Words per head are kind="classes".'
             )
-        self._check_values()
+        if self.numeric:
+            facts = {"kind": self.kind, "value": self.value, "unit": self.unit}
+            check_numbers(self.frame, name=self.name, **facts)
         nameless = [name for name in self.keys if self.frame[name].isna().any()]
         if nameless:
             raise InputError(
@@ -153,23 +155,6 @@ class Chart:
                 f"{self.name}: two rows have the same name.",
                 evidence=", ".join(f"{name} {value}" for name, value in row.items()),
                 remedy="Add the column that tells them apart to `keys`.",
-            )
-
-    def _check_values(self) -> None:
-        """Refuse numbers that their unit cannot have, but for what half precision makes of 0 and 1."""
-        low, high = RANGES.get(self.unit, (-inf, inf))
-        if self.unit in ("nats", "bits") and self.value.endswith("entropy"):
-            low = 0.0
-        if self.kind == "difference" or not self.numeric or low == -inf:
-            return
-        values = self.frame[self.value].to_numpy(dtype=float, na_value=nan)
-        room = 0.01 * (high if isfinite(high) else 1.0)
-        wrong = values[(values < low - room) | (values > high + room)]
-        if len(wrong):
-            raise InputError(
-                f"{self.name}: {wrong[0]:g} is no {self.value!r} in {self.unit}.",
-                evidence=f"{counted(len(wrong), 'value')} beyond {low:g} to {high:g}",
-                remedy="Give the unit of these numbers, such as unit='change of share'.",
             )
 
     @property
@@ -232,8 +217,8 @@ class Chart:
         """The ends of the scale: the whole range of the unit, else 0 to a round number, or about 0."""
         if self.kind == "classes":
             return 0.0, 1.0
-        if self.unit in RANGES:
-            return RANGES[self.unit]
+        if isfinite(range_of(self.unit)[1]):
+            return range_of(self.unit)
         shown = self.mean() if self.kind in AVERAGED and len(self.frame) else self.frame
         values = shown[self.value].to_numpy(dtype=float)
         values = values[np.isfinite(values)]

@@ -90,7 +90,7 @@ def test_without_a_browser_the_remedy_is_told(tmp_path, monkeypatch):
 
 
 def test_other_files_are_refused_and_all_formats_named(tmp_path):
-    for found in (heads(), replied(["yes"])):
+    for found in (heads(), replied(["yes", "no"])):
         with pytest.raises(InputError, match=r"Use .json, .parquet, .csv, .html, .svg, .png"):
             found.save(tmp_path / "x.pdf")
         with pytest.raises(InputError, match="folder to write into does not exist"):

@@ -34,7 +34,9 @@ def odd(name: str, values: str) -> hw.analyses.Result:
     result = KINDS[name]
     column = np.resize(np.array(ODD[values]), len(result.frame))
     parts = [result.value, *(part for part in ("difference_low", "difference_high") if part in result.frame)]
-    return replace(result, frame=result.frame.assign(**dict.fromkeys(parts, column)), unit="points")
+    units = {"unit": "points"} if "unit" in result.frame else {}
+    frame = result.frame.assign(**dict.fromkeys(parts, column), **units)
+    return replace(result, frame=frame, unit="points")
 
 
 @pytest.mark.parametrize(

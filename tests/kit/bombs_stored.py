@@ -1,4 +1,4 @@
-"""Small specs, traces and tables that ask for much; those with valid checksums are met behind them, too."""
+"""Small specs and traces that ask for much; those with valid checksums are met behind them, too."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from headwise.readers.checksum import KEY, checksum
-from headwise.readers.parquet import UNSEALED, seal_parquet
-from headwise.results.store import FORMAT, table_columns
-from headwise.results.store import signed as signed_content
+from headwise.readers.checksum import KEY
 from tests.kit.bounded import MEGABYTES
 from tests.kit.resigned import parted, signed
 from tests.kit.stored import STORED
@@ -34,7 +31,7 @@ def whole(name: str) -> bytes:
         return path.read_bytes()
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -43,7 +40,7 @@ def _spec(unit: str, *, first: str = "", last: str = "0", key: str = "x") -> byt
     content = json.loads(whole("spec"))
     del content[KEY]
     content["fixes"][0]["parameters"][key] = "HERE"
-    head, tail = _text(content).split('"HERE"')
+    head, tail = text_of(content).split('"HERE"')
     return (head + first + unit * ((SPEC - 4000) // len(unit)) + last + tail).encode()
 
 
@@ -181,139 +178,3 @@ TRACES: Mapping[str, Callable[[], bytes]] = {
     ),
     "a text": lambda: _trace(partial(_set, "call", "a" * 9_900_000)),
 }
-
-
-def _table(
-    what: str, dtypes: Mapping[str, str], cell: Any, *, about: Any = None, size: int = MEGABYTES
-) -> bytes:
-    """A JSON file of a table of one cell again and again, behind a valid checksum."""
-    rows = "heads" if what == "result" else "examples"
-    content = json.loads(whole({"result": "result of heads .json"}.get(what, f"{what} .json")))
-    for name in ("columns", rows, KEY):
-        del content[name]
-    content |= about or {}
-    head = _text({**content, KEY: "0" * 64, "columns": dtypes})[:-1] + f',"{rows}":['
-    row = _text([cell] * len(dtypes)) + ","
-    cells = [[cell] * len(dtypes)] * ((size - len(head) - 3) // len(row))
-    content[KEY] = checksum(signed_content(content, table_columns(cells, dtypes)))
-    head = _text({**content, "columns": dtypes})[:-1] + f',"{rows}":['
-    return (head + (row * len(cells)).removesuffix(",") + "]}").encode()
-
-
-def _columns(what: str) -> bytes:
-    """A table of one row and 500,000 columns; its checksum is never looked at."""
-    numbers = range(500_000)
-    content = {what: FORMAT, KEY: "0" * 64, "columns": {str(number): "int8" for number in numbers}}
-    return _text({**content, ("heads" if what == "result" else "examples"): [[1 for _ in numbers]]}).encode()
-
-
-def _tables(what: str) -> Mapping[str, Callable[[], bytes]]:
-    """Tables of a kind in JSON."""
-    one = {
-        kind: partial(_table, what, {"id": kind}, cell)
-        for kind, cell in (
-            *(("int64", 1), ("float64", 1.5), ("bool", True), ("Int64", None), ("str", ""), ("object", None)),
-            *(("json", []), ("json", {"$float": "nan"}), ("float32", {"$float": "nan"}), ("boolean", None)),
-        )
-    }
-    return {f"a column of {kind}": bomb for kind, bomb in one.items()} | {
-        "columns": partial(_table, what, {str(number): "float64" for number in range(9_999)}, 1),
-        "more columns": partial(_columns, what),
-        "texts of columns": partial(_table, what, {str(number): "str" for number in range(9_999)}, "a"),
-        "manifest": partial(
-            _table,
-            what,
-            {"id": "int8"},
-            1,
-            about={"manifest": {str(n): [[]] for n in range(600_000)}},
-            size=1,
-        ),
-        "lists in the manifest": partial(
-            _table, what, {"id": "int8"}, 1, about={"manifest": {"a": [[]] * 3_000_000}}, size=1
-        ),
-    }
-
-
-def _parquet(what: str, write: Callable[[Any], Any], **options: Any) -> bytes:
-    """A sealed Parquet file of a table that is written in other ways than headwise does; groups of `rows`."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    table = write(pa)
-    dtypes = {name: _NAMES[str(table.schema.field(name).type)] for name in table.column_names}
-    content = json.loads(whole({"result": "result of heads .json"}.get(what, f"{what} .json")))
-    for name in ("columns", "heads" if what == "result" else "examples", KEY):
-        del content[name]
-    content |= options.pop("about", {})
-    arrays = {name: _plain(table[name]) for name in table.column_names}
-    content[KEY] = checksum(signed_content(content, table_columns(arrays, dtypes)))
-    content["columns"] = dtypes
-    table = table.replace_schema_metadata({"PANDAS_ATTRS": json.dumps(content)})
-    rows = options.pop("rows", 2**20)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "a.parquet")
-        with parquet.ParquetWriter(path, table.schema, **options) as writer:
-            writer.write_table(table, row_group_size=rows)
-            writer.add_key_value_metadata(UNSEALED)
-        seal_parquet(path)
-        return path.read_bytes()
-
-
-_NAMES = {
-    "double": "float64",
-    "bool": "bool",
-    "int8": "int8",
-    "int64": "Int64",
-    "large_string": "str",
-    "float": "float32",
-}
-
-
-def _plain(column: Any) -> Any:
-    found = column.combine_chunks()
-    return found.combine_chunks() if hasattr(found, "combine_chunks") else found
-
-
-def _constant(number: int, value: Any, kind: str, pa: Any) -> Any:
-    return pa.table({"id": pa.repeat(pa.scalar(value, getattr(pa, kind)()), number)})
-
-
-def _wide(columns: int, rows: int, value: Any, kind: str, pa: Any) -> Any:
-    column = pa.repeat(pa.scalar(value, getattr(pa, kind)()), rows)
-    return pa.table({str(number): column for number in range(columns)})
-
-
-def _packed(what: str) -> Mapping[str, Callable[[], bytes]]:
-    """Tables of a kind in Parquet."""
-    made = partial(_parquet, what)
-    return {
-        "a column of numbers": lambda: made(partial(_constant, 19_900_000, 1.5, "float64")),
-        "a column of switches": lambda: made(partial(_constant, 19_900_000, True, "bool_")),
-        "a column of nothing": lambda: made(partial(_constant, 19_900_000, None, "int64")),
-        "a column of small numbers": lambda: made(partial(_constant, 19_900_000, 1, "int8")),
-        "a column of texts": lambda: made(partial(_constant, 3_900_000, "a", "large_string")),
-        "a column of empty texts": lambda: made(partial(_constant, 3_900_000, "", "large_string")),
-        "a column of no texts": lambda: made(partial(_constant, 3_900_000, None, "large_string")),
-        "long texts": lambda: made(partial(_constant, 250, "a" * 1_000_000, "large_string")),
-        "longer texts": lambda: made(partial(_constant, 300, "a" * 1_000_000, "large_string")),
-        "long texts, written out": lambda: made(
-            partial(_constant, 200, "a" * 1_000_000, "large_string"), use_dictionary=False
-        ),
-        "numbers, written out": lambda: made(
-            partial(_constant, 19_900_000, 1.5, "float64"), use_dictionary=False
-        ),
-        "columns": lambda: made(partial(_wide, 9_999, 1_900, 1.5, "float64")),
-        "columns of texts": lambda: made(partial(_wide, 9_999, 390, "a", "large_string")),
-        "more columns": lambda: made(partial(_wide, 20_000, 1, 1, "int8")),
-        "groups": lambda: made(partial(_constant, 50_000, 1, "int8"), rows=1),
-        "groups of texts": lambda: made(partial(_constant, 16_000, "a" * 100, "large_string"), rows=1),
-        "groups of columns": lambda: made(partial(_wide, 1_000, 50, 1, "int8"), rows=1),
-        "small pages": lambda: made(
-            partial(_constant, 150_000, 1, "int8"), data_page_size=1, write_batch_size=1
-        ),
-        "manifest": lambda: made(partial(_constant, 1, 1, "int8"), about={"manifest": {"a": [[]] * 900_000}}),
-    }
-
-
-TABLES = _tables("evaluation")
-PACKED = _packed("evaluation")

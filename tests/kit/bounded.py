@@ -11,6 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,17 @@ def excess(read: Callable[[], object]) -> str:
         if not said.endswith(" s"):
             break
     return said
+
+
+def filled(first: str, unit: str, last: str, *, size: int = MEGABYTES) -> str:
+    """The first part, the second until there are `size` bytes, the last; {n} counts, LONG are 96 characters."""
+    first, unit, last = (part.replace("LONG", "word" * 24) for part in (first, unit, last))
+    left = size - len(first) - len(last)
+    if "{n}" not in unit:
+        return first + unit * (left // len(unit.encode())) + last
+    units = [unit.replace("{n}", str(number)) for number in range(left // len(unit))]
+    sizes = accumulate(map(len, units))
+    return first + "".join(part for part, size in zip(units, sizes, strict=True) if size <= left) + last
 
 
 def _status(name: str) -> int:

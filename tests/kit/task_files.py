@@ -138,7 +138,7 @@ def templates() -> Iterator[tuple[str, Loader]]:
 def task_files() -> Iterator[tuple[str, Loader]]:
     """Whole runs of a task file, and of its data."""
     written = [json.dumps(task).encode() for task in TASKS] + [yaml.safe_dump(WRITE).encode()]
-    yield "task file, run", Loader("t.yaml", tuple(written), _run, _look)
+    yield "task file, run", Loader("t.yaml", tuple(written), run_task, _look)
     rows = "".join(json.dumps(ROW) + "\n" for _ in range(2)).encode()
     for task in (CHOICE, WRITE, READ):
         yield (
@@ -167,7 +167,7 @@ def _subject() -> hw.Subject:
     return small_subject()
 
 
-def _run(path: Path) -> Any:
+def run_task(path: Path) -> Any:
     if not (data := path.parent / "q.jsonl").exists():
         data.write_text("".join(json.dumps(ROW) + "\n" for _ in range(2)), encoding="utf-8")
     return hw.harness(_subject(), path, limit=1)

@@ -18,7 +18,8 @@ import headwise as hw
 from headwise.subject.media import read_audio, read_image
 from tests.kit.bombs_pictures import PICTURES, jpeg, png
 from tests.kit.bombs_sounds import SOUNDS, wav
-from tests.kit.bombs_stored import PACKED, SPECS, TABLES, TRACES, whole
+from tests.kit.bombs_stored import SPECS, TRACES, whole
+from tests.kit.bombs_tables import FULL, packed, tables
 from tests.kit.bounded import MEGABYTES, excess
 
 pytestmark = [
@@ -36,6 +37,13 @@ class Kind(NamedTuple):
     bombs: Mapping[str, Callable[[], bytes]]
 
 
+LOAD = {
+    "result": hw.load_result,
+    "evaluation": hw.load_evaluation,
+    "comparison": hw.load_comparison,
+    "search": hw.load_search,
+    "harness result": hw.load_harness,
+}
 KINDS = {
     "picture": Kind("a.png", read_image, (png, jpeg), PICTURES),
     "sound": Kind(
@@ -43,10 +51,13 @@ KINDS = {
     ),
     "spec": Kind("a.json", hw.load_spec, (partial(whole, "spec"),), SPECS),
     "trace": Kind("a.safetensors", hw.load_trace, (partial(whole, "trace"),), TRACES),
-    "table": Kind("a.json", hw.load_evaluation, (partial(whole, "evaluation .json"),), TABLES),
-    "table in Parquet": Kind(
-        "a.parquet", hw.load_evaluation, (partial(whole, "evaluation .parquet"),), PACKED
-    ),
+    **{
+        f"{what}{suffix}": Kind(
+            f"a{suffix}", load, (partial(whole, f"{FULL.get(what, what)} {suffix}"),), bombs(what)
+        )
+        for what, load in LOAD.items()
+        for suffix, bombs in ((".json", tables), (".parquet", packed))
+    },
 }
 
 

@@ -13,7 +13,7 @@ from headwise.evaluation.results.arm import NONE
 from headwise.evaluation.results.io import ROWS
 from headwise.evaluation.results.manifest import HarnessManifest
 from headwise.evaluation.results.numbers import check_fields, check_ids, check_number
-from headwise.evaluation.statistics.estimate import Estimate, from_fields
+from headwise.evaluation.statistics.estimate import NO_INTERVAL, Estimate, from_fields
 from headwise.evaluation.statistics.paired import Difference
 from headwise.results.store import json_rows, load_table, save_table
 from headwise.text import visible
@@ -194,7 +194,7 @@ def _check(
         pair = [values[arm, names["task"], item.metric, names["filter"]] for arm in (NONE, names["arm"])]
         nan = float("nan")
         for value in pair:
-            check_number(Estimate(item.metric, value, nan, nan, 0, item.unit, None, ""), examples=0)
+            check_number(Estimate(item.metric, value, nan, nan, 0, item.unit, None, NO_INTERVAL), examples=0)
         if abs(item.value - (pair[1] - pair[0])) > _NEAR * (1 + sum(map(abs, pair))):
             raise ValueError(f"{item.metric}: the difference of {pair[1]} and {pair[0]} is {item.value}")
 

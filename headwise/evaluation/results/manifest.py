@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, NonNegativeInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeFloat,
+    NonNegativeInt,
+    ValidationError,
+)
 
 from headwise.text import complaint
 
@@ -44,8 +52,8 @@ class _Guards(_Part):
 
 
 class _Empty(_Part):
-    replies: dict[str, int] = {}
-    references: int = 0
+    replies: dict[str, NonNegativeInt] = {}
+    references: NonNegativeInt = 0
 
 
 class _Fitted(_Part):
@@ -61,7 +69,9 @@ class EvaluationManifest(_Part):
 
     groups: str = ""
     notes: _Notes = _Notes()
-    empty: dict[str, int] = {}
+    empty: dict[str, NonNegativeInt] = {}
+    seconds: NonNegativeFloat = 0.0
+    tokens: NonNegativeInt = 0
 
 
 class _Statistics(_Part):
@@ -76,6 +86,7 @@ class ComparisonManifest(_Part):
     statistics: _Statistics = _Statistics()
     notes: _Notes = _Notes()
     empty: _Empty = _Empty()
+    seconds: dict[str, NonNegativeFloat] = {}
     guards: _Guards = _Guards()
     fitted: _Fitted = _Fitted()
 
@@ -97,3 +108,4 @@ class HarnessManifest(_Part):
     seed: int
     versions: _Versions
     warnings: list[str]
+    seconds: dict[str, NonNegativeFloat] = {}

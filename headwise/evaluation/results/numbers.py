@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from math import inf, isnan
-from types import MappingProxyType
+from math import inf, isfinite, isnan
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwise.errors import InputError
-from headwise.evaluation.statistics.estimate import Estimate
-from headwise.evaluation.statistics.paired import Difference
+from headwise.evaluation.statistics.estimate import NO_INTERVAL, Estimate
+from headwise.evaluation.statistics.intervals import WILSON
+from headwise.evaluation.statistics.paired import SAME, STUDENT, Difference
+from headwise.units import change_in, range_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BOUNDS: Mapping[str, float] = MappingProxyType(
-    {"share": 1.0, "percent": 100.0}
-    | dict.fromkeys(
-        ("words", "tokens", "seconds", "perplexity", "errors per word", "errors per character"), inf
-    )
-)
-"""Unit that begins at 0 -> its largest value."""
+AROUND = (WILSON, SAME, STUDENT)
+"""How methods begin whose interval lies around the number; those that draw again may miss it."""
 _NEAR = 1e-9
 """Rounding of a mean or a quantile."""
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -75,18 +71,32 @@ def check_number(item: Estimate | Difference, *, examples: int) -> None:
     check_fields(item)
     if not 0 <= item.n <= examples:
         raise ValueError(f"{item.metric}: n is {item.n} of {examples} examples")
-    high = BOUNDS.get(item.unit, inf)
-    low = 0.0 if item.unit in BOUNDS and isinstance(item, Estimate) else -high
+    low, high = change_in(item.unit) if isinstance(item, Difference) else range_of(item.unit)
     parts = {(name, item.unit): (getattr(item, name), low, high) for name in ("value", "low", "high")}
     if isinstance(item, Difference):
         parts |= {(name, ""): (getattr(item, name), 0.0, 1.0) for name in ("p", "p_holm")}
     for (name, unit), (value, least, most) in parts.items():
         if not (isnan(value) or least - _NEAR <= value <= most + _NEAR):
             raise ValueError(f"{item.metric}: {name} is {value} {unit}".rstrip())
-    if isinstance(item, Difference) and not 0 <= item.smallest_effect < inf:
-        raise ValueError(f"{item.metric}: smallest_effect is {item.smallest_effect}")
-    if item.low > item.high or isnan(item.low) != isnan(item.high):
-        raise ValueError(f"{item.metric}: its interval runs from {item.low} to {item.high}")
+    _check_interval(item)
+    if isinstance(item, Difference):
+        if not 0 <= item.smallest_effect < inf:
+            raise ValueError(f"{item.metric}: smallest_effect is {item.smallest_effect}")
+        if isnan(item.p) != isnan(item.p_holm) or item.p_holm < item.p - _NEAR:
+            raise ValueError(f"{item.metric}: p is {item.p}, and {item.p_holm} after adjusting")
+
+
+def _check_interval(item: Estimate | Difference) -> None:
+    """Refuse an interval that does not go with its number, its method or its examples."""
+    low, high, method = item.low, item.high, item.method
+    if low > high or isnan(low) != isnan(high):
+        raise ValueError(f"{item.metric}: its interval runs from {low} to {high}")
+    if not isfinite(item.value) and not method.startswith(NO_INTERVAL):
+        raise ValueError(f"{item.metric}: value is {item.value} {item.unit}, by {method!r}")
+    if not isnan(low) and (item.n < 2 or method.startswith(NO_INTERVAL)):
+        raise ValueError(f"{item.metric}: it has an interval, of {item.n} examples, by {method!r}")
+    if method.startswith(AROUND) and not low - _NEAR <= item.value <= high + _NEAR:
+        raise ValueError(f"{item.metric}: value is {item.value}, outside of {low} to {high}, by {method!r}")
 
 
 def check_numbers(items: Sequence[Estimate | Difference], *, examples: int) -> None:
@@ -112,13 +122,15 @@ def require_numbers(items: Sequence[Estimate | Difference], *, examples: int) ->
 
 
 def check_ids(frame: pd.DataFrame, keys: Sequence[str]) -> None:
-    """Refuse a per-example table without names, or with one twice.
+    """Refuse a per-example table without names, or with one twice, or with fewer than no tokens.
 
     Raises:
         ValueError: it is.
     """
     if not all(isinstance(name, str) for name in frame["id"]) or frame.duplicated(list(keys)).any():
         raise ValueError(f"{' and '.join(keys)} do not name its rows")
+    if "tokens" in frame and (frame["tokens"] < 0).any():
+        raise ValueError(f"an example has {frame['tokens'].min()} tokens")
 
 
 def by_metric(kind: type[Number], items: Sequence[Mapping[str, Any]]) -> dict[str, Number]:

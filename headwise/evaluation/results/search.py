@@ -12,7 +12,7 @@ from headwise.evaluation.results.comparison import judgement
 from headwise.evaluation.results.io import store_or_draw
 from headwise.evaluation.results.manifest import SearchManifest
 from headwise.evaluation.results.numbers import check_numbers, require_numbers
-from headwise.evaluation.statistics.estimate import Estimate, number_text, span
+from headwise.evaluation.statistics.estimate import NO_INTERVAL, Estimate, number_text, span
 from headwise.results.store import load_table
 from headwise.text import visible
 
@@ -186,4 +186,4 @@ def _values(found: Search) -> list[Estimate]:
     """The metric of every trial."""
     n, unit, nan = len(found.manifest["validation_ids"]), found.manifest["unit"], float("nan")
     values = found.frame[found.metric].to_list()
-    return [Estimate(found.metric, value, nan, nan, n, unit, None, "") for value in values]
+    return [Estimate(found.metric, value, nan, nan, n, unit, None, NO_INTERVAL) for value in values]

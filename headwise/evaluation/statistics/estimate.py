@@ -15,6 +15,8 @@ from headwise.results.plain import plain, restored
 if TYPE_CHECKING:
     from headwise.evaluation.task import Metric
 
+NO_INTERVAL = "none"
+"""How methods begin that give no interval."""
 TOO_FEW = "none: too few examples"
 ONE_GROUP = "none: all examples are of one group"
 NOTHING = "none: nothing was counted (0 of 0)"

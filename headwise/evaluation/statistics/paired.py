@@ -43,7 +43,8 @@ FEW_PAIRS = 50
 FEW_FLIPS = 5
 """The same of a share of single examples."""
 STUDENT = "Student's t over groups"
-_SAME = "no example differs"
+SAME = "no example differs"
+"""The method where nothing moved."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def difference_interval(
     if binary and np.all(moved == moved[0]):
         return Interval(*_of_equal_pairs(int(moved[0]), units), said(WILSON, doubt))
     if not pairs:
-        return Interval(0.0, 0.0, said(_SAME, doubt))
+        return Interval(0.0, 0.0, said(SAME, doubt))
     if groups is not None and student:
         return Interval(*_student(before, after, groups), said(STUDENT, doubt))
 
@@ -259,7 +260,7 @@ def permutation_p(
     units, place = np.unique(numbers[changed], return_inverse=True)
     pairs = len(units)
     if pairs == 0:
-        return 1.0, _SAME
+        return 1.0, SAME
     whole = 2**pairs <= shuffles
     if pairs == 1:  # both exchanges are as far from 0; scipy wants two pairs
         return 1.0, "exact permutation test, 2 exchanges"

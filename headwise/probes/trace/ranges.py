@@ -13,6 +13,7 @@ from torch import Tensor
 from headwise.layout import ROLES
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.fields import FIELDS, HEAD_FIELDS, RANGES, Record, head_field
+from headwise.units import range_of
 
 TOLERANCE = 0.02
 """What rounding may add to a bound, as a share of it; half precision needs it."""
@@ -107,7 +108,7 @@ def _bounds(sizes: Mapping[str, int], record: Record, length: int | None) -> dic
     rows = sizes.get("query", 0)
     last = max((int(record[name].max()) for name in ("positions",) if len(record.get(name, ()))), default=0)
     return {
-        "1": 1.0,
+        "1": range_of("share")[1],
         "keys": float(keys),
         "log keys": math.log(max(keys, 1)),
         "rows": float(rows),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from itertools import accumulate
 from pathlib import Path
 
 import pytest
 
 from headwise.evaluation import find_task
 from headwise.evaluation.scoring.chair import read_objects
-from tests.kit.bounded import MEGABYTES, excess
+from tests.kit.bounded import MEGABYTES, excess, filled
 
 pytestmark = [
     pytest.mark.slow,
@@ -137,17 +136,6 @@ READ: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 def aligned(data: Path, gold: Path) -> object:
     return find_task("alignment", data=data, reference=data, gold=gold).examples()
-
-
-def filled(first: str, unit: str, last: str) -> str:
-    """The first part, the second until there are 10 MB, the last; {n} counts, LONG are 96 characters."""
-    first, unit, last = (part.replace("LONG", "word" * 24) for part in (first, unit, last))
-    left = MEGABYTES - len(first) - len(last)
-    if "{n}" not in unit:
-        return first + unit * (left // len(unit.encode())) + last
-    units = [unit.replace("{n}", str(number)) for number in range(left // len(unit))]
-    sizes = accumulate(map(len, units))
-    return first + "".join(part for part, size in zip(units, sizes, strict=True) if size <= left) + last
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in BOMBS for name in BOMBS[kind]])
