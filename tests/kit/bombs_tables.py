@@ -73,8 +73,8 @@ def _places(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
         yield from _places(part, (*place, name))
 
 
-def _found(value: Any, place: tuple[str, ...]) -> Iterator[list[Any] | dict[str, Any]]:
-    several = value if isinstance(value, list) and place else [value]
+def _found(value: Any, place: tuple[str, ...]) -> Iterator[Any]:
+    several: list[Any] = value if isinstance(value, list) and place else [value]
     for item in several:
         if item and not place:
             yield item
