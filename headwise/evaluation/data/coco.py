@@ -45,6 +45,21 @@ def records(document: Any, key: str, kinds: Kinds, path: str | Path) -> list[dic
     return found
 
 
+def group_of_record(record: Mapping[str, Any], where: str) -> str:
+    """The field `group` of an object, a text or a whole number, as a string; empty where it has none.
+
+    Raises:
+        InputError: it is neither.
+
+    Example:
+        >>> group_of_record({"id": 3, "group": 7}, "a.json, images[0]"), group_of_record({"id": 3}, "a.json, images[0]")
+        ('7', '')
+    """
+    if "group" in record:
+        _check(record, {"group": (str, int)}, where)
+    return str(record.get("group", "")).strip()
+
+
 def _check(record: Any, kinds: Kinds, where: str) -> None:
     if not isinstance(record, dict):
         raise InputError(f"{visible(repr(record), limit=80)} is not a JSON object.", evidence=where)

@@ -52,6 +52,7 @@ class ContentReader:
         yield from ((kind, tuple(names)) for kind, names in media.items())
         if not media:
             texts = [plain_text(text) for text in _items(inputs.get("text")) if isinstance(text, str)]
+            texts = [example.metadata["content"]] if "content" in example.metadata else texts
             names = tuple(sorted({text for text in texts if text}))
             if names or not example.group:
                 yield ("texts", names) if names else ("examples", (example.id,))

@@ -62,6 +62,11 @@ class Row:
         """The field `id` as a string, else `default`."""
         return default if self.fields.get("id") in ("", None) else self.label("id")
 
+    @property
+    def group(self) -> str:
+        """The field `group` as a string, what the entry is about; empty where the file does not say."""
+        return self.label("group").strip()
+
     def label(self, name: str, default: str = "") -> str:
         """A field that tells examples apart, a text or a whole number, as a string; `default` where it is missing."""
         value = self.fields.get(name, default)

@@ -156,4 +156,4 @@ def _read(row: Row) -> Example:
     if answer == wrong:
         row.wrong("Answer and wrong are the same.", "Give two continuations.")
     metadata = {"candidates": (answer, wrong), "wrong": wrong}
-    return Example(row.name(f"line {row.line}"), {"text": row.text("prompt")}, answer, metadata)
+    return Example(row.name(f"line {row.line}"), {"text": row.text("prompt")}, answer, metadata, row.group)

@@ -143,10 +143,12 @@ class MultipleChoiceQuestions(Task):
             row.wrong("An option is not a text.", "Give every option as a string.")
         if not self._lettered and len(set(options)) < len(options):
             row.wrong("Two options are the same text.", "Leave one out, or score letters.")
-        asked = self._asked(row.text("question"), options, _place(row, options))
+        inputs, answer, metadata = self._asked(row.text("question"), options, _place(row, options))
         # the same options in another order are the same question
-        group = "\n".join([plain_text(row.text("question")), *sorted(map(plain_text, options))])
-        return Example(row.name(f"line {row.line}"), *asked, group)
+        content = "\n".join([plain_text(row.text("question")), *sorted(map(plain_text, options))])
+        return Example(
+            row.name(f"line {row.line}"), inputs, answer, {**metadata, "content": content}, row.group
+        )
 
     @property
     def _lettered(self) -> bool:

@@ -76,16 +76,16 @@ class Perplexity(Task):
     def examples(self) -> Sequence[Example]:
         """The texts of the file, or the shipped paragraphs."""
         if self.data is None:
-            texts = [(f"paragraph {number}", text) for number, text in enumerate(shipped_test())]
+            texts = [(f"paragraph {number}", text, "") for number, text in enumerate(shipped_test())]
         elif self.data.suffix == ".jsonl":
             rows = read_json_lines(self.data, {"text": "A paragraph."})
-            texts = [(row.name(f"line {row.line}"), row.text("text")) for row in rows]
+            texts = [(row.name(f"line {row.line}"), row.text("text"), row.group) for row in rows]
         else:
             found = re.split(r"\n[ \t]*\n", read_text(self.data))
             texts = [
-                (f"paragraph {number}", text.strip()) for number, text in enumerate(found) if text.strip()
+                (f"paragraph {number}", text.strip(), "") for number, text in enumerate(found) if text.strip()
             ]
-        return [Example(id, {"text": text}, "") for id, text in texts]
+        return [Example(id, {"text": text}, "", group=group) for id, text, group in texts]
 
     def score(self, example: Example, response: Response) -> dict[str, Any]:
         """Negative log-probability in nats and in bits, and the bytes and words that it is about."""

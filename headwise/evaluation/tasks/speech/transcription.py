@@ -282,4 +282,6 @@ def _sound(row: Row) -> Example:
     if not samples:
         row.wrong(f"{shown(path)} has no samples.", "Leave the line out, or record it again.")
     metadata = {"rate": rate, "seconds": samples / rate}
-    return Example(row.name(f"line {row.line}"), {"audio": path}, row.fields["tgt_text"].strip(), metadata)
+    return Example(
+        row.name(f"line {row.line}"), {"audio": path}, row.fields["tgt_text"].strip(), metadata, row.group
+    )

@@ -150,7 +150,7 @@ class Parallel(Task):
             src, tgt = row.fields["src"].strip(), row.fields["tgt"].strip()
             if src and tgt:
                 metadata = {"source": languages[0], "target": languages[1], "place": place}
-                found.append(Example(row.name(f"line {row.line}"), {"text": src}, tgt, metadata))
+                found.append(Example(row.name(f"line {row.line}"), {"text": src}, tgt, metadata, row.group))
         if not found:
             raise InputError("No line has words on both sides.", evidence=str(self.data))
         return found, len(rows) - len(found)

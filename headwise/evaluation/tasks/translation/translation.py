@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -115,12 +115,7 @@ class Translation(Parallel):
     def examples(self) -> Sequence[Example]:
         """All sentences, each in its template."""
         return [
-            Example(
-                item.id,
-                {"text": self._written(item.inputs["text"], item.metadata)},
-                item.answer,
-                item.metadata,
-            )
+            replace(item, inputs={"text": self._written(item.inputs["text"], item.metadata)})
             for item in super().examples()
         ]
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
 from headwise.errors import InputError
-from headwise.evaluation.data.coco import records
+from headwise.evaluation.data.coco import group_of_record, records
 from headwise.evaluation.data.splits import draw_of_file
 from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.chair import ObjectTable, mentions, named_objects, own_objects, read_objects
@@ -196,9 +196,7 @@ class Chair(PictureTask):
             nodes = {
                 mention.node for caption in captions.get(image, ()) for mention in mentions(caption, table)
             }
-            finished.append(
-                Example(example.id, example.inputs, sorted(there[image] | nodes), example.metadata)
-            )
+            finished.append(replace(example, answer=sorted(there[image] | nodes)))
         return finished
 
     def _captions(self) -> dict[Any, list[str]]:
@@ -215,4 +213,4 @@ def _example(task: Chair, image: dict[str, Any], place: str) -> Example:
     where = f"{place}, image {visible(str(image['id']), limit=80)}"
     inputs = {"text": task.asked(DETAILED), "image": task.picture(image["file_name"], where)}
     metadata = {"image_id": image["id"], "where": where}
-    return Example(str(image["id"]), inputs, [], metadata)
+    return Example(str(image["id"]), inputs, [], metadata, group_of_record(image, where))

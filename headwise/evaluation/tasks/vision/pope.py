@@ -111,7 +111,7 @@ class Pope(PictureTask):
                 )
             picture = self.picture(row.text("image"), row.place)
             inputs = {"text": self.asked(row.text("text")), "image": picture}
-            examples[name] = Example(name, inputs, label, {"where": row.place})
+            examples[name] = Example(name, inputs, label, {"where": row.place}, row.group)
         if not examples:
             raise InputError(
                 f"The file has no question of the split {self.split!r}.",

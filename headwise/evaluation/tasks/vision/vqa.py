@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from headwise.errors import InputError
-from headwise.evaluation.data.coco import records
+from headwise.evaluation.data.coco import group_of_record, records
 from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.vqa import PEOPLE, normalized, vqa_accuracy
 from headwise.evaluation.solvers.generate import Generate
@@ -124,7 +124,7 @@ class Vqa(PictureTask):
             if strange:
                 raise InputError(f"The field {strange[0]!r} is not a text.", evidence=answers_at)
             metadata = {"where": where, **types}
-            examples.append(Example(str(name), inputs, answers, metadata))
+            examples.append(Example(str(name), inputs, answers, metadata, group_of_record(question, where)))
         return examples
 
     def score(self, example: Example, response: Response) -> dict[str, Any]:

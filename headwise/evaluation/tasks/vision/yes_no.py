@@ -49,7 +49,7 @@ class YesNo(PictureTask):
     - a text file as MME has them, `picture<tab>question<tab>Yes or No` (what stands behind another tab is not
       read); two lines that follow one another belong to one picture;
     - JSON lines (`.jsonl`, `.json`) with `image`, `question`, `answer`; lines with the same value in the
-      column `group` belong together, however many; a `category` is used if it is there;
+      column that `group` names belong together, however many; a `category` is used if it is there;
     - a folder of text files, one per category, whose scores are told one by one, too; with all of MME's ten
       perception or four cognition categories also their sum (2000 and 800 at most).
 
@@ -182,7 +182,14 @@ class YesNo(PictureTask):
             "image": [self.picture(row.text("image"), row.place) for row in rows],
         }
         metadata = _metadata(category, _number(category, others)) | {"where": rows[0].place}
-        return Example(name, inputs, answers, metadata)
+        # the option may name the column as what tells one example from another
+        groups = {"" if self.group == "group" else row.group for row in rows}
+        if len(groups) > 1:
+            rows[0].wrong(
+                f"Its {len(rows)} questions are one example and of {len(groups)} groups.",
+                "Give them one group, or take each group for an example: --set group=group.",
+            )
+        return Example(name, inputs, answers, metadata, groups.pop())
 
 
 @dataclass(frozen=True)
