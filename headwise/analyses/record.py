@@ -34,6 +34,9 @@ NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "qkv": ("q", "queries, keys and values"),
         "heads": ("z", "head outputs"),
         "residual": ("residual", "residual stream"),
+    "near": ("near", "weights on the nearest keys"),
+    "top": ("top", "sums of the largest weights"),
+    "later": ("later", "weights that keys receive from later rows"),
     }
 )
 """Option of `hw.capture` -> the field of a record that it keeps, and what that is called."""

@@ -21,6 +21,7 @@ from headwise.probes.check.self_check import self_check, unsupported
 from headwise.probes.engine.instrumentation import instrument
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.runs import remarks_on
+from headwise.probes.kernels.details import Details
 from headwise.probes.selection import Selection, SiteChoice
 from headwise.probes.trace import nonfinite
 from headwise.probes.trace.fields import Record, example_count, merge_layouts, merge_records
@@ -50,6 +51,9 @@ def capture(
     map_limit: int = 4 * 2**30,
     beams: Literal["returned", "all"] = "returned",
     ids: Sequence[str] | None = None,
+    near: int | bool = 0,
+    top: Sequence[int] | bool = (),
+    later: tuple[int, int] | bool | None = None,
 ) -> Iterator[Trace]:
     """Records attention while the model runs inside the `with` block, in any way: forward, generate, a pipeline.
 
@@ -89,6 +93,11 @@ def capture(
             `trace.returned` says which examples were returned.
         ids: names of the examples, in the order in which the model reads them; tables then carry them in a column `id`,
             so that they join with the per-example table of an evaluation.
+        near: beside the statistics, the weights of every row on its own position and the `near - 1` before it, in
+            self-attention; True for 10.
+        top: beside them, the sums of the k largest weights of every row, for these k; True for 1, 5 and 10.
+        later: beside them, what every key receives from rows between so many and so many positions later, in
+            self-attention; True for 10 to 100.
 
     Yields:
         The `Trace`, filled when the block ends.
@@ -125,6 +134,7 @@ def capture(
         gradients,
         map_limit,
         Selection.of(sites, "sites"),
+        Details.of(near, top, later),
     )
     instrumented = instrument(model)
     options.check(instrumented.modules.values())

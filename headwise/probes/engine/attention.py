@@ -14,6 +14,7 @@ from headwise.probes.engine.plan import (
     Plan,
     active_edits,
     apply_edits,
+    detailed,
     edit_qkv,
     edited_rows,
     scale,
@@ -43,6 +44,7 @@ def attend(
     """
     tracker = plan.reference_session.tracker()
     layout = tracker.call_layout(plan.site.tower, plan.site.kind, call, labels=bool(plan.watch))
+    layout = detailed(plan, layout)
     if plan.edit_qkv:
         call = edit_qkv(plan, call, layout)
     edits = active_edits(plan, len(call.query), layout) if plan.edit else []

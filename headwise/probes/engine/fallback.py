@@ -7,7 +7,7 @@ from torch import Tensor
 
 from headwise.errors import FixError
 from headwise.probes.engine.examples import keep_others
-from headwise.probes.engine.plan import Plan, active_edits, apply_edits, context
+from headwise.probes.engine.plan import Plan, active_edits, apply_edits, context, detailed
 from headwise.probes.kernels.call import hidden
 from headwise.probes.kernels.statistics import CallLayout, counts, from_pattern, separable
 from headwise.probes.kernels.streaming import check_edit
@@ -24,7 +24,7 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
     filled = tracker.filled(site.tower, site.kind, rows, keys)
     all_slots, scores = pattern, scores.reshape(pattern.shape)[..., :filled]
     pattern = pattern[..., :filled]
-    layout = tracker.shaped(site.tower, site.kind, batch, rows, filled, pattern.device)
+    layout = detailed(plan, tracker.shaped(site.tower, site.kind, batch, rows, filled, pattern.device))
     lowest = torch.finfo(scores.dtype).min / 64  # some models scale after masking
     visibility = (~(scores.detach() <= lowest)).any(1)  # NaN is a score that the model gave
     new = _edited(plan, pattern, layout, visibility)
@@ -33,12 +33,14 @@ def observe(plan: Plan, scores: Tensor, pattern: Tensor) -> Tensor:
         buffer = session.buffer(site)
         if keep.stats is not None:
             buffer.keep_heads("received", keep.stats)
+            buffer.keep_details(keep.details, cross=layout.cross)
             for index in separable(rows, tracker.revocable(site.tower)):
                 part_layout = layout.rows(index)
                 count = counts(visibility[:, index], len(part_layout.positions), filled, part_layout)
                 some = None if lse is None else lse[:, :, index]
                 part_statistics = from_pattern(new[:, :, index], part_layout, count, lse=some)
-                buffer.statistics.update(part_statistics.of_heads(keep.stats))
+                own = part_statistics.of_heads(keep.stats).of_details(keep.details, layout.details)
+                buffer.statistics.update(own)
         if keep.maps is not None:
             if keep.gradients and new.requires_grad:
                 new.retain_grad()

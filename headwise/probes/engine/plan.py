@@ -16,6 +16,7 @@ from headwise.probes.context import Context, Visibility
 from headwise.probes.engine.examples import chosen, keep_others
 from headwise.probes.fix_plan import STEPS, FixPlan
 from headwise.probes.kernels.call import Call, visible_keys
+from headwise.probes.kernels.details import Details
 from headwise.probes.kernels.statistics import CallLayout, Statistics
 from headwise.probes.kernels.streaming import check_edit, untouched
 
@@ -81,6 +82,14 @@ class Plan:
         return any(watch.keep.stats for watch in self.watch)
 
     @cached_property
+    def details(self) -> Details:
+        """What anyone wants beside the statistics."""
+        wanted = Details()
+        for watch in self.watch:
+            wanted = wanted.joined(watch.keep.details)
+        return wanted
+
+    @cached_property
     def maps(self) -> bool:
         """True when someone wants whole patterns."""
         return any(watch.keep.maps for watch in self.watch)
@@ -117,6 +126,11 @@ def plan_of(site: Site, sessions: Iterable[Session], language: str) -> Plan:
         scale=tuple(steps["scale"]),
         watch=tuple(Watch(s, keep) for s in sessions if s.watches and (keep := s.options.at(site))),
     )
+
+
+def detailed(plan: Plan, layout: CallLayout) -> CallLayout:
+    """The layout of a call with the details that are wanted of its rows and keys."""
+    return replace(layout, details=plan.details) if plan.details else layout
 
 
 @dataclass

@@ -61,7 +61,8 @@ def _record(watch: Watch, site: Site, call: Call, layout: CallLayout, output: At
     if keep.stats is not None:
         buffer.keep_heads("received", keep.stats)
         for part in output.statistics:
-            buffer.statistics.update(part.of_heads(keep.stats))
+            buffer.statistics.update(part.of_heads(keep.stats).of_details(keep.details, layout.details))
+        buffer.keep_details(keep.details, cross=layout.cross)
     sees_key = _rows_seeing(session, call) if keep.maps or keep.rows or keep.qkv or keep.z else None
     if keep.z is not None:
         buffer.keep_heads("z", keep.z)

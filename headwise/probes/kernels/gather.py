@@ -35,6 +35,7 @@ class Gather:
             columns.append((self.index / tiles.keys).to(wide)[None, :, None].expand(len(classes), -1, -1))
         self.columns = torch.cat(columns, -1).transpose(1, 2).contiguous()
         """(example or 1, column, key)."""
+        self.details: dict[str, Tensor] = {}
         self.weights = torch.ones(1, 1, tiles.rows, dtype=wide, device=device)
         if layout.query_valid is not None:
             self.weights = layout.query_valid.to(wide)[:, None]
@@ -64,12 +65,30 @@ class Gather:
         if self.layout.roles:
             self.mass[heads, :, block, :-1] = others
             self.mass[heads, :, block, -1] = total - others.sum(-1)
+        if self.layout.details:
+            self._add_details(heads, block, span, pattern)
         query = self.layout.positions[block].to(pattern.device) - self.layout.key_start
         if self.linear:
             self.row["distance"][heads, :, block] = query * total - sums[..., -1] * self.tiles.keys
         elif not self.layout.cross:
             apart = (query[:, None] - self.index[span]).abs().to(pattern.dtype)
             self.row["distance"][heads, :, block] = torch.linalg.vecdot(pattern, apart)
+
+    def _add_details(self, heads: slice, block: slice, span: slice, pattern: Tensor) -> None:
+        details, keys = self.layout.details, self.tiles.keys
+        own = None if self.layout.cross else self.layout.positions[block].to(pattern.device) - self.layout.key_start
+        own = None if own is None else own - span.start
+        for name, value in details.rows(pattern, own).items():
+            if name not in self.details:
+                shape = (*self.row["entropy"].shape, value.shape[-1])
+                self.details[name] = torch.empty(shape, dtype=value.dtype, device=value.device)
+            self.details[name][heads, :, block] = value
+        weights = self._per_head(self.weights[..., block], heads)
+        later = details.keys(pattern, own, weights)
+        if later is not None:
+            zero = torch.zeros_like(self.received) if "later" not in self.details else self.details["later"]
+            self.details["later"] = zero
+            zero[heads, :, span].add_(later)
 
     def statistics(self, count: tuple[Tensor, Tensor] | None) -> Statistics:
         """The sums as `Statistics`."""
@@ -79,7 +98,8 @@ class Gather:
         shape = (tiles.batch, tiles.heads)
         row = {name: value.view(*shape, tiles.rows) for name, value in self.row.items()}
         mass = self.mass.view(*shape, tiles.rows, -1)
-        return finish(row, mass, self.received.view(*shape, tiles.keys), self.layout, count)
+        details = {name: value.view(*shape, *value.shape[2:]) for name, value in self.details.items()}
+        return finish(row, mass, self.received.view(*shape, tiles.keys), self.layout, count, details)
 
     def _products(self, pattern: Tensor, heads: slice, span: slice) -> Tensor:
         """Sums of the pattern over every column, (folded, group, query, column)."""

@@ -12,9 +12,11 @@ from torch import Tensor
 from headwise.errors import CaptureError
 from headwise.layout import ROLES
 from headwise.probes.kernels.call import Call, visible_keys
+from headwise.probes.kernels.details import Details
 from headwise.probes.selection import Heads
 
 ROW_FIELDS = ("entropy", "maximum", "lse", "distance")
+DETAIL_FIELDS = ("near", "top", "later")
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class CallLayout:
     """False on padded rows; None when all are real."""
     key_valid: Bool[Tensor, "batch key"] | None = None
     """False on padded keys; None when all are real."""
+    details: Details = Details()
+    """What is kept beside the usual statistics."""
 
     def rows(self, index: Int[Tensor, " row"] | slice) -> CallLayout:
         """The same for some of the rows, counted within the call."""
@@ -56,20 +60,43 @@ class Statistics:
     received: Float[Tensor, "batch head key"]
     n_keys: Float[Tensor, "batch query"]
     n_queries: Float[Tensor, "batch key"]
+    near: Float[Tensor, "batch head query offset"] | None = None
+    top: Float[Tensor, "batch head query size"] | None = None
+    later: Float[Tensor, "batch head key"] | None = None
     roles: tuple[int, ...] = ()
     key_start: int = 0
 
     def before(self, length: int) -> Statistics:
         """The same without the keys from an absolute position on, of which no row sees any."""
         count = max(0, length - self.key_start)
-        return replace(self, received=self.received[..., :count], n_queries=self.n_queries[..., :count])
+        later = None if self.later is None else self.later[..., :count]
+        received, n_queries = self.received[..., :count], self.n_queries[..., :count]
+        return replace(self, received=received, n_queries=n_queries, later=later)
+
+    @property
+    def details(self) -> list[str]:
+        """The fields of details that were asked for."""
+        return [name for name in DETAIL_FIELDS if getattr(self, name) is not None]
 
     def of_heads(self, heads: Heads) -> Statistics:
         """The same for some of the heads."""
         if heads.numbers is None:
             return self
-        names = (*ROW_FIELDS, "mass", "received")
+        names = (*ROW_FIELDS, "mass", "received", *self.details)
         return replace(self, **{name: heads.of(getattr(self, name), 1) for name in names})
+
+
+    def of_details(self, wanted: Details, held: Details) -> Statistics:
+        """The same with some of the details that it holds."""
+        if wanted == held:
+            return self
+        near, top = self.near, self.top
+        return replace(
+            self,
+            near=None if near is None or not wanted.near else near[..., : wanted.near],
+            top=None if top is None or not wanted.top else top[..., [held.top.index(k) for k in wanted.top]],
+            later=self.later if wanted.later else None,
+        )
 
 
 def counts(
@@ -122,9 +149,15 @@ def separable(rows: int, n_draft_rows: int) -> list[slice]:
 
 
 def finish(
-    row: dict[str, Tensor], mass: Tensor, received: Tensor, layout: CallLayout, count: tuple[Tensor, Tensor]
+    row: dict[str, Tensor],
+    mass: Tensor,
+    received: Tensor,
+    layout: CallLayout,
+    count: tuple[Tensor, Tensor],
+    details: dict[str, Tensor] | None = None,
 ) -> Statistics:
     """Raw sums as `Statistics`: padded rows and padded keys become NaN. Takes over the tensors it is given."""
+    details = details or {}
     batch = received.shape[0]
     n_keys, n_queries = (value.expand(batch, -1).clone() for value in count)
     if layout.cross:
@@ -133,10 +166,12 @@ def finish(
         padded = ~layout.query_valid
         for value in row.values():
             value.masked_fill_(padded[:, None], torch.nan)
-        mass.masked_fill_(padded[:, None, :, None], torch.nan)
+        for value in (mass, *(details[name] for name in ("near", "top") if name in details)):
+            value.masked_fill_(padded[:, None, :, None], torch.nan)
         n_keys.masked_fill_(padded, torch.nan)
     if layout.key_valid is not None:
-        received.masked_fill_(~layout.key_valid[:, None], torch.nan)
+        for value in (received, *(details[name] for name in ("later",) if name in details)):
+            value.masked_fill_(~layout.key_valid[:, None], torch.nan)
         n_queries.masked_fill_(~layout.key_valid, torch.nan)
     return Statistics(
         positions=layout.positions,
@@ -147,6 +182,7 @@ def finish(
         roles=layout.roles,
         key_start=layout.key_start,
         **row,
+        **details,
     )
 
 
@@ -174,7 +210,13 @@ def from_pattern(
     }
     mass = torch.matmul(p, layout.classes[:, None].to(p.dtype))
     received = torch.einsum("bq,bhqk->bhk", weights.expand(p.shape[0], -1), p)
-    return finish(row, mass, received, layout, count)
+    details: dict[str, Tensor] = {}
+    if layout.details:
+        own = None if layout.cross else (layout.positions - layout.key_start).to(p.device)
+        details = layout.details.rows(p, own)
+        later = layout.details.keys(p, own, weights[:, None])
+        details |= {} if later is None else {"later": later}
+    return finish(row, mass, received, layout, count, details)
 
 
 class RunningStatistics:
@@ -241,11 +283,14 @@ class RunningStatistics:
         if not calls:
             return {}
         result = {name: torch.cat([getattr(c, name) for c in calls], dim=2) for name in ROW_FIELDS}
+        result |= {name: torch.cat([getattr(c, name) for c in calls], dim=2) for name in calls[0].details if name != "later"}
         result["n_keys"] = torch.cat([call.n_keys for call in calls], dim=1)
         result["mass"] = torch.cat([_every_role(call) for call in calls], dim=2)
         keys = max(call.key_start + call.received.shape[-1] for call in calls)
         result["received"] = _add_keys([(call.received, call.key_start) for call in calls], keys)
         result["n_queries"] = _add_keys([(call.n_queries, call.key_start) for call in calls], keys)
+        if calls[0].later is not None:
+            result["later"] = _add_keys([(call.later, call.key_start) for call in calls], keys)
         result["positions"] = torch.cat([call.positions for call in calls])
         return result
 
@@ -273,7 +318,8 @@ def _reordered_call(call: Statistics, index: Tensor | None) -> Statistics:
     if index is None:
         return call
     batched = [f.name for f in fields(Statistics) if f.name not in ("positions", "roles", "key_start")]
-    return replace(call, **{name: reordered(getattr(call, name), index) for name in batched})
+    values = {name: value for name in batched if (value := getattr(call, name)) is not None}
+    return replace(call, **{name: reordered(value, index) for name, value in values.items()})
 
 
 def _every_role(call: Statistics) -> Tensor:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from headwise.probes.kernels.details import Details
 from headwise.probes.kernels.statistics import CallLayout, RunningStatistics, orders, reordered
 from headwise.probes.kernels.windows import Window, gathered
 from headwise.probes.selection import Heads
@@ -44,14 +45,21 @@ class Buffer:
         self.statistics = RunningStatistics()
         self._rows: dict[str, list[Part]] = {}
         self._last: dict[str, Part] = {}
-        self._heads: dict[str, Tensor] = {}
+        self._same: dict[str, Tensor] = {}
         self._orders: list[Tensor] = []
 
     def keep_heads(self, field: str, heads: Heads) -> None:
         """Notes the numbers of the heads that are kept, where they are not all."""
         name = head_field(field)
-        if heads.numbers is not None and name not in self._heads:
-            self._heads[name] = torch.tensor(heads.numbers)
+        if heads.numbers is not None and name not in self._same:
+            self._same[name] = torch.tensor(heads.numbers)
+
+    def keep_details(self, details: Details, *, cross: bool) -> None:
+        """Notes what the details of statistics are of."""
+        if details.top:
+            self._same["top_sizes"] = torch.tensor(details.top)
+        if details.later and not cross:
+            self._same["later_span"] = torch.tensor(details.later)
 
     def add_rows(
         self,
@@ -115,7 +123,7 @@ class Buffer:
         twin = Buffer()
         twin.statistics = self.statistics.fork()
         twin._rows = {field: list(parts) for field, parts in self._rows.items()}
-        twin._last, twin._heads, twin._orders = dict(self._last), dict(self._heads), list(self._orders)
+        twin._last, twin._same, twin._orders = dict(self._last), dict(self._same), list(self._orders)
         return twin
 
     def truncate(self, length: int, *, keys: bool) -> None:
@@ -155,7 +163,7 @@ class Buffer:
                 record["row_positions"] = positions
         if "maps" in self._last:
             record.setdefault("positions", torch.arange(self._last["maps"].value.shape[2]))
-        return record | {field: part.ordered(order).value for field, part in self._last.items()} | self._heads
+        return record | {field: part.ordered(order).value for field, part in self._last.items()} | self._same
 
     def valid(self) -> dict[str, Tensor]:
         """False where rows of a field are padding or see no key, (example, row); fields of real rows are left out."""

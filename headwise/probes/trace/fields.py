@@ -23,6 +23,9 @@ STATISTICS = {
     "mass": ("example", "head", "query", "role"),
     "received": ("example", "head", "key"),
     "n_queries": ("example", "key"),
+    "near": ("example", "head", "query", "offset"),
+    "top": ("example", "head", "query", "size"),
+    "later": ("example", "head", "key"),
 }
 """Streaming statistics and their axes. NaN marks padding."""
 
@@ -39,6 +42,9 @@ HEAD_FIELDS = {
     "key_heads": ("kv_head",),
     "output_heads": ("head",),
 }
+
+DETAIL_FIELDS = {"top_sizes": ("size",), "later_span": ("bound",)}
+"""What the details of statistics are of: the sizes of `top`, and the nearest and the farthest rows of `later`."""
 """Numbers of the heads that were kept, where they are not all: of the statistics, patterns, q, k and v, and z."""
 
 FIELDS = {
@@ -53,11 +59,14 @@ FIELDS = {
     "residual": ("example", "query", "width"),
     **GRAPH_FIELDS,
     **HEAD_FIELDS,
+    **DETAIL_FIELDS,
 }
 """Every field a record can hold, and its axes.
 
 Rows of `maps` are the query rows at `positions`, unless chosen rows were kept: then they are those at `row_positions`.
 """
+
+_SAME_IN_ALL = {**HEAD_FIELDS, **DETAIL_FIELDS}
 
 RANGES: dict[str, tuple[float, str]] = {
     "positions": (0, "length"),
@@ -69,6 +78,9 @@ RANGES: dict[str, tuple[float, str]] = {
     "mass": (0, "1"),
     "received": (0, "rows"),
     "n_queries": (0, "rows"),
+    "near": (0, "1"),
+    "top": (0, "1"),
+    "later": (0, "rows"),
     "maps": (0, "1"),
 }
 """Smallest and largest value of fields that have one, in the words of `ranges`; the others may be any number."""
@@ -149,7 +161,7 @@ def _merge_site(site: Site, runs: Sequence[Mapping[Site, Record]]) -> Record:
     merged = {"positions": rows["query"]}
     if any("row_positions" in part for part in parts):
         merged["row_positions"] = rows["row"]
-    merged |= {name: full[0][name] for name in names if name in HEAD_FIELDS}
+    merged |= {name: full[0][name] for name in names if name in _SAME_IN_ALL}
     for name in names:
         if name not in merged:
             merged[name] = _merge_field(name, parts, positions_of, rows)
@@ -192,7 +204,7 @@ def _nothing(like: Record, *, examples: int) -> Record:
             [sizes.get(axis, size) for axis, size in zip(FIELDS[name], tensor.shape, strict=True)]
         )
         for name, tensor in like.items()
-        if name not in GRAPH_FIELDS and name not in HEAD_FIELDS
+        if name not in GRAPH_FIELDS and name not in _SAME_IN_ALL
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from headwise.errors import InputError
 from headwise.probes.attach.sites import AttentionModule, Site
+from headwise.probes.kernels.details import Details
 from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
 
 
@@ -20,6 +21,8 @@ class Keep:
     qkv: Heads | None = None
     z: Heads | None = None
     gradients: bool = False
+    details: Details = Details()
+    """What is kept beside the statistics."""
 
     def __bool__(self) -> bool:
         return self.gradients or any((self.stats, self.maps, self.rows, self.qkv, self.z))
@@ -41,6 +44,8 @@ class CaptureOptions:
     """Largest number of bytes of patterns to keep."""
     sites: Selection = EVERYTHING
     """Nothing is kept of any other site."""
+    details: Details = Details()
+    """What the statistics hold beside the usual."""
 
     @property
     def selections(self) -> dict[str, Selection]:
@@ -58,10 +63,16 @@ class CaptureOptions:
             heads = selection.heads(site)
             return None if heads is None else heads.both(among)
 
-        maps = chosen(self.maps)
+        stats, maps = chosen(self.stats), chosen(self.maps)
         rows = among if self.rows is not None and maps is None else None
         return Keep(
-            chosen(self.stats), maps, rows, chosen(self.qkv), chosen(self.heads), gradients=self.gradients
+            stats,
+            maps,
+            rows,
+            chosen(self.qkv),
+            chosen(self.heads),
+            gradients=self.gradients,
+            details=self.details if stats is not None else Details(),
         )
 
     def keeps_residual(self, tower: str, layer: int) -> bool:
@@ -80,6 +91,12 @@ class CaptureOptions:
                 "Gradients are those of whole patterns, so heads cannot be chosen.",
                 evidence=self.call,
                 remedy="Choose towers, kinds and layers, and take the heads from trace.map_gradients.",
+            )
+        if self.details and not self.stats:
+            raise InputError(
+                "near, top and later are kept beside the statistics.",
+                evidence=self.call,
+                remedy="Leave out stats=False.",
             )
         for name, selection in self.selections.items():
             selection.check(name, modules)

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from headwise.layout import ROLES
 from headwise.probes.attach.sites import Site
-from headwise.probes.trace.fields import FIELDS, HEAD_FIELDS, RANGES, Record, head_field
+from headwise.probes.trace.fields import DETAIL_FIELDS, FIELDS, HEAD_FIELDS, RANGES, Record, head_field
 from headwise.units import range_of
 
 TOLERANCE = 0.02
 """What rounding may add to a bound, as a share of it; half precision needs it."""
 _BLOCK = 2**18
-_OF_ROWS, _OF_KEYS = ("entropy", "maximum", "mass"), ("received",)
-_WHOLE = ("positions", "row_positions", *HEAD_FIELDS)
+_OF_ROWS, _OF_KEYS = ("entropy", "maximum", "mass", "near", "top"), ("received", "later")
+_WHOLE = ("positions", "row_positions", *HEAD_FIELDS, *DETAIL_FIELDS)
 
 
 def impossible(
@@ -72,7 +72,7 @@ def _complaints(
     for name in _OF_ROWS:
         if name in record:
             missing = record[name].isnan()
-            missing = missing.any(-1) if name == "mass" else missing
+            missing = missing.any(-1) if missing.ndim > 3 else missing
             if (missing & seeing[:, None]).any():
                 yield f"{name} is NaN in a row that sees keys"
     blind = (record["n_keys"] == 0).any(-1)[:, None]
@@ -82,7 +82,7 @@ def _complaints(
             yield f"{name} is NaN at a key that is there"
 
 
-_MAY_BE_PATCHED = ("entropy", "maximum", "distance", "mass", "received", "maps")
+_MAY_BE_PATCHED = ("entropy", "maximum", "distance", "mass", "received", "near", "top", "later", "maps")
 
 
 def _sizes(record: Record) -> dict[str, int]:
@@ -92,6 +92,8 @@ def _sizes(record: Record) -> dict[str, int]:
         sizes["query"] = sizes["row"] = len(record["positions"])
     if "row_positions" in record:
         sizes["row"] = len(record["row_positions"])
+    if "top_sizes" in record:
+        sizes["size"] = len(record["top_sizes"])
     for name, tensor in record.items():
         axes = FIELDS[name]
         if axes[0] == "example":
