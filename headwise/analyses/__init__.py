@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from headwise.analyses._entropy import entropy
     from headwise.analyses._kinds.types import head_types, pattern_types
     from headwise.analyses._mass import mass
+    from headwise.analyses._rows.look_back import look_back
+    from headwise.analyses._rows.rhythm import rhythm
+    from headwise.analyses._rows.top_mass import top_mass
     from headwise.analyses._sinks import sink_rate, sinks
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "get",
     "head_types",
     "load_result",
+    "look_back",
     "mass",
     "mean_distance",
     "mean_received",
@@ -39,9 +43,11 @@ __all__ = [
     "normalised_entropy",
     "pattern_types",
     "relative_distance",
+    "rhythm",
     "row_entropy",
     "sink_rate",
     "sinks",
+    "top_mass",
 ]
 
 

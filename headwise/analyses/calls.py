@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from headwise.analyses.record import INPUTS, Analysis
 from headwise.analyses.registry import get
 from headwise.errors import InputError
 from headwise.plugins import read_options, split_call
+from headwise.probes.kernels.details import TOP
 
 if TYPE_CHECKING:
     from headwise.results.result import Result
@@ -21,6 +23,14 @@ class AnalysisCall:
 
     analysis: Analysis[Any]
     parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    def option(self, need: str) -> Any:
+        """The value of an option of `hw.capture` that gives what this call needs."""
+        name = self.analysis.sizes.get(need)
+        if name is None:
+            return list(TOP) if need == "top" else True
+        value = self.parameters.get(name, signature(self.analysis.table).parameters[name].default)
+        return [value] if need == "top" else value
 
     def __call__(self, *sources: Any) -> Result:
         """Run it on a trace, on two of them, or on a subject with data.
@@ -66,9 +76,25 @@ def analysis_call(source: str | Analysis[Any] | AnalysisCall) -> AnalysisCall:
     return AnalysisCall(analysis, read_options(analysis.name, analysis.parameters, given))
 
 
-def needs_of(calls: Iterable[AnalysisCall]) -> dict[str, bool]:
-    """Options of `hw.capture` that give what all of these need."""
-    return {need: True for call in calls for need in call.analysis.needs}
+def needs_of(calls: Iterable[AnalysisCall]) -> dict[str, Any]:
+    """Options of `hw.capture` that give what all of these need.
+
+    Example:
+        >>> needs_of([analysis_call("top_mass:k=3"), analysis_call("top_mass"), analysis_call("rhythm:window=4")])
+        {'stats': True, 'top': [3, 5], 'near': 4, 'later': True}
+    """
+    needs: dict[str, Any] = {}
+    for call in calls:
+        for need in call.analysis.needs:
+            needs[need] = _enough(needs.get(need), call.option(need))
+    return needs
+
+
+def _enough(one: Any, other: Any) -> Any:
+    """The value of an option of `hw.capture` that gives what two values give."""
+    if isinstance(other, list):
+        return sorted({*(one or ()), *other})
+    return other if one is None else max(one, other)
 
 
 def analysis_calls(sources: str | Analysis[Any] | Sequence[Any]) -> list[AnalysisCall]:

@@ -34,9 +34,9 @@ NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "qkv": ("q", "queries, keys and values"),
         "heads": ("z", "head outputs"),
         "residual": ("residual", "residual stream"),
-    "near": ("near", "weights on the nearest keys"),
-    "top": ("top", "sums of the largest weights"),
-    "later": ("later", "weights that keys receive from later rows"),
+        "near": ("near", "weights on the nearest keys"),
+        "top": ("top", "sums of the largest weights"),
+        "later": ("later", "weights that keys receive from later rows"),
     }
 )
 """Option of `hw.capture` -> the field of a record that it keeps, and what that is called."""
@@ -67,6 +67,10 @@ class Analysis(Generic[P]):
     """Options of `hw.capture` without which a trace does not do; see `NEEDS`."""
     inputs: str = "trace"
     """One of `INPUTS`."""
+    sizes: Mapping[str, str] = field(default_factory=dict)
+    """Option of `hw.capture` -> the parameter that says how much of it is needed, where that is not all or nothing."""
+    writes: bool = False
+    """True for what is about rows that write tokens: it takes no trace of an encoder alone."""
     axes: tuple[str, ...] = ()
     title: str = ""
     """How a page calls it; its name when empty."""
@@ -247,6 +251,8 @@ def analysis(
     summary: Callable[..., str],
     needs: Sequence[str] = ("stats",),
     inputs: str = "trace",
+    sizes: Mapping[str, str] = MappingProxyType({}),
+    writes: bool = False,
     axes: Sequence[str] = (),
     title: str = "",
     merge: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
@@ -263,6 +269,8 @@ def analysis(
         summary: makes the sentence of the table; it may also name arguments of the function.
         needs: options of `hw.capture` that it cannot do without.
         inputs: `"trace"`, `"pair"` (before and after) or `"subject"` (with data).
+        sizes: of those options that take a number (`near`, `top`), the parameter of the function that gives it.
+        writes: it is about rows that write tokens, and takes no trace of an encoder alone.
         axes: the two columns of a matrix, or the one of a curve.
         title: how a page calls it.
         merge: makes one table of the rows of several, where they are means over examples; it needs their counts.
@@ -291,6 +299,8 @@ def analysis(
             summary=summary,
             needs=tuple(needs),
             inputs=inputs,
+            sizes=sizes,
+            writes=writes,
             axes=tuple(axes),
             title=title,
             merge=merge,

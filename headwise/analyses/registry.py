@@ -15,10 +15,13 @@ ANALYSES = Plugins(
         "distance": "headwise.analyses._distance:distance",
         "entropy": "headwise.analyses._entropy:entropy",
         "head_types": "headwise.analyses._kinds.types:head_types",
+        "look_back": "headwise.analyses._rows.look_back:look_back",
         "mass": "headwise.analyses._mass:mass",
         "pattern_types": "headwise.analyses._kinds.types:pattern_types",
+        "rhythm": "headwise.analyses._rows.rhythm:rhythm",
         "sink_rate": "headwise.analyses._sinks:sink_rate",
         "sinks": "headwise.analyses._sinks:sinks",
+        "top_mass": "headwise.analyses._rows.top_mass:top_mass",
     },
 )
 

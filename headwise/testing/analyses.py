@@ -87,7 +87,11 @@ def analysis_checks(
             remedy="Check what it finds on headwise.testing.known_circuit().",
         )
     if models is None:
-        models = [model for model, tiny in TINY_MODELS.items() if not tiny.has_vision]
+        models = [
+            name
+            for name, tiny in TINY_MODELS.items()
+            if not tiny.has_vision and (tiny.causal or not record.writes)
+        ]
     return tuple(
         Check(record.name, law, trial.model, partial(run, trial))
         for trial in (_Trial(model, call) for model in known_models(models))

@@ -12,6 +12,7 @@ import torch
 from headwise.layout import ROLES, Axis, TokenLayout
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
+from tests.kit.twin import details
 
 META = {
     "model": "by hand",
@@ -130,6 +131,27 @@ def make_trace(
             cross=site.kind == "cross",
         )
     return Trace(records, TokenLayout(axes), meta or {"model": "by hand"})
+
+
+def detailed(
+    trace: Trace, *, near: int = 10, top: tuple[int, ...] = (1, 3, 5), later: tuple[int, int] = (2, 4)
+) -> Trace:
+    """The same with the details of its statistics."""
+    records = {}
+    for site, kept in trace.records.items():
+        extra = details(
+            kept["maps"].nan_to_num(),
+            positions=kept["positions"],
+            query_valid=~kept["n_keys"].isnan(),
+            key_valid=~kept["n_queries"].isnan(),
+            near=near,
+            top=top,
+            later=later,
+        )
+        extra |= {"top_sizes": torch.tensor(top), "later_span": torch.tensor(later)}
+        own = {name: value for name, value in extra.items() if site.kind != "cross" or name.startswith("top")}
+        records[site] = {**kept, **own}
+    return Trace(records, trace.layout, trace.meta)
 
 
 def uniform(length=64):

@@ -48,5 +48,43 @@ def statistics(
     return {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}
 
 
+def details(
+    pattern: torch.Tensor,
+    *,
+    positions: torch.Tensor,
+    query_valid: torch.Tensor,
+    key_valid: torch.Tensor,
+    near: int,
+    top: tuple[int, ...],
+    later: tuple[int, int],
+) -> dict[str, torch.Tensor]:
+    """`near`, `top` and `later` of self-attention, row by row and key by key; arguments as above."""
+    p = np.where(
+        query_valid.numpy()[:, None, :, None] & key_valid.numpy()[:, None, None],
+        pattern.double().numpy(),
+        0.0,
+    )
+    batch, heads, _, keys = p.shape
+    numbers = {
+        "near": np.zeros((*p.shape[:3], near)),
+        "top": np.sort(p)[..., ::-1].cumsum(-1)[..., [min(size, keys) - 1 for size in top]],
+        "later": np.zeros((batch, heads, keys)),
+    }
+    for row, position in enumerate(positions.tolist()):
+        for key in range(keys):
+            apart = position - key
+            if 0 <= apart < near:
+                numbers["near"][:, :, row, apart] = p[:, :, row, key]
+            if later[0] <= apart <= later[1]:
+                numbers["later"][:, :, key] += p[:, :, row, key]
+    rows = query_valid.numpy()[:, None, :, None]
+    numbers = {
+        "near": _real(numbers["near"], rows),
+        "top": _real(numbers["top"], rows),
+        "later": _real(numbers["later"], key_valid.numpy()[:, None]),
+    }
+    return {name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()}
+
+
 def _real(values: np.ndarray, real: np.ndarray) -> np.ndarray:
     return np.where(real, values, np.nan)

@@ -16,7 +16,7 @@ from headwise.probes.context import Context, Visibility
 from headwise.probes.engine.examples import chosen, keep_others
 from headwise.probes.fix_plan import STEPS, FixPlan
 from headwise.probes.kernels.call import Call, visible_keys
-from headwise.probes.kernels.details import Details
+from headwise.probes.kernels.details import NO_DETAILS, Details
 from headwise.probes.kernels.statistics import CallLayout, Statistics
 from headwise.probes.kernels.streaming import check_edit, untouched
 
@@ -84,7 +84,7 @@ class Plan:
     @cached_property
     def details(self) -> Details:
         """What anyone wants beside the statistics."""
-        wanted = Details()
+        wanted = NO_DETAILS
         for watch in self.watch:
             wanted = wanted.joined(watch.keep.details)
         return wanted

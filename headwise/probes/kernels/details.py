@@ -1,4 +1,4 @@
-"""Details of attention rows that a capture keeps when asked: the nearest keys, the largest weights, rows behind a key."""
+"""Details of rows that a capture keeps when asked: nearest keys, largest weights, what later rows give a key."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ class Details:
     """Weights that a key receives from rows this many positions later, both ends included."""
 
     @classmethod
-    def of(
-        cls, near: int | bool, top: Sequence[int] | bool, later: tuple[int, int] | bool | None
-    ) -> Details:
+    def of(cls, near: int | bool, top: Sequence[int] | bool, later: tuple[int, int] | bool | None) -> Details:
         """Options of `hw.capture`, checked.
 
         Raises:
@@ -43,7 +41,11 @@ class Details:
         span = LATER if later is True else None if later in (None, False) else _whole(later)
         if not _whole([near]) or not 0 <= near <= _MOST:
             raise _wrong("near", near, "a number of keys", NEAR)
-        if sizes is None or list(sizes) != sorted(set(sizes)) or (sizes and not 1 <= sizes[0] <= sizes[-1] <= _MOST):
+        if (
+            sizes is None
+            or list(sizes) != sorted(set(sizes))
+            or (sizes and not 1 <= sizes[0] <= sizes[-1] <= _MOST)
+        ):
             raise _wrong("top", top, "sizes in rising order", TOP)
         if later not in (None, False) and (span is None or len(span) != 2 or not 0 <= span[0] <= span[1]):
             raise _wrong("later", later, "the nearest and the farthest of those rows, in positions", LATER)
@@ -104,6 +106,9 @@ class Details:
         return torch.einsum("...qk,...q->...k", pattern * band, weights.to(pattern.dtype))
 
 
+NO_DETAILS = Details()
+
+
 def _whole(values: Any) -> tuple[int, ...] | None:
     """Whole numbers as a tuple; None when they are not."""
     try:
@@ -117,5 +122,7 @@ def _whole(values: Any) -> tuple[int, ...] | None:
 
 def _wrong(name: str, value: Any, what: str, example: Any) -> InputError:
     return InputError(
-        f"{name} is {what}.", evidence=f"got {value!r}", remedy=f"For example {name}={example!r}, or {name}=True."
+        f"{name} is {what}.",
+        evidence=f"got {value!r}",
+        remedy=f"For example {name}={example!r}, or {name}=True.",
     )

@@ -75,8 +75,12 @@ class Gather:
             self.row["distance"][heads, :, block] = torch.linalg.vecdot(pattern, apart)
 
     def _add_details(self, heads: slice, block: slice, span: slice, pattern: Tensor) -> None:
-        details, keys = self.layout.details, self.tiles.keys
-        own = None if self.layout.cross else self.layout.positions[block].to(pattern.device) - self.layout.key_start
+        details = self.layout.details
+        own = (
+            None
+            if self.layout.cross
+            else self.layout.positions[block].to(pattern.device) - self.layout.key_start
+        )
         own = None if own is None else own - span.start
         for name, value in details.rows(pattern, own).items():
             if name not in self.details:

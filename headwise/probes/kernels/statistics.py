@@ -12,7 +12,7 @@ from torch import Tensor
 from headwise.errors import CaptureError
 from headwise.layout import ROLES
 from headwise.probes.kernels.call import Call, visible_keys
-from headwise.probes.kernels.details import Details
+from headwise.probes.kernels.details import NO_DETAILS, Details
 from headwise.probes.selection import Heads
 
 ROW_FIELDS = ("entropy", "maximum", "lse", "distance")
@@ -36,7 +36,7 @@ class CallLayout:
     """False on padded rows; None when all are real."""
     key_valid: Bool[Tensor, "batch key"] | None = None
     """False on padded keys; None when all are real."""
-    details: Details = Details()
+    details: Details = NO_DETAILS
     """What is kept beside the usual statistics."""
 
     def rows(self, index: Int[Tensor, " row"] | slice) -> CallLayout:
@@ -84,7 +84,6 @@ class Statistics:
             return self
         names = (*ROW_FIELDS, "mass", "received", *self.details)
         return replace(self, **{name: heads.of(getattr(self, name), 1) for name in names})
-
 
     def of_details(self, wanted: Details, held: Details) -> Statistics:
         """The same with some of the details that it holds."""
@@ -283,14 +282,16 @@ class RunningStatistics:
         if not calls:
             return {}
         result = {name: torch.cat([getattr(c, name) for c in calls], dim=2) for name in ROW_FIELDS}
-        result |= {name: torch.cat([getattr(c, name) for c in calls], dim=2) for name in calls[0].details if name != "later"}
+        rows = [name for name in calls[0].details if name != "later"]
+        result |= {name: torch.cat([getattr(c, name) for c in calls], dim=2) for name in rows}
         result["n_keys"] = torch.cat([call.n_keys for call in calls], dim=1)
         result["mass"] = torch.cat([_every_role(call) for call in calls], dim=2)
         keys = max(call.key_start + call.received.shape[-1] for call in calls)
         result["received"] = _add_keys([(call.received, call.key_start) for call in calls], keys)
         result["n_queries"] = _add_keys([(call.n_queries, call.key_start) for call in calls], keys)
-        if calls[0].later is not None:
-            result["later"] = _add_keys([(call.later, call.key_start) for call in calls], keys)
+        later = [(call.later, call.key_start) for call in calls if call.later is not None]
+        if later:
+            result["later"] = _add_keys(later, keys)
         result["positions"] = torch.cat([call.positions for call in calls])
         return result
 

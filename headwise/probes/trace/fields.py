@@ -23,11 +23,15 @@ STATISTICS = {
     "mass": ("example", "head", "query", "role"),
     "received": ("example", "head", "key"),
     "n_queries": ("example", "key"),
+}
+"""Streaming statistics and their axes. NaN marks padding."""
+
+DETAILS = {
     "near": ("example", "head", "query", "offset"),
     "top": ("example", "head", "query", "size"),
     "later": ("example", "head", "key"),
 }
-"""Streaming statistics and their axes. NaN marks padding."""
+"""What stands beside them when it was asked for; `near` and `later` in self-attention alone."""
 
 GRAPH_FIELDS = {
     "v_heads": ("example", "head", "key", "width"),
@@ -50,6 +54,7 @@ DETAIL_FIELDS = {"top_sizes": ("size",), "later_span": ("bound",)}
 FIELDS = {
     "positions": ("query",),
     **STATISTICS,
+    **DETAILS,
     "row_positions": ("row",),
     "maps": ("example", "head", "row", "key"),
     "q": ("example", "head", "query", "width"),
@@ -92,7 +97,7 @@ _OWN_HEADS = {
     "k": "key_heads",
     "v": "key_heads",
     "z": "output_heads",
-} | dict.fromkeys(STATISTICS, "statistics_heads")
+} | dict.fromkeys((*STATISTICS, *DETAILS), "statistics_heads")
 
 
 def head_field(field: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from headwise.errors import InputError
 from headwise.probes.attach.sites import AttentionModule, Site
-from headwise.probes.kernels.details import Details
+from headwise.probes.kernels.details import NO_DETAILS, Details
 from headwise.probes.selection import EVERYTHING, NOTHING, Heads, Selection
 
 
@@ -21,7 +21,7 @@ class Keep:
     qkv: Heads | None = None
     z: Heads | None = None
     gradients: bool = False
-    details: Details = Details()
+    details: Details = NO_DETAILS
     """What is kept beside the statistics."""
 
     def __bool__(self) -> bool:
@@ -44,7 +44,7 @@ class CaptureOptions:
     """Largest number of bytes of patterns to keep."""
     sites: Selection = EVERYTHING
     """Nothing is kept of any other site."""
-    details: Details = Details()
+    details: Details = NO_DETAILS
     """What the statistics hold beside the usual."""
 
     @property
@@ -72,7 +72,7 @@ class CaptureOptions:
             chosen(self.qkv),
             chosen(self.heads),
             gradients=self.gradients,
-            details=self.details if stats is not None else Details(),
+            details=self.details if stats is not None else NO_DETAILS,
         )
 
     def keeps_residual(self, tower: str, layer: int) -> bool:
@@ -104,7 +104,9 @@ class CaptureOptions:
     @property
     def call(self) -> str:
         """The call of `capture` that has these options."""
-        shown = [f"{f.name}={value!r}" for f in fields(self) if (value := getattr(self, f.name)) != f.default]
+        own = [(self, f) for f in fields(self) if f.name != "details"]
+        every = own + [(self.details, f) for f in fields(self.details)]
+        shown = [f"{f.name}={value!r}" for part, f in every if (value := getattr(part, f.name)) != f.default]
         return f"hw.capture({', '.join(['subject', *shown])})"
 
     @property

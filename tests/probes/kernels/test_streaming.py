@@ -12,8 +12,9 @@ from headwise.errors import FixError
 from headwise.layout import ROLES
 from headwise.probes.kernels import dense, streaming, tiles
 from headwise.probes.kernels.call import Call, visible_keys
+from headwise.probes.kernels.details import Details
 from headwise.probes.kernels.statistics import CallLayout, RunningStatistics, counts, from_pattern
-from tests.kit.twin import statistics
+from tests.kit.twin import details, statistics
 
 BATCH, HEADS, KV_HEADS, WIDTH, VALUE_WIDTH = 2, 6, 2, 8, 5
 LENGTHS = (1, 2, 63, 64, 65, 200)
@@ -104,6 +105,25 @@ def every_field(pattern: torch.Tensor, layout: CallLayout) -> dict[str, torch.Te
     return expected | {"mass": expected["mass"][..., list(PRESENT)]}
 
 
+def every_detail(pattern: torch.Tensor, layout: CallLayout) -> dict[str, torch.Tensor | None]:
+    """The twin's details; None for those that cross-attention has not."""
+    wanted, everything = layout.details, torch.ones(pattern.shape[0], 1, dtype=torch.bool)
+    assert wanted.later is not None
+    query_valid, key_valid = layout.query_valid, layout.key_valid
+    found: dict[str, torch.Tensor | None] = {
+        **details(
+            pattern,
+            positions=layout.positions,
+            query_valid=everything.expand(-1, pattern.shape[2]) if query_valid is None else query_valid,
+            key_valid=everything.expand(-1, pattern.shape[3]) if key_valid is None else key_valid,
+            near=wanted.near,
+            top=wanted.top,
+            later=wanted.later,
+        )
+    }
+    return found | ({"near": None, "later": None} if layout.cross else {})
+
+
 def assert_close(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:
     torch.testing.assert_close(
         actual, expected, rtol=1e-5, atol=1e-5, equal_nan=True, msg=lambda message: f"{what}: {message}"
@@ -129,6 +149,20 @@ def check(kind: str, call: Call) -> None:
 @pytest.mark.parametrize("length", LENGTHS)
 def test_tiles_give_what_the_whole_pattern_gives(kind: str, length: int) -> None:
     check(kind, KINDS[kind](length))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_details_are_those_of_the_whole_pattern(kind: str) -> None:
+    call = KINDS[kind](100)
+    layout = replace(places_of(kind, call), details=Details(near=5, top=(1, 3, 150), later=(2, 40)))
+    pattern, _ = dense.pattern(call)
+    count = counts(None if call.causal else visible_keys(call), *call.shape[2:], layout, causal=call.causal)
+    for found in (streaming.attend(call, layout)[1], from_pattern(pattern, layout, count)):
+        for field, numbers in every_detail(pattern, layout).items():
+            if numbers is None:
+                assert getattr(found, field) is None, field
+            else:
+                assert_close(getattr(found, field), numbers, field)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -19,7 +19,7 @@ from headwise.probes.attach.sites import Site
 from headwise.probes.trace.fields import RANGES
 from headwise.probes.trace.header import Meta
 from headwise.probes.trace.trace import Trace, load_trace
-from tests.kit.traces import TEXT, make_trace, plain_axis, random_pattern
+from tests.kit.traces import TEXT, detailed, make_trace, plain_axis, random_pattern
 
 META = {"model": "by hand", "examples": 2, "patched": [], "seconds": 0.5}
 
@@ -29,7 +29,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trace = make_trace(
         {TEXT: random_pattern(2, 2, 4, 4)}, {"text": plain_axis("text", 2, 4, (0, 1))}, meta=META
     )
-    return trace.save(tmp_path_factory.mktemp("trace") / "t.safetensors")
+    return detailed(trace).save(tmp_path_factory.mktemp("trace") / "t.safetensors")
 
 
 def _signed(
