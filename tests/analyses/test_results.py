@@ -161,7 +161,9 @@ def install(monkeypatch):
 
 class TestRegistry:
     def test_own_analyses(self):
-        assert {"entropy", "head_types", "look_back", "pattern_types", "rhythm", "sinks", "top_mass"} <= set(analyses.names())
+        assert {"entropy", "head_types", "look_back", "pattern_types", "rhythm", "sinks", "top_mass"} <= set(
+            analyses.names()
+        )
         assert analyses.get("sinks") is analyses.sinks
 
     def test_another_package_adds_one(self, install):

@@ -82,13 +82,13 @@ def _of_tower(trace: Trace, tower: str, rows: Rows) -> tuple[Written, bool] | No
     writes = real & (generated[:, positions] | generated[:, positions + 1])
     has_generated = bool(writes.any())
     if rows == "all" or (rows == "auto" and not has_generated):
-        first = real.argmax(1)
-        seen = [n_keys[example, row] for example, row in enumerate(first) if real[example].any()]
-        if not has_generated and any(count != 1 for count in seen):
-            return None  # an encoder: its rows see what follows
+        seen = [n_keys[example, row][[0, -1]] for example, row in enumerate(real) if row.any()]
+        if not has_generated and all(first == last > 1 for first, last in seen):
+            return None  # an encoder: its first row sees what its last one does
         writes = real & ~np.isin(roles[:, positions + 1], _NO_WORDS)
     elif not has_generated:
         return None
+    tokens[roles == "padding"] = None
     step = np.where(writes, writes.cumsum(1) - 1, -1)
     return (
         Written(

@@ -195,7 +195,12 @@ class TestLookBack:
         record["n_keys"] = torch.tensor([[1.0, 2, 2, 2, 2]])
         found = analyses.look_back(Trace({TEXT: record}, trace.layout, trace.meta)).frame
         image = found[found["modality"] == "image"].set_index("position")
-        np.testing.assert_allclose(image["relative"][[1, 2, 3]], [1.0, 1.0, 1.0])
+        assert image.index.tolist() == [
+            2,
+            3,
+            4,
+        ]  # rows 0 and 1 stand before an image token, which nobody writes
+        np.testing.assert_allclose(image["relative"][[2, 3]], [1.0, 1.0])
         assert np.isnan(image["relative"][4])
         assert image["mass"][4] == 0
 

@@ -71,7 +71,7 @@ def batch_of(examples, side, pad):
 
 
 def traced(model, *runs):
-    with hw.capture(model, maps=True) as trace:
+    with hw.capture(model, maps=True, near=True, top=True, later=(1, 3)) as trace:
         outputs = [first(forward(model, inputs)) for inputs in runs]
     return trace, outputs
 
@@ -112,6 +112,8 @@ def test_a_batch_of_two_is_two_batches_of_one(name, side):
     if name == "git" and side == "left":
         return  # padding lies between its image and its text there, and statistics count places
     for analysis in NAMES["trace"]:
+        if analyses.get(analysis).writes and not model.can_generate():
+            continue
         frames = [words(analyses.get(analysis)(trace).frame, trace) for trace in (together, apart)]
         assert_same_frame(*frames)
     for rows in ("head", "query", "key"):
