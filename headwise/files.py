@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from stat import S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
+from stat import S_IMODE, S_ISDIR, S_ISREG
 
 from headwise.errors import InputError
 
@@ -23,6 +23,8 @@ LEFTOVER = re.compile(r"\.headwise-[0-9a-f]{12}-[0-9a-f]{8}\.part")
 """Names of files and folders that are being written."""
 NAME_BYTES = 255
 """The longest name of a file that usual file systems take."""
+_LINKS = 40
+"""Links in a row that Linux follows."""
 
 
 @contextmanager
@@ -31,12 +33,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
     `path`.
 
     If the block raises, nothing is left and a file that was there before is untouched. What a killed process left of
-    an earlier save to this name is removed. The new file has the permissions of the one it replaces; a link is
-    replaced, not followed.
+    an earlier save to this name is removed. The new file has the permissions of the one it replaces. A symbolic link
+    stays: the file that it leads to is replaced, or made.
 
     Raises:
-        InputError: the folder does not exist, `path` is a folder, a pipe or a device, or no name of a file, or it
-            cannot be written.
+        InputError: the folder does not exist, `path` is a folder, a pipe or a device, a link of somebody else, or no
+            name of a file, or it cannot be written.
 
     Example:
         >>> import tempfile
@@ -46,12 +48,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         ...     print((Path(folder) / "note.txt").read_text())
         whole
     """
-    target = Path(path)
-    check_name(target)
+    target = _destination(Path(path))
     if target.is_dir():
         raise InputError("The path to write to is a folder.", evidence=str(target), remedy="Add a file name.")
     there = os.lstat(target).st_mode if os.path.lexists(target) else None
-    if there is not None and not (S_ISREG(there) or S_ISLNK(there)):
+    if there is not None and not S_ISREG(there):
         raise InputError(
             "What stands under the name to write is no file.",
             evidence=str(target),
@@ -59,7 +60,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         )
     with errors_of_writing(target, "file"), _temporary(target, folder=False) as part:
         yield part
-        if there is not None and S_ISREG(there):
+        if there is not None:
             part.chmod(S_IMODE(there))
         os.replace(part, target)
 
@@ -68,11 +69,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def filling(path: str | Path | None) -> Iterator[Path | None]:
     """Hand out a temporary folder beside `path`, which takes its name when the block ends well; None for None.
 
-    If the block raises, nothing is left behind.
+    If the block raises, nothing is left behind. Links are followed as by `replacing`.
 
     Raises:
-        InputError: the folder around `path` does not exist, `path` is a file or a folder with something in it, or it
-            cannot be written to.
+        InputError: the folder around `path` does not exist, `path` is a file, a folder with something in it or a link
+            of somebody else, or it cannot be written to.
 
     Example:
         >>> import tempfile
@@ -85,7 +86,7 @@ def filling(path: str | Path | None) -> Iterator[Path | None]:
     if path is None:
         yield None
         return
-    target = Path(path)
+    target = _destination(Path(path))
     check_new_folder(target)
     with errors_of_writing(target, "folder"), _temporary(target, folder=True) as part:
         yield part
@@ -98,8 +99,32 @@ def check_name(target: Path) -> None:
     """Refuse a path that no file can be written to, before any work is done for it.
 
     Raises:
-        InputError: the name is too long or holds characters that no file system takes, or the folder does not exist.
+        InputError: the name is too long or holds characters that no file system takes, the folder does not exist, or it
+            is a link of somebody else, or one that leads nowhere.
     """
+    _destination(target)
+
+
+def _destination(target: Path) -> Path:
+    """Where a name leads, through links that the user made; what others made may lead to what the user has."""
+    for _ in range(_LINKS):
+        _check_one(target)
+        if not target.is_symlink():
+            return target
+        leads = os.readlink(target)
+        if hasattr(os, "geteuid") and os.lstat(target).st_uid != os.geteuid():
+            raise InputError(
+                "The name to write is a link of somebody else.",
+                evidence=f"{target}, which leads to {leads}",
+                remedy="Choose another name, or write to where it leads.",
+            )
+        target = target.parent / leads
+    raise InputError(
+        "The name to write is a link that leads nowhere.", evidence=str(target), remedy="Choose another name."
+    )
+
+
+def _check_one(target: Path) -> None:
     try:
         name = os.fsencode(target)
     except UnicodeEncodeError:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from headwise.errors import InputError
-from headwise.files import filling, replacing
+from headwise.files import check_name, filling, replacing
 from headwise.folders import MARK, check_folder, replace_folder
 
 FIRST = {"index.html": "one", "data-1/a.js": "1", "data-1/b.js": "2"}
@@ -112,6 +112,27 @@ class TestFiles:
         with replacing(mine) as part:
             part.write_text("new")
         assert (mine.read_text(), mine.stat().st_mode & 0o777) == ("new", 0o600)
+
+    def test_links_that_go_round(self, tmp_path: Path) -> None:
+        (tmp_path / "a").symlink_to("b")
+        (tmp_path / "b").symlink_to("a")
+        for writing in (replacing, filling):
+            with pytest.raises(InputError, match="leads nowhere"), writing(tmp_path / "a"):
+                pass
+
+    def test_a_link_of_somebody_else_leads_to_nothing_of_mine(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "mine").write_text("mine")
+        (tmp_path / "theirs").symlink_to("mine")
+        monkeypatch.setattr(os, "geteuid", lambda: os.lstat(tmp_path / "theirs").st_uid + 1)
+        for check in (
+            lambda: check_name(tmp_path / "theirs"),
+            lambda: replacing(tmp_path / "theirs").__enter__(),
+        ):
+            with pytest.raises(InputError, match="link of somebody else"):
+                check()
+        assert (tmp_path / "mine").read_text() == "mine"
 
     def test_a_folder_with_a_name_that_is_too_long(self, tmp_path: Path) -> None:
         with (
