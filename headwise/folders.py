@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from stat import S_ISREG
@@ -20,7 +21,7 @@ from headwise.files import (
     locked,
     replacing,
 )
-from headwise.readers.content import read_bytes
+from headwise.readers.content import opened, read_bytes
 from headwise.readers.json import parse_json
 
 MARK = ".headwise.json"
@@ -125,7 +126,7 @@ def _files_of(target: Path, kind: str) -> dict[str, list[str]]:
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
+    with opened(path, limit=sys.maxsize) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
