@@ -42,10 +42,12 @@ class FileLimits:
     """Pieces in which a picture is read: what stands before its pixels, runs of them."""
     sound_bytes: int = 1024 * MIB
     sound_seconds: int = 3600
-    sound_samples: int = 60_000_000
+    sound_samples: int = 80_000_000
     """Samples of all channels, at the file's own rate; those that take long to unpack count more than once."""
     yaml_bytes: int = 1 * MIB
     yaml_values: int = 100_000
+    tasks: int = 256
+    """Tasks and groups that task files of the harness name."""
     spec_bytes: int = 4 * MIB
     """Specs, and fixes as a command line writes them."""
     spec_values: int = 100_000

@@ -156,8 +156,26 @@ def test_hours_of_silence_are_refused_before_they_are_read(tmp_path: Path) -> No
     with soundfile.SoundFile(tmp_path / "a.flac", "w", 8000, 1, format="FLAC", subtype="PCM_16") as file:
         for _ in range(13):
             file.write(np.zeros(8000 * 300, "int16"))
-    with pytest.raises(InputError, match=r"seconds of sound: 3,900, and the limit is 3,600"):
+    with pytest.raises(
+        InputError,
+        match=r"seconds of sound with 1 channel at 8,000 per second: 3,900, and the limit is 3,600",
+    ):
         read_sound(tmp_path / "a.flac")
+
+
+@pytest.mark.parametrize(
+    ("format", "subtype", "minutes"), [("MP3", "MPEG_LAYER_III", 15), ("OGG", "OPUS", 4.6)]
+)
+def test_how_long_sound_may_be(tmp_path: Path, format: str, subtype: str, minutes: float) -> None:
+    """A quarter of an hour of what people record, stereo; the limit is told as a duration."""
+    rate, less = (44_100 if format == "MP3" else 48_000), 1000
+    soundfile.write(tmp_path / "a", np.zeros((rate, 2), "float32"), rate, format=format, subtype=subtype)
+    with file_limits(times=1 / less):
+        limit = rf"2 channels at {rate:,} per second: 1, and the limit is {60 * minutes / less:.0f}"
+        with pytest.raises(InputError, match=limit):
+            read_sound(tmp_path / "a")
+    with file_limits(times=1.2 / (60 * minutes)):
+        assert len(read_sound(tmp_path / "a")[0])
 
 
 @pytest.mark.parametrize("format", ["WAV", "FLAC", "OGG", "MP3"])
