@@ -174,3 +174,42 @@ def test_no_file_says_where_its_author_works(tmp_path: Path, monkeypatch: pytest
     written = [path for path in out.rglob("*") if path.is_file()]
     assert len(written) > 12
     assert [path.name for path in written if any(SECRET in part for part in _contents(path))] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("zoo", "given"), [("zoo:vlm", "image"), ("zoo:speech", "audio")])
+def test_no_file_says_where_pictures_and_sounds_lie(tmp_path: Path, zoo: str, given: str) -> None:
+    import numpy as np
+    import soundfile
+    from PIL import Image
+
+    home, out = tmp_path / SECRET.decode(), tmp_path / "out"
+    home.mkdir()
+    out.mkdir()
+    files = {"image": home / "p.png", "audio": home / "s.wav"}
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(files["image"])
+    soundfile.write(files["audio"], np.sin(np.arange(8000) / 9).astype("float32"), 16000)
+    subject = hw.load(zoo)
+    inputs = {given: str(files[given])} | (
+        {"text": "is there a ball in the image ?"} if given == "image" else {}
+    )
+    run_model = subject.model if given == "image" else subject.model.generate
+    with hw.capture(subject, maps=True) as trace:
+        run_model(**subject.prepare(**inputs))
+    trace.save(out / "t.safetensors")
+    hw.analyses.entropy(trace).save(out / "e.json")
+    hw.report(trace, out / "t.html", examples=[inputs], subject=subject)
+    hw.report(subject, out / "r.html", examples=[inputs], generate=2)
+    hw.report(subject, out / "folder.html", examples=[inputs], limit=1)
+    flags = [part for name, value in inputs.items() for part in (f"--{name}", value)]
+    answers = []
+    for command, place in (("report", "cli.html"), ("trace", "cli.safetensors")):
+        done = run(command, zoo, *flags, "--out", home / place, "--json")
+        assert done.exit_code == 0, (command, done.stderr)
+        answers.append({name: value for name, value in json.loads(done.stdout).items() if name not in FILES})
+        (home / place).rename(out / place)
+    assert [answer for answer in answers if SECRET in json.dumps(answer).encode()] == []
+    written = [path for path in out.rglob("*") if path.is_file()]
+    assert len(written) > 7
+    assert [path.name for path in written if any(SECRET in part for part in _contents(path))] == []
+    assert SECRET.decode() not in f"{trace!r}{trace._repr_html_()}{hw.view(trace).about}"
