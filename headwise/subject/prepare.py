@@ -12,6 +12,7 @@ from torch import nn
 from headwise.errors import InputError
 from headwise.families import family_of
 from headwise.layout.roles import tokenizer_of
+from headwise.subject.chat import chat_prompt
 from headwise.subject.languages import language_prompts, writes_languages
 from headwise.subject.media import read_image
 from headwise.subject.sounds import features, read_waves
@@ -196,7 +197,7 @@ def _placed(subject: LoadedModel, kind: str, placeholder: str, text: str, count:
     if getattr(subject.processor, "chat_template", None):
         content = [{"type": kind}] * count + [{"type": "text", "text": text}]
         messages = [{"role": "user", "content": content}]
-        prompt = subject.processor.apply_chat_template(messages, add_generation_prompt=True)
+        prompt = chat_prompt(subject, messages)
         if prompt.count(placeholder) == count:
             return prompt
     return (template or "{image}\n").format(image=placeholder) * count + text

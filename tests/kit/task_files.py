@@ -15,6 +15,8 @@ import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation.harness.guard import translate_errors
 from headwise.evaluation.harness.templates import check_template, sandbox
+from headwise.subject.chat import chat_prompt
+from tests.kit.chats import TEMPLATES as CHATS
 from tests.kit.comparisons import small_subject
 from tests.kit.loaders import Loader
 
@@ -130,7 +132,9 @@ TASKS: tuple[dict[str, Any], ...] = (CHOICE, SHOTS, WRITE, READ, LAST, GROUP)
 
 
 def templates() -> Iterator[tuple[str, Loader]]:
-    """A template with a row that it fills in."""
+    """A template with a row that it fills in, and one of a chat."""
+    chats = tuple(json.dumps({"template": text}).encode() for text in CHATS.values())
+    yield "chat template", Loader("c.json", chats, _chat)
     several = tuple(json.dumps({"template": text, "row": ROW}).encode() for text in TEMPLATES)
     yield "template", Loader("t.json", several, _render)
 
@@ -160,6 +164,20 @@ def _render(path: Path) -> str:
         raise InputError(str(error)) from error
     with sandbox(bounded=True), translate_errors("The row does not fit.", remedy="Check it."):
         return utils.apply_template(template, row)
+
+
+def _chat(path: Path) -> str:
+    """The text that the template of a file makes of a chat."""
+    from headwise.readers.json import read_json
+
+    subject, given = _talker(), read_json(path)
+    subject.tokenizer.chat_template = given.get("template", "") if isinstance(given, dict) else given
+    return chat_prompt(subject, [{"role": "user", "content": "a cat"}])
+
+
+@cache
+def _talker() -> hw.Subject:
+    return small_subject()
 
 
 @cache

@@ -23,6 +23,7 @@ from headwise.evaluation.statistics.intervals import RESAMPLES
 from headwise.evaluation.task_run import model_record, versions_of, without_dropout
 from headwise.fixes.patching import patch
 from headwise.subject import Subject, wrap
+from headwise.subject.chat import bounded_chats
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -97,7 +98,12 @@ def harness(
     absent: list[str] = []
     seconds: dict[str, float] = {}
     bounded = bool(wanted.files) and not allow_code
-    with set_aside() as warned, without_dropout(subject.model), sandbox(bounded=bounded):
+    with (
+        set_aside() as warned,
+        without_dropout(subject.model),
+        sandbox(bounded=bounded),
+        bounded_chats(subject),
+    ):
         model = as_harness_model(subject, batch_size=batch_size)
         del warned[:]  # HFLM warns of every model that is no name
         loaded = load_tasks(wanted, logged=warned)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import wraps
-from math import prod
 from typing import Any
 from unittest import mock
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, nodes, pass_context
-from jinja2 import Template as _Template
-from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
+from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from headwise.errors import InputError
+from headwise.readers.templates import COST, MeteredEnvironment, MeteredTemplate
 from headwise.text import visible
 
 LENGTH = 20_000
 """Characters of a template."""
-COST = 10_000_000
-"""Of one text: characters that are written, and those that functions and loops go through."""
 
 
 def _words(text: str) -> frozenset[str]:
@@ -115,106 +111,32 @@ def _more(node: nodes.Node) -> str | None:
     return None if kind in _PARTS else f"{{% {kind} %}}"
 
 
-class _Bounded(ImmutableSandboxedEnvironment):
-    """Renders what `check_template` lets pass, and stops a text that costs more than `COST`."""
-
-    intercepted_binops = frozenset("+")
+class _Bounded(MeteredEnvironment):
+    """Renders what `check_template` lets pass, and stops a text that costs too much."""
 
     def __init__(self) -> None:
-        @pass_context  # so that nothing is worked out while a template is compiled
-        def finalize(_: Any, value: Any) -> Any:
-            self.charge(size(value))
-            return value
-
         super().__init__(
-            undefined=StrictUndefined, keep_trailing_newline=True, finalize=finalize, optimized=False
+            filters=_FILTERS, tests=_TESTS, undefined=StrictUndefined, keep_trailing_newline=True
         )
-        self.left = 0
-        self.globals = {"range": safe_range}
-        self.filters = {name: self._metered(self.filters[name]) for name in _FILTERS}
-        self.filters["each of"] = self._each
-        self.tests = {name: self.tests[name] for name in _TESTS}
-        self._known: dict[str, _Text] = {}
+        self._known: dict[str, MeteredTemplate] = {}
 
-    def charge(self, cost: int) -> None:
-        """Take from what the text may still cost.
+    def exhausted(self) -> InputError:
+        """The error of a text that costs too much."""
+        return InputError(
+            "A template of the task takes too long, or writes too much.",
+            evidence=f"it costs more than {COST:,} characters for one example",
+            remedy="Make it simpler, or allow_code=True (--allow-code) if you trust the file.",
+        )
 
-        Raises:
-            InputError: nothing is left.
-        """
-        self.left -= cost
-        if self.left < 0:
-            raise InputError(
-                "A template of the task takes too long, or writes too much.",
-                evidence=f"it costs more than {COST:,} characters for one example",
-                remedy="Make it simpler, or allow_code=True (--allow-code) if you trust the file.",
-            )
+    def parsed(self, source: str) -> nodes.Template:
+        """The template, if it only fills in a text."""
+        return _parsed(source)
 
     def from_string(self, source: Any, *_: Any, **__: Any) -> Any:
         """The template; its text is made by `render`."""
         if source not in self._known:
-            tree = _parsed(source)
-            for loop in tree.find_all(nodes.For):
-                weight = sum(1 + len(getattr(part, "data", "")) for part in loop.find_all(nodes.Node))
-                args: list[nodes.Expr] = [nodes.Const(weight)]
-                loop.iter = nodes.Filter(loop.iter, "each of", args, [], None, None, lineno=loop.lineno)
-            template = super().from_string(tree)
-            self._known[source] = _Text(self, template, sum(1 for _ in tree.find_all(nodes.Node)))
+            self._known[source] = self.metered_template(source)
         return self._known[source]
-
-    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """A call out of a template, paid for beforehand."""
-        self.charge(prod(map(size, (getattr(obj, "__self__", None), *args, *kwargs.values()))))
-        return super().call(context, obj, *args, **kwargs)
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """A sum, paid for beforehand."""
-        self.charge(size(left) + size(right))
-        return super().call_binop(context, operator, left, right)
-
-    def _metered(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def inner(*args: Any, **kwargs: Any) -> Any:
-            self.charge(prod(map(size, (*args, *kwargs.values()))))
-            value = function(*args, **kwargs)
-            return list(value) if isinstance(value, Iterator) else value
-
-        return inner
-
-    def _each(self, values: Any, weight: int) -> Any:
-        self.charge(len(values) * weight)
-        return values
-
-
-class _Text:
-    """A template whose every text is paid for."""
-
-    def __init__(self, environment: _Bounded, template: _Template, parts: int) -> None:
-        self.environment, self.template, self.parts = environment, template, parts
-
-    def render(self, **row: Any) -> str:
-        """The text for a row of data."""
-        self.environment.left = COST
-        self.environment.charge(size(row) * self.parts // 100)
-        return self.template.render(**row)
-
-
-def size(value: Any) -> int:
-    """Characters and values in a value, lists within lists written out; of more than `COST` not all are counted.
-
-    Example:
-        >>> size(["abc", {"d": 1}])
-        9
-    """
-    total, rest = 0, [value]
-    while rest and total <= COST:
-        item = rest.pop()
-        total += 1 + (len(item) if isinstance(item, str | bytes) else 0)
-        if isinstance(item, dict):
-            rest += [*item.keys(), *item.values()]
-        elif isinstance(item, list | tuple):
-            rest += item
-    return total
 
 
 _OPEN = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
