@@ -246,7 +246,7 @@ class _Paid(NodeTransformer):
         return node
 
 
-def _filtered(value: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Filter:
+def _filtered(value: Any, name: str, *args: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(value, name, list(args), [], None, None, lineno=value.lineno)
 
 

@@ -16,6 +16,7 @@ from headwise.errors import InputError
 from headwise.evaluation.harness.guard import translate_errors
 from headwise.evaluation.harness.templates import check_template, sandbox
 from headwise.subject.chat import chat_prompt
+from tests.kit.chats import MESSAGES
 from tests.kit.chats import TEMPLATES as CHATS
 from tests.kit.comparisons import small_subject
 from tests.kit.loaders import Loader
@@ -172,7 +173,7 @@ def _chat(path: Path) -> str:
 
     subject, given = _talker(), read_json(path)
     subject.tokenizer.chat_template = given.get("template", "") if isinstance(given, dict) else given
-    return chat_prompt(subject, [{"role": "user", "content": "a cat"}])
+    return chat_prompt(subject, MESSAGES)
 
 
 @cache
