@@ -21,8 +21,19 @@ _WEIGHTS = (".safetensors", ".bin", ".gguf")
 _LEVELS = 2
 """Folders within the folder that transformers looks into, one in the other."""
 _PLACES = re.compile(r"(.*\.)?(adapters\.\w+|transformers_weights|\w*(_files?|_path|_dir|_spm|_repo))")
-_COUNTS = re.compile(r"\w*(layers?|depths?|blocks|stages|codebooks|quantizers|attention_types|num_labels)")
+_COUNTS = re.compile(
+    r"\w*(layers?|depths?|blocks|stages|codebooks|quantizers|attention_types|num_labels|index_tokens)"
+)
 """Of parts that are built, or named, one by one."""
+_RATE = re.compile(r"sampl(e|ing)_rate")
+_WINDOWS = {
+    re.compile(r"\w*fft\w*|filter_length|(window|frame)_size"): 0.0,
+    re.compile(r"(win|frame)_length\w*"): 1e-3,
+    re.compile(r"\w*duration_s"): 1.0,
+    re.compile(r"window_size_multiplier"): 0.1,
+}
+"""Names of the length of a window of sound, in samples or else in (at most) so many seconds."""
+_BANDS = re.compile(r"feature_size|model_in_channels|n_mels|num_\w*(mel|chroma)\w*")
 _TOLD = ("_name_or_path", "base_model_name_or_path", "name_or_path", "special_tokens_map_file")
 """Where a part came from once; nothing is read there."""
 _HUB = re.compile(r"[\w.-]+/[\w.-]+(--[\w.-]+)?")
@@ -68,11 +79,14 @@ class ModelFolder:
                 if path.name.endswith(".index.json"):
                     self._check_index(path)
                 elif path.name.endswith(_SETTINGS):
-                    for key, value in values_of(self._read(path)):
+                    values = list(values_of(self._read(path)))
+                    for key, value in values:
                         if isinstance(value, str):
                             self._check_setting(path, key, value, trust)
                         else:
                             _check_count(path, key, value)
+                    if path.name != "config.json":
+                        _check_filters(path, [pair for pair in values if not isinstance(pair[1], str)])
         except InputError as error:
             raise LoadError(error.fact, evidence=error.evidence, remedy=error.remedy) from error
 
@@ -147,7 +161,23 @@ def _check_count(path: Path, key: str, value: float) -> None:
     name, limits = key.rpartition(".")[2], current_limits()
     if _COUNTS.fullmatch(name):
         value = min(value, 10**18)  # no more digits than a reader wants
-        require_within(value, limits.lines if "label" in name else limits.layers, key, where=path)
+        require_within(
+            value, limits.layers if name[-6:] not in ("labels", "tokens") else limits.lines, key, where=path
+        )
+
+
+def _check_filters(path: Path, numbers: list[tuple[str, float]]) -> None:
+    """The filters that turn sound into bands are computed when its settings are read."""
+
+    def largest(names: re.Pattern[str]) -> float:
+        named = (value for key, value in numbers if names.fullmatch(key.rpartition(".")[2]))
+        return max((min(value, 10**18) for value in named), default=0)
+
+    rate, bands = max(48_000, largest(_RATE)), max(128, largest(_BANDS))
+    samples = max(512, *(largest(names) * (seconds * rate or 1) for names, seconds in _WINDOWS.items()))
+    require_within(
+        samples * bands, current_limits().filter_values, "samples of a window times bands", where=path
+    )
 
 
 def values_of(node: Any, key: str = "") -> Iterator[tuple[str, str | float]]:

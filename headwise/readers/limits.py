@@ -53,6 +53,8 @@ class FileLimits:
     spec_values: int = 100_000
     layers: int = 256
     """Layers that the settings of a model folder ask for: they are built before the weights are looked at."""
+    filter_values: int = 2**24
+    """Samples of a window times bands, of what turns sound into features."""
     model_parts: int = 10_000
     """Tensors that are made while a model is built."""
     model_bytes: int = 64 * MIB

@@ -266,6 +266,26 @@ def test_parts_without_number_are_not_built(folder, key, value):
     assert "and the limit is" in message
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"n_fft": 10**9},
+        {"n_fft": 20_000, "feature_size": 2000},
+        {"num_mel_bins": 10**400},
+        {"feature_extractor": {"fft_length": 1e9}},
+        {"win_length": 100, "sampling_rate": 10**7},
+        {"window_size_multiplier": 1e6},
+        {"num_patch_index_tokens": 10**9},
+    ],
+)
+@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+def test_filters_and_tokens_without_number_are_not_computed(folder, file, asked):
+    change(folder / file, **asked)
+    message = refusal(folder)
+    assert file in message
+    assert "and the limit is" in message
+
+
 def test_deep_settings_are_refused(folder):
     (folder / "config.json").write_text("[" * 100_000, encoding="utf-8")
     assert "lists and objects in each other" in refusal(folder)
