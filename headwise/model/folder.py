@@ -25,6 +25,8 @@ _COUNTS = re.compile(
     r"\w*(layers?|depths?|blocks|stages|codebooks|quantizers|attention_types|num_labels|index_tokens)"
 )
 """Of parts that are built, or named, one by one."""
+_LONG = ("id2label", "label2id", "added_tokens_decoder")
+"""Settings with an entry for each of what a model tells apart."""
 _RATE = re.compile(r"sampl(e|ing)_rate")
 _WINDOWS = {
     re.compile(r"\w*fft\w*|filter_length|(window|frame)_size"): 0.0,
@@ -79,7 +81,9 @@ class ModelFolder:
                 if path.name.endswith(".index.json"):
                     self._check_index(path)
                 elif path.name.endswith(_SETTINGS):
-                    values = list(values_of(self._read(path)))
+                    content = self._read(path)
+                    _check_entries(path, content)
+                    values = list(values_of(content))
                     for key, value in values:
                         if isinstance(value, str):
                             self._check_setting(path, key, value, trust)
@@ -155,6 +159,16 @@ class ModelFolder:
             evidence=f"{path.relative_to(self.root)}: {visible(what, limit=200)}",
             remedy="Copy what belongs to the model into the folder, and name it there.",
         )
+
+
+def _check_entries(path: Path, node: Any, key: str = "the file") -> None:
+    """Of some lists, such as that of special tokens, transformers looks at every pair."""
+    if isinstance(node, dict | list):
+        limits = current_limits()
+        most = limits.lines if key in _LONG else limits.entries
+        require_within(len(node), most, f"entries of {visible(key, limit=60)}", where=path)
+        for name, child in node.items() if isinstance(node, dict) else ((key, child) for child in node):
+            _check_entries(path, child, name)
 
 
 def _check_count(path: Path, key: str, value: float) -> None:

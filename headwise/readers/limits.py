@@ -53,6 +53,8 @@ class FileLimits:
     spec_values: int = 100_000
     layers: int = 256
     """Layers that the settings of a model folder ask for: they are built before the weights are looked at."""
+    entries: int = 20_000
+    """Of one list or object in the settings of a model folder; those of labels and of added tokens are `lines`."""
     filter_values: int = 2**24
     """Samples of a window times bands, of what turns sound into features."""
     model_parts: int = 10_000

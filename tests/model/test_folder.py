@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import pickle
+import re
 import shutil
 import socket
 import sys
@@ -284,6 +285,21 @@ def test_filters_and_tokens_without_number_are_not_computed(folder, file, asked)
     message = refusal(folder)
     assert file in message
     assert "and the limit is" in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("additional_special_tokens", ["<a>"] * 20_001),
+        ("extra_special_tokens", dict.fromkeys(map(str, range(20_001)), "<a>")),
+        ("text_config", {"x": [[[0] * 20_001]]}),
+        ("id2label", dict.fromkeys(map(str, range(100_001)), "a")),
+    ],
+)
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_lists_of_settings_have_an_end(folder, file, key, value):
+    change(folder / file, **{key: value})
+    assert re.search(rf"{file}: entries of (x|{key}): \d+,001, and the limit is", refusal(folder))
 
 
 def test_deep_settings_are_refused(folder):
