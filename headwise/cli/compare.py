@@ -21,6 +21,7 @@ from headwise.cli.task_options import (
     Out,
     SaveBest,
     Seed,
+    SmallestEffect,
     Subject,
     TaskName,
     TaskOptions,
@@ -56,10 +57,7 @@ def compare(
     batch_size: BatchSize = 32,
     calibrate: Calibrate = 200,
     guard: Guard = True,
-    smallest_effect: Annotated[
-        float | None,
-        typer.Option(metavar="VALUE", help="A smaller difference in the first metric is not called clear."),
-    ] = None,
+    smallest_effect: SmallestEffect = None,
     out: Out = None,
     save_best: SaveBest = None,
     min_gain: Annotated[
@@ -129,7 +127,7 @@ def compare(
 
 def table_lines(comparison: Comparison) -> Iterator[str]:
     """The comparison as lines of at most 100 characters: a block per metric, then the cost, then the finding."""
-    from headwise.evaluation.results.arm import cut
+    from headwise.evaluation.results.arm import cut, effect_note
     from headwise.evaluation.statistics.multiple import of_finding
     from headwise.figures.labels import counted
 
@@ -141,6 +139,8 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
     yield "difference to none (percentile bootstrap), p of the paired permutation test by Holm's rule:"
     others = f"; of others over all {len(names) * (len(arms) - 1)} tests" if len(told) < len(names) else ""
     yield f"of {', '.join(told)} over these and {counted(len(arms) - 1, 'arm')}{others}"
+    if note := effect_note(arms[1]):
+        yield note
     if manifest["fitted"]["on"]:
         yield f"fitted on {manifest['fitted']['on']}"
         for label, fixes in manifest["fitted"]["fixes"].items():
@@ -191,6 +191,8 @@ def _failure(comparison: Comparison, bound: Bound) -> str:
     from headwise.evaluation.statistics.estimate import number_text
 
     _, metric, least = bound
+    effect = max(arm.differences[metric].smallest_effect for arm in comparison.arms[1:])
+    least = max(least, effect) if least > 0 else least
     gains = [(arm, arm.differences[metric].gain) for arm in comparison.arms[1:]]
     if any(gain >= least and not comparison.costs(arm, metric) for arm, gain in gains):
         return ""

@@ -18,6 +18,7 @@ from headwise.cli.task_options import (
     Out,
     SaveBest,
     Seed,
+    SmallestEffect,
     Subject,
     TaskName,
     TaskOptions,
@@ -58,6 +59,7 @@ def search(
     batch_size: BatchSize = 32,
     calibrate: Calibrate = 200,
     guard: Guard = True,
+    smallest_effect: SmallestEffect = None,
     out: Out = None,
     save_best: SaveBest = None,
     as_json: Json = False,
@@ -69,8 +71,10 @@ def search(
         paths = check_outputs(out, save_best, what="a search")
         from headwise.evaluation.comparison.arms import parse_arms
         from headwise.evaluation.registry import find_task
+        from headwise.evaluation.statistics.multiple import check_smallest_effect
         from headwise.optional import extra
 
+        check_smallest_effect(smallest_effect)
         asked = find_task(task, **options_of(options))
         parse_arms(fix)
         extra("optuna", "Strengths are searched", group="search")
@@ -92,6 +96,7 @@ def search(
                     batch_size=batch_size,
                     calibrate=calibrate,
                     guard=guard,
+                    smallest_effect=smallest_effect,
                     progress=show,
                 )
         for path in paths:

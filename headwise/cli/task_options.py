@@ -56,6 +56,12 @@ Guard = Annotated[
         help="Call nothing the best that clearly costs recall, length, or replies that can be read.",
     ),
 ]
+SmallestEffect = Annotated[
+    float | None,
+    typer.Option(
+        metavar="VALUE", help="A smaller difference in the metric that decides is not called clear."
+    ),
+]
 Bound = tuple[str, str, float]
 """Flag, metric, value."""
 

@@ -129,6 +129,7 @@ def compare_arms(
     fitted: Mapping[str, Any],
     guard: bool = True,
     smallest_effect: float | None = None,
+    effect_in: str = "",
     progress: Progress | None = None,
 ) -> Comparison:
     """The task without a fix, then once per arm, and what differs.
@@ -140,7 +141,8 @@ def compare_arms(
         call: what the manifest says of the call.
         fitted: what it says of the fits.
         guard: whether an arm that clearly lost a guard metric can be the best, see `compare`.
-        smallest_effect: of the first metric, see `compare`.
+        smallest_effect: see `compare`.
+        effect_in: the metric whose smallest effect it is; the first one where it is left empty.
         progress: told how many responses are there, and of how many.
     """
     import pandas as pd
@@ -148,7 +150,11 @@ def compare_arms(
     runs = _run(task_run, arms, progress)
     metrics = _metrics(task_run)
     if smallest_effect is not None:
-        metrics = (replace(metrics[0], smallest_effect=float(smallest_effect)), *metrics[1:])
+        effect_in = effect_in or metrics[0].name
+        metrics = tuple(
+            replace(item, smallest_effect=float(smallest_effect)) if item.name == effect_in else item
+            for item in metrics
+        )
     frames = [run.frame for run in runs]
     names = [metric.name for metric in metrics]
     scored = _scored(metrics, arms, runs, seed)

@@ -15,6 +15,7 @@ from headwise.evaluation.comparison.calibration import TaskCalibration, calibrat
 from headwise.evaluation.comparison.guards import fallen_between
 from headwise.evaluation.comparison.space import Bounds, Space, space_of
 from headwise.evaluation.results.search import Search
+from headwise.evaluation.statistics.multiple import check_smallest_effect
 from headwise.evaluation.task import Metric, Task
 from headwise.evaluation.task_run import BATCH, Progress, TaskRun
 from headwise.fixes.patching import patch
@@ -39,6 +40,7 @@ def search(
     batch_size: int = BATCH,
     calibrate: int = 200,
     guard: bool = True,
+    smallest_effect: float | None = None,
     progress: Progress | None = None,
 ) -> Search:
     """Search the strength of a fix on a task's validation split, and judge the best setting once on its test split.
@@ -62,6 +64,8 @@ def search(
         batch_size: examples that are run together.
         calibrate: validation examples that every setting is tried on.
         guard: False lets a setting be the best that clearly loses what the task guards, see `hw.compare`.
+        smallest_effect: the smallest difference worth having in the metric to choose by, see `hw.compare`: a setting
+            that gains less on the validation examples is not judged, and a smaller judgement is not called clear.
         progress: told how many settings were tried, and of how many.
 
     Raises:
@@ -76,10 +80,12 @@ def search(
         [1.0, 0.5]
     """
     optuna = extra("optuna", "Strengths are searched", group="search")
+    check_smallest_effect(smallest_effect)
     if trials < 2:
         raise InputError("The first trial is no change.", evidence=f"trials={trials}", remedy="Take 20.")
     task_run = TaskRun.create(subject, task, batch_size=batch_size)
     chosen = _metric(task_run.task, metric)
+    effect = chosen.smallest_effect if smallest_effect is None else float(smallest_effect)
     (arm,) = parse_arms([fix], task_run.subject)
     if len(arm.fixes) != 1:
         raise InputError("One fix is searched at a time.", evidence=arm.label, remedy="Give one.")
@@ -101,7 +107,8 @@ def search(
         for number, row in enumerate(rows)
     ]
     place = max(range(len(rows)), key=ranked.__getitem__)  # the first of equals
-    best = rows[place]["setting"] if place > 0 and not rows[place]["neutral"] else None
+    too_small = sign * (rows[place]["value"] - rows[0]["value"]) < effect
+    best = rows[place]["setting"] if place > 0 and not rows[place]["neutral"] and not too_small else None
     manifest: dict[str, Any] = {
         **task_run.manifest(n=n, seed=seed),
         "fix": describe(plan.fix),
@@ -112,6 +119,7 @@ def search(
         "validation_ids": data.ids,
         "left_out": data.left_out,
         "unit": chosen.unit,
+        "smallest_effect": effect,
         "best_trial": place,
         "refused": {str(number): costs for number, costs in refused.items()},
     }
@@ -126,6 +134,8 @@ def search(
             call={"n": n, "seed": seed},
             fitted={"on": None, "ids": [], "fixes": {}},
             guard=guard,
+            smallest_effect=effect,
+            effect_in=chosen.name,
         )
         winner = comparison.arms[1].fixes[0]
     frame = _frame(rows, plan, chosen.name)

@@ -119,6 +119,16 @@ def costs(arm: Arm, manifest: Mapping[str, Any], metric: str = "") -> list[str]:
     return [text for name, text in lost.items() if name != (metric or arm.main.metric)]
 
 
+def effect_note(arm: Arm) -> str:
+    """What is not called clear, a sentence; empty where every difference is worth having."""
+    least = [
+        f"{item.smallest_effect:g} in {item.metric}"
+        for item in arm.differences.values()
+        if item.smallest_effect
+    ]
+    return f"Less than {', '.join(least)} is not worth having, and not called clear." if least else ""
+
+
 def p_text(value: float) -> str:
     """A p-value to three places.
 

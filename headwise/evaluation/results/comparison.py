@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
-from headwise.evaluation.results.arm import Arm, costs, gains
+from headwise.evaluation.results.arm import Arm, costs, effect_note, gains
 from headwise.evaluation.results.finding import finding
 from headwise.evaluation.results.io import ROWS, store_or_draw
 from headwise.evaluation.results.manifest import ComparisonManifest
@@ -108,7 +108,8 @@ class Comparison:
             frame=self.to_frame(),
             unit="of each metric",
             description="Metric of an arm less that of the model without a fix, over the same examples; 0 is no "
-            "difference. Beside it the 95 % interval and p, adjusted by Holm's rule.",
+            "difference. Beside it the 95 % interval and p, adjusted by Holm's rule."
+            f" {effect_note(self.arms[1])}".rstrip(),
             provenance=dict(self.manifest),
             summary=self.summary,
             value="difference",

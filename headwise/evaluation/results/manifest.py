@@ -95,6 +95,7 @@ class SearchManifest(_Part):
     """That of a search."""
 
     unit: str
+    smallest_effect: NonNegativeFloat = 0.0
     space: dict[str, Annotated[list[FiniteFloat], Field(min_length=2, max_length=2)]]
     validation_ids: list[str]
     left_out: NonNegativeInt = 0

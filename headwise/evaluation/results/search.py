@@ -55,10 +55,12 @@ class Search:
             left_out += f" Not chosen on, since they share content with the test: {shared} examples."
         count, n = len(self.frame) - 1, len(self.manifest["validation_ids"])
         start = number_text(values.iloc[0], ".3f")
+        effect = self.manifest.get("smallest_effect", 0.0)
         if self.best is None or self.comparison is None:
             return (
-                f"{self.task}: none of {count} settings of {self.kind} is better than no change on {n} validation "
-                f"examples ({self.metric} {start}); nothing was judged on test examples.{left_out}"
+                f"{self.task}: none of {count} settings of {self.kind} is better than no change"
+                f"{f' by {effect:g}' if effect else ''} on {n} validation examples ({self.metric} {start}); nothing "
+                f"was judged on test examples.{left_out}"
             )
         chosen = ", ".join(f"{name} = {value:.4g}" for name, value in self.best.items())
         change = self.comparison.arms[1].differences[self.metric]
@@ -69,10 +71,12 @@ class Search:
                 *(arm.estimates[self.metric].value for arm in self.comparison.arms),
             )
         )
+        small = f", less than {effect:g}, the smallest worth having" if abs(change.value) < effect else ""
         return (
             f"{self.task}: the best of {count} settings of {self.kind} on {n} validation examples is {chosen} "
             f"({self.metric} {start} → {top}); on {self.comparison.n} test examples {before} → {after} "
-            f"({number_text(change.value, '+.3f')}, {span(change, '+.3f', words=True)}, p = {change.p:.2g}).{left_out}"
+            f"({number_text(change.value, '+.3f')}, {span(change, '+.3f', words=True)}, p = {change.p:.2g}{small})."
+            f"{left_out}"
         )
 
     def to_frame(self) -> pd.DataFrame:

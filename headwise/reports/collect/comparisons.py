@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwise.errors import InputError
-from headwise.evaluation.results.arm import Arm, p_text
+from headwise.evaluation.results.arm import Arm, effect_note, p_text
 from headwise.evaluation.results.comparison import Comparison
 from headwise.reports.collect.charts import difference_chart
 from headwise.reports.content.content import Column, Flip, Headline, ShownComparison, Table
@@ -65,7 +65,8 @@ def shown_comparison(comparison: Comparison, number: int) -> ShownComparison:
         f"{comparison.task}, n = {comparison.n}, the same examples for every arm. Differences are to the model without "
         "a fix; p by a paired permutation test, adjusted by Holm's rule for all that is tried. “repaired” and “broken” "
         "count examples whose answer became right or wrong, “changed” those with another reply or another score, which "
-        f"need not be another answer.{more}"
+        f"need not be another answer. {effect_note(comparison.arms[1])}".rstrip()
+        + more
     )
     columns = tuple(
         column for place, column in enumerate(_COLUMNS) if any(row[place] not in (None, "") for row in rows)

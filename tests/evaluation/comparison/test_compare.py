@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import headwise as hw
+from headwise.cli.compare import _failure, table_lines
 from headwise.errors import FixError, HeadwiseWarning, InputError, NotFitted
 from headwise.evaluation import evaluate, find_task
 from headwise.evaluation.comparison._compare import compare
@@ -314,6 +315,19 @@ def test_what_is_smaller_than_the_smallest_effect_worth_having_is_not_clear(foun
         assert (said in judged.summary) is not clear
 
 
+@pytest.mark.parametrize(
+    ("asked", "effect", "fails"), [(0.2, 0.1, 0), (0.2, 0.3, 1), (-0.2, 0.3, 0), (0, 0.3, 0)]
+)
+def test_a_gain_that_is_asked_for_is_worth_having(found, asked, effect, fails):
+    """A loss that is let pass (0 or less) is none of the gains that have to be worth it."""
+    arm = found["half"]
+    change = replace(arm.main, value=0.25, low=0.2, high=0.3, smallest_effect=effect)
+    gained = replace(arm, differences={**arm.differences, "accuracy": change})
+    said = _failure(replace(found, arms=(found.arms[0], gained)), ("--min-gain", "accuracy", asked))
+    assert said.startswith(f"no arm gains {effect} in accuracy" if fails else "")
+    assert bool(said) == bool(fails)
+
+
 def test_the_smallest_effect_is_the_tasks_or_the_users(subject):
     class Careful(Next):
         @property
@@ -324,6 +338,10 @@ def test_the_smallest_effect_is_the_tasks_or_the_users(subject):
         found = compare(subject, Careful(), {"half": HALF}, n=9, smallest_effect=given)
         assert found["half"].main.smallest_effect == expected
         assert found.manifest["statistics"]["smallest_effect"] == {"accuracy": expected}
+        said = f"Less than {expected} in accuracy is not worth having, and not called clear."
+        tables = (found.to_result().description, shown_comparison(found, 1).table.note, *table_lines(found))
+        assert sum(said in text for text in tables) == 3
+    assert "worth having" not in " ".join(table_lines(compare(subject, Next(), {"half": HALF}, n=9)))
     for wrong in (-0.1, math.nan, math.inf):
         with pytest.raises(InputError, match="worth having is a distance"):
             compare(subject, Next(), {"half": HALF}, n=9, smallest_effect=wrong)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import pandas as pd
@@ -15,6 +15,7 @@ from headwise.errors import FixError, InputError
 from headwise.evaluation import find_task
 from headwise.evaluation.comparison._search import search
 from headwise.evaluation.comparison.space import space_of
+from headwise.evaluation.task import Metric
 from headwise.fixes import ScaleHeads, ZeroHeads
 from tests.kit.comparisons import Learned, Next, recorded_questions, small_subject
 from tests.tiny.snapshot import snapshot
@@ -136,6 +137,34 @@ def test_no_change_can_win_and_then_nothing_is_judged(asked, tmp_path):
     assert not [ids for ids in asked if set(ids) & set(found.manifest["ids"])]
     assert "Search(recall: none" in repr(found)
     assert found.plot().data
+
+
+@pytest.mark.parametrize("effect", [0, 0.3, 0.5])
+@pytest.mark.parametrize(("metric", "first"), [("accuracy", [0.4, 0.8]), ("wrong_long/long", [0.9, 0.5])])
+def test_a_gain_below_the_smallest_effect_is_not_judged(
+    subject, metric, first, effect, tmp_path, monkeypatch
+):
+    """The first setting gains 0.4 in either direction on the validation examples."""
+    values = iter(first)
+    monkeypatch.setattr(Metric, "compute", lambda *_: next(values, 0.5))
+    call = {"trials": 2, "n": 10, "calibrate": 6, "metric": metric, "guard": False}
+    found = search(subject, Next(), Learned(), **call, smallest_effect=effect)
+    assert (found.best is None) == ("no change by 0.5 on 6" in found.summary) == (effect > 0.4)
+    assert found.manifest["smallest_effect"] == effect
+    assert hw.load_search(found.save(tmp_path / "a.json")).summary == found.summary
+    if found.comparison is not None:
+        differences = found.comparison.arms[1].differences
+        assert {name for name, item in differences.items() if item.smallest_effect} == (
+            {metric} if effect else set()
+        )
+        small = replace(found, manifest={**found.manifest, "smallest_effect": 9.0})
+        assert "less than 9, the smallest worth having)" in small.summary
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf")])
+def test_a_smallest_effect_that_is_no_distance_is_refused(subject, wrong):
+    with pytest.raises(InputError, match="worth having is a distance"):
+        search(subject, Next(), Learned(), smallest_effect=wrong)
 
 
 def test_a_metric_may_be_chosen_and_less_may_be_better(subject):
