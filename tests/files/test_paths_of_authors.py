@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -190,10 +191,10 @@ def test_no_file_says_where_pictures_and_sounds_lie(tmp_path: Path, zoo: str, gi
     Image.new("RGB", (64, 48), (200, 30, 30)).save(files["image"])
     soundfile.write(files["audio"], np.sin(np.arange(8000) / 9).astype("float32"), 16000)
     subject = hw.load(zoo)
-    inputs = {given: str(files[given])} | (
+    inputs: dict[str, Any] = {given: str(files[given])} | (
         {"text": "is there a ball in the image ?"} if given == "image" else {}
     )
-    run_model = subject.model if given == "image" else subject.model.generate
+    run_model: Any = subject.model if given == "image" else subject.model.generate
     with hw.capture(subject, maps=True) as trace:
         run_model(**subject.prepare(**inputs))
     trace.save(out / "t.safetensors")

@@ -82,15 +82,40 @@ def _read(kind: str, paths: list[Path], options: Mapping[str, Any]) -> dict[str,
     """Column -> values; None where a row has none."""
     rows = [row for path in paths for row in _READERS[kind](path, options)]
     names = dict.fromkeys(name for row in rows for name in row)
-    _require_cells(len(rows), len(names), shown(paths[0]))
+    within = _Within()
+    for row in rows:
+        within.look(row, 0)
+    _require_cells(within.objects * len(within.places) + within.items, len(within.places), shown(paths[0]))
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _require_cells(rows: int, columns: int, where: str) -> None:
+class _Within:
+    """What lies within rows: objects, the places of names, all of which each object has in a table, items of lists."""
+
+    def __init__(self) -> None:
+        self.places: dict[tuple[int, str], int] = {}
+        self.objects = self.items = 0
+
+    def look(self, value: dict[str, Any] | list[Any], place: int) -> None:
+        """Count what is in a value that stands at a place."""
+        if isinstance(value, list):
+            self.items += len(value)
+            inner = [(part, place) for part in value if isinstance(part, dict | list)]
+        else:
+            self.objects += 1
+            numbers = [self.places.setdefault((place, name), len(self.places) + 1) for name in value]
+            inner = [
+                pair for pair in zip(value.values(), numbers, strict=True) if isinstance(pair[0], dict | list)
+            ]
+        for part, number in inner:
+            self.look(part, number)
+
+
+def _require_cells(cells: int, columns: int, where: str) -> None:
     """Refuse a table that takes too long to build: a cell counts as ten of Parquet's."""
     limits = current_limits()
     require_within(columns, limits.columns, "columns", where=where)
-    require_within(10 * rows * columns, limits.parquet_cells, "cells (each counts as ten)", where=where)
+    require_within(10 * cells, limits.parquet_cells, "cells (each counts as ten)", where=where)
 
 
 def _json(path: Path, _: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -110,7 +135,8 @@ def _csv(path: Path, options: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     text, delimiter = read_text(path), options.get("delimiter", ",")
     lines = text.split("\n")
-    _require_cells(len(lines), max(line.count(delimiter) for line in lines) + 1, shown(path))
+    wide = max(line.count(delimiter) for line in lines) + 1
+    _require_cells(len(lines) * wide, wide, shown(path))
     try:
         names = options.get("column_names")
         _require_whole_rows(text, delimiter, len(names) if names else None, shown(path))
@@ -140,6 +166,9 @@ def _require_whole_rows(text: str, delimiter: str, width: int | None, where: str
 def _parquet(path: Path, _: Mapping[str, Any]) -> list[dict[str, Any]]:
     with opened(path, limit=current_limits().parquet_bytes) as file:
         arrays = read_parquet(file, where=shown(path), sealed=False)[1]
+    _require_cells(sum(map(len, arrays.values())), len(arrays), shown(path))
+    size, limit = sum(array.nbytes for array in arrays.values()), current_limits().text_bytes
+    require_within(4 * size, limit, "bytes, unpacked (each counts as four)", where=shown(path))
     columns = {name: array.to_pylist() for name, array in arrays.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 

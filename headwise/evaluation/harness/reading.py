@@ -15,24 +15,15 @@ from headwise.errors import InputError
 from headwise.evaluation.harness.fields import CODE, check_fields
 from headwise.evaluation.harness.guard import translate_errors
 from headwise.readers.content import inside, read_bytes, shown
-from headwise.readers.limits import current_limits
+from headwise.readers.limits import current_limits, require_within
 from headwise.readers.yaml import parse_yaml
 from headwise.text import visible
 
 SUFFIXES = (".yaml", ".yml")
 """Of task files."""
+INCLUDED = 200
+"""Files that include one another; for a row of many more Python has no room."""
 _GUIDE = "Write it as docs/harness.md and the guide of the harness say."
-
-
-def name_of(file: Path) -> str | None:
-    """The name of the group or task that a file is about; None for one that is there to be included.
-
-    Raises:
-        InputError: it is no task file.
-    """
-    config, _ = _parsed(file, lambda *_: None)
-    name = config.get("group", config.get("task"))
-    return name if isinstance(name, str) else None
 
 
 def members(config: Mapping[str, Any]) -> list[str]:
@@ -43,44 +34,86 @@ def members(config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def read_config(file: Path, root: Path | None, seen: set[Path] | None = None) -> dict[str, Any]:
-    """The fields of a task file and of those that it includes.
+class TaskFiles:
+    """The task files that one call reads: each is asked for its name once, and all are no larger than one may be."""
 
-    Args:
-        file: the file.
-        root: a folder that it lies in and may not leave, as data; None for code, which may do anything.
-        seen: files that were read before; the harness reads none twice.
+    def __init__(self) -> None:
+        self._names: dict[Path, str | None] = {}
+        self._beside: dict[Path, Mapping[str, Path]] = {}
+        self._sizes: dict[Path, int] = {}
 
-    Raises:
-        InputError: it is malformed, or more than data.
-    """
-    seen, where = set() if seen is None else seen, shown(file)
-    if file.resolve() in seen:
-        raise InputError(f"The task file {where} cannot be read: it is included twice.", remedy=_GUIDE)
-    seen.add(file.resolve())
-    config, lines = _parsed(file, partial(_refuse_code if root else _function, file))
-    several = config.pop("include", [])
-    found: dict[str, Any] = {}
-    for name in several if isinstance(several, list) else [several]:
-        line = f"{where}, line {lines.get(('include',), 1)}"
-        if not isinstance(name, str):
-            raise InputError("An include is no name of a file.", evidence=line, remedy=_GUIDE)
-        other = file.parent / name
+    def name_of(self, file: Path) -> str | None:
+        """The name of the group or task that a file is about; None for one that is there to be included.
+
+        Raises:
+            InputError: it is no task file, or the files are too large.
+        """
+        if file not in self._names:
+            config, _ = self._parsed(file, lambda *_: None)
+            name = config.get("group", config.get("task"))
+            self._names[file] = name if isinstance(name, str) else None
+        return self._names[file]
+
+    def beside(self, group: Path) -> Mapping[str, Path]:
+        """Name -> file of what stands in the folder of a group's file; files that cannot be read are passed over.
+
+        Raises:
+            InputError: the files are too large.
+        """
+        folder = group.parent
+        if folder not in self._beside:
+            found: dict[str, Path] = {}
+            for file in sorted(folder.rglob("*.y*ml")):
+                try:
+                    inside(str(file.relative_to(folder)), folder, where="")
+                    found.setdefault(self.name_of(file) or "", file)
+                except InputError as error:
+                    if "larger" in error.fact:
+                        raise
+            self._beside[folder] = found
+        return self._beside[folder]
+
+    def read_config(self, file: Path, root: Path | None, seen: set[Path] | None = None) -> dict[str, Any]:
+        """The fields of a task file and of those that it includes.
+
+        Args:
+            file: the file.
+            root: a folder that it lies in and may not leave, as data; None for code, which may do anything.
+            seen: files that were read before; the harness reads none twice.
+
+        Raises:
+            InputError: it is malformed, or more than data, or the files are too large.
+        """
+        seen, where = set() if seen is None else seen, shown(file)
+        if file.resolve() in seen:
+            raise InputError(f"The task file {where} cannot be read: it is included twice.", remedy=_GUIDE)
+        seen.add(file.resolve())
+        require_within(len(seen), INCLUDED, "files that include one another", where=where)
+        config, lines = self._parsed(file, partial(_refuse_code if root else _function, file))
+        several = config.pop("include", [])
+        found: dict[str, Any] = {}
+        for name in several if isinstance(several, list) else [several]:
+            line = f"{where}, line {lines.get(('include',), 1)}"
+            if not isinstance(name, str):
+                raise InputError("An include is no name of a file.", evidence=line, remedy=_GUIDE)
+            other = file.parent / name
+            if root:
+                path = os.path.join(os.path.relpath(file.parent.resolve(), root), name)
+                other = inside(path, root, where=line)
+            found |= self.read_config(other, root, seen)
         if root:
-            other = inside(os.path.join(os.path.relpath(file.parent.resolve(), root), name), root, where=line)
-        found |= read_config(other, root, seen)
-    if root:
-        check_fields(config, lines, where)
-    return found | config
+            check_fields(config, lines, where)
+        return found | config
 
-
-def _parsed(file: Path, construct: Any) -> tuple[dict[str, Any], Any]:
-    where = shown(file)
-    content = read_bytes(file, limit=current_limits().yaml_bytes, what="the task file")
-    config, lines = parse_yaml(content, where=where, construct=construct)
-    if not isinstance(config, dict):
-        raise InputError(f"The task file {where} cannot be read: it holds no fields.", remedy=_GUIDE)
-    return config, lines
+    def _parsed(self, file: Path, construct: Any) -> tuple[dict[str, Any], Any]:
+        where, limit = shown(file), current_limits().yaml_bytes
+        content = read_bytes(file, limit=limit, what="the task file")
+        self._sizes[file] = len(content)
+        require_within(sum(self._sizes.values()), limit, "bytes of task files", where=where)
+        config, lines = parse_yaml(content, where=where, construct=construct)
+        if not isinstance(config, dict):
+            raise InputError(f"The task file {where} cannot be read: it holds no fields.", remedy=_GUIDE)
+        return config, lines
 
 
 def _refuse_code(file: Path, tag: str, text: str, line: int) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,8 +13,9 @@ from headwise.errors import InputError
 from headwise.evaluation.harness.data import data_of
 from headwise.evaluation.harness.fields import CODE
 from headwise.evaluation.harness.guard import translate_errors
-from headwise.evaluation.harness.reading import SUFFIXES, members, name_of, read_config
+from headwise.evaluation.harness.reading import SUFFIXES, TaskFiles, members
 from headwise.readers.content import inside, shown
+from headwise.readers.limits import current_limits, require_within
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,10 @@ def read_tasks(tasks: str | Path | Sequence[str | Path], *, allow_code: bool = F
     """
     names: list[str] = []
     given: dict[str, tuple[Path, Path]] = {}
+    files = TaskFiles()
     for task in check_tasks(tasks):
         path = Path(task)
-        found = _in_files(path) if _is_path(task) else {}
+        found = _in_files(path, files) if _is_path(task) else {}
         for name in given.keys() & found.keys():
             raise InputError(
                 f"Two task files are about {name!r}.",
@@ -78,9 +79,12 @@ def read_tasks(tasks: str | Path | Sequence[str | Path], *, allow_code: bool = F
     while rest:
         name = rest.pop()
         file, root = given[name]
-        configs[name] = read_config(file, None if allow_code else root)
-        missing = [member for member in members(configs[name]) if member not in given]
-        found = _beside(file) if missing else {}
+        configs[name] = files.read_config(file, None if allow_code else root)
+        several = members(configs[name])
+        number = len({*given, *several})
+        require_within(number, current_limits().tasks, "tasks and groups", where=shown(file))
+        missing = [member for member in several if member not in given]
+        found = files.beside(file) if missing else {}
         for member in missing:
             if member in found:
                 given[member] = found[member], root
@@ -174,14 +178,14 @@ def _is_path(task: str | Path) -> bool:
     return isinstance(task, Path) or Path(task).suffix in SUFFIXES or len(Path(task).parts) > 1
 
 
-def _in_files(path: Path) -> dict[str, Path]:
+def _in_files(path: Path, known: TaskFiles) -> dict[str, Path]:
     """Name -> file of every task and group in a file or folder."""
     files = [path] if path.is_file() else sorted(item for item in path.rglob("*") if item.suffix in SUFFIXES)
     found: dict[str, Path] = {}
     for file in files:
         if file != path:
             inside(str(file.relative_to(path)), path, where="a task file in the folder")
-        name = name_of(file)
+        name = known.name_of(file)
         if name in found:
             raise InputError(
                 f"Two task files are about {name!r}.",
@@ -198,16 +202,6 @@ def _in_files(path: Path) -> dict[str, Path]:
         raise InputError(
             "There is no task file in the folder.", evidence=shown(path), remedy="Check the path."
         )
-    return found
-
-
-def _beside(group: Path) -> dict[str, Path]:
-    """Name -> file of what stands in the folder of a group's file; files that cannot be read are passed over."""
-    found: dict[str, Path] = {}
-    for file in sorted(group.parent.rglob("*.y*ml")):
-        with suppress(InputError):
-            inside(str(file.relative_to(group.parent)), group.parent, where="")
-            found.setdefault(name_of(file) or "", file)
     return found
 
 

@@ -212,6 +212,39 @@ def test_links_and_folders(folder: Path) -> None:
     assert set(read_tasks([group]).files) == {"g", "low"}
 
 
+@pytest.mark.parametrize(
+    ("main", "others", "said"),
+    [
+        (
+            {"task": "x", "include": "0.yaml"},
+            {f"{n}.yaml": f"include: {n + 1}.yaml" for n in range(250)},
+            "include one another",
+        ),
+        ({"group": "g", "task": [f"t{n}" for n in range(300)]}, {}, "tasks and groups: 301"),
+        (
+            {"task": "x", "include": "0.yaml"},
+            {"0.yaml": "# a\n" * 200_000, "1.yaml": ""},
+            "bytes of task files",
+        ),
+        (
+            {"group": "g", "task": ["a"]},
+            {"0.yaml": "group: a\ntask: [b]", "1.yaml": "#" * 2**20 + "\ntask: b"},
+            "larger than headwise reads",
+        ),
+    ],
+)
+def test_many_files_are_bounded_as_one_is(
+    folder: Path, main: dict[str, Any], others: dict[str, str], said: str
+) -> None:
+    shutil.rmtree(folder)
+    folder.mkdir()
+    for name, text in others.items():
+        (folder / name).write_text(text)
+    (folder / "t.yaml").write_text(yaml.safe_dump(main) + "# a\n" * 100_000)
+    with pytest.raises(InputError, match=said):
+        read_tasks([folder / "t.yaml"])
+
+
 def test_the_line_is_named(folder: Path) -> None:
     path = write(
         folder, "task: t\ndataset_path: json\nmetric_list:\n  - metric: acc\n    hf_evaluate: true\n"
@@ -267,6 +300,7 @@ def test_every_kind_of_data_and_no_network(folder: Path) -> None:
     ("a.csv", "csv", (b"," * 9000 + b"\n") * 600, "cells"),
     ("a.jsonl", "json", b"{" + b",".join(b'"%d":1' % i for i in range(10_001)) + b"}", "columns"),
     ("a.jsonl", "json", b"".join(b'{"%d":1}\n' % i for i in range(3000)), "cells"),
+    ("a.jsonl", "json", b"".join(b'{"a":{"%d":1}}\n' % i for i in range(3000)), "cells"),
     ("a.parquet", "parquet", b"PAR1xxxxxxxx", "Parquet"),
     ("a.json", "json", b"[1]", "objects"),
     ("a.jsonl", "json", b'{"a": NaN}', "NaN"),
