@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,8 @@ class ModelFolder:
                     self._refuse(path, f"a link to {os.path.realpath(path)}")
                 if path.name.endswith(".index.json"):
                     self._check_index(path)
+                elif path.name == "added_tokens.json":
+                    _check_entries(path, self._read(path))
                 elif path.name.endswith(_SETTINGS):
                     content = self._read(path)
                     _check_entries(path, content)
@@ -180,7 +182,7 @@ def _check_count(path: Path, key: str, value: float) -> None:
         )
 
 
-def _check_filters(path: Path, numbers: list[tuple[str, float]]) -> None:
+def _check_filters(path: Path, numbers: Sequence[tuple[str, Any]]) -> None:
     """The filters that turn sound into bands are computed when its settings are read."""
 
     def largest(names: re.Pattern[str]) -> float:

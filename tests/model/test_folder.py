@@ -302,6 +302,11 @@ def test_lists_of_settings_have_an_end(folder, file, key, value):
     assert re.search(rf"{file}: entries of (x|{key}): \d+,001, and the limit is", refusal(folder))
 
 
+def test_tokens_that_are_added_have_an_end(folder):
+    change(folder / "added_tokens.json", **{f"<{i}>": i + 20 for i in range(20_001)})
+    assert "added_tokens.json: entries of the file: 20,001" in refusal(folder)
+
+
 def test_deep_settings_are_refused(folder):
     (folder / "config.json").write_text("[" * 100_000, encoding="utf-8")
     assert "lists and objects in each other" in refusal(folder)
