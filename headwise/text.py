@@ -79,6 +79,20 @@ def quoted_token(token: str) -> str:
     return shown if len(shown) > 2 and shown[0] + shown[-1] in ("<>", "[]") else f"“{shown}”"
 
 
+def word_starts(decoded: list[str]) -> list[int]:
+    """Index of the first token of every word.
+
+    Args:
+        decoded: the text of the first 1, 2, 3, ... tokens.
+
+    Example:
+        >>> word_starts(["se", "set", "set timer"])
+        [0, 2]
+    """
+    counts = [len(text.split()) for text in decoded]
+    return [place for place, count in enumerate(counts) if count > (counts[place - 1] if place else 0)]
+
+
 def shell_quote(argument: str) -> str:
     r"""`argument` quoted for a shell; what cannot be seen is written in bash's `$'…'` form.
 

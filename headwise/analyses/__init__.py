@@ -16,6 +16,9 @@ from headwise.results.result import Result, load_result
 
 if TYPE_CHECKING:
     from headwise.analyses._distance import distance
+    from headwise.analyses._divergence.captures import pattern_divergence, trace_divergence
+    from headwise.analyses._divergence.inputs import head_divergence, reply_divergence, token_divergence
+    from headwise.analyses._divergence.interaction import interaction
     from headwise.analyses._entropy import entropy
     from headwise.analyses._kinds.types import head_types, pattern_types
     from headwise.analyses._mass import mass
@@ -32,7 +35,9 @@ __all__ = [
     "distance",
     "entropy",
     "get",
+    "head_divergence",
     "head_types",
+    "interaction",
     "load_result",
     "look_back",
     "mass",
@@ -41,13 +46,17 @@ __all__ = [
     "merge",
     "names",
     "normalised_entropy",
+    "pattern_divergence",
     "pattern_types",
     "relative_distance",
+    "reply_divergence",
     "rhythm",
     "row_entropy",
     "sink_rate",
     "sinks",
+    "token_divergence",
     "top_mass",
+    "trace_divergence",
 ]
 
 

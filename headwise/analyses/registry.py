@@ -14,14 +14,20 @@ ANALYSES = Plugins(
     {
         "distance": "headwise.analyses._distance:distance",
         "entropy": "headwise.analyses._entropy:entropy",
+        "head_divergence": "headwise.analyses._divergence.inputs:head_divergence",
         "head_types": "headwise.analyses._kinds.types:head_types",
+        "interaction": "headwise.analyses._divergence.interaction:interaction",
         "look_back": "headwise.analyses._rows.look_back:look_back",
         "mass": "headwise.analyses._mass:mass",
+        "pattern_divergence": "headwise.analyses._divergence.captures:pattern_divergence",
         "pattern_types": "headwise.analyses._kinds.types:pattern_types",
+        "reply_divergence": "headwise.analyses._divergence.inputs:reply_divergence",
         "rhythm": "headwise.analyses._rows.rhythm:rhythm",
         "sink_rate": "headwise.analyses._sinks:sink_rate",
         "sinks": "headwise.analyses._sinks:sinks",
+        "token_divergence": "headwise.analyses._divergence.inputs:token_divergence",
         "top_mass": "headwise.analyses._rows.top_mass:top_mass",
+        "trace_divergence": "headwise.analyses._divergence.captures:trace_divergence",
     },
 )
 

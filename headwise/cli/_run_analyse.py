@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,5 +96,13 @@ def analysed(
             "pair": traces,
             "subject": [subject, request.examples(generate)],
         }
-        with progress("Analysing"):
-            return [call(*sources[call.analysis.inputs]) for call in calls], notes
+        running = nullcontext() if fixes is None else hw.patch(subject, fixes)
+        with progress("Analysing"), running:  # some run the model themselves
+            return [_generating(call, generate)(*sources[call.analysis.inputs]) for call in calls], notes
+
+
+def _generating(call: AnalysisCall, generate: int) -> AnalysisCall:
+    """The call with the command's --generate, where it generates by itself and says nothing of it."""
+    if not generate or "generate" not in call.analysis.parameters:
+        return call
+    return replace(call, parameters={"generate": generate, **call.parameters})

@@ -133,8 +133,8 @@ def hide_keys(
     wide = pattern.to(torch.promote_types(pattern.dtype, torch.float32))
     left = wide.masked_fill(hidden, 0.0)
     rest = left.sum(-1, keepdim=True)
-    grown = left * (wide.sum(-1, keepdim=True) / rest.clamp_min(1e-9))
-    return torch.where(rest > 1e-6, grown, wide).to(pattern.dtype)
+    grown = left * (wide.sum(-1, keepdim=True) / rest.clamp_min(_TINY))
+    return torch.where(rest > _TINY, grown, wide).to(pattern.dtype)
 
 
 def calibrate(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwise.errors import InputError
 from headwise.subject.speech_prompt import language_of_each
@@ -12,6 +14,8 @@ from headwise.subject.tokens import start_id
 
 if TYPE_CHECKING:
     from headwise.subject.loaded import LoadedModel
+
+Model = TypeVar("Model", bound="LoadedModel")
 
 _TABLE: str = """
 af afr_Latn am amh_Ethi ar arb_Arab az azj_Latn be bel_Cyrl bg bul_Cyrl bn ben_Beng bs bos_Latn ca cat_Latn
@@ -57,6 +61,22 @@ def set_languages(tokenizer: Any, source: str, target: str) -> int | None:
     tokenizer.src_lang = _known(tokenizer, source)[0]
     tokenizer.tgt_lang, token = _known(tokenizer, target)
     return token
+
+
+def in_languages(subject: Model, example: Mapping[str, Any]) -> tuple[Model, dict[str, Any]]:
+    """The subject that reads the language of an example, and the keywords of `Subject.prepare`.
+
+    Args:
+        subject: the model with its processor, which stays as it is.
+        example: those keywords; and `languages`, from and to, for a translation model that is told.
+    """
+    given = dict(example)
+    languages = given.pop("languages", None)
+    if languages is not None:
+        subject = replace(subject, processor=copy.deepcopy(subject.processor))
+        if set_languages(subject.tokenizer, *languages) is not None:
+            given.setdefault("language", languages[1])
+    return subject, given
 
 
 def writes_languages(subject: LoadedModel) -> bool:

@@ -57,6 +57,48 @@ def read_image(image: Any) -> Image:
     return Image.fromarray(pixels).convert("RGB")
 
 
+def blank_image(image: Any) -> Image:
+    """A picture of the same size, all of it in the mean colour: no picture, for a model that must be given one.
+
+    Args:
+        image: as for `read_image`.
+
+    Raises:
+        InputError: as `read_image`.
+
+    Example:
+        >>> import numpy as np
+        >>> blank_image(np.array([[[0, 0, 0], [200, 100, 0]]], dtype="uint8")).getpixel((0, 0))
+        (100, 50, 0)
+    """
+    import numpy as np
+    from PIL import Image
+
+    picture = read_image(image)
+    colour = np.asarray(picture).mean(axis=(0, 1)).round()
+    return Image.new("RGB", picture.size, tuple(int(part) for part in colour))
+
+
+def silence(audio: Any) -> tuple[np.ndarray, int]:
+    """Silence of the same length, as samples and their rate.
+
+    Args:
+        audio: path, or (samples, rate), as for `read_audio`.
+
+    Raises:
+        InputError: there is no such file, or it holds no sound.
+
+    Example:
+        >>> import numpy as np
+        >>> silence((np.ones(3), 8000))[0].tolist()
+        [0.0, 0.0, 0.0]
+    """
+    import numpy as np
+
+    samples, rate = read_sound(audio) if isinstance(audio, str | PathLike) else audio
+    return np.zeros(len(samples), dtype=np.float32), int(rate)
+
+
 def read_audio(audio: Any, rate: int) -> np.ndarray:
     """One channel of sound at `rate` samples per second, float32.
 

@@ -21,6 +21,7 @@ from headwise.functional.time_warping import token_start_frames
 from headwise.layout.audio import position_seconds
 from headwise.subject.prepare import prepare
 from headwise.subject.speech_prompt import languages_of, names_languages
+from headwise.text import word_starts
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -116,17 +117,3 @@ def _own_heads(subject: Subject, layers: dict[int, Tensor]) -> Heads:
         return tuple((int(layer), int(head)) for layer, head in named)
     late = sorted(layers)[len(layers) // 2 :]
     return tuple((layer, head) for layer in late for head in range(layers[layer].shape[1]))
-
-
-def word_starts(decoded: list[str]) -> list[int]:
-    """Index of the first token of every word.
-
-    Args:
-        decoded: the text of the first 1, 2, 3, ... tokens.
-
-    Example:
-        >>> word_starts(["se", "set", "set timer"])
-        [0, 2]
-    """
-    counts = [len(text.split()) for text in decoded]
-    return [place for place, count in enumerate(counts) if count > (counts[place - 1] if place else 0)]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, InputError, NotFitted
 from headwise.evaluation.comparison.arms import parse_arms
-from headwise.evaluation.task_run import with_own_processor
 from headwise.fixes.patching import patch
 from headwise.fixes.spec.specs import spec_text
 from headwise.layout import ROLES
@@ -20,7 +19,7 @@ from headwise.reports.collect.heads import sink_keys, sinks_of
 from headwise.reports.collect.patterns import PatternThumbnails, join_thumbnails, pattern_thumbnails
 from headwise.reports.collect.windows import windows_of
 from headwise.subject.generation import Generation, prepare_run
-from headwise.subject.languages import set_languages
+from headwise.subject.languages import in_languages
 from headwise.subject.prepare import Prepared, prepare
 from headwise.zoo.own_inputs import sample
 from headwise.zoo.registry import PREFIX
@@ -111,24 +110,13 @@ def prepare_example(subject: Subject, example: Mapping[str, Any]) -> Prepared:
         subject: the model with its processor, which stays as it is.
         example: keywords of `Subject.prepare`; and `languages`, from and to, for a translation model that is told.
     """
-    own, given = _with_languages(subject, example)
+    own, given = in_languages(subject, example)
     return prepare(own, **given)
-
-
-def _with_languages(subject: Subject, example: Mapping[str, Any]) -> tuple[Subject, dict[str, Any]]:
-    """The subject that reads the language of an example, and its keywords."""
-    given = dict(example)
-    languages = given.pop("languages", None)
-    if languages is not None:
-        subject = with_own_processor(subject)
-        if set_languages(subject.tokenizer, *languages) is not None:
-            given.setdefault("language", languages[1])
-    return subject, given
 
 
 def _asked(subject: Subject, example: Mapping[str, Any], generate: int) -> Generation:
     """The inputs of one example, and what `generate` is told beside them."""
-    own, given = _with_languages(subject, example)
+    own, given = in_languages(subject, example)
     return prepare_run(own, generate, **given)
 
 
