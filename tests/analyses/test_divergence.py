@@ -381,7 +381,7 @@ class TestBadInput:
             ({}, {"distance": "total_variation", "zero_outliers": True}, "Outliers are told by the outputs"),
             ({"reply": ""}, {}, "reply of an example is a text"),
             ({"reply": [10**6]}, {}, "reply of an example is a text"),
-            ({"reply": [6] * 200}, {}, "tokens long and the model has"),
+            ({"reply": [6] * 300}, {}, "tokens long and the model has"),
             ({"reply": None}, {"generate": 0}, "generates one token or more"),
             ({"text": ["a", "b"]}, {}, "differ in number|prompt of its own"),
             ({"instead": {"target": "x"}}, {}, "instead= of an example"),

@@ -123,8 +123,8 @@ def _table(
     found: list[tuple[Any, ...]] = []
     for site, one, two, heads, positions in _pairs(before, after, field):
         values = apart(one, two)
-        if rows == "generated":
-            values = values.where(_predicting(before, site, len(values), positions)[:, None], torch.nan)
+        counted = _counted(before, site, len(values), positions, rows).to(values.device)
+        values = values.where(counted[:, None], torch.nan)
         means = values.double().nanmean(-1)
         for example, row in enumerate(means.tolist()):
             found += [
@@ -181,14 +181,16 @@ def _unlike(evidence: str, what: str) -> InputError:
     )
 
 
-def _predicting(trace: Trace, site: Site, examples: int, positions: Tensor) -> Tensor:
-    """True on the rows that predict a generated token, (example, row)."""
+def _counted(trace: Trace, site: Site, examples: int, positions: Tensor, rows: Rows) -> Tensor:
+    """True on the rows that count, (example, row): no padding, and those that predict a generated token if so asked."""
     axis = trace.layout.axes.get(site.tower)
-    if axis is None or examples != len(axis.roles):
-        return torch.zeros(examples, len(positions), dtype=torch.bool)
-    generated = axis.roles == ROLES.index("generated")
-    first = generated & (generated.cumsum(1) == 1)
-    predicting = generated.clone()
-    predicting[:, :-1] |= first[:, 1:]
-    at = positions.cpu().clamp_max(predicting.shape[1] - 1)
-    return predicting[:, at]
+    if axis is None or examples % len(axis.roles):
+        return torch.full((examples, len(positions)), rows == "all")
+    axis = axis.repeat(examples // len(axis.roles))
+    counted = axis.valid
+    if rows == "generated":
+        counted = axis.roles == ROLES.index("generated")
+        first = counted & (counted.cumsum(1) == 1)
+        counted = counted.clone()
+        counted[:, :-1] |= first[:, 1:]
+    return counted[:, positions.cpu().clamp_max(counted.shape[1] - 1)]
