@@ -13,7 +13,7 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     | dict.fromkeys(
         ("errors per word", "errors per character", "nats per token", "bits per byte"), (0.0, inf)
     )
-    | dict.fromkeys(("words", "tokens", "positions", "seconds", "rank"), (0.0, inf))
+    | dict.fromkeys(("words", "tokens", "positions", "seconds", "rank", "distance"), (0.0, inf))
     | dict.fromkeys(("nats", "points", "score"), ANY)
 )
 """Unit -> the smallest and the largest number that has it."""

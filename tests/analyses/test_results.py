@@ -111,6 +111,10 @@ def test_figures_share_one_scale(result):
         assert result.unit in figure.layout.xaxis.title.text
         assert EVIL not in text
         return
+    if result.kind == "layers":
+        assert {line.type for line in figure.data} == {"scatter"}
+        assert result.unit in figure.layout.yaxis.title.text
+        return
     assert {trace.coloraxis for trace in figure.data} == {"coloraxis"}
     scale = figure.layout.coloraxis
     assert result.unit in scale.colorbar.title.text

@@ -45,6 +45,7 @@ def _clause(frame: pd.DataFrame, by: str, queries: str) -> str:
     description="Attention that the {queries} rows of a layer give to the keys of each {by}, mean over heads and rows; "
     "1 is all of it.",
     summary=_summary,
+    writes=True,
     title="Interaction intensity",
 )
 def interaction(

@@ -27,13 +27,11 @@ from headwise.functional.divergence import (
 from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.capture import capture
 from headwise.probes.projection import Projection, output_projections
-from headwise.subject import Subject, wrap
 from headwise.subject.languages import in_languages
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
     from headwise.probes.trace.trace import Trace
+    from headwise.subject import Subject
 
 PatternDistance = Literal["jensen_shannon", "total_variation"]
 OutputDistance = Literal["plain", "relative", "cosine"]
@@ -87,17 +85,16 @@ class Divergences:
         return range(first - len(self.question.reply), first)
 
 
-def divergences(subject: Subject | PreTrainedModel, data: Any, settings: Settings) -> Iterator[Divergences]:
+def divergences(subject: Subject, data: Any, settings: Settings) -> Iterator[Divergences]:
     """The divergences of every example, one after the other.
 
     Raises:
         InputError: there are no examples, or one lacks what is to be taken away.
     """
     settings.check()
-    known = subject if isinstance(subject, Subject) else wrap(subject)
     projections: dict[Site, Projection] | None = None
     for example in _examples(data):
-        own, given = in_languages(known, example)
+        own, given = in_languages(subject, example)
         extra = {name: given.pop(name) for name in _EXTRA if name in given}
         asked = question(own, given, generate=settings.generate)
         reading = without(asked, extra, settings.without, settings.how)
