@@ -75,7 +75,7 @@ def rhythm(
     in the global heads (FAI).
 
     "Attention Illuminates LLM Reasoning" (arXiv 2510.13554), which published no code. Heads of all layers are sorted by
-    the mean distance they look back, over the chosen rows and examples; the lowest `quantile` are local, the highest
+    the mean distance they look back, over the chosen rows of an example; the lowest `quantile` are local, the highest
     global. The horizon of FAI is what was captured as `later`. Peaks, coupling and rounding are ours: a peak is no
     lower than its neighbours and among the highest `peak_share`.
 
@@ -106,13 +106,15 @@ def rhythm(
         records = {site: statistics(trace.records)[site] for site in sites}
         heads = _heads(records, window)
         chosen = torch.from_numpy(tower.chosen)
-        span = heads.distance.masked_fill(~chosen[:, None], torch.nan).nanmean(-1).nanmean(0)
-        size = max(1, round(quantile * len(span)))
-        order = torch.argsort(span, stable=True)
-        local, far = order[:size], order[len(order) - size :]
-        facts = {name: _named(heads.names, index) for name, index in (("local", local), ("global", far))}
+        reach = heads.distance.masked_fill(~chosen[:, None], torch.nan).nanmean(-1)
+        order = torch.argsort(reach, dim=1, stable=True)
+        size = max(1, round(quantile * order.shape[1]))
+        usual = torch.argsort(reach.nanmean(0), stable=True)
+        ends = {"local": usual[:size], "global": usual[-size:]}
+        facts = {name: _named(heads.names, index) for name, index in ends.items()}
         spans = tuple(next(iter(records.values()))["later_span"].tolist())
         for example in range(len(chosen)):
+            local, far = order[example, :size], order[example, -size:]
             parts.append(_of_example(heads, tower, example, local, far, spans, peak_share))
     frame = pd.concat(parts, ignore_index=True)
     frame.attrs["facts"] = facts

@@ -52,10 +52,10 @@ class TestRhythm:
         found = analyses.rhythm(detailed_of(maps), window=4, quantile=0.25)
         every = torch.cat(list(maps.values()), 1).double().numpy()
         apart = np.arange(N)[:, None] - np.arange(N)
-        order = np.argsort((every * apart).sum(-1).mean((0, 2)), kind="stable")
-        near, far = every[:, order[:2]].mean(1), every[:, order[-2:]].mean(1)
-        assert not set(order[:2]) & set(order[-2:])
         for example in range(2):
+            order = np.argsort((every[example] * apart).sum(-1).mean(1), kind="stable")
+            near, far = every[:, order[:2]].mean(1), every[:, order[-2:]].mean(1)
+            assert not set(order[:2]) & set(order[-2:])
             mine = found.frame[found.frame["example"] == example]
             waad = [(near[example, t, : t + 1] * np.minimum(t - np.arange(t + 1), 4)).sum() for t in range(N)]
             fai = [far[example, s + 2 : s + 5, s].mean() if s + 2 < N else np.nan for s in range(N)]
