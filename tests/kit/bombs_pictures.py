@@ -90,6 +90,13 @@ def _strips(number: int, packing: int = 1) -> bytes:
     return tiff({**SMALL, 256: 40, 257: number, 259: packing, 278: 1, 273: places, 279: places})
 
 
+def _jpeg_strip(scans: int) -> bytes:
+    """A TIFF of one strip, packed as a progressive JPEG."""
+    strip, colours = jpeg(scans=scans, side=SIDE), (3, 3, struct.pack("<HHH", 8, 8, 8))
+    tags = {256: SIDE, 257: SIDE, 258: colours, 259: 7, 262: 6, 277: 3, 278: SIDE, 273: 0, 279: len(strip)}
+    return tiff({**tags, 273: len(tiff(tags))}) + strip
+
+
 def _tile(side: int) -> bytes:
     return tiff({256: 1, 257: 1, 258: 8, 259: 8, 262: 1, 277: 1, 322: side, 323: side, 324: 8, 325: 100})
 
@@ -234,6 +241,8 @@ PICTURES: Mapping[str, Bomb] = {
     "TIFF: LZW": lambda: saved("TIFF", "CMYK", compression="tiff_lzw"),
     "TIFF: Zstandard": lambda: saved("TIFF", "F", compression="zstd"),
     "TIFF: fax": lambda: saved("TIFF", "1", compression="group4"),
+    "TIFF: a JPEG of passes": lambda: _jpeg_strip(80),
+    "TIFF: a JPEG of more passes": lambda: _jpeg_strip(190),
     "TIFF: strips": lambda: _strips(1_240_000),
     "TIFF: strips, packed": lambda: _strips(90_000, packing=8),
     "TIFF: one tile": lambda: _tile(2**16),
