@@ -14,6 +14,7 @@ from headwise.cli.session import progress, quiet_transformers
 from headwise.errors import FixError
 from headwise.fixes.baking import bake
 from headwise.fixes.spec.parameters import to_entry
+from headwise.model.tokenizing import decoded
 from headwise.probes.run_examples import ExampleRun, new_tokens, run_examples
 from headwise.subject.generation import Generation, prepare_run
 
@@ -118,4 +119,4 @@ def _reply(subject: Subject, run: ExampleRun) -> str:
     ids = new_tokens(subject, run.prepared.inputs, run.output)[0]
     if subject.tokenizer is None:
         return " ".join(map(str, ids.tolist()))
-    return subject.tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return decoded(subject.tokenizer, ids, skip_special_tokens=True).strip()

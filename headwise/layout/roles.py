@@ -14,6 +14,7 @@ from torch import Tensor
 
 from headwise.families import family_of
 from headwise.layout.axes import ROLES
+from headwise.model.tokenizing import tokenizing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -154,7 +155,8 @@ def token_texts(tokenizer: Any, ids: list[int]) -> list[str | None]:
     if tokenizer is None:
         return [None] * len(ids)
     known = [token if token >= 0 else 0 for token in ids]
-    texts = tokenizer.convert_ids_to_tokens(known)
+    with tokenizing(tokenizer):
+        texts = tokenizer.convert_ids_to_tokens(known)
     return [
         None if token < 0 or text is None else _readable(tokenizer, text)
         for token, text in zip(ids, texts, strict=True)

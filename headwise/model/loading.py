@@ -15,6 +15,7 @@ from headwise.model.building import Building
 from headwise.model.folder import ModelFolder, values_of
 from headwise.model.generation_settings import read_settings, settle
 from headwise.model.location import short_name
+from headwise.model.tokenizing import check_tokenizer, panicked
 from headwise.text import visible
 
 if TYPE_CHECKING:
@@ -101,6 +102,8 @@ def load_processor(name: str, **options: Any) -> Any:
     folder = Path(name, options.get("subfolder", ""))
     if os.path.isdir(folder) and not any(any(folder.glob(pattern)) for pattern in _PROCESSOR_FILES):
         return None
+    if os.path.isdir(folder):
+        check_tokenizer(folder)
     hub = {key: options[key] for key in _HUB if key in options}
     hub.setdefault("trust_remote_code", False)
     with quiet():
@@ -114,7 +117,9 @@ def load_processor(name: str, **options: Any) -> Any:
             ) from error
         except _NOT_ITS_CONTENT as error:
             raise _no_memory(name, error) from error
-        except Exception as error:
+        except BaseException as error:
+            if not (isinstance(error, Exception) or panicked(error)):
+                raise
             if not os.path.isdir(folder):
                 return None
             raise LoadError(

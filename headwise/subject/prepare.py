@@ -12,6 +12,7 @@ from torch import nn
 from headwise.errors import InputError
 from headwise.families import family_of
 from headwise.layout.roles import tokenizer_of
+from headwise.model.tokenizing import encoded, tokenizing
 from headwise.subject.chat import chat_prompt
 from headwise.subject.languages import language_prompts, writes_languages
 from headwise.subject.media import read_image
@@ -110,7 +111,7 @@ def _in_language(
         return fronts
     if not isinstance(targets[0], str):
         return targets
-    words = subject.tokenizer(targets, add_special_tokens=False, verbose=False).input_ids
+    words = encoded(subject.tokenizer, targets, add_special_tokens=False, verbose=False).input_ids
     return [front + row for front, row in zip(fronts, words, strict=True)]
 
 
@@ -205,7 +206,8 @@ def _placed(subject: LoadedModel, kind: str, placeholder: str, text: str, count:
 
 def _call(processor: Any, **arguments: Any) -> dict[str, Any]:
     try:
-        return dict(processor(**arguments))
+        with tokenizing(tokenizer_of(processor), alone=False):
+            return dict(processor(**arguments))
     except ValueError as error:
         raise InputError(
             "The processor refused this input.",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from headwise.errors import InputError
 from headwise.model.embeddings import input_embedding
+from headwise.model.tokenizing import encoded
 
 if TYPE_CHECKING:
     from headwise.subject.loaded import LoadedModel
@@ -40,7 +41,7 @@ def doubled(tokenizer: Any, text: str, ids: Sequence[int]) -> list[int]:
     back = 0 if last is None else _run(ids[: last + 1][::-1], closing)
     if front < 2 and back < 2:
         return []
-    written = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+    written = encoded(tokenizer, text, add_special_tokens=False, verbose=False).input_ids
     own_front, own_back = _run(written, opening), _run(written[::-1], closing)
     places: list[int] = []
     if first is not None and own_front:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from headwise.errors import InputError
+from headwise.model.tokenizing import encoded
 from headwise.probes.generation.forward_inputs import lacks_positions
 from headwise.subject.positions import left_padding, positions_of
 from headwise.subject.specials import doubled
@@ -91,9 +92,9 @@ def word_ids(subject: LoadedModel, texts: list[Any]) -> dict[str, Tensor]:
     elif tokenizer is None:
         raise InputError("There is no tokenizer to read this text with.", remedy=NO_TOKENIZER)
     else:
-        encoded = tokenizer(texts, verbose=False, return_attention_mask=True)
-        names = [name for name in tokenizer.model_input_names if name in encoded]
-        rows = {name: encoded[name] for name in dict.fromkeys([*names, "input_ids"])}
+        found = encoded(tokenizer, texts, verbose=False, return_attention_mask=True)
+        names = [name for name in tokenizer.model_input_names if name in found]
+        rows = {name: found[name] for name in dict.fromkeys([*names, "input_ids"])}
         for row, text in enumerate(texts):
             if gone := set(doubled(tokenizer, text, rows["input_ids"][row])):
                 for values in rows.values():
@@ -142,7 +143,7 @@ def decoder_ids(subject: LoadedModel, targets: list[Any] | None, size: int) -> d
         return {"decoder_input_ids": torch.tensor([[start]] * size)}
     if not isinstance(targets[0], str):
         return _decoder_batch(subject, targets)
-    labels = _tokenizer(subject)(text_target=targets, verbose=False).input_ids
+    labels = encoded(_tokenizer(subject), text_target=targets, verbose=False).input_ids
     return _decoder_batch(subject, [_shifted(subject, row, start) for row in labels])
 
 
@@ -175,7 +176,9 @@ def spoken(
         return {}, ()
     prompt = speech_prompt(subject, heard, start=start_id(subject), language=language, task=task)
     if targets is not None:
-        words = _tokenizer(subject)(text_target=targets, verbose=False, add_special_tokens=False).input_ids
+        words = encoded(
+            _tokenizer(subject), text_target=targets, verbose=False, add_special_tokens=False
+        ).input_ids
         rows = [front + row for front, row in zip(prompt.ids, words, strict=True)]
         return _decoder_batch(subject, rows), prompt.notes
     ids = torch.tensor(prompt.ids)

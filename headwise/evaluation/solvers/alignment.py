@@ -15,6 +15,7 @@ from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, batches
 from headwise.evaluation.solvers.cross_attention import check_heads, cross_attention
 from headwise.evaluation.task import Response
+from headwise.model.tokenizing import encoded
 from headwise.subject.languages import set_languages
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ def _offsets(subject: Subject, **text: str) -> tuple[list[int], list[tuple[int, 
             evidence=type(tokenizer).__name__,
             remedy="Load the fast tokenizer of the model (with a tokenizer.json).",
         )
-    found = tokenizer(**text, return_offsets_mapping=True, verbose=False)
+    found = encoded(tokenizer, **text, return_offsets_mapping=True, verbose=False)
     return list(found["input_ids"]), [tuple(pair) for pair in found["offset_mapping"]]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
 from headwise.evaluation.example import Example
+from headwise.model.tokenizing import encoded
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -72,11 +73,11 @@ def continuation(subject: Subject, prompt: str, candidate: str) -> list[int]:
         InputError: the candidate has no tokens.
     """
     tokenizer = subject.tokenizer
-    before = tokenizer(prompt, verbose=False).input_ids
-    whole = tokenizer(prompt + candidate, verbose=False).input_ids
+    before = encoded(tokenizer, prompt, verbose=False).input_ids
+    whole = encoded(tokenizer, prompt + candidate, verbose=False).input_ids
     ids = whole[len(before) :]
     if whole[: len(before)] != before:
-        ids = tokenizer(candidate, add_special_tokens=False, verbose=False).input_ids
+        ids = encoded(tokenizer, candidate, add_special_tokens=False, verbose=False).input_ids
     if not ids:
         raise InputError("A candidate has no tokens.", evidence=repr(candidate))
     return ids
@@ -85,5 +86,5 @@ def continuation(subject: Subject, prompt: str, candidate: str) -> list[int]:
 def _length(subject: Subject, example: Example) -> tuple[int, str]:
     text = example.inputs.get("text")
     if isinstance(text, str) and subject.tokenizer is not None:
-        return len(subject.tokenizer(text, verbose=False).input_ids), text
+        return len(encoded(subject.tokenizer, text, verbose=False).input_ids), text
     return len(text) if text is not None else 0, ""

@@ -13,6 +13,7 @@ from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, batches, prepared
 from headwise.evaluation.task import Response
 from headwise.model.loading import quiet
+from headwise.model.tokenizing import decoded
 from headwise.probes.run_examples import new_tokens, run_model
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Generate:
         special = set(tokenizer.all_special_ids)
         return [
             Response(
-                tokenizer.decode(row, skip_special_tokens=True).strip(),
+                decoded(tokenizer, row, skip_special_tokens=True).strip(),
                 sum(token not in special for token in row.tolist()),
             )
             for row in new_tokens(subject, inputs, written)

@@ -13,6 +13,7 @@ from headwise.errors import InputError
 from headwise.evaluation.example import Example
 from headwise.evaluation.solvers.batching import Advance, continues, padded_right
 from headwise.evaluation.task import Response
+from headwise.model.tokenizing import decoded, encoded
 from headwise.probes.run_examples import run_model
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ class Likelihood:
             )
         subject = padded_right(subject)
         width = min(self.window or _positions(subject), _positions(subject))
-        rows_of_ids = [subject.tokenizer(item.inputs["text"], verbose=False).input_ids for item in examples]
+        rows_of_ids = [
+            encoded(subject.tokenizer, item.inputs["text"], verbose=False).input_ids for item in examples
+        ]
         spans = [(index, *span) for index, ids in enumerate(rows_of_ids) for span in _windows(ids, width)]
         order = sorted(range(len(spans)), key=lambda number: len(spans[number][1]))
         sums, counts = [0.0] * len(examples), [0] * len(examples)
@@ -97,7 +100,7 @@ def _affordable(
 
 def _bytes(subject: Subject, example: Example, ids: list[int]) -> int:
     """UTF-8 bytes of the text, less those of a first token that nothing precedes."""
-    unscored = subject.tokenizer.decode(ids[:1], skip_special_tokens=True)
+    unscored = decoded(subject.tokenizer, ids[:1], skip_special_tokens=True)
     return len(example.inputs["text"].encode()) - len(unscored.encode())
 
 

@@ -20,6 +20,7 @@ from headwise.evaluation.solvers.batching import (
     prepared,
 )
 from headwise.evaluation.task import Response
+from headwise.model.tokenizing import decoded
 from headwise.probes.run_examples import run_model
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class MultipleChoice:
             if ids[0] == best:
                 begun[candidate] = scores[candidate]
         choice = max(begun, key=lambda candidate: begun[candidate], default="")
-        return Response(subject.tokenizer.decode([best]), 1, scores, {"said": choice})
+        return Response(decoded(subject.tokenizer, [best]), 1, scores, {"said": choice})
 
     def manifest(self) -> dict[str, Any]:
         """The decoding parameters, JSON-able."""

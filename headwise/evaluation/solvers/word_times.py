@@ -19,6 +19,7 @@ from headwise.evaluation.solvers.transcription import in_languages
 from headwise.evaluation.task import Response
 from headwise.functional.time_warping import token_start_frames
 from headwise.layout.audio import position_seconds
+from headwise.model.tokenizing import decoded
 from headwise.subject.prepare import prepare
 from headwise.subject.speech_prompt import languages_of, names_languages
 from headwise.text import word_starts
@@ -103,7 +104,7 @@ def _response(
     added = subject.tokenizer.added_tokens_decoder
     special = {*subject.tokenizer.all_special_ids, *(token for token in added if added[token].special)}
     prompt = next((place for place, token in enumerate(ids) if token not in special), len(ids))
-    decoded = [subject.tokenizer.decode(ids[prompt : end + 1]) for end in range(prompt, len(ids))]
+    decoded = [decoded(subject.tokenizer, ids[prompt : end + 1]) for end in range(prompt, len(ids))]
     entered = token_start_frames(weights, first=prompt - 1, frames=frames)  # row i predicts token i + 1
     starts = [float(seconds[entered[token]]) for token in word_starts(decoded)]
     words = decoded[-1].split()

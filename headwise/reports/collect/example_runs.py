@@ -11,6 +11,7 @@ from headwise.evaluation.comparison.arms import parse_arms
 from headwise.fixes.patching import patch
 from headwise.fixes.spec.specs import spec_text
 from headwise.layout import ROLES
+from headwise.model.tokenizing import decoded
 from headwise.probes.run_examples import ExampleRun, new_tokens, run_examples
 from headwise.probes.trace.fields import merge_layouts, merge_records
 from headwise.probes.trace.nonfinite import join
@@ -208,7 +209,7 @@ def _replies(subject: Subject, run: ExampleRun, trace: Trace, generate: int) -> 
     if not generate or subject.tokenizer is None:
         return [None]
     ids = new_tokens(subject, run.prepared.inputs, run.output)[0]
-    return [subject.tokenizer.decode(ids, skip_special_tokens=True).strip()]
+    return [decoded(subject.tokenizer, ids, skip_special_tokens=True).strip()]
 
 
 _OPENING = 4

@@ -14,6 +14,7 @@ from headwise.evaluation.example import Example
 from headwise.evaluation.registry import find_task
 from headwise.evaluation.solvers.batching import Advance, batches, prepared
 from headwise.evaluation.task import Metric, Response, Solver, Task, mean
+from headwise.model.tokenizing import encoded
 from headwise.probes.capture import capture
 from headwise.probes.run_examples import run_model
 from headwise.subject.languages import set_languages
@@ -132,7 +133,7 @@ class _SinksSolver:
                 )
             inputs["target"] = example.answer
         if list(inputs) == ["text"] and isinstance(inputs["text"], str):
-            inputs["text"] = subject.tokenizer(inputs["text"], verbose=False).input_ids[
+            inputs["text"] = encoded(subject.tokenizer, inputs["text"], verbose=False).input_ids[
                 : self.task.max_tokens
             ]
         return replace(example, inputs=inputs)

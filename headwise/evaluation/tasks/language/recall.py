@@ -14,6 +14,7 @@ from headwise.evaluation.solvers.batching import Advance, continues
 from headwise.evaluation.solvers.multiple_choice import MultipleChoice
 from headwise.evaluation.task import Metric, Response, Solver, Task, mean, ratio
 from headwise.evaluation.tasks.language.circuits import prompt_examples
+from headwise.model.tokenizing import decoded
 from headwise.probes.run_examples import run_model
 from headwise.subject.repeats import random_copies
 from headwise.zoo.data.prompts import Split, check_split
@@ -170,7 +171,7 @@ class _CopyingSolver:
             right = (predicted == ids[:, first + 1 :]).sum(-1).tolist()
             for row, count in zip(predicted, right, strict=True):
                 metadata = {"right": count, "asked": self.period - 1}
-                responses.append(Response(subject.tokenizer.decode(row), self.period - 1, {}, metadata))
+                responses.append(Response(decoded(subject.tokenizer, row), self.period - 1, {}, metadata))
             advance(len(ids))
         return responses
 
