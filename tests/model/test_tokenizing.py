@@ -126,9 +126,7 @@ def test_a_processor_that_panics_is_an_error_of_ours(rules) -> None:
 
 
 def test_no_tokenizer_is_called_past_the_door() -> None:
-    call = re.compile(
-        r"(?<!\w)(?<!def )tokenizer(\.(decode|batch_decode|encode|tokenize))?\("
-    )
+    call = re.compile(r"(?<!\w)(?<!def )tokenizer(\.(decode|batch_decode|encode|tokenize))?\(")
     past = [
         f"{path.name}: {line.strip()}"
         for path in PACKAGE.rglob("*.py")

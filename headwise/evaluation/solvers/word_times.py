@@ -104,10 +104,10 @@ def _response(
     added = subject.tokenizer.added_tokens_decoder
     special = {*subject.tokenizer.all_special_ids, *(token for token in added if added[token].special)}
     prompt = next((place for place, token in enumerate(ids) if token not in special), len(ids))
-    decoded = [decoded(subject.tokenizer, ids[prompt : end + 1]) for end in range(prompt, len(ids))]
+    texts = [decoded(subject.tokenizer, ids[prompt : end + 1]) for end in range(prompt, len(ids))]
     entered = token_start_frames(weights, first=prompt - 1, frames=frames)  # row i predicts token i + 1
-    starts = [float(seconds[entered[token]]) for token in word_starts(decoded)]
-    words = decoded[-1].split()
+    starts = [float(seconds[entered[token]]) for token in word_starts(texts)]
+    words = texts[-1].split()
     return Response(text, len(ids) - prompt, {}, {"words": words, "starts": starts[: len(words)]})
 
 
