@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from headwise.analyses._divergence.inputs import head_divergence, reply_divergence, token_divergence
     from headwise.analyses._divergence.interaction import interaction
     from headwise.analyses._entropy import entropy
+    from headwise.analyses._kinds.importance import head_importance, pruning_curve
+    from headwise.analyses._kinds.kinds import head_kinds
     from headwise.analyses._kinds.types import head_types, pattern_types
     from headwise.analyses._mass import mass
     from headwise.analyses._rows.look_back import look_back
@@ -36,6 +38,8 @@ __all__ = [
     "entropy",
     "get",
     "head_divergence",
+    "head_importance",
+    "head_kinds",
     "head_types",
     "interaction",
     "load_result",
@@ -48,6 +52,7 @@ __all__ = [
     "normalised_entropy",
     "pattern_divergence",
     "pattern_types",
+    "pruning_curve",
     "relative_distance",
     "reply_divergence",
     "rhythm",

@@ -8,14 +8,28 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from headwise.analyses._kinds.patterns import site_columns
 from headwise.functional.head_types import copying_score
 from headwise.model.embeddings import input_embedding
 from headwise.probes.projection import output_projections, value_projections
 from headwise.subject.info import model_info
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from headwise.probes.attach.sites import Site
     from headwise.subject import Subject
+
+
+def copying_table(subject: Subject) -> pd.DataFrame:
+    """A row for every head that has a copying score, in `score`, see `copying_scores`."""
+    from pandas import DataFrame, concat
+
+    found = copying_scores(subject).items()
+    parts = [
+        DataFrame(site_columns(site) | {"head": range(len(own)), "score": own.numpy()}) for site, own in found
+    ]
+    return concat(parts, ignore_index=True) if parts else DataFrame()
 
 
 def copying_scores(subject: Subject) -> dict[Site, Float[Tensor, " head"]]:

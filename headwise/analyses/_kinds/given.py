@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
 from headwise.subject import Subject, unwrap, wrap
@@ -25,3 +26,20 @@ def as_subject(subject: Subject | PreTrainedModel, name: str) -> Subject:
             evidence=f"got {type(subject).__name__}",
             remedy=f"hw.analyses.{name}(hw.load(...)).",
         ) from error
+
+
+def as_examples(data: Iterable[str | Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+    """Keywords of `Subject.prepare` for every example, for the analysis of that name; a text stands for itself.
+
+    Raises:
+        InputError: there is none, or something else.
+    """
+    found = [] if isinstance(data, str | Mapping) or not isinstance(data, Iterable) else list(data)
+    if not found or not all(isinstance(one, str | Mapping) for one in found):
+        wrong = next((one for one in found if not isinstance(one, str | Mapping)), data)
+        raise InputError(
+            f"{name} reads a list of examples.",
+            evidence="there is none" if found == [] and not data else f"got {type(wrong).__name__}",
+            remedy=f'For example hw.analyses.{name}(subject, [{{"text": "…"}}]), or --text on the command line.',
+        )
+    return [{"text": one} if isinstance(one, str) else dict(one) for one in found]

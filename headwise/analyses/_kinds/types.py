@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from headwise.analyses._heads import HEAD, by_tower
-from headwise.analyses._kinds.copying import copying_scores
+from headwise.analyses._kinds.copying import copying_table
 from headwise.analyses._kinds.given import as_subject
-from headwise.analyses._kinds.patterns import pattern_scores, site_columns
+from headwise.analyses._kinds.patterns import pattern_scores
 from headwise.analyses._kinds.prompts import repeats
 from headwise.analyses.record import analysis
 from headwise.probes.capture import capture
@@ -68,6 +68,20 @@ def pattern_types(trace: Trace) -> pd.DataFrame:
     return pattern_scores(trace)
 
 
+def made_scores(
+    subject: Subject, sequences: int, period: int | None, seed: int
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Scores of every made sequence, and what the capture says of itself.
+
+    Raises:
+        InputError: see `headwise.analyses._kinds.prompts.repeats`.
+    """
+    with capture(subject, stats=False, maps=True) as trace:
+        for one in repeats(subject, sequences, period, seed):
+            run_model(subject, subject.prepare(**one))
+    return pattern_scores(trace, MADE), dict(trace.meta)
+
+
 @analysis(
     kind="heads",
     keys=TYPE,
@@ -103,23 +117,14 @@ def head_types(
     Raises:
         InputError: the model reads no words, or not so many.
     """
-    from pandas import DataFrame, concat
+    from pandas import concat
 
     subject = as_subject(subject, "head_types")
-    made = repeats(subject, sequences, period, seed)
-    traces = []
-    for one in made:
-        with capture(subject, stats=False, maps=True, check=not traces) as trace:
-            run_model(subject, subject.prepare(**one))
-        traces.append(trace)
-    scores = concat([pattern_scores(trace, MADE) for trace in traces], ignore_index=True)
+    scores, meta = made_scores(subject, sequences, period, seed)
     order = {name: place for place, name in enumerate((*MADE, "copying"))}
     frame = scores.groupby(list(TYPE), sort=False, as_index=False)[["score", "baseline"]].mean()
-    weights = [
-        DataFrame(site_columns(site) | {"head": range(len(found)), "type": "copying", "score": found.numpy()})
-        for site, found in copying_scores(subject).items()
-    ]
-    frame = concat([frame, *weights], ignore_index=True).fillna({"baseline": 0.0})
+    weights = copying_table(subject).assign(type="copying", baseline=0.0)
+    frame = concat([frame, weights], ignore_index=True) if len(weights) else frame
     frame = frame.sort_values("type", key=lambda names: names.map(order), kind="stable", ignore_index=True)
-    frame.attrs["provenance"] = dict(traces[0].meta)
+    frame.attrs["provenance"] = meta
     return frame
