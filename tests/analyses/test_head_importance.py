@@ -119,7 +119,7 @@ def test_the_model_is_left_as_it_was(model, found, frozen):
 
 
 def test_the_table_and_its_sentence(found):
-    assert found.unit == "nats per token"
+    assert found.unit == "change of nats per token"
     per_layer = found.frame.groupby(["estimator", "layer"])["normalised"].apply(lambda part: (part**2).sum())
     np.testing.assert_allclose(per_layer, 1, rtol=1e-5)
     assert "agree with Spearman" in found.summary

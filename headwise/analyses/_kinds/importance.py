@@ -55,7 +55,7 @@ def _summary(frame: pd.DataFrame) -> str:
     kind="heads",
     keys=("tower", "kind", "layer", "call", "head", "estimator"),
     value="importance",
-    unit="nats per token",
+    unit="change of nats per token",
     description="What a head is worth to the prediction of the next token: the loss with its output replaced less the "
     "loss as it is, or the size of the gradient of a gate on it, mean over examples.",
     summary=_summary,
