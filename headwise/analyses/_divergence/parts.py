@@ -12,6 +12,7 @@ from torch import Tensor
 from headwise.analyses._divergence.reply import Question
 from headwise.errors import InputError
 from headwise.layout import ROLES
+from headwise.model.tokenizing import encoded
 from headwise.probes.attach.sites import key_tower
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _context(question: Question, context: Any, axis: Axis) -> frozenset[int]:
     tokenizer: Any = question.subject.tokenizer
     if not getattr(tokenizer, "is_fast", False):
         raise _no_offsets()
-    read = tokenizer(text, return_offsets_mapping=True, verbose=False)
+    read = encoded(tokenizer, text, return_offsets_mapping=True, verbose=False)
     known = axis.ids
     if known is None or known[0, : len(read.input_ids)].tolist() != list(read.input_ids):
         raise _no_offsets()

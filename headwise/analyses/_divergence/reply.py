@@ -12,6 +12,7 @@ from torch import Tensor
 from headwise.errors import InputError
 from headwise.layout import ROLES, TokenLayout
 from headwise.layout.roles import token_texts
+from headwise.model.tokenizing import decoded, encoded
 from headwise.probes.attach.sites import language_tower
 from headwise.probes.run_examples import new_tokens, run_model
 from headwise.subject.generation import check_generation, prepare_generation
@@ -57,7 +58,7 @@ class Question:
         count = len(self.reply)
         if self.subject.tokenizer is None:
             return list(range(count))
-        texts = [self.subject.tokenizer.decode(list(self.reply[: end + 1])) for end in range(count)]
+        texts = [decoded(self.subject.tokenizer, list(self.reply[: end + 1])) for end in range(count)]
         starts = {0, *word_starts(texts)}
         return [sum(start <= place for start in starts) - 1 for place in range(count)]
 
@@ -105,7 +106,7 @@ def _translated(subject: Subject, given: dict[str, Any], reply: Any, generate: i
         given["target"] = reply
     if given.get("target") is None:
         ids, notes = _generated(subject, given, generate)
-        given["target"] = subject.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        given["target"] = decoded(subject.tokenizer, ids, skip_special_tokens=True).strip()
         if not given["target"]:
             raise InputError(
                 "The model writes nothing here.", remedy='Give the reply: {..., "target": "the words"}.'
@@ -169,7 +170,7 @@ def _ids(subject: Subject, reply: Any) -> list[int]:
     """
     ids = reply
     if isinstance(reply, str) and subject.tokenizer is not None:
-        ids = subject.tokenizer(reply, add_special_tokens=False, verbose=False).input_ids
+        ids = encoded(subject.tokenizer, reply, add_special_tokens=False, verbose=False).input_ids
     words = subject.config.get_text_config(decoder=True).vocab_size
     good = isinstance(ids, list | tuple) and ids
     if not good or not all(type(token) is int and 0 <= token < words for token in ids):
