@@ -19,6 +19,7 @@ from headwise.analyses._divergence.reply import question
 from headwise.analyses.calls import analysis_call
 from headwise.errors import CaptureError, HeadwiseError, InputError
 from headwise.functional import divergence as formulas
+from headwise.functional.redistribution import hide_keys
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
 from headwise.subject.media import blank_image
@@ -105,6 +106,14 @@ class TestFormulas:
         assert formulas.jensen_shannon(one, one) == formulas.total_variation(one, one) == 0
         drawn = torch.randn(50, 3, 8, generator=torch.Generator().manual_seed(0))
         assert (formulas.head_divergence(drawn, drawn, distance="cosine") == 0).all()
+
+    def test_hidden_keys_are_hidden_however_little_is_left(self):
+        """A head with all but a billionth of its weight on the image reads the rest without it."""
+        row = torch.tensor([[1.0, 1e-9, 3e-9]])
+        hidden = hide_keys(row, torch.tensor([[True, False, False]]))
+        torch.testing.assert_close(hidden, torch.tensor([[0.0, 0.25, 0.75]]))
+        alone = torch.tensor([[1.0, 0.0]])
+        assert torch.equal(hide_keys(alone, torch.tensor([[True, False]])), alone)
 
 
 class TestReadings:
