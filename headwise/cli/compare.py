@@ -136,9 +136,13 @@ def table_lines(comparison: Comparison) -> Iterator[str]:
     names = list(arms[0].estimates)
     told = of_finding(names)
     yield f"{comparison.task}, n = {comparison.n}, seed {manifest['seed']}; 95 % intervals"
-    yield "difference to none (percentile bootstrap), p of the paired permutation test by Holm's rule:"
+    yield "difference to none, p of the paired permutation test by Holm's rule:"
     others = f"; of others over all {len(names) * (len(arms) - 1)} tests" if len(told) < len(names) else ""
     yield f"of {', '.join(told)} over these and {counted(len(arms) - 1, 'arm')}{others}"
+    ways = [item.method for arm in arms[1:] for item in arm.differences.values() if item.p < 1]
+    if ways:
+        how = dict.fromkeys(re.split("[,;]", way)[0] for way in ways)
+        yield f"intervals of differences: {', '.join(how)}"
     if note := effect_note(arms[1]):
         yield note
     if manifest["fitted"]["on"]:

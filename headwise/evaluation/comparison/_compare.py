@@ -163,7 +163,7 @@ def compare_arms(
     manifest["fitted"] = dict(fitted)
     manifest["leaks_future"] = [arm.label for arm in scored if arm.leaks_future]
     manifest["statistics"] = {
-        "interval": "95 %; of each number as its method says; of differences by the percentile bootstrap over pairs",
+        "interval": "95 %; of each number and of each difference as its method says",
         "p": f"paired permutation test, two-sided, at most {N_PERMUTATIONS} exchanges; Holm over {len(arms)} arms "
         f"and {', '.join(of_finding(names))}; other metrics over all {len(arms) * len(names)} tests",
         "smallest_effect": {
