@@ -123,10 +123,10 @@ class TestReadings:
         found = hw.analyses.head_divergence(vlm, same, distance=distance)
         assert (found.frame["divergence"] == 0).all()
         assert found.summary == "With another image, no head changes."
+
+    def test_a_blank_picture_made_blank_is_no_change(self, vlm, scene):
         flat = {**scene, "image": blank_image(scene["image"])}
-        assert (
-            hw.analyses.head_divergence(vlm, flat, how="blank", distance=distance).frame["divergence"] == 0
-        ).all()
+        assert (hw.analyses.head_divergence(vlm, flat, how="blank").frame["divergence"] == 0).all()
 
     @pytest.mark.parametrize("how", ["mask", "blank"])
     def test_a_head_that_is_cut_off_from_the_image_does_not_change(self, vlm, scene, how):
@@ -421,6 +421,8 @@ class TestBadInput:
             hw.analyses.head_divergence(nmt, hw.zoo.sample("nmt").inputs, how="drop")
         with pytest.raises(InputError, match=r"generates nothing.*trace_divergence"):
             hw.analyses.head_divergence(hw.testing.tiny_model("bert"), {"text": [3, 4]})
+        with pytest.raises(InputError, match=r"Give token ids, .*no tokenizer"):
+            hw.analyses.head_divergence(known_circuit(), CIRCUIT | {"reply": "yes"}, without=(1, 2))
         with pytest.raises(InputError, match="k is a number of heads of a layer, 1 to 4"):
             hw.analyses.token_divergence(hw.wrap(known_circuit()), CIRCUIT, without=(1, 2), k=5)
 

@@ -84,6 +84,7 @@ def test_without_generation_it_is_said_how_to_generate():
         hw.analyses.interaction(trace, queries="generated")
 
 
+@pytest.mark.slow
 def test_a_generation_of_the_zoo():
     subject = hw.load("zoo:vlm")
     with hw.capture(subject) as trace, torch.no_grad():

@@ -177,6 +177,8 @@ def _ids(subject: Subject, reply: Any) -> list[int]:
         raise InputError(
             "The reply of an example is a text, or a list of token ids of the model.",
             evidence=f"got {reply!r:.60}",
-            remedy='For example {"text": "…", "reply": "yes"}; leave it out to have it generated.',
+            remedy="Give token ids, or hw.wrap(model, processor): there is no tokenizer to read a text with."
+            if subject.tokenizer is None
+            else 'For example {"text": "…", "reply": "yes"}; leave it out to have it generated.',
         )
     return list(ids)
