@@ -36,9 +36,10 @@ def _summary(frame: pd.DataFrame) -> str:
     wide = frame.pivot_table(
         index=["layer", "call", "head"], columns="estimator", values="importance", sort=False
     )
-    best = wide.idxmax()
+    best = frame.loc[frame.groupby("estimator", sort=False)["importance"].idxmax()].to_dict("records")
     tops = ", ".join(
-        f"{head_name(best[name][0], best[name][2])} by {name} ({wide[name].max():.3g})" for name in wide
+        f"{head_name(row['layer'], row['head'])} by {row['estimator']} ({row['importance']:.3g})"
+        for row in best
     )
     ranks = wide.corr(method="spearman").to_numpy()
     pairs = sorted(
