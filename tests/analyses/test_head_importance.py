@@ -60,6 +60,7 @@ def test_zeroed_heads_are_those_of_the_fix(model, found):
         assert value == pytest.approx(change, abs=1e-6)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("estimator", ["mean", "resample"])
 def test_replaced_heads_are_those_of_the_fix(model, found, estimator):
@@ -107,6 +108,7 @@ def test_a_head_that_writes_nothing_is_worth_nothing(model):
     assert (frame.query("layer == 1 and head != 2")["importance"].abs() > 1e-6).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [False, True])
 def test_the_model_is_left_as_it_was(model, found, frozen):
     own = copy.deepcopy(model).requires_grad_(not frozen)
@@ -127,6 +129,7 @@ def test_the_table_and_its_sentence(found):
     assert "Spearman" not in one.summary
 
 
+@pytest.mark.slow
 def test_batches_of_heads_change_nothing(model, found):
     one = analyses.head_importance(model, TEXTS, estimators=ALL, batch_size=3)
     np.testing.assert_allclose(one.frame["importance"], found.frame["importance"], atol=1e-6)

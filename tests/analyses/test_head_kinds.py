@@ -35,6 +35,7 @@ def test_every_head_of_the_known_circuit_is_named():
     assert len(found.panels()) == 5  # a map for every word
 
 
+@pytest.mark.slow
 def test_the_evidence_is_that_of_the_types():
     model = shared("gpt2")
     kinds = analyses.head_kinds(model, sequences=2).frame
@@ -48,6 +49,7 @@ def test_the_evidence_is_that_of_the_types():
     assert (low["head_kind"] == low["nearest"]).all()
 
 
+@pytest.mark.slow
 def test_examples_add_what_random_tokens_do_not_show():
     subject = hw.wrap(language().model, word_tokenizer())
     text = [{"text": "a cat sat . on the mat . the cat sat ."}, {"text": "what is this ?"}]
@@ -65,6 +67,7 @@ def test_a_threshold_that_cannot_be_is_refused(least):
         analyses.head_kinds(shared("gpt2"), least=least)
 
 
+@pytest.mark.slow
 def test_a_report_draws_a_map_of_kinds(tmp_path):
     page = hw.report(
         hw.wrap(shared("gpt2")),

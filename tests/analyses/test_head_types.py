@@ -70,6 +70,7 @@ class TestKnownCircuit:
         assert known.provenance["parameters"] == {"sequences": 4, "period": None, "seed": 0}
         assert known.provenance["model"]
 
+    @pytest.mark.slow
     def test_a_seed_gives_the_same_tokens_again(self, known):
         again = analyses.head_types(hw.wrap(known_circuit()))
         np.testing.assert_array_equal(again.frame["score"], known.frame["score"])
@@ -163,6 +164,7 @@ def test_a_head_that_writes_nothing_copies_nothing():
     assert copying_score(torch.zeros(1, 2, 2)).isnan().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert", "bart", "gpt_neox", "gemma2"])
 def test_every_family_has_its_types(name):
     frame = analyses.head_types(shared(name), sequences=1).frame
