@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache, lru_cache
 from importlib import import_module, metadata
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def needed(kind: type, given: Collection[str]) -> list[str]:
-    """The fields that a dataclass cannot be made without and that are not given.
+    """The fields that a dataclass cannot be made without and that are not given; none of another class.
 
     Example:
         >>> needed(Plugins, ["what"])
@@ -36,7 +36,7 @@ def needed(kind: type, given: Collection[str]) -> list[str]:
     """
     return [
         item.name
-        for item in fields(kind)
+        for item in (fields(kind) if is_dataclass(kind) else ())
         if item.init
         and item.default is MISSING
         and item.default_factory is MISSING

@@ -44,7 +44,7 @@ class AnalysisCall:
             raise InputError(
                 f"{self.analysis.name} takes {' and '.join(wanted)}.",
                 evidence=f"got {len(sources)}",
-                remedy="Give two traces, or fixes= beside a subject: without and with the fix."
+                remedy="Give two traces, or a subject and a fix: without and with the fix."
                 if self.analysis.inputs == "pair"
                 else "Give these, in this order.",
             )

@@ -9,7 +9,10 @@ from inspect import BoundArguments, Parameter, signature, unwrap
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec
 
+from headwise.analyses.decorator import in_words
+from headwise.analyses.pairs import AGREE, require_agreement
 from headwise.errors import CaptureError, InputError
+from headwise.figures.chart import KINDS
 from headwise.plugins import close_names, read_options
 from headwise.probes.trace.frames import with_ids
 from headwise.probes.trace.nonfinite import caveat
@@ -40,6 +43,10 @@ NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """Option of `hw.capture` -> the field of a record that it keeps, and what that is called."""
+_COMPARED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"stats": ("entropy", "received"), "qkv": ("q", "k")}
+)
+"""The same -> fields whose axes are those of all that it keeps, where that one's are not."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +78,8 @@ class Analysis(Generic[P]):
     """Option of `hw.capture` -> the parameter that says how much of it is needed, where that is not all or nothing."""
     writes: bool = False
     """True for what is about rows that write tokens: it takes no trace of an encoder alone."""
+    agree: str = "tokens"
+    """What of the tokens of a pair of traces must agree, one of `headwise.analyses.pairs.AGREE`."""
     axes: tuple[str, ...] = ()
     title: str = ""
     """How a page calls it; its name when empty."""
@@ -80,12 +89,23 @@ class Analysis(Generic[P]):
 
     def __post_init__(self) -> None:
         """Check the record, and take the function's name and documentation."""
-        unknown = [need for need in self.needs if need not in NEEDS]
-        if unknown or self.inputs not in INPUTS:
+        for what, said, known in (
+            ("kind", (self.kind,), KINDS),
+            ("needs", self.needs, NEEDS),
+            ("inputs", (self.inputs,), INPUTS),
+            ("agree", (self.agree,), AGREE),
+        ):
+            if unknown := [one for one in said if one not in known]:
+                raise InputError(
+                    f"The record of an analysis says {what} that headwise does not know.",
+                    evidence=", ".join(map(repr, unknown)),
+                    remedy=f"Known are {', '.join(known)}.",
+                )
+        if not (callable(self.table) and callable(self.summary)):
             raise InputError(
-                f"The record of an analysis says {'needs' if unknown else 'inputs'} that headwise does not know.",
-                evidence=", ".join(unknown) or self.inputs,
-                remedy=f"needs: any of {', '.join(NEEDS)}; inputs: one of {', '.join(INPUTS)}.",
+                "An analysis and its summary are functions.",
+                evidence=f"got {type(self.table).__name__} and {type(self.summary).__name__}",
+                remedy="For example summary=lambda frame: ..., above def NAME(trace).",
             )
         object.__setattr__(self, "name", getattr(self.table, "__name__", ""))
         for attribute in WRAPPER_ASSIGNMENTS:
@@ -98,8 +118,8 @@ class Analysis(Generic[P]):
 
         Raises:
             CaptureError: a trace lacks what it needs; the call of `hw.capture` that gives it is named.
-            InputError: a parameter is unknown, missing or wrong, an input is no trace, or its function gave no table of
-                its kind.
+            InputError: a parameter is unknown, missing or wrong, an input is no trace, the traces of a pair do not
+                agree, or its function gave no table of its kind.
         """
         bound = self._bind(args, kwargs)
         sources = list(bound.arguments.values())[: len(INPUTS[self.inputs])]
@@ -107,6 +127,9 @@ class Analysis(Generic[P]):
         traces = sources if self.inputs != "subject" else []
         for trace in traces:
             self.require(trace)
+        if self.inputs == "pair":
+            fields = [field for need in self.needs for field in _COMPARED.get(need, NEEDS[need][:1])]
+            require_agreement(sources[0], sources[1], agree=self.agree, fields=fields)
         frame = self._checked(self.table(*bound.args, **bound.kwargs), parameters)
         facts = frame.attrs.pop("facts", None)
         meta: Mapping[str, Any] = traces[0].meta if traces else frame.attrs.pop("provenance", {})
@@ -241,6 +264,7 @@ class Analysis(Generic[P]):
         return f"Analysis({self.name}: {self.kind}, needs {', '.join(self.needs) or 'nothing'})"
 
 
+@in_words
 def analysis(
     *,
     kind: str,
@@ -253,6 +277,7 @@ def analysis(
     inputs: str = "trace",
     sizes: Mapping[str, str] = MappingProxyType({}),
     writes: bool = False,
+    agree: str = "tokens",
     axes: Sequence[str] = (),
     title: str = "",
     merge: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
@@ -271,9 +296,14 @@ def analysis(
         inputs: `"trace"`, `"pair"` (before and after) or `"subject"` (with data).
         sizes: of those options that take a number (`near`, `top`), the parameter of the function that gives it.
         writes: it is about rows that write tokens, and takes no trace of an encoder alone.
+        agree: which tokens of a pair must be the same: `"tokens"` (all, at their positions), `"prompt"`, `"generated"`,
+            `"last"` or `"nothing"`.
         axes: the two columns of a matrix, or the one of a curve.
         title: how a page calls it.
         merge: makes one table of the rows of several, where they are means over examples; it needs their counts.
+
+    Raises:
+        InputError: one of these is missing or unknown, or says what headwise does not know.
 
     Example:
         >>> from headwise.analyses import HEAD
@@ -301,6 +331,7 @@ def analysis(
             inputs=inputs,
             sizes=sizes,
             writes=writes,
+            agree=agree,
             axes=tuple(axes),
             title=title,
             merge=merge,

@@ -52,24 +52,47 @@ def check(names: Sequence[str], out: Sequence[Path]) -> list[AnalysisCall]:
     return calls
 
 
+def is_trace_file(name: str) -> bool:
+    """True for the name of a file that could be a trace."""
+    return suffix_of(name) == ".safetensors"
+
+
 def analysed(
-    request: Request, calls: Sequence[AnalysisCall], *, generate: int, fix: str | None
+    request: Request,
+    calls: Sequence[AnalysisCall],
+    *,
+    others: Sequence[str] = (),
+    generate: int,
+    fix: str | None,
 ) -> tuple[list[Result], list[str]]:
     """Load, run without and with the fix as far as it is needed, analyse.
+
+    Args:
+        request: the model and what it reads, or a saved trace.
+        calls: the analyses.
+        others: saved traces behind the first.
+        generate: tokens to generate.
+        fix: a fix.
 
     Returns:
         A result per analysis, and what was found worth saying on the way.
     """
-    saved = Path(request.model)
-    if os.path.isfile(saved) and suffix_of(saved) == ".safetensors":
+    if is_trace_file(request.model) or os.path.isfile(request.model):  # a model is a folder
+        traces = [hw.load_trace(path) for path in (request.model, *others)]
         if not request.empty or fix or generate:
             raise InputError(
                 "A saved trace was captured already.",
-                evidence=str(saved),
-                remedy="Give it alone.",
+                evidence=request.model,
+                remedy="Give it without inputs, --fix and --generate.",
             )
-        trace = hw.load_trace(saved)
-        return [call(trace) for call in calls], list(trace.warnings)
+        notes = [note for trace in traces for note in trace.warnings]
+        return [call(*traces) for call in calls], list(dict.fromkeys(notes))
+    if others:
+        raise InputError(
+            "A saved trace stands behind a model.",
+            evidence=str(others[0]),
+            remedy="Give two traces and no model, or a model with --fix.",
+        )
     request.check()
     kinds = {call.analysis.inputs for call in calls}
     if request.empty and not request.in_zoo and kinds != {"subject"}:  # those say themselves what they need

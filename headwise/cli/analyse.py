@@ -16,7 +16,11 @@ from headwise.text import visible
 
 _Model = Annotated[
     str | None,
-    typer.Argument(metavar="MODEL", help="A folder with a saved model, a name on the hub, or a saved trace."),
+    typer.Argument(
+        metavar="MODEL",
+        help="A folder with a saved model, a name on the hub, or a saved trace; an analysis of pairs takes two traces: "
+        "BEFORE.safetensors AFTER.safetensors NAME.",
+    ),
 ]
 
 
@@ -58,14 +62,16 @@ def analyse(
         print_answer({"analyses": known}, lines, as_json=as_json)
         return
     with session(debug=debug):
+        from headwise.cli._run_analyse import analysed, check, is_trace_file
+
+        others = [name for name in names or [] if is_trace_file(name)]
+        names = [name for name in names or [] if name not in others]
         if not names:
             raise InputError("No analysis is named.", remedy="Name one; `headwise analyse` lists them.")
-        from headwise.cli._run_analyse import analysed, check
-
         calls = check(names, out or [])
         for path in out or []:
             check_output(path)
-        results, warnings = analysed(request, calls, generate=generate, fix=fix)
+        results, warnings = analysed(request, calls, others=others, generate=generate, fix=fix)
         for path, result in zip(out or [], results, strict=bool(out)):
             result.save(path)
     answer = {"results": [result.to_dict() for result in results], "warnings": warnings}

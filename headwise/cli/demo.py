@@ -13,8 +13,8 @@ from headwise.reports.page.index import Entry, write_index
 MODELS = {
     "lm": ("zoo:lm+text-sink", FixComparison(("ACT",), "multiple-choice", number=200), 1),
     "vlm": ("zoo:vlm", FixComparison(("VHR",), "pope-adversarial", number=200), 4),
-    "speech": ("zoo:speech", FixComparison(("MASK_KEYS:keys=[0]",), "transcription", number=40), 12),
-    "nmt": ("zoo:nmt", FixComparison(("MASK_KEYS:keys=[0]",), "translation", number=40), 24),
+    "speech": ("zoo:speech", FixComparison(("MaskKeys:keys=[0]",), "transcription", number=40), 12),
+    "nmt": ("zoo:nmt", FixComparison(("MaskKeys:keys=[0]",), "translation", number=40), 24),
 }
 """What each report compares: ACT on a language model with a planted sink, VHR as its paper has it, and for the two
 others what hiding the first key of the decoder does. Last, how many tokens are generated after the examples."""

@@ -15,8 +15,8 @@ from headwise.errors import FixError
 from headwise.files import filling
 from headwise.fixes._readings import Reading, readings
 from headwise.fixes.binding import bound
+from headwise.fixes.parsing import read_fixes
 from headwise.fixes.patching import patch
-from headwise.fixes.spec.specs import fixes_of
 from headwise.probes.attach.sites import Site
 from headwise.probes.engine.instrumentation import instrument
 from headwise.probes.fix_plan import plan_fix
@@ -53,8 +53,8 @@ def bake(
 
     Args:
         subject: a `Subject` or a bare transformers model.
-        fixes: one fix or several that scale heads, such as `ScaleHeads` and `ZeroHeads`; factors multiply. Or the path
-            of a spec of this model.
+        fixes: one fix or several that scale heads, such as `ScaleHeads` and `ZeroHeads`; factors multiply. As in
+            `patch`, the path of a spec of this model or a text may stand in place of each.
         path: folder to save model and processor to, with `save_pretrained`; a folder with something in it is refused.
         inputs: keyword arguments of the model's forward, on which every layer in question runs. Without them, inputs
             are made up: some words, and a picture for models that look at pictures.
@@ -79,9 +79,7 @@ def bake(
     from headwise.subject import Subject, wrap
 
     given = subject if isinstance(subject, Subject) else wrap(unwrap(subject)[0])
-    if isinstance(fixes, str | Path):
-        fixes = fixes_of(fixes, given)
-    several = tuple(fix for fix in bound(fixes, given.model) if not plan_fix(fix).neutral)
+    several = tuple(fix for fix in bound(read_fixes(fixes, given), given.model) if not plan_fix(fix).neutral)
     for fix in several:
         _require_factors(fix)
     _require_plain(given.model)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from json import JSONDecodeError
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.errors import FixError, InputError
+from headwise.fixes.binding import as_fixes
 from headwise.fixes.registry import get
 from headwise.fixes.spec.file import check_count, value_of
 from headwise.fixes.spec.parameters import parameters_of
@@ -30,12 +32,33 @@ if TYPE_CHECKING:
     from headwise.subject import Subject
 
 
-def parse_fix(text: str, subject: Subject | PreTrainedModel | None = None) -> Any:
+def read_fixes(
+    given: Any, subject: Subject | PreTrainedModel | None = None, *, force: bool = False
+) -> tuple[Any, ...]:
+    """One fix or several; in place of each a text of `parse_fix` or the path of a spec may stand.
+
+    Raises:
+        InputError: as `parse_fix`.
+        FixError: as `parse_fix`, or nothing is given.
+
+    Example:
+        >>> [type(fix).__name__ for fix in read_fixes(["VAR+VHR", "ACT"])]
+        ['VAR', 'VHR', 'ACT']
+    """
+    found: list[Any] = []
+    for fix in as_fixes(given):
+        fix = parse_fix(os.fspath(fix), subject, force=force) if isinstance(fix, str | Path) else fix
+        found += fix if isinstance(fix, tuple) else (fix,)
+    return tuple(found)
+
+
+def parse_fix(text: str, subject: Subject | PreTrainedModel | None = None, *, force: bool = False) -> Any:
     """Fixes from a command line: a name, a name with parameters, several joined by +, or the path of a spec.
 
     Args:
         text: see above.
         subject: a spec that was written for another model than this one is refused; None takes any.
+        force: it is not, where the shapes fit.
 
     Returns:
         One fix, or a tuple of several.
@@ -51,7 +74,7 @@ def parse_fix(text: str, subject: Subject | PreTrainedModel | None = None) -> An
         ['VAR', 'VHR']
     """
     if text.lower().endswith(".json") or os.path.isfile(text):  # False where the text is too long for a path
-        found = load_spec(text).fixes if subject is None else fixes_of(text, subject)
+        found = load_spec(text).fixes if subject is None else fixes_of(text, subject, force=force)
         return found[0] if len(found) == 1 else found
     _check_size(text)
     parts = map(split_call, split_outside_brackets(text, "+"))

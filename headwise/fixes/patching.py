@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -102,8 +101,8 @@ def patch(
 
     Args:
         subject: a `Subject` or a bare transformers model.
-        fixes: one fix or several, or the path of a spec that `save_spec` wrote. Any object with an
-            `edit(pattern, site, context)` is a fix.
+        fixes: one fix or several; a text such as `"VAR:p=0.4"` or the path of a spec that `save_spec` wrote may stand
+            in place of each. Any object with an `edit(pattern, site, context)` is a fix.
         scope: "model" acts on every thread; "thread" on what this thread does and on nobody else's prompts. Within
             asyncio that is the current task, and what it hands to `asyncio.to_thread`.
         examples: the only examples of every batch that the fixes are for, counted from 0 as they are given to the
@@ -119,7 +118,7 @@ def patch(
     Raises:
         FixError: an object that is no fix, a fix that names a layer or head the model does not have, a spec of
             another model.
-        InputError: an unknown scope, examples that are no numbers from 0.
+        InputError: an unknown scope, examples that are no numbers from 0, a name of no fix.
         NotFitted: a fix whose constants are neither published for this model nor fitted.
         UnsupportedModel: the model has no attention that can be edited.
 
@@ -132,15 +131,13 @@ def patch(
         >>> handle
         Handle(removed, ZeroHeads)
     """
+    from headwise.fixes.parsing import read_fixes
+
     model, processor = unwrap(subject)
     if scope not in get_args(Scope):
         raise InputError('scope must be "model" or "thread".', evidence=f"got {scope!r}")
-    if isinstance(fixes, str | Path):
-        from headwise.fixes.spec.specs import fixes_of
-
-        fixes = fixes_of(fixes, model, force=force)
     instrumented = instrument(model)
-    several = bound(fixes, model, instrumented)
+    several = bound(read_fixes(fixes, model, force=force), model, instrumented)
     if check:
         _require_reach(several, instrumented, self_check(model).unreached)
     chosen = None if examples is None else _examples(examples, several, instrumented.language)

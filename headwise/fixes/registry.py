@@ -36,6 +36,6 @@ def in_place_of_a_file(text: str) -> str:
     kind = get(known)
     missing = ", ".join(f"{option}=..." for option in needed(kind, ()))
     own = kind.__module__.startswith("headwise.")
-    made = f"{'hw.fixes.' if own else ''}{kind.__name__}({missing})"
+    made = f"hw.fixes.{kind.__name__ if own else known}({missing})"
     fitted = f", or what hw.fit(subject, {made}, ...) finds," if callable(getattr(kind, "fit", None)) else ""
     return f"{name} is a fix: install {made}{fitted} or give the file that hw.save_spec wrote."

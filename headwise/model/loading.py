@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,8 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, .
     settings = None if own else read_settings(name, options.get("subfolder") or "")
     if settings is not None:
         options["generation_config"] = GenerationConfig()  # else transformers reads the file, and believes it
+    any_shape = options.get("ignore_mismatched_sizes", False)
+    options["ignore_mismatched_sizes"] = True  # else transformers refuses them, and names none
     with quiet():
         config = _load_config(name, options)
         try:
@@ -83,6 +85,8 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, .
             ) from error
     _check_counts(name, model.config.to_dict())
     _check_complete(name, model, report["missing_keys"])
+    if not any_shape:
+        _check_shapes(name, report["mismatched_keys"])
     _check_finite(name, model)
     short = short_name(name)
     notes = () if own else settle(model, settings, name=short)
@@ -214,6 +218,19 @@ def _check_complete(name: str, model: PreTrainedModel, missing: set[str]) -> Non
             f"The weights of {name} are not those of a {type(model).__name__}.",
             evidence=f"{len(missing)} are missing: {_some(missing)}",
             remedy="Give a folder whose config and weights belong together.",
+        )
+
+
+def _check_shapes(name: str, mismatched: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> None:
+    """Weights whose shapes are not those of the config would be random."""
+    found = sorted((key, tuple(saved), tuple(built)) for key, saved, built in mismatched)
+    if found:
+        key, saved, built = found[0]
+        raise LoadError(
+            f"The weights of {name} do not have the shapes that its config.json asks for.",
+            evidence=f"{len(found)} differ: {key} is {saved} in the file, and the config asks for {built}",
+            remedy="Give a folder whose config and weights belong together; ignore_mismatched_sizes=True sets these at "
+            "random.",
         )
 
 

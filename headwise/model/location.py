@@ -31,7 +31,13 @@ def check_place(name: str, subfolder: str = "") -> None:
                 f"{name} is a saved trace, not a model.",
                 remedy=f'Python reports on it: hw.report(hw.load_trace("{name}"), "report.html").',
             )
-        raise LoadError(f"{name} is a file, not a folder.", remedy=f"Give the folder: {folder.parent}.")
+        around = (folder.parent / "config.json").is_file()
+        raise LoadError(
+            f"{name} is a file, not a folder with a model.",
+            remedy=f"Give the folder: {folder.parent}."
+            if around
+            else "Give a folder written by model.save_pretrained.",
+        )
     if os.path.isdir(folder) and not (folder / subfolder / "config.json").is_file():
         raise LoadError(
             f"The folder {name} holds no config.json.",

@@ -86,8 +86,8 @@ def parse_json(content: bytes | str, *, where: str) -> Any:
             f"The JSON is malformed: {error}.", evidence=where, remedy="Write it again."
         ) from error
     except (ValueError, RecursionError) as error:
-        reason, place = str(error), where
-        if isinstance(error, json.JSONDecodeError):
+        reason, place = str(error) if text.strip() else "it is empty", where
+        if text.strip() and isinstance(error, json.JSONDecodeError):
             reason, place = error.msg, f"{where}, line {error.lineno}" if "\n" in text else where
         raise InputError(
             f"This is not JSON: {reason}.", evidence=place, remedy="Check the text there."

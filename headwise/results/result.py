@@ -71,7 +71,8 @@ class Result(Chart):
 
         `.json`, `.parquet` and `.html` hold everything (the latter with the figure above the table; the other two are
         read by `load_result`, and their checksum shows whether they were changed since), `.csv` holds the table alone
-        and has no place for a checksum, `.svg` and `.png` the figure.
+        and has no place for a checksum, `.svg` and `.png` the figure. A page is about 5 MB large, since it carries
+        plotly and opens without a connection; the others are small.
 
         Raises:
             InputError: on another suffix, when the folder does not exist, or when a picture is asked for without

@@ -147,7 +147,9 @@ def _read(path: str | Path, what: str, where: str) -> tuple[dict[str, Any], Mapp
     except InputError as error:
         if "larger" in error.fact:
             raise
-        raise _no(what, where, error.fact) from error
+        binary = suffix_of(path) == ".parquet" and cells is None
+        reason = "it does not begin as Parquet does" if binary else error.fact
+        raise _no(what, where, reason if data else "it is empty") from error
     with _refusals(what, where):
         return _object(content), cells
 

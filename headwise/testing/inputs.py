@@ -87,8 +87,10 @@ def first(output: Any) -> Tensor:
     return output.logits if output.get("logits") is not None else output[0]
 
 
-def decode(model: PreTrainedModel, inputs: Inputs, *, use_cache: bool) -> tuple[Tensor, Tensor]:
-    """Tokens and logits of greedy decoding."""
+def decode(
+    model: PreTrainedModel, inputs: Inputs, *, use_cache: bool, **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Tokens and logits of greedy decoding, or of `generate` with other options."""
     generate: Any = model.generate
     output = generate(
         **{name: value for name, value in inputs.items() if name in ("input_ids", "pixel_values")},
@@ -97,6 +99,7 @@ def decode(model: PreTrainedModel, inputs: Inputs, *, use_cache: bool) -> tuple[
         min_new_tokens=NEW,
         pad_token_id=0,
         use_cache=use_cache,
+        **options,
         output_logits=True,
         return_dict_in_generate=True,
     )

@@ -178,6 +178,46 @@ def test_a_table_is_checked_before_its_sentence_is_made(model, gives, said):
     assert told == []
 
 
+RECORD = {
+    "kind": "heads",
+    "keys": HEAD,
+    "value": "norm",
+    "unit": "norm",
+    "description": "",
+    "summary": lambda frame: ".",
+}
+
+
+@pytest.mark.parametrize(
+    ("decorate", "said"),
+    [
+        (lambda: analysis(len), "without parentheses"),
+        (lambda: analysis("heads", **RECORD), "without parentheses"),
+        (lambda: analysis(**RECORD, sumary=str)(len), "sumary"),
+        (
+            lambda: analysis(**RECORD | {"summary": "a sentence"})(len),
+            "got builtin_function_or_method and str",
+        ),
+        (lambda: analysis(**RECORD)("norm"), "got str and function"),
+        (
+            lambda: analysis(**RECORD | {"kind": "head"})(len),
+            "says kind that headwise does not know.*'head'.*heads",
+        ),
+        (lambda: analysis(**RECORD, inputs="traces")(len), "says inputs that.*'traces'"),
+        *[
+            (
+                lambda name=name: analysis(**{k: v for k, v in RECORD.items() if k != name})(len),
+                f"missing.*'{name}'",
+            )
+            for name in RECORD
+        ],
+    ],
+)
+def test_a_record_that_is_written_otherwise_is_refused_in_words(decorate, said):
+    with pytest.raises(InputError, match=said):
+        decorate()
+
+
 class TestIds:
     def test_results_join_with_the_table_of_an_evaluation(self, model):
         found = hw.analyses.entropy(traced(model, ids=["a", "b"]))
@@ -237,3 +277,41 @@ class TestCommand:
         refused = run("analyse", file, "distance", "--text", TEXT)
         assert refused.exit_code == 2
         assert "captured already" in refused.stderr
+
+    def test_two_saved_traces_are_a_pair(self, model, folder, tmp_path, installed):
+        before, after, other = (tmp_path / f"{name}.safetensors" for name in ("before", "after", "other"))
+        traced(model).save(before)
+        with hw.patch(model, "ScaleHeads:heads=[[0,0]],factor=0"):
+            traced(model).save(after)
+        with hw.capture(model) as trace, torch.no_grad():
+            model(input_ids=IDS + 1)
+        trace.save(other)
+        done = run("analyse", before, after, "entropy_change:least=0.001", "--out", tmp_path / "c.json")
+        found = load_result(tmp_path / "c.json")
+        assert found.provenance["compared_with"]["patched"] == ["ScaleHeads"]
+        assert found.summary in done.stdout
+        for arguments, said in (
+            (
+                (before, other, "entropy_change"),
+                "different inputs. (example 0 of the text tower has “5” at position 0",
+            ),
+            ((before, "entropy_change"), "takes before and after. (got 1) Give two traces"),
+            ((before, after, other, "entropy_change"), "takes before and after. (got 3)"),
+            ((before, after, "entropy"), "entropy takes trace. (got 2)"),
+            ((before, tmp_path / "none.safetensors", "entropy"), "There is no such trace file"),
+            ((before, after), "No analysis is named"),
+            ((folder, after, "entropy_change", "--text", TEXT), "A saved trace stands behind a model"),
+        ):
+            refused = run("analyse", *arguments)
+            assert refused.exit_code == 2
+            assert said in refused.stderr
+
+    @pytest.mark.parametrize("name", ["bad.json", "bad.safetensors", "bad.bin"])
+    @pytest.mark.parametrize("content", [b"", b'{"rows": [', b"\xff" * 40])
+    @pytest.mark.parametrize("inputs", [(), ("--text", TEXT)])
+    def test_a_damaged_file_is_said_to_be_no_trace(self, name, content, inputs, tmp_path):
+        (tmp_path / name).write_bytes(content)
+        refused = run("analyse", tmp_path / name, "entropy", *inputs)
+        assert refused.exit_code == 2
+        assert "not a safetensors file" in refused.stderr
+        assert "Give a whole file that trace.save wrote" in refused.stderr

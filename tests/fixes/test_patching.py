@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -51,6 +52,45 @@ def test_fixes_that_do_not_fit_are_refused_before_anything_changes(llama: PreTra
     before = snapshot(llama)
     with pytest.raises(hw.FixError):
         hw.patch(llama, fix)
+    assert snapshot(llama) == before
+
+
+ZERO, MASK = fixes.ZeroHeads(heads=((0, 1),)), fixes.MaskKeys(keys=(0,))
+
+
+@pytest.mark.parametrize(
+    ("text", "installed"),
+    [
+        ("ZeroHeads:heads=[[0,1]]", (ZERO,)),
+        ("zero_heads:heads=[[0,1]]+MaskKeys:keys=[0]", (ZERO, MASK)),
+        (["mask-keys:keys=[0]", ZERO], (MASK, ZERO)),
+        ("{spec}", (ZERO,)),
+        (["{spec}", "MASK_KEYS:keys=[0]"], (ZERO, MASK)),
+        (Path("{spec}"), (ZERO,)),
+    ],
+    ids=str,
+)
+def test_a_fix_is_written_as_on_a_command_line(
+    llama: PreTrainedModel, tmp_path: Path, text: Any, installed: tuple[Any, ...]
+) -> None:
+    spec = tmp_path / "spec.json"
+    hw.save_spec(spec, ZERO, llama)
+    given = [
+        type(one)(str(one).replace("{spec}", str(spec))) if isinstance(one, str | Path) else one
+        for one in (text if isinstance(text, list) else [text])
+    ]
+    with hw.patch(llama, given if isinstance(text, list) else given[0]) as handle:
+        assert handle.fixes == installed
+
+
+@pytest.mark.parametrize(
+    "text", ["DimImage", "ZeroHeads", "ZeroHeads:heads=1", "ZeroHeads:head=[[0,1]]", ["VAR", ""]]
+)
+def test_a_text_that_is_no_fix_is_refused_before_anything_changes(llama: PreTrainedModel, text: Any) -> None:
+    before = snapshot(llama)
+    for call in (hw.patch, hw.bake):
+        with pytest.raises(hw.HeadwiseError):
+            call(llama, text)
     assert snapshot(llama) == before
 
 

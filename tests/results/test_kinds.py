@@ -23,6 +23,30 @@ KINDS = {
     "harness result": (stored.harness_result(), hw.load_harness),
 }
 SUFFIXES = (".json", ".parquet")
+NO_CONTENT = {
+    "x.parquet": {
+        b"": "it is empty",
+        b"\xff\x00" * 40: "does not begin as Parquet",
+        b"{": "does not begin as Parquet",
+    },
+    "x.json": {
+        b"": "it is empty",
+        b"\xff\x00" * 40: "not UTF-8",
+        b"{": "not JSON",
+        b"PAR1": "no Parquet file",
+    },
+    "X.PARQUET": {b"\n": "does not begin as Parquet", b"PAR1": "no Parquet file"},
+}
+"""Name of a file -> what is in it -> what is said."""
+
+
+@pytest.mark.parametrize("name", NO_CONTENT)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_without_content_is_said_to_be_what_it_is(kind, name, tmp_path):
+    for content, said in NO_CONTENT[name].items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=said):
+            KINDS[kind][1](tmp_path / name)
 
 
 @pytest.fixture(scope="module")

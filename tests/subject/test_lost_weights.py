@@ -141,6 +141,16 @@ def test_weights_of_another_shape_are_random_where_that_is_allowed(tmp_path: Pat
         assert len(hw.load(folder, ignore_mismatched_sizes=True).warnings) == 1
 
 
+@pytest.mark.parametrize("name", ["vocab_size", "intermediate_size", "hidden_size"])
+def test_weights_of_another_shape_are_named_with_both_shapes(tmp_path: Path, name: str) -> None:
+    size = {"vocab_size": 17, "intermediate_size": 24, "hidden_size": 32}[name]
+    said = (
+        rf"not have the shapes that its config.json asks for.*\(.*16.*\) in the file.*asks for \(.*{size}.*\)"
+    )
+    with pytest.raises(LoadError, match=said):
+        hw.load(change(save(tmp_path), **{name: size}))
+
+
 @pytest.mark.parametrize("name", ["lm_head.weight", "model.rotary_emb.original_inv_freq"])
 def test_copies_of_weights_and_what_the_model_computes_are_nothing_lost(tmp_path: Path, name: str) -> None:
     save(tmp_path, tie_word_embeddings=True)

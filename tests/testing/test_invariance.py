@@ -110,6 +110,27 @@ def test_an_analysis_that_asks_for_the_kernel_is_told_so() -> None:
     assert "1 of " in str(told.value)
 
 
+def test_an_analysis_whose_rows_depend_on_other_examples_is_told_so() -> None:
+    @analyses.analysis(
+        kind="heads",
+        keys=analyses.HEAD,
+        value="lead",
+        unit="",
+        description="",
+        summary=lambda frame: ".",
+    )
+    def lead(trace):
+        """Entropy of a head above its mean over the examples of the capture."""
+        frame = analyses.entropy(trace).frame[[*analyses.HEAD, "entropy"]]
+        mean = frame.groupby(["tower", "layer", "head"])["entropy"].transform("mean")
+        return frame.assign(lead=frame.pop("entropy") - mean)
+
+    with pytest.raises(AssertionError) as told:
+        check_analysis(lead, models=["llama"])
+    for law in ("batching", "left_padding", "right_padding"):
+        assert f"lead-{law}-llama" in str(told.value)
+
+
 def test_an_analysis_of_a_pair_is_given_two_traces_with_what_it_needs() -> None:
     @analyses.analysis(
         kind="heads",

@@ -87,10 +87,9 @@ def describe(fix: Any) -> dict[str, Any]:
 
 def _resolved(item: Any, subject: Subject | None) -> tuple[Any, ...]:
     if isinstance(item, str | Path):
-        from headwise.fixes.parsing import parse_fix
+        from headwise.fixes.parsing import read_fixes
 
-        found = parse_fix(str(item), subject)
-        return tuple(found) if isinstance(found, list | tuple) else (found,)
+        return read_fixes(item, subject)
     if isinstance(item, type) or not any(callable(getattr(item, step, None)) for step in STEPS):
         raise FixError(
             "This is no fix.",

@@ -91,7 +91,7 @@ def read_trace(path: str | Path) -> tuple[dict[Site, Mapping[str, Tensor]], Toke
         raise TraceError(
             "The file is truncated, damaged, or not a safetensors file.",
             evidence=f"{path}: {error}",
-            remedy="Save the trace again.",
+            remedy="Give a whole file that trace.save wrote.",
         ) from error
     header = read_header(metadata, path)
     _check(header, file, path)

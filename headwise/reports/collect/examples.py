@@ -50,19 +50,6 @@ def examples_of(
     return tuple(found[number] for number in sorted(found))
 
 
-def prompts_of(trace: Trace) -> dict[str, list[list[int]]]:
-    """The token ids that every example was given, per tower; what was generated is left out."""
-    apart = {ROLES.index("generated"), ROLES.index("padding")}
-    return {
-        tower: [
-            [token for token, role in zip(ids, roles, strict=True) if role not in apart]
-            for ids, roles in zip(axis.ids.tolist(), axis.roles.tolist(), strict=True)
-        ]
-        for tower, axis in trace.layout.axes.items()
-        if axis.ids is not None
-    }
-
-
 def _received(
     trace: Trace,
     shares: KeyShares,

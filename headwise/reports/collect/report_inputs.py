@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from headwise.analyses import Result
+from headwise.analyses.pairs import require_agreement
 from headwise.errors import InputError
 from headwise.evaluation.results.comparison import Comparison
 from headwise.model.location import is_trace, not_loaded
 from headwise.probes.trace.trace import Trace
 from headwise.reports.collect.example_runs import ExampleRuns
-from headwise.reports.collect.examples import prompts_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ def sort_inputs(source: Any) -> ReportInputs:
     """The parts of a source by kind. Of two traces the second is the model with a fix on.
 
     Raises:
-        InputError: something else is among them, nothing at all, or more than two traces.
+        InputError: something else is among them, nothing at all, more than two traces, or two that do not agree.
     """
     listed = list(source) if isinstance(source, list | tuple) else [source]
     if isinstance(source, str | PathLike):
@@ -56,21 +56,8 @@ def sort_inputs(source: Any) -> ReportInputs:
             evidence=f"{len(traces) + len(several)} were given",
             remedy="Make a report of each, or capture all examples in one trace.",
         )
-    if len(traces) == 2 and (traces[0].examples, set(traces[0].records)) != (
-        traces[1].examples,
-        set(traces[1].records),
-    ):
-        raise InputError(
-            "The two traces are not of the same model on the same examples.",
-            evidence=" and ".join(map(repr, traces)),
-            remedy="Run the same examples again under hw.patch, or make a report of each.",
-        )
-    if len(traces) == 2 and prompts_of(traces[0]) != prompts_of(traces[1]):
-        raise InputError(
-            "The two traces are of different inputs.",
-            evidence="their prompts differ",
-            remedy="Run the same examples again under hw.patch, or make a report of each.",
-        )
+    if len(traces) == 2:
+        require_agreement(*traces, agree="prompt")
     runs = several[0] if several else None
     if runs is not None:
         traces = [runs.before.trace, *([runs.after.trace] if runs.after else [])]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, EntryPoints
+
 import pytest
 import torch
 
 import headwise as hw
+from headwise import plugins
 from headwise.errors import FixError, InputError, LoadError
 from headwise.fixes.registry import in_place_of_a_file
 from tests.kit.cli import run
@@ -13,6 +17,7 @@ from tests.kit.comparisons import small_subject
 from tests.kit.subjects import multilingual_whisper
 
 ZERO = hw.fixes.ZeroHeads(heads=((0, 0),))
+OTHERS = {"dim_image": "DimImage", "plain": "Plain"}
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +52,32 @@ def test_the_name_of_a_model_is_no_model(call):
         call()
 
 
-@pytest.mark.parametrize("call", [hw.patch, lambda subject, fix: hw.save_spec("spec.json", fix, subject)])
 @pytest.mark.parametrize("given", ["ACT", ["ACT"]])
-def test_the_name_of_a_fix_is_no_fix(subject, call, given):
-    with pytest.raises(
-        (InputError, FixError), match=r"ACT is a fix: install hw\.fixes\.ACT\(\), or what hw\.fit"
-    ):
-        call(subject, given)
+def test_the_name_of_a_fix_is_no_fix(subject, given):
+    with pytest.raises(FixError, match=r"ACT is a fix: install hw\.fixes\.ACT\(\), or what hw\.fit"):
+        hw.save_spec("spec.json", given, subject)
+    with pytest.raises(InputError, match=r"ACT is a fix: install hw\.fixes\.ACT\(\), or what hw\.fit"):
+        hw.load_spec("ACT")
 
 
-def test_a_fix_is_named_with_what_it_needs():
+@dataclass
+class DimImage:
+    """Some other package's."""
+
+    keep: float
+
+
+class Plain:
+    """Without parameters that can be listed."""
+
+
+def test_a_fix_is_named_with_what_it_needs(monkeypatch):
+    points = [EntryPoint(name, f"{__name__}:{kind}", "headwise.fixes") for name, kind in OTHERS.items()]
+    monkeypatch.setattr(
+        plugins, "entry_points", lambda group: EntryPoints(points if "fixes" in group else [])
+    )
+    assert "install hw.fixes.dim_image(keep=...) or give" in in_place_of_a_file("DimImage:keep=1")
+    assert "install hw.fixes.plain() or give" in in_place_of_a_file("plain")
     assert "hw.fixes.ZeroHeads(heads=...) or give" in in_place_of_a_file("zero_heads:heads=[[0,0]]")
     assert in_place_of_a_file("winner.json") == ""
 

@@ -1,0 +1,135 @@
+"""Two traces that one analysis compares: of models of one shape, and of the tokens that it says must agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from headwise.analyses import HEAD, analysis
+from headwise.analyses.pairs import AGREE
+from headwise.errors import InputError
+from headwise.layout import ROLES, Axis, TokenLayout
+from headwise.probes.attach.sites import Site
+from headwise.probes.trace.trace import Trace
+
+CONTENT, IMAGE, GENERATED, PADDING = map(ROLES.index, ("content", "image", "generated", "padding"))
+PROMPT, REPLY = (5, 17, 23), (31, 44)
+
+
+def differ(agree="tokens"):
+    """An analysis of two traces, which only says that it was run."""
+
+    @analysis(
+        kind="heads",
+        keys=HEAD,
+        value="x",
+        unit="share",
+        description="",
+        summary=lambda frame: "It ran.",
+        needs=("heads",),
+        inputs="pair",
+        agree=agree,
+    )
+    def differ(before, after):
+        return pd.DataFrame([("text",) * 7], columns=[*HEAD, "x"]).assign(
+            example=0, layer=0, call=0, head=0, x=0.5
+        )
+
+    return differ
+
+
+def trace(
+    prompt=PROMPT,
+    reply=REPLY,
+    *,
+    image=0,
+    left=0,
+    examples=1,
+    layers=2,
+    heads=2,
+    width=4,
+    numbers=None,
+    **meta,
+):
+    """Head outputs of a text: an image, a prompt and a reply, behind padding."""
+    ids = [0] * left + [1] + [100] * image + [*prompt, *reply]
+    roles = (
+        [PADDING] * left + [CONTENT] + [IMAGE] * image + [CONTENT] * len(prompt) + [GENERATED] * len(reply)
+    )
+    record = {"positions": torch.arange(len(ids)), "z": torch.zeros(examples, len(ids), heads, width)}
+    if numbers:
+        record["output_heads"] = torch.tensor(numbers)
+    axis = Axis(
+        "text",
+        torch.tensor([roles] * examples, dtype=torch.uint8),
+        ids=torch.tensor([ids] * examples),
+        tokens=(tuple(f"w{token}" for token in ids),) * examples,
+    )
+    sites = {Site("text", "self", layer, f"layers.{layer}"): record for layer in range(layers)}
+    axes = {"text": axis}
+    if image:
+        sites[Site("vision", "self", 0, "eye")] = {"positions": torch.arange(4), "z": torch.zeros(1, 4, 2, 4)}
+        axes["vision"] = Axis("vision", torch.full((1, 4), IMAGE, dtype=torch.uint8))
+    return Trace(sites, TokenLayout(axes), meta)
+
+
+OTHERS = {
+    "another token of the prompt": ({"prompt": (5, 18, 23)}, {"tokens", "prompt"}, "“w17” at position 2 and “w18”"),
+    "a shorter prompt": ({"prompt": (5, 17)}, {"tokens", "prompt"}, "“w23” at position 3 and"),
+    "another reply": ({"reply": (31, 45)}, {"tokens", "generated", "last"}, "“w44” at position 5 and “w45”"),
+    "a reply that begins otherwise": ({"reply": (30, 44)}, {"tokens", "generated"}, "“w31” at position 4 and “w30”"),
+    "a shorter reply": ({"reply": (31,)}, {"tokens", "generated", "last"}, "“w44” at position 5 and"),
+    "padding": ({"left": 2}, {"tokens"}, "“w1” at position 0 and “w1” at position 2"),
+    "an image": ({"image": 3}, {"tokens", "prompt"}, "only the second has vision self 0 (eye)"),
+    "more examples": ({"examples": 2}, set(AGREE), "1 and 2 examples"),
+    "more layers": ({"layers": 3}, set(AGREE), "only the second has text self 2 (layers.2)"),
+    "fewer layers": ({"layers": 1}, set(AGREE), "only the first has text self 1 (layers.1)"),
+    "more heads": ({"heads": 3}, set(AGREE), "heads of text self 0: [0, 1] and [0, 1, 2]"),
+    "other heads": ({"numbers": [1, 4]}, set(AGREE), "heads of text self 0: [0, 1] and [1, 4]"),
+    "wider heads": ({"width": 8}, set(AGREE), "width of text self 0: 4 and 8"),
+    "other names": ({"ids": ["b"]}, set(AGREE), "their ids differ"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("agree", AGREE)
+@pytest.mark.parametrize("what", OTHERS)
+def test_what_must_agree_is_refused_where_it_differs(what, agree):
+    changes, refused, said = OTHERS[what]
+    pair = trace(ids=["a"]), trace(**{"ids": ["a"], **changes})
+    if agree in refused:
+        with pytest.raises(InputError) as told:
+            differ(agree)(*pair)
+        assert said in told.value.evidence
+    else:
+        assert differ(agree)(*pair).summary == "It ran."
+
+
+def test_what_is_the_same_agrees_and_names_are_not_needed_twice():
+    assert differ()(trace(), trace(ids=["a"])).summary == "It ran."
+
+
+def test_token_ids_that_only_one_trace_has_are_a_difference():
+    bare = trace()
+    axis = replace(bare.layout.axes["text"], ids=None)
+    for pair in ((bare, Trace(bare.records, TokenLayout({"text": axis}))), (bare, Trace(bare.records))):
+        with pytest.raises(InputError, match=r"of different inputs.*only one knows"):
+            differ()(*pair)
+        with pytest.raises(InputError, match="only one knows"):
+            differ()(*pair[::-1])
+
+
+def test_rows_that_were_kept_must_be_the_same():
+    one, other = trace(), trace()
+    rows = {site: {**record, "positions": record["positions"] + 1} for site, record in other.records.items()}
+    shifted = Trace(rows, other.layout)
+    with pytest.raises(InputError, match=r"rows of text self 0"):
+        differ()(one, shifted)
+    assert differ("last")(one, shifted).summary == "It ran."
+
+
+def test_a_way_to_agree_that_there_is_not_is_refused():
+    with pytest.raises(InputError, match=r"says agree that headwise does not know.*'some'"):
+        differ("some")
