@@ -45,20 +45,21 @@ def require_agreement(before: Trace, after: Trace, *, agree: str, fields: Sequen
     """
     if before.examples != after.examples:
         raise _other_model(f"{before.examples} and {after.examples} examples")
-    sites, others = _sites(before, agree), _sites(after, agree)
+    sites, others = ({site.place: site for site in _sites(trace, agree)} for trace in (before, after))
     for which, here, there in (("first", sites, others), ("second", others, sites)):
-        if lacking := [site for site in here if site not in there]:
+        if lacking := [site for place, site in here.items() if place not in there]:
             raise _other_model(f"only the {which} has {lacking[0]} ({lacking[0].module})")
     names = [trace.meta.get("ids") for trace in (before, after)]
     if all(names) and names[0] != names[1]:
         raise _other_inputs("their ids differ")
     axes, other_axes = before.layout.axes, after.layout.axes
-    keys = {key_tower(site.tower, site.kind, axes) for site in sites}
-    for tower in sorted({site.tower for site in sites} | keys) if agree != "nothing" else ():
+    keys = {key_tower(site.tower, site.kind, axes) for site in sites.values()}
+    for tower in sorted({site.tower for site in sites.values()} | keys) if agree != "nothing" else ():
         _require_tokens(tower, axes.get(tower), other_axes.get(tower), agree)
-    for site in sites:
+    for place, site in sites.items():
         for field in fields:
-            sizes, other = (_sizes(trace.records[site], field, agree) for trace in (before, after))
+            sizes = _sizes(before.records[site], field, agree)
+            other = _sizes(after.records[others[place]], field, agree)
             for axis in sizes | other:
                 if sizes.get(axis) != other.get(axis):
                     raise _other_model(

@@ -355,9 +355,10 @@ class TestPairs:
 
         one = trace((4, 8))
         for other, words in (
-            (trace((2, 16)), r"differ in shape.*text self 0: \(1, 3, 4, 8\) and \(1, 3, 2, 16\)"),
-            (trace((4, 8), site, later), "differ in layers.*1 and 2 sites"),
-            (trace((4, 8), output_heads=torch.tensor([0, 1, 2, 5])), "other heads were kept"),
+            (trace((2, 16)), r"heads of text self 0: \[0, 1, 2, 3\] and \[0, 1\]"),
+            (trace((4, 16)), "width of text self 0: 8 and 16"),
+            (trace((4, 8), site, later), "only the second has text self 1"),
+            (trace((4, 8), output_heads=torch.tensor([0, 1, 2, 5])), r"heads of .*\[0, 1, 2, 5\]"),
         ):
             with pytest.raises(InputError, match=words):
                 hw.analyses.trace_divergence(one, other)

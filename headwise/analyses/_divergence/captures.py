@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace
 
 Rows = Literal["all", "generated"]
-_SHAPES = {"z": "(example, row, head, width)", "maps": "(example, head, row, key)"}
 
 
 def _sentence(frame: pd.DataFrame) -> str:
@@ -144,41 +143,16 @@ def _table(
 def _pairs(
     before: Trace, after: Trace, field: str
 ) -> Iterator[tuple[Site, Tensor, Tensor, list[int], Tensor]]:
-    """Every site of both, with one field in each, the numbers of its heads and the positions of its rows.
-
-    Raises:
-        InputError: the traces are not of one architecture, or kept different heads or rows.
-    """
-    one, two = ({s: r for s, r in trace.records.items() if field in r} for trace in (before, after))
-    if [_place(site) for site in one] != [_place(site) for site in two]:
-        raise _unlike(f"{len(one)} and {len(two)} sites", "layers")
-    rows = (
-        "row_positions"
-        if field == "maps" and any("row_positions" in r for r in one.values())
-        else "positions"
+    """Every site of both, with one field in each, the numbers of its heads and the positions of its rows."""
+    one, two = (
+        {site.place: (site, record) for site, record in trace.records.items() if field in record}
+        for trace in (before, after)
     )
-    for (site, mine), theirs in zip(one.items(), two.values(), strict=True):
-        first, second = mine[field], theirs[field]
-        if first.shape != second.shape:
-            shapes = f"{site}: {tuple(first.shape)} and {tuple(second.shape)}, {_SHAPES[field]}"
-            raise _unlike(shapes, "shape")
-        heads = head_numbers(mine, field)
-        if heads != head_numbers(theirs, field):
-            raise _unlike(f"{site}: other heads were kept", "heads")
-        yield site, first.detach(), second.detach(), heads, mine[rows]
-
-
-def _place(site: Site) -> tuple[Any, ...]:
-    """A site by its place: two checkpoints may name their modules differently."""
-    return site.tower, site.kind, site.layer, site.call
-
-
-def _unlike(evidence: str, what: str) -> InputError:
-    return InputError(
-        f"The two captures differ in {what}, so that heads have no counterpart.",
-        evidence=evidence,
-        remedy="Compare two checkpoints of one architecture, captured by the same call on the same inputs.",
-    )
+    chosen = field == "maps" and any("row_positions" in record for _, record in one.values())
+    for place, (site, mine) in one.items():
+        theirs = two[place][1]
+        at = mine["row_positions" if chosen else "positions"]
+        yield site, mine[field].detach(), theirs[field].detach(), head_numbers(mine, field), at
 
 
 def _counted(trace: Trace, site: Site, examples: int, positions: Tensor, rows: Rows) -> Tensor:

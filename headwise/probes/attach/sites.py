@@ -41,6 +41,11 @@ class Site:
     """Qualified name of the attention module."""
     call: int = 0
 
+    @property
+    def place(self) -> tuple[str, str, int, int]:
+        """Tower, kind, layer and call: what it is in another checkpoint, which may name its modules differently."""
+        return self.tower, self.kind, self.layer, self.call
+
     def __str__(self) -> str:
         call = f" call {self.call}" if self.call else ""
         return f"{self.tower} {self.kind} {self.layer}{call}"
