@@ -11,7 +11,7 @@ from headwise.figures.labels import counted
 from headwise.results.result import Result
 
 _SAME = ("name", "kind", "keys", "axes", "value", "unit", "description")
-_NUMBERS = ("model", "revision", "dtype")
+_NUMBERS = ("model", "revision", "dtype", "patched")
 """What the provenance of all must agree in."""
 
 
@@ -24,7 +24,7 @@ def merge(results: Sequence[Result]) -> Result:
         results: of one analysis, with the same parameters, on the same model.
 
     Raises:
-        InputError: there are none; they are not of one kind, analysis or model; their rows are means without a
+        InputError: there are none; they are not of one kind, analysis or model, or of a patched model and a plain one; their rows are means without a
             sum; an example's name occurs in two of them, or only some have names.
     """
     import pandas as pd

@@ -260,6 +260,9 @@ class TestMerge:
             merge([first, replace(second, name="other")])
         with pytest.raises(InputError, match="same model"):
             merge([first, replace(second, provenance={"model": "another"})])
+        patched = replace(second, provenance={**second.provenance, "patched": ["ScaleHeads"]})
+        with pytest.raises(InputError, match=r"patched: .* and \['ScaleHeads'\]"):
+            merge([first, patched])
         with pytest.raises(InputError, match="nothing to merge"):
             merge([])
         with pytest.raises(InputError, match="two such tables have no sum"):
