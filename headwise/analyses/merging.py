@@ -24,8 +24,8 @@ def merge(results: Sequence[Result]) -> Result:
         results: of one analysis, with the same parameters, on the same model.
 
     Raises:
-        InputError: there are none; they are not of one kind, analysis or model, or of a patched model and a plain one; their rows are means without a
-            sum; an example's name occurs in two of them, or only some have names.
+        InputError: there are none; they are not of one kind, analysis or model, or of a patched model and a plain one;
+            their rows are means without a sum; an example's name occurs in two of them, or only some have names.
     """
     import pandas as pd
 
