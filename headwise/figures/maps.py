@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST = 24
 """Panels of a figure; further ones are counted."""
-_TITLES = {"offset": "position from the first key"}
+_TITLES = {"offset": "position from the first key", "query": "query (the token read)"}
 _NAMES = {"offset": "position"}
 
 

@@ -244,11 +244,12 @@ class Trace:
     def to_frame(self, level: Literal["head", "query", "key"]) -> pd.DataFrame:
         """The statistics as a tidy table; padding is left out.
 
-        `"query"` has one row per example, head and query position: entropy (nats), maximum, lse, distance
-        (positions), n_keys (keys the row may see), mass_<role> (share). `"key"` has one row per example,
-        head and key position: received (sum over rows), n_queries (rows that may see the key), mean_received
-        (their ratio). `"head"` has means over the valid rows; entropy, normalised_entropy and
-        relative_distance are over the rows that see two keys or more.
+        `"query"` has one row per example, head and query position: token (the one that it reads; the row of
+        a decoder writes the next), entropy (nats), maximum, lse, distance (positions), n_keys (keys the row
+        may see), mass_<role> (share). `"key"` has one row per example, head and key position: received (sum
+        over rows), n_queries (rows that may see the key), mean_received (their ratio). `"head"` has means
+        over the valid rows; entropy, normalised_entropy and relative_distance are over the rows that see two
+        keys or more.
 
         Raises:
             CaptureError: when the trace holds no statistics.

@@ -202,7 +202,7 @@ def _with_heads(
         metrics.insert(
             place, without_sinks(thumbnails.entropy_without, changed.entropy_without if changed else None)
         )
-    shown = examples_of(trace, shares, thumbnails, keys)
+    shown = examples_of(trace, shares, thumbnails, keys, runs.before.last if runs else ())
     given = runs.given if runs else tuple(examples or ())
     if given and len(given) != trace.examples:
         raise InputError(

@@ -43,6 +43,8 @@ class RunOutputs:
     """The patterns, made small; None where they would have taken too much memory."""
     replies: tuple[str | None, ...]
     notes: tuple[str, ...] = ()
+    last: tuple[str | None, ...] = ()
+    """The token that was generated last and never read again; None where nothing was generated or it is not known."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +175,7 @@ def _run(
     keep: Mapping[str, Any],
 ) -> RunOutputs:
     longest = _longest(subject, [asked.inputs for asked in examples], generate)
-    traces, parts, replies, notes = [], [], [], []
+    traces, parts, replies, notes, last = [], [], [], [], []
     options = {**keep, "maps": True, "map_limit": MOST_MAPS}
     runs = run_examples(subject, examples, generate=generate, capture=options, drop_large_maps=True)
     for number, run in enumerate(runs, start=1):
@@ -188,8 +190,9 @@ def _run(
         parts.append(thumbnails)
         traces.append(trace if keep.get("maps") else _without_maps(trace))
         replies += _replies(subject, run, trace, generate)
+        last += _last(subject, run, trace, generate)
         on_progress(number)
-    return RunOutputs(_joined(traces), join_thumbnails(parts), tuple(replies), tuple(notes))
+    return RunOutputs(_joined(traces), join_thumbnails(parts), tuple(replies), tuple(notes), tuple(last))
 
 
 def _written(trace: Trace, number: int) -> str | None:
@@ -210,6 +213,20 @@ def _replies(subject: Subject, run: ExampleRun, trace: Trace, generate: int) -> 
         return [None]
     ids = new_tokens(subject, run.prepared.inputs, run.output)[0]
     return [decoded(subject.tokenizer, ids, skip_special_tokens=True).strip()]
+
+
+def _last(subject: Subject, run: ExampleRun, trace: Trace, generate: int) -> list[str | None]:
+    """The token that the last row of each example of a trace wrote."""
+    axis = trace.layout.axes.get("decoder", trace.layout.axes.get("text"))
+    if not generate or subject.tokenizer is None or trace.examples > 1 or axis is None or axis.ids is None:
+        return [None] * trace.examples
+    read, out = axis.ids[0][axis.valid[0]].tolist(), run.output[0].tolist()
+    # Whisper gives back neither what its decoder begins with nor the end
+    for start in range(len(read)):
+        if (kept := read[start:]) == out[: len(kept)]:
+            behind = out[len(kept) :]
+            return [subject.tokenizer.convert_ids_to_tokens(behind[0]) if behind else "(end)"]
+    return [None]
 
 
 _OPENING = 4

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from headwise.analyses._rows.written import written
+from headwise.errors import CaptureError
 from headwise.layout import ROLES, Axis
 from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.trace.frames import labels
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from headwise.reports.collect.patterns import PatternThumbnails
 
 MOST_EXAMPLES, MOST_TOKENS = 16, 1024
+NEVER_READ = "(unread)"
+"""Names the row that writes the last token, where nobody knows which."""
 MOST_COLUMNS = 400
 """Cross-attention is shown over at most this many columns; more are pooled by their sum."""
 
@@ -32,8 +36,17 @@ def examples_of(
     shares: KeyShares,
     thumbnails: PatternThumbnails | None,
     sinks: Mapping[Site, Bool[torch.Tensor, "example key"]],
+    last: Sequence[str | None] = (),
 ) -> tuple[ShownExample, ...]:
-    """The examples of the trace: their tokens, and their cross-attention where patterns were kept."""
+    """The examples of the trace: their tokens, and their cross-attention where patterns were kept.
+
+    Args:
+        trace: with statistics.
+        shares: mean received attention.
+        thumbnails: the patterns, made small.
+        sinks: True at the keys that are sinks, per site.
+        last: per example, the token that was generated last and never read again, where it is known.
+    """
     found: dict[int, ShownExample] = {}
     for tower, axis in trace.layout.axes.items():
         mean, rest = _received(trace, shares, thumbnails, tower, axis, sinks)
@@ -45,7 +58,7 @@ def examples_of(
             strip = Strip(tower, tuple(tokens[:MOST_TOKENS]), max(len(tokens) - MOST_TOKENS, 0))
             own = found.get(number, ShownExample(number))
             found[number] = replace(own, strips=(*own.strips, strip))
-    for number, matrix in _matrices(trace, thumbnails).items():
+    for number, matrix in _matrices(trace, thumbnails, last).items():
         found[number] = replace(found.get(number, ShownExample(number)), matrix=matrix)
     return tuple(found[number] for number in sorted(found))
 
@@ -103,16 +116,39 @@ def _tokens(
     return tokens
 
 
-def _matrices(trace: Trace, thumbnails: PatternThumbnails | None) -> dict[int, Matrix]:
+def _matrices(
+    trace: Trace, thumbnails: PatternThumbnails | None, last: Sequence[str | None]
+) -> dict[int, Matrix]:
     """Cross-attention per example, where a tower that reads tokens looks at another."""
     found: dict[int, Matrix] = {}
-    for tower, patterns in (thumbnails.crossing if thumbnails else {}).items():
+    crossing = thumbnails.crossing if thumbnails else {}
+    writing = _writing(trace) if crossing else set()
+    for tower, patterns in crossing.items():
         axis = trace.layout.axes.get(tower)
         seen = trace.layout.axes.get(key_tower(tower, "cross", trace.layout.axes))
         for number, weights in enumerate(patterns[:MOST_EXAMPLES]):
             if weights.numel():
-                found[number] = _matrix(tower, number, weights.numpy(), axis, seen)
+                matrix = _matrix(tower, number, weights.numpy(), axis, seen)
+                end = last[number] if number < len(last) else None
+                found[number] = _by_written(matrix, axis, number, end) if tower in writing else matrix
     return found
+
+
+def _writing(trace: Trace) -> set[str]:
+    """Towers whose rows write tokens; an encoder's do not."""
+    try:
+        return {rows.sites[0].tower for rows in written(trace, "all")}
+    except CaptureError:
+        return set()
+
+
+def _by_written(matrix: Matrix, axis: Axis | None, number: int, last: str | None) -> Matrix:
+    """The matrix with rows named by the token that they write: what the row below reads."""
+    count = len(matrix.weights)
+    names = () if axis is None else _names(axis, number, _real(axis, number)[1 : count + 1])
+    if axis is not None and len(names) < count:
+        names += (last or NEVER_READ,)
+    return replace(matrix, rows=names, first_row=matrix.first_row + 1, written=True)
 
 
 def _matrix(tower: str, number: int, weights: np.ndarray, axis: Axis | None, seen: Axis | None) -> Matrix:

@@ -68,15 +68,18 @@ class Sound:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Cross-attention of one example, mean over layers and heads: what is written against what is read."""
+    """Cross-attention of one example, mean over layers and heads: what a row writes against what it looks at."""
 
     group: str
     weights: np.ndarray
     """(row, column), rows sum to the share of attention that falls on the columns shown."""
     rows: tuple[str, ...]
+    """The token that every row writes, or that it reads."""
     columns: tuple[str, ...]
     first_row: int = 0
-    """Position of the first row."""
+    """Position of the token that the first row is named by."""
+    written: bool = False
+    """Rows are named by the token that they write, the one behind the token that they read."""
     seconds: float | None = None
     """What the columns last together, where they are time."""
     beyond: float = 0.0

@@ -149,6 +149,7 @@ def _example(example: ShownExample) -> dict[str, Any]:
             "rows": [token_text(text) for text in matrix.rows],
             "columns": [token_text(text) for text in matrix.columns],
             "first": matrix.first_row,
+            "written": matrix.written,
             "seconds": matrix.seconds,
             "top": matrix.top,
         },

@@ -167,12 +167,12 @@ async function startViewer(root, model, ask, say) {
   const stripOf = (tower) => article?.querySelector(`[data-tower="${CSS.escape(tower)}"]`) ?? null;
 
   // A row of the pattern on the example that is shown: a second choice of the same row takes it back.
-  async function chooseRow(example, row, shares) {
+  async function chooseRow(example, row, shares, words) {
     const strip = stripOf(data.groups.get(state.head.group).columns);
     if (!strip || example !== shownNumber()) return;
     const first = Number(strip.querySelector("[data-p]").dataset.p);
     const padded = [...Array(first).fill(null), ...shares];
-    state.row = state.row?.number === row ? null : { number: row, shares: padded };
+    state.row = state.row?.number === row ? null : { number: row, shares: padded, words };
     state.shading = "head";
     await showExample();
   }
@@ -236,7 +236,7 @@ async function startViewer(root, model, ask, say) {
     if (!state.head) return null;
     const group = data.groups.get(state.head.group);
     const words = headName(group.layers[state.head.layer], state.head.head);
-    return state.row ? `${words}, from row ${state.row.number}` : words;
+    return state.row ? [words, `from row ${state.row.number}`, state.row.words].filter(Boolean).join(", ") : words;
   }
 
   root.addEventListener("click", (event) => {

@@ -62,17 +62,27 @@ function makeMatrix(host, matrix, data) {
   const row = (place) => matrix.rows[place] ?? String(matrix.first + place);
   const column = (place) => (matrix.seconds ? time(place) : (matrix.columns[place] ?? String(place)));
   const left = Math.min(110, Math.round(host.clientWidth * 0.28));
-  host.closest(".example").style.setProperty("--left", `${left}px`);
-  return makeGrid(host, {
+  const article = host.closest(".example");
+  article.style.setProperty("--left", `${left}px`);
+  const strip = article.querySelector(`[data-tower="${CSS.escape(data.groups.get(matrix.group)?.rows ?? "")}"]`);
+  const grid = makeGrid(host, {
     rows, columns, left, tallest: 520, colours: data.colours.sequential,
     index: (i, j) => sequential(matrix.weights[i * columns + j], 0, matrix.top),
     said: (i, j) => `${row(i)} → ${column(j)}: ${shown(matrix.weights[i * columns + j], "share")}`,
     rowName: row,
     columnName: column,
     slanted: !matrix.seconds && matrix.columns.length > 0,
-    rowTitle: "written",
-    columnTitle: matrix.seconds ? "time" : "read",
+    rowTitle: matrix.written ? "written" : "query",
+    columnTitle: matrix.seconds ? "time" : "key",
     label: "Cross-attention, mean over layers and heads",
     open: null,
+    moved: (place) => strip?.querySelectorAll("[data-p]").forEach((token) =>
+      token.toggleAttribute("data-row", place !== null && +token.dataset.p === matrix.first + place[0])),
   });
+  strip?.addEventListener("pointerover", (event) => {
+    const place = Number(event.target.closest("[data-p]")?.dataset.p) - matrix.first;
+    grid.mark(place >= 0 && place < rows ? [place, null] : null);
+  });
+  strip?.addEventListener("pointerleave", () => grid.mark(null));
+  return grid;
 }

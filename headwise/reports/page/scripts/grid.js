@@ -2,7 +2,7 @@
 //
 // spec: rows, columns, index(row, column) -> 0..255 or null, said(row, column) -> text, colours (256 × 3 bytes),
 //       rowName, columnName, rowTitle, columnTitle, label, open(row, column) or null, square, left, tallest,
-//       picture (a canvas in place of index and colours)
+//       picture (a canvas in place of index and colours), moved(cell under the cursor or null)
 
 function makeGrid(host, first) {
   let spec = first;
@@ -60,6 +60,7 @@ function makeGrid(host, first) {
     cursor = place;
     said.setAttribute("aria-live", aloud ? "polite" : "off");
     said.textContent = place ? spec.said(...place) : "";
+    spec.moved?.(place);
     draw();
   }
 
@@ -96,7 +97,7 @@ function makeGrid(host, first) {
 
   return {
     draw,
-    mark(place) {
+    mark(place) { // a column of null marks the whole row
       marked = place;
       draw();
     },
@@ -186,11 +187,12 @@ function niceStep(least) {
 
 function outline(pen, box, place, thick) {
   if (!place) return;
-  const [x, y] = [box.left + place[1] * box.wide, box.top + place[0] * box.tall];
+  const [x, y] = [box.left + (place[1] ?? 0) * box.wide, box.top + place[0] * box.tall];
+  const wide = place[1] === null ? box.width : Math.max(box.wide, 3);
   for (const [colour, width] of [["#000", thick + 2], ["#fff", thick]]) {
     pen.strokeStyle = colour;
     pen.lineWidth = width;
-    pen.strokeRect(x - 0.5, y - 0.5, Math.max(box.wide, 3) + 1, Math.max(box.tall, 3) + 1);
+    pen.strokeRect(x - 0.5, y - 0.5, wide + 1, Math.max(box.tall, 3) + 1);
   }
 }
 

@@ -4,7 +4,7 @@ const ROOT_SCALE = "Colours follow the square root of the weight, from 0 to 100 
 
 // hooks: id, the start of the ids of its elements; name(tower, example, position) -> text of a token or null;
 //        exampleLink(number) -> address or null; choose(example or null);
-//        row(example, row, shares), where a row of a pattern can be chosen
+//        row(example, row, shares, words), where a row of a pattern can be chosen; words: what it reads or writes
 async function fillHead(root, data, head, example, hooks) {
   const group = data.groups.get(head.group);
   const layer = group.layers[head.layer];
@@ -34,23 +34,27 @@ function patternParts(data, group, head, example, kept, codes, hooks) {
   const [tall, wide] = group.bins;
   const host = element("div", { class: "grid pattern" });
   const used = example ?? (data.about.examples.length === 1 ? data.about.examples[0].number : null);
-  const name = (tower, place, width) => {
-    const text = used === null ? null : hooks.name(tower, used, place * width);
-    return width > 1 ? `${place * width}–${place * width + width - 1}` : (text ?? String(place));
-  };
+  const token = (tower, place, width) => (used === null || width > 1 ? null : hooks.name(tower, used, place));
+  const name = (tower, place, width) =>
+    width > 1 ? `${place * width}–${place * width + width - 1}` : (token(tower, place, width) ?? String(place));
+  const matrix = data.about.examples.find((one) => one.number === used)?.matrix;
+  const written = tall === 1 && matrix?.written && matrix.group === group.key ? matrix.rows : [];
+  const rowName = (row) => written[row] ?? name(group.rows, row, tall);
+  const verb = (row) => (written[row] ? "writing " : token(group.rows, row, tall) ? "reading " : "");
   const weight = (row, column) => (codes[row * columns + column] / 255) ** 2;
-  const open = (row) => hooks.row(used, row, Array.from({ length: columns }, (_, column) => weight(row, column)));
+  const open = (row) => hooks.row(used, row, Array.from({ length: columns }, (_, column) => weight(row, column)),
+    verb(row) && verb(row) + rowName(row));
   host.start = () =>
     makeGrid(host, {
       rows, columns, square: group.rows === group.columns, tallest: 380, colours: data.colours.sequential,
       index: (row, column) => codes[row * columns + column],
       said: (row, column) =>
-        `${group.rows} ${name(group.rows, row, tall)} → ${group.columns} ${name(group.columns, column, wide)}: ` +
+        `${group.rows} ${verb(row)}${rowName(row)} → ${group.columns} ${name(group.columns, column, wide)}: ` +
         shown(weight(row, column), "share"),
-      rowName: (row) => name(group.rows, row, tall),
+      rowName,
       columnName: (column) => name(group.columns, column, wide),
       slanted: wide === 1 && used !== null,
-      rowTitle: "query", columnTitle: group.rows === group.columns ? "key" : `key (${group.columns})`,
+      rowTitle: written.length ? "written" : "query", columnTitle: group.rows === group.columns ? "key" : `key (${group.columns})`,
       label: `Attention pattern of ${headName(group.layers[head.layer], head.head)}`,
       open: hooks.row && used !== null && tall === 1 && wide === 1 ? open : null,
     });
@@ -63,7 +67,9 @@ function patternParts(data, group, head, example, kept, codes, hooks) {
     parts.push(element("p", { class: "control" }, element("label", { for: `${hooks.id}-example` }, "Pattern on "), select));
   }
   const pooled = tall > 1 || wide > 1 ? ` One pixel is the largest weight of ${count(tall, "row")} × ${count(wide, "key")}.` : "";
-  parts.push(element("p", { class: "note" }, ROOT_SCALE + pooled));
+  const named = written.length ? " A row is named by the token that it writes."
+    : token(group.rows, 0, tall) ? " A row is named by its query, the token that it reads." : "";
+  parts.push(element("p", { class: "note" }, ROOT_SCALE + pooled + named));
   return parts;
 }
 
