@@ -95,6 +95,7 @@ def test_a_row_of_the_pattern_shades_the_tokens(browser):
         for key in (*["ArrowDown"] * 3, "Enter"):
             page.keyboard.press(key)
         page.wait_for_function("document.querySelector('.shading').textContent.includes('from row 3')")
+        assert "from row 3, reading w3" in page.locator(".shading").text_content()
         head = int(title(page)[-1])
         row = trace.maps[trace.site(layer=0)][0, head, 3].sqrt()
         assert [float(share[:-1]) / 100 for share in shares(page)] == pytest.approx(row.tolist(), abs=0.003)
@@ -121,7 +122,10 @@ def test_pictures_examples_and_towers(browser, seeing):
         first = picture(page, PATTERN)
         page.get_by_label("Pattern on").select_option(label="example 1")
         page.wait_for_selector(".example[data-number='1']")
-        assert picture(page, PATTERN) != first
+        page.wait_for_function(
+            "([canvas, before]) => document.querySelector(canvas)?.toDataURL() !== before",
+            arg=[PATTERN, first],
+        )
         assert page.locator(".shown-example .controls select").first.input_value() == "1"
         page.get_by_label("Tower").select_option(label="vision · self")
         page.wait_for_function("document.querySelector('.head h2').textContent.startsWith('vision · self')")
