@@ -16,7 +16,9 @@ from headwise.reports.content.content import Content
 from headwise.reports.page.page import render_example
 from headwise.zoo.data.clips import shipped_clips
 from headwise.zoo.own_inputs import sample
+from tests.kit.comparisons import small_subject
 from tests.kit.traces import axis, causal, make_trace, random_pattern
+from tests.tiny import ARCHITECTURES
 
 WORDS = ["<s>", "ein", "Haus", "am", "See"]
 READ, SEEN = len(WORDS), 7
@@ -79,6 +81,33 @@ def test_a_tower_that_sees_what_comes_names_rows_by_what_they_read_and_says_so()
     assert "the token that a row reads, its query (down)" in render_example(content, example)
     (written,) = examples(crossing()[0])
     assert "the token that a row writes (down)" in render_example(content, written)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "writes"), [("bart", True), ("t5", True), ("mllama", True), ("blip", True), ("blip2", False)]
+)
+@pytest.mark.parametrize("inputs", ["plain", "padded"])
+def test_what_writes_is_known_of_every_kind_of_cross_attention(name, writes, inputs):
+    architecture = ARCHITECTURES[name]
+    model = architecture.build()
+    with hw.capture(model, maps=True) as trace, torch.no_grad():
+        model(**architecture.inputs[inputs]())
+    for example in examples(trace):
+        matrix = example.matrix
+        assert matrix.written == writes
+        if writes:
+            (tower,) = {strip.tower for strip in example.strips} & {"text", "decoder"}
+            strip = strip_of(example, tower)
+            beside = [strip.get(matrix.first_row + row, collected.NEVER_READ) for row in range(len(strip))]
+            assert matrix.rows == tuple(beside)
+
+
+def test_what_a_language_model_wrote_last_is_known():
+    subject = small_subject()
+    runs = example_runs(subject, [{"text": "a cat sat on"}], generate=3)
+    out = subject.model.generate(**subject.prepare(text="a cat sat on"), max_new_tokens=3, do_sample=False)
+    assert runs.before.last == (subject.tokenizer.convert_ids_to_tokens(int(out[0, -1])),)
 
 
 GENERATED = [("speech", 3, "Ġsix"), ("speech", 8, "(end)"), ("nmt", 4, ","), ("nmt", 40, "</s>")]
