@@ -8,8 +8,8 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from headwise.errors import InputError
 from headwise.files import check_path
@@ -18,7 +18,7 @@ from headwise.text import visible
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str], *, limit: int, what: str = "the file") -> Iterator[BinaryIO]:
+def opened(path: str | os.PathLike[str], *, limit: int, what: str = "the file") -> Iterator[BufferedReader]:
     """A regular file, opened for reading.
 
     Args:
