@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headwise.analyses._rows.rhythm import rhythm
     from headwise.analyses._rows.top_mass import top_mass
     from headwise.analyses._sinks import sink_rate, sinks
+    from headwise.analyses._sinks_of.strength import sink_strength
 
 __all__ = [
     "HEAD",
@@ -58,6 +59,7 @@ __all__ = [
     "rhythm",
     "row_entropy",
     "sink_rate",
+    "sink_strength",
     "sinks",
     "token_divergence",
     "top_mass",

@@ -54,9 +54,7 @@ def sinks(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> pd.Da
     """
     from pandas import DataFrame
 
-    _check(epsilon)
-    if min_rows < 1:
-        raise InputError(f"min_rows must be 1 or more, got {min_rows}.")
+    check_options(epsilon, min_rows)
     groups = received(trace)
     kept = with_rows(groups, min_rows)
     frame = DataFrame([row for group in kept for row in _rows(group, trace, epsilon)])
@@ -114,7 +112,7 @@ def sink_rate(trace: Trace, epsilon: float = 0.3) -> pd.DataFrame:
     """
     from pandas import DataFrame, concat
 
-    _check(epsilon)
+    check_options(epsilon)
     groups = received(trace)
     parts = []
     check_known(groups)
@@ -140,11 +138,18 @@ def sink_rate(trace: Trace, epsilon: float = 0.3) -> pd.DataFrame:
     return concat(parts, ignore_index=True).astype({"rows": int, "most_rows": int})
 
 
-def _check(epsilon: float) -> None:
+def check_options(epsilon: float, min_rows: int = 1) -> None:
+    """Refuses what is no share or no number of rows.
+
+    Raises:
+        InputError: epsilon is not between 0 and 1, or min_rows is below 1.
+    """
     if not 0.0 < epsilon < 1.0:
         raise InputError(
             f"epsilon is a share between 0 and 1, got {epsilon}.", remedy="The usual value is 0.3."
         )
+    if min_rows < 1:
+        raise InputError(f"min_rows must be 1 or more, got {min_rows}.")
 
 
 def _rows(group: Received, trace: Trace, epsilon: float) -> list[dict[str, Any]]:

@@ -27,6 +27,7 @@ ANALYSES = Plugins(
         "reply_divergence": "headwise.analyses._divergence.inputs:reply_divergence",
         "rhythm": "headwise.analyses._rows.rhythm:rhythm",
         "sink_rate": "headwise.analyses._sinks:sink_rate",
+        "sink_strength": "headwise.analyses._sinks_of.strength:sink_strength",
         "sinks": "headwise.analyses._sinks:sinks",
         "token_divergence": "headwise.analyses._divergence.inputs:token_divergence",
         "top_mass": "headwise.analyses._rows.top_mass:top_mass",

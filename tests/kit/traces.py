@@ -136,8 +136,8 @@ def make_trace(
 def detailed(
     trace: Trace, *, near: int = 10, top: tuple[int, ...] = (1, 3, 5), later: tuple[int, int] = (2, 4)
 ) -> Trace:
-    """The same with the details of its statistics."""
-    records = {}
+    """The same with the details of its statistics, and random queries, keys, values and residual of width 4."""
+    records, generator = {}, torch.Generator().manual_seed(0)
     for site, kept in trace.records.items():
         extra = details(
             kept["maps"].nan_to_num(),
@@ -149,7 +149,16 @@ def detailed(
             later=later,
         )
         extra |= {"top_sizes": torch.tensor(top), "later_span": torch.tensor(later)}
-        own = {name: value for name, value in extra.items() if site.kind != "cross" or name.startswith("top")}
+        examples, heads, rows, keys = kept["maps"].shape
+        shapes = {"q": (heads, rows), "k": (heads, keys), "v": (heads, keys), "residual": (rows,)}
+        extra |= {
+            name: torch.randn(examples, *shape, 4, generator=generator) for name, shape in shapes.items()
+        }
+        own = {
+            name: value
+            for name, value in extra.items()
+            if site.kind != "cross" or name not in ("near", "later", "later_span", "residual")
+        }
         records[site] = {**kept, **own}
     return Trace(records, trace.layout, trace.meta)
 

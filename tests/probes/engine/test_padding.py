@@ -71,7 +71,7 @@ def batch_of(examples, side, pad):
 
 
 def traced(model, *runs):
-    with hw.capture(model, maps=True, near=True, top=True, later=(1, 3)) as trace:
+    with hw.capture(model, maps=True, near=True, top=True, later=(1, 3), qkv=True, residual=True) as trace:
         outputs = [first(forward(model, inputs)) for inputs in runs]
     return trace, outputs
 

@@ -1,0 +1,1 @@
+"""What stands on sinks, what they write and what they are made of."""
