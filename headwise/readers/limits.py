@@ -44,6 +44,8 @@ class FileLimits:
     sound_seconds: int = 3600
     sound_samples: int = 80_000_000
     """Samples of all channels, at the file's own rate; those that take long to unpack count more than once."""
+    sound_codes: int = 2**20
+    """Entries of the codebooks of Vorbis, each with as many values as it has dimensions, and one more."""
     yaml_bytes: int = 1 * MIB
     yaml_values: int = 100_000
     tasks: int = 256

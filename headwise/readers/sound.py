@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from headwise.errors import InputError
 from headwise.readers.content import opened, shown
 from headwise.readers.limits import current_limits, require_within
+from headwise.readers.vorbis import check_vorbis
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,6 +69,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[tuple[SoundFile, int]]:
 
     limits, where = current_limits(), shown(path)
     with opened(path, limit=limits.sound_bytes, what="the sound") as file:
+        check_vorbis(file, where=where)
         try:
             with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
                 if sound.format not in FORMATS:

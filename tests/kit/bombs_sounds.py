@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -68,6 +68,41 @@ def _tag(unit: bytes) -> bytes:
     return b"ID3\3\0\0\4\0\0\0" + (unit * 2**23)[: 2**23]
 
 
+def ogg(serial: int, number: int, packets: Sequence[bytes], *, first: bool = False) -> bytes:
+    """A page of whole packets."""
+    sizes = b"".join(b"\xff" * (len(one) // 255) + bytes([len(one) % 255]) for one in packets)
+    head = struct.pack("<4sBBqIIIB", b"OggS", 0, 2 * first, 0, serial, number, 0, len(sizes))
+    page, rest = head + sizes + b"".join(packets), 0
+    for byte in page:
+        rest ^= byte << 24
+        for _ in range(8):
+            rest = (rest << 1 ^ 0x04C11DB7 * (rest >> 31)) & 0xFFFFFFFF
+    return page[:22] + struct.pack("<I", rest) + page[26:]
+
+
+def codebooks(books: int, log: int, *, dimensions: int = 1, skip: bytes = b"") -> bytes:
+    """Vorbis whose codebooks have 2 to the `log` entries of one length each, in a few bytes."""
+    whole = sound("OGG")
+    setup, at = books - 1, 8
+    entries = 2**log
+    for _ in range(books):
+        fields = (
+            (0x564342, 24),
+            (dimensions, 16),
+            (entries, 24),
+            (1, 1),
+            (log - 1, 5),
+            (entries, log + 1),
+            (0, 4),
+        )
+        for value, bits in fields:
+            setup, at = setup | value << at, at + bits
+    packet = b"\5vorbis" + setup.to_bytes(at // 8 + 9, "little")
+    serial = struct.unpack_from("<I", whole, 14)[0]
+    comment = b"\3vorbis" + bytes(8) + b"\1"
+    return whole[:58] + skip + ogg(serial, 1, [comment]) + ogg(serial, 2, [packet])
+
+
 SOUNDS: Mapping[str, Callable[[], bytes]] = {
     "WAV: bytes": lambda: wav(data=bytes(MEGABYTES - 100), bits=8),
     "WAV: as many channels as may be": lambda: wav(data=bytes(MEGABYTES - 100), bits=8, channels=64),
@@ -110,6 +145,12 @@ SOUNDS: Mapping[str, Callable[[], bytes]] = {
     "OGG: noise": lambda: sound("OGG", seconds=900, rate=48_000, noise=True),
     "OGG: channels": lambda: sound("OGG", seconds=7, rate=48_000, channels=64),
     "OGG: Opus": lambda: sound("OGG", seconds=550, rate=48_000, subtype="OPUS"),
+    "OGG: codebooks": lambda: codebooks(255, 22),
+    "OGG: codebooks of some size": lambda: codebooks(255, 11),
+    "OGG: codebooks of many dimensions": lambda: codebooks(255, 20, dimensions=15),
+    "OGG: codebooks behind another stream": lambda: codebooks(255, 22, skip=ogg(7, 0, [b"x"], first=True)),
+    "OGG: codebooks behind a damaged page": lambda: codebooks(255, 22, skip=b"OggS\0" + bytes(22)),
+    "OGG: pages of a comment": lambda: sound("OGG")[:58] + _many(b"OggS\0" + bytes(22)),
     "OGG: streams": lambda: sound("OGG") * 1500,
     "OGG: empty pages": lambda: sound("OGG") + _many(b"OggS\0\0" + bytes(21)),
     "MP3: an hour": lambda: sound("MP3", seconds=3590),

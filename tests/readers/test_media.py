@@ -20,6 +20,7 @@ from headwise.errors import InputError
 from headwise.readers.image import FORMATS, read_image_file
 from headwise.readers.limits import file_limits, require_within
 from headwise.readers.sound import read_sound
+from tests.kit.bombs_sounds import codebooks, ogg
 
 
 def chunk(name: bytes, data: bytes) -> bytes:
@@ -138,6 +139,10 @@ BAD_SOUNDS = {
     "a rate of 2 GHz": (wav(2**31 - 1), "2,147,483,647 samples per second"),
     "a rate of one": (wav(1, data=bytes(400_000)), "1 samples per second"),
     "many channels": (wav(16000, channels=1000, data=bytes(4000)), "channels|cannot be read as sound"),
+    "codebooks": (codebooks(255, 22), "values of codebooks"),
+    "codebooks behind another stream": (codebooks(9, 18, skip=ogg(7, 0, [b"x"])), "values of codebooks"),
+    "codebooks of many dimensions": (codebooks(9, 15, dimensions=9), "values of codebooks"),
+    "codebooks behind a damaged page": (codebooks(255, 22, skip=b"OggS"), "cannot be read as sound"),
     "nothing": (b"", "cannot be read as sound"),
     "words": (b"no sound", "cannot be read as sound"),
     "a header alone": (wav(16000)[:30], "cannot be read as sound"),
