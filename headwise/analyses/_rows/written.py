@@ -70,7 +70,8 @@ def written(trace: Trace, rows: Rows = "auto") -> list[Written]:
 def _of_tower(trace: Trace, tower: str, rows: Rows) -> tuple[Written, bool] | None:
     records = statistics(trace.records)
     sites = tuple(site for site in records if site.tower == tower)
-    record = next((records[site] for site in sites if site.kind == "self"), records[sites[0]])
+    site = next((site for site in sites if site.kind == "self"), sites[0])
+    record = records[site]
     positions = record["positions"].cpu().numpy().astype(int)
     n_keys = record["n_keys"].detach().float().cpu().numpy()
     real = ~np.isnan(n_keys)
@@ -82,9 +83,8 @@ def _of_tower(trace: Trace, tower: str, rows: Rows) -> tuple[Written, bool] | No
     writes = real & (generated[:, positions] | generated[:, positions + 1])
     has_generated = bool(writes.any())
     if rows == "all" or (rows == "auto" and not has_generated):
-        seen = [n_keys[example, row][[0, -1]] for example, row in enumerate(real) if row.any()]
-        if not has_generated and all(first == last > 1 for first, last in seen):
-            return None  # an encoder: its first row sees what its last one does
+        if not has_generated and _is_encoder(site, n_keys, real):
+            return None
         writes = real & ~np.isin(roles[:, positions + 1], _NO_WORDS)
     elif not has_generated:
         return None
@@ -102,3 +102,11 @@ def _of_tower(trace: Trace, tower: str, rows: Rows) -> tuple[Written, bool] | No
         ),
         has_generated,
     )
+
+
+def _is_encoder(site: Site, n_keys: np.ndarray, real: np.ndarray) -> bool:
+    """True where the first row sees what the last one does; of cross-attention alone, the tower's name tells."""
+    if site.kind == "cross":
+        return site.tower not in ("text", "decoder")
+    ends = [n_keys[example, row][[0, -1]] for example, row in enumerate(real) if row.any()]
+    return all(first == last > 1 for first, last in ends)

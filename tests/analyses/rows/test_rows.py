@@ -213,6 +213,11 @@ class TestLookBack:
         np.testing.assert_allclose(cross[cross["role"] == "special"]["mass"], 0.2, rtol=1e-6)
         np.testing.assert_allclose(cross["relative"], 1.0, rtol=1e-5)
 
+    def test_a_decoder_of_which_cross_attention_alone_was_captured_writes(self) -> None:
+        axes = {"decoder": plain_axis("decoder", 1, 3), "encoder": plain_axis("encoder", 1, 5)}
+        found = analyses.look_back(make_trace({CROSS: torch.full((1, 2, 3, 5), 0.2)}, axes)).frame
+        assert sorted(set(found["step"])) == [0, 1, 2]
+
     def test_encoders_write_nothing(self) -> None:
         trace = make_trace({Site("encoder", "self", 0): random_pattern(1, 2, 5, 5)}, causal=False)
         with pytest.raises(CaptureError, match=r"No row of this trace writes a token.*encoder self"):
