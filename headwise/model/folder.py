@@ -17,6 +17,7 @@ from headwise.text import visible
 
 _SETTINGS = ("config.json", "_path.json")
 """Ends of the names of files that say how parts are built."""
+_TOKENS = ("added_tokens.json", "special_tokens_map.json")
 _WEIGHTS = (".safetensors", ".bin", ".gguf")
 _LEVELS = 2
 """Folders within the folder that transformers looks into, one in the other."""
@@ -80,8 +81,10 @@ class ModelFolder:
                     self._refuse(path, f"a link to {os.path.realpath(path)}")
                 if path.name.endswith(".index.json"):
                     self._check_index(path)
-                elif path.name == "added_tokens.json":
-                    _check_entries(path, self._read(path))
+                elif path.name in _TOKENS:
+                    content = self._read(path)
+                    _check_entries(path, content)
+                    check_letters(path, content)
                 elif path.name.endswith(_SETTINGS):
                     content = self._read(path)
                     _check_entries(path, content)
@@ -91,6 +94,8 @@ class ModelFolder:
                             self._check_setting(path, key, value, trust)
                         else:
                             _check_count(path, key, value)
+                    if path.name == "tokenizer_config.json":
+                        check_letters(path, content)
                     if path.name != "config.json":
                         _check_filters(path, [pair for pair in values if not isinstance(pair[1], str)])
         except InputError as error:
@@ -171,6 +176,19 @@ def _check_entries(path: Path, node: Any, key: str = "the file") -> None:
         require_within(len(node), most, f"entries of {visible(key, limit=60)}", where=path)
         for name, child in node.items() if isinstance(node, dict) else ((key, child) for child in node):
             _check_entries(path, child, name)
+
+
+def check_letters(path: Path, content: Any) -> None:
+    """Refuse long texts in what says which tokens are added: of each letter an automaton is made.
+
+    Raises:
+        InputError: texts, and names of ids, have more letters than the limit.
+    """
+    letters = sum(
+        len(value) if isinstance(value, str) else len(key) * (type(value) is int)
+        for key, value in values_of(content)
+    )
+    require_within(letters, current_limits().token_letters, "letters of added tokens", where=path)
 
 
 def _check_count(path: Path, key: str, value: float) -> None:

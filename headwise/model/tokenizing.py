@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
 from headwise.errors import HeadwiseError, InputError, LoadError
+from headwise.model.folder import check_letters
 from headwise.readers.json import read_json
 from headwise.readers.limits import current_limits, require_within
 from headwise.text import visible
@@ -23,10 +26,11 @@ _LISTS = ("vocab", "merges", "added_tokens", "precompiled_charsmap")
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Refuse a `tokenizer.json` that makes much of a little text.
+    """Refuse a `tokenizer.json` that makes much of a little text, or whose words take long to be set up.
 
     Raises:
-        LoadError: texts of its rules or lists of its ids are long, or its replacements multiply the text.
+        LoadError: texts of its rules, its added tokens or lists of its ids are long, its replacements multiply the
+            text, or its pieces make a large tree.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
@@ -39,6 +43,8 @@ def check_tokenizer(folder: Path) -> None:
         require_within(
             len(added) if isinstance(added, list) else 0, current_limits().lines, "tokens", where=path
         )
+        check_letters(path, added)
+        _check_tree(path, found.get("model"))
         for section, rules in found.items():
             growth = ids = 1
             for node in _nodes(rules):
@@ -108,6 +114,19 @@ def tokenizing(tokenizer: Any, *, alone: bool = True) -> Iterator[None]:
 def panicked(error: BaseException) -> bool:
     """True for an error of the library below the tokenizer, which is no Exception or a bare one."""
     return type(error).__name__ == "PanicException" or type(error) is Exception
+
+
+def _check_tree(path: Path, model: Any) -> None:
+    """Of the pieces of a Unigram a tree is made, with a table for every byte that no other piece begins with."""
+    listed = model.get("vocab") if isinstance(model, dict) else None
+    if not isinstance(listed, list):
+        return
+    most = current_limits().tree_bytes
+    pieces = [str(pair[0]).encode() for pair in listed if isinstance(pair, list) and pair]
+    size = sum(map(len, pieces))
+    if size > most:
+        size -= sum(len(commonprefix(pair)) for pair in pairwise(sorted(pieces)))  # noqa: RUF071 (of bytes, not of paths)
+    require_within(size, most, "bytes of different pieces", where=path)
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:

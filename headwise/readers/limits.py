@@ -57,6 +57,10 @@ class FileLimits:
     """Layers that the settings of a model folder ask for: they are built before the weights are looked at."""
     entries: int = 20_000
     """Of one list or object in the settings of a model folder; those of labels and of added tokens are `lines`."""
+    token_letters: int = 1_000_000
+    """Of the tokens that one file adds to a tokenizer."""
+    tree_bytes: int = 2_500_000
+    """Of the pieces of a Unigram, without what two of them begin with."""
     filter_values: int = 2**24
     """Samples of a window times bands, of what turns sound into features."""
     model_parts: int = 10_000

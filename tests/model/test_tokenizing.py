@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import headwise as hw
+from headwise.model.folder import ModelFolder
 from headwise.model.tokenizing import check_tokenizer, decoded
 from tests.kit.cli import save
 
@@ -49,6 +50,8 @@ BOMBS = {
     "a long piece": {
         "model": {"type": "WordPiece", "continuing_subword_prefix": "#" * 20_000, "vocab": {"a": 0}}
     },
+    "long pieces": {"model": {"type": "Unigram", "vocab": [[f"{n}" + "é" * 9_990, -1] for n in range(130)]}},
+    "long tokens": {"added_tokens": [{"id": 1, "content": "a" * 9_000}] * 120},
     "many tokens": {"added_tokens": [{"id": 1, "content": "a"}] * 100_001},
     "a list": None,
 }
@@ -66,6 +69,7 @@ def test_what_makes_much_of_a_little_text_is_refused(tmp_path, rules, name) -> N
 
 def test_tokenizers_as_published_pass(tmp_path, rules) -> None:
     more = {
+        "model": {"type": "Unigram", "vocab": [[f"{'a' * 9_990}{n}", -1] for n in range(300)]},
         "normalizer": {"type": "Precompiled", "precompiled_charsmap": "A" * 300_000},
         "post_processor": around(2, 3),
     }
@@ -73,6 +77,22 @@ def test_tokenizers_as_published_pass(tmp_path, rules) -> None:
     check_tokenizer(tmp_path)
     for folder in (PACKAGE / "zoo" / "weights").iterdir():
         check_tokenizer(folder)
+
+
+FILES = {
+    "added_tokens.json": {f"{n}" + "a" * 9_000: n for n in range(120)},
+    "special_tokens_map.json": {"additional_special_tokens": ["a" * 9_000] * 120},
+    "tokenizer_config.json": {"added_tokens_decoder": {n: {"content": "a" * 9_000} for n in range(120)}},
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_long_tokens_are_refused_in_every_file_that_adds_some(tmp_path, name) -> None:
+    (tmp_path / name).write_text(json.dumps(FILES[name]))
+    with pytest.raises(hw.LoadError, match=f"{name}: letters of added tokens"):
+        ModelFolder(tmp_path).check(trust=False)
+    with hw.file_limits(times=2):
+        ModelFolder(tmp_path).check(trust=False)
 
 
 def split(pattern):
