@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from headwise.analyses._rows.rhythm import rhythm
     from headwise.analyses._rows.top_mass import top_mass
     from headwise.analyses._sinks import sink_rate, sinks
+    from headwise.analyses._sinks_of.classes import class_sinks
     from headwise.analyses._sinks_of.strength import sink_strength
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Analysis",
     "Result",
     "analysis",
+    "class_sinks",
     "distance",
     "entropy",
     "get",

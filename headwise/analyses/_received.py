@@ -71,8 +71,8 @@ def received(trace: Trace) -> list[Received]:
                 tower=tower,
                 kind=kind,
                 sites=tuple(sites),
-                alpha=_side_by_side([alpha for alpha, _, _ in parts]),
-                rows=_side_by_side([rows for _, rows, _ in parts]),
+                alpha=side_by_side([alpha for alpha, _, _ in parts]),
+                rows=side_by_side([rows for _, rows, _ in parts]),
                 layers=torch.cat(
                     [
                         torch.full((part[0].shape[1],), site.layer)
@@ -135,7 +135,7 @@ def _aligned(received: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return received.gather(2, index) / rows, rows, first
 
 
-def _side_by_side(blocks: Sequence[Tensor]) -> Tensor:
+def side_by_side(blocks: Sequence[Tensor]) -> Tensor:
     """Concatenate along heads; shorter example and offset axes are filled with NaN."""
     examples = max(block.shape[0] for block in blocks)
     width = max(block.shape[2] for block in blocks)

@@ -12,6 +12,7 @@ ANALYSES = Plugins(
     "analysis",
     "headwise.analyses",
     {
+        "class_sinks": "headwise.analyses._sinks_of.classes:class_sinks",
         "distance": "headwise.analyses._distance:distance",
         "entropy": "headwise.analyses._entropy:entropy",
         "head_divergence": "headwise.analyses._divergence.inputs:head_divergence",

@@ -89,3 +89,23 @@ def entropy_without(
         known = (rest[..., 0] > LEAST) & (choices >= 2)
         means.append(rate.where(known, torch.nan).nanmean(-1).clamp(max=1.0))
     return torch.stack(means).cpu()
+
+
+def evenness(
+    weights: Float[Tensor, "*lead key"], *, keys: Bool[Tensor, "*lead key"]
+) -> Float[Tensor, "*lead"]:
+    """Cosine of weights with a flat row over the same keys: their sum over root n times their length.
+
+    1 is flat, 1 / root n one key that takes all; NaN where there is no weight. Its square is the participation ratio
+    over n. To leave out a key with most of the weight raises it by arithmetic alone.
+
+    Args:
+        weights: no less than 0; they need not sum to one.
+        keys: True at the n keys that count.
+
+    Example:
+        >>> evenness(torch.tensor([[1.0, 1.0, 7.0], [2.0, 0.0, 7.0]]), keys=torch.tensor([[True, True, False]] * 2))
+        tensor([1.0000, 0.7071])
+    """
+    counted = weights.where(keys, 0.0)
+    return counted.sum(-1) / (keys.sum(-1).sqrt() * counted.norm(dim=-1))

@@ -19,7 +19,8 @@ from headwise.model.tokenizing import tokenizing
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_MARKS = re.compile(r"^(?:##(?=.)|[▁Ġ ]+)")
+MARKS = re.compile(r"^(?:##(?=.)|[▁Ġ ]+)")
+"""Word-boundary marks before a token's text."""
 _IMAGE_IDS = ("image_token_id", "image_token_index")
 _VIDEO_IDS = ("video_token_id", "video_token_index")
 _AUDIO_IDS = ("audio_token_id", "audio_token_index")
@@ -143,7 +144,7 @@ def is_punctuation(text: str) -> bool:
         >>> [is_punctuation(text) for text in ("Ġ,", "▁(", "##!", "a.", "▁")]
         [True, True, True, False, False]
     """
-    text = _MARKS.sub("", text)
+    text = MARKS.sub("", text)
     return bool(text) and all(unicodedata.category(letter)[0] in "PS" for letter in text)
 
 
