@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from headwise.errors import InputError
 from headwise.fixes.patching import Handle, patch
 from headwise.fixes.spec.specs import Spec
 from headwise.model.folder import ModelFolder
+from headwise.model.loading import bounded
+from headwise.model.tokenizing import check_tokenizer
 from headwise.optional import extra
 from headwise.probes.engine.instrumentation import instrument
 from headwise.text import visible
@@ -131,14 +134,23 @@ def loading_patched(
     from transformers.cli.serving import model_manager
 
     handles: list[Handle] = []
+    limits = copy_context()  # requests are served in threads of their own
     before: Any = model_manager.ModelManager
 
     class Patched(before):
         """Loads models and patches them."""
 
+        def load_bounded(self, name: str, *args: Any, **kwargs: Any) -> Any:
+            """The same without the spec; of a folder no more is taken than `hw.load` takes."""
+            folder = name.rpartition("@")[0] or name  # a revision stands behind it
+            if os.path.isdir(folder):
+                check_tokenizer(Path(folder))
+            with bounded(folder, {}):
+                return super().load_model_and_processor(name, *args, **kwargs)
+
         def load_model_and_processor(self, *args: Any, **kwargs: Any) -> Any:
             """A model with the spec on it, and its processor."""
-            loaded = super().load_model_and_processor(*args, **kwargs)
+            loaded = limits.copy().run(self.load_bounded, *args, **kwargs)
             model = loaded[0]
             if not instrument(model).sessions:
                 spec.check(model, force=force)

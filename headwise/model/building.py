@@ -16,6 +16,8 @@ _TIMES = 16
 """Bytes of a model for one of a file: weights of 2 bits become 16, embeddings that are to be tied are built twice."""
 _NEW = 8
 """Values that no file has are drawn one by one, some of them in Python: an eighth of what may be built freely."""
+_FLOAT = 4
+"""Bytes that such a value counts as: it takes its time in any type."""
 
 
 class Building(TorchFunctionMode):
@@ -54,10 +56,11 @@ class Building(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs, name = kwargs or {}, getattr(func, "__name__", "")
-        if name.endswith("_like") and args[0].is_meta and args[0].is_floating_point() and "device" in kwargs:
-            self.new += args[0].nbytes
-            free = self.limits.model_bytes // _NEW
-            self._require(self.new, self.held + free, "bytes of values that no file has")
+        given = args[0].is_meta and "device" in kwargs if name.endswith("_like") else False
+        if (given or name == "empty_like") and args[0].is_floating_point():
+            self.new += _FLOAT * args[0].numel()
+            most = max(self.held, self.limits.model_bytes // _NEW)
+            self._require(self.new, most, "bytes of values that no file has")
         result = func(*args, **kwargs)
         if isinstance(result, Tensor):
             if name in _MAKERS:

@@ -63,7 +63,7 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, .
         config = _load_config(name, options)
         try:
             loader = _model_class(config, options["trust_remote_code"])
-            with _bounded(name, options):
+            with bounded(name, options):
                 model, report = loader.from_pretrained(name, output_loading_info=True, **options)
         except InputError as error:
             raise LoadError(
@@ -93,7 +93,7 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, .
     return model.eval(), (*_discrepancies(short, model, report), *notes)
 
 
-def _bounded(name: str, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
+def bounded(name: str, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
     """A bound on what building takes, where the weights lie in a folder and not on the hub."""
     folder = Path(name, options.get("subfolder") or "")
     return Building(ModelFolder(folder).held(), where=name) if os.path.isdir(folder) else nullcontext()

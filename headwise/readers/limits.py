@@ -66,7 +66,7 @@ class FileLimits:
     model_parts: int = 10_000
     """Tensors that are made while a model is built."""
     model_bytes: int = 64 * MIB
-    """Of a model, beyond 16 times its weights; an eighth of it for values that no file has, beyond the weights."""
+    """Of a model, beyond 16 times its weights; values that no file has: an eighth, or as much as them."""
 
 
 _LIMITS: ContextVar[FileLimits] = ContextVar("headwise_file_limits", default=FileLimits())  # noqa: B039 (frozen)

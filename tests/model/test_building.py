@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 import headwise as hw
+from headwise.cli._run_serve import loading_patched
 from headwise.model.building import Building
 from headwise.readers import limits
+from tests.kit.cli import save
 from tests.tiny import ARCHITECTURES
 
 ASKING = {
@@ -78,6 +81,32 @@ def test_weights_explain_a_model(tmp_path, name):
 def test_a_name_that_transformers_does_not_know(tmp_path, setting):
     write(tmp_path, "mixtral", **{setting: "nope"})
     assert f"({setting} = 'nope' is not known to transformers)" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_values_that_are_computed_one_by_one_count_in_any_type(dtype):
+    """Sinusoids of DistilBERT and XLM are written over weights of the file, at a microsecond for a value."""
+    positions = torch.ones(1, dtype=dtype).expand(3 * 10**6)
+    with pytest.raises(hw.errors.InputError, match="values that no file has"), Building(0, where="x"):
+        torch.empty_like(positions)
+    with Building(12 * 10**6, where="x"):
+        torch.empty_like(positions)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json"])
+def test_a_server_opens_a_folder_within_the_same_limits(tmp_path, file):
+    from transformers.cli.serving import model_manager
+
+    folder = save(tmp_path)
+    content = json.loads((folder / file).read_text())
+    more = {"vocab_size": 10**8, "normalizer": {"type": "Prepend", "prepend": "a" * 20_000}}
+    (folder / file).write_text(json.dumps({**content, **more}))
+    nothing: Any = None
+    with (
+        loading_patched(nothing, force=False),
+        pytest.raises(hw.HeadwiseError, match=r"of a model|normalizer"),
+    ):
+        model_manager.ModelManager(device="cpu").load_model_and_processor(f"{folder}@main")
 
 
 def test_a_bound_holds_in_its_block():
