@@ -23,7 +23,7 @@ from tests.tiny import ARCHITECTURES
 
 FAMILIES = (
     *("llama", "gpt2", "mixtral", "m2m_100"),
-    *("t5", "wav2vec2", "vit", "llava"),
+    *("t5", "wav2vec2", "vit", "llava", "albert", "whisper"),
 )
 NUMBERS = (10**9, 10**7, 10**5, 3000)
 """In the place of every whole number of a config, one at a time."""
