@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from headwise.analyses._rows.top_mass import top_mass
     from headwise.analyses._sinks import sink_rate, sinks
     from headwise.analyses._sinks_of.classes import class_sinks
+    from headwise.analyses._sinks_of.massive import massive_activations
     from headwise.analyses._sinks_of.strength import sink_strength
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "load_result",
     "look_back",
     "mass",
+    "massive_activations",
     "mean_distance",
     "mean_received",
     "merge",

@@ -165,7 +165,7 @@ class TestHeads:
 
 @pytest.mark.parametrize("name", NAMES["trace"])
 def test_without_what_it_needs_there_is_no_result(name):
-    with pytest.raises(CaptureError, match=r"holds no (statistics|attention patterns)"):
+    with pytest.raises(CaptureError, match=r"holds no (statistics|attention patterns|residual stream)"):
         analyses.get(name)(Trace({}))
 
 

@@ -1,0 +1,138 @@
+"""Entries of the residual that are larger than the rest by orders of magnitude."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from headwise.analyses._heads import by_tower
+from headwise.analyses.record import analysis
+from headwise.errors import CaptureError, InputError
+from headwise.functional.massive import is_massive
+from headwise.probes.trace.frames import labels
+from headwise.text import quoted_token
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from headwise.probes.attach.sites import Site
+    from headwise.probes.trace.trace import Trace
+
+RANKS = 3
+"""Entries of a layer that are listed in any case."""
+
+
+def _summary(frame: pd.DataFrame) -> str:
+    return by_tower(frame, _sentence)
+
+
+def _sentence(frame: pd.DataFrame) -> str:
+    largest = frame.loc[frame["magnitude"].idxmax()]
+    token, ratio = largest["token"], largest["magnitude"] / largest["median"]
+    where = quoted_token(token) if isinstance(token, str) else "the token"
+    told = (
+        f"the largest is {largest['activation']:.4g} in dimension {largest['dimension']} at {where} (position "
+        f"{largest['position']}), entering layer {largest['layer']}, {ratio:.3g} times the median"
+    )
+    hits = frame[frame["massive"]]
+    if hits.empty:
+        return f"no entry is massive; {told}"
+    layers = f"layers {hits['layer'].min()} to {hits['layer'].max()}"
+    dimensions = hits["dimension"].value_counts().index.tolist()
+    return (
+        f"{len(hits)} of the entries of {layers} {'is' if len(hits) == 1 else 'are'} massive, in "
+        f"dimensions {', '.join(map(str, dimensions[:4]))}; {told}"
+    )
+
+
+@analysis(
+    kind="layers",
+    keys=("example", "tower", "kind", "layer", "call", "rank"),
+    value="magnitude",
+    unit="size",
+    description="The largest entries of the residual that enters a layer, by rank. Massive is what exceeds {largest:g} "
+    "and {ratio:g} times the median of its layer.",
+    summary=_summary,
+    needs=("residual",),
+    title="Massive activations",
+)
+def massive_activations(trace: Trace, largest: float = 100.0, ratio: float = 1000.0) -> pd.DataFrame:
+    """The entries of the residual that stand out, layer by layer.
+
+    Both rules of Sun et al., "Massive Activations in Large Language Models", on the residual that enters each layer.
+
+    Args:
+        trace: a capture with `residual`.
+        largest: a massive entry is larger than this,
+        ratio: and at least so many times the median size of the entries of its layer and example.
+
+    Returns:
+        One row for each of the three largest entries of an example and layer, and for every other one that is massive:
+        `rank` from 1, `activation`, its size `magnitude`, `median`, `massive`, `dimension`, `position`, `token` and
+        `role`.
+
+    Raises:
+        InputError: largest or ratio is below 0.
+        CaptureError: the trace holds no residual, or it is NaN throughout.
+    """
+    from pandas import DataFrame
+
+    if not (largest >= 0 and ratio >= 0):
+        raise InputError(
+            "largest and ratio are 0 or more.",
+            evidence=f"got {largest:g} and {ratio:g}",
+            remedy="The paper has 100 and 1000.",
+        )
+    rows: list[dict[str, Any]] = []
+    done = set()
+    for site, record in trace.records.items():
+        layer = (site.tower, site.layer, site.call)
+        if "residual" in record and layer not in done:
+            done.add(layer)
+            rows += _rows(trace, site, record["residual"].detach(), record["positions"], largest, ratio)
+    if not rows:
+        raise CaptureError(
+            "The residual of this trace is NaN throughout.",
+            evidence=f"{len(done)} layers",
+            remedy="See trace.warnings for the site where it begins; run the model in bfloat16 or float32.",
+        )
+    return DataFrame(rows)
+
+
+def _rows(
+    trace: Trace, site: Site, residual: Tensor, positions: Tensor, largest: float, ratio: float
+) -> list[dict[str, Any]]:
+    width = residual.shape[-1]
+    places = positions.tolist()
+    tokens, roles = labels(trace.layout.axes.get(site.tower), len(residual), max(places, default=-1) + 1)
+    place = {"tower": site.tower, "kind": site.kind, "layer": site.layer, "call": site.call}
+    found = []
+    for example, stream in enumerate(residual):
+        real = torch.from_numpy(roles[example, places] != "padding") & ~stream.isnan().any(-1).cpu()
+        there = real.nonzero().flatten()
+        if not len(there):
+            continue
+        rows = stream[there.to(stream.device)].float().cpu()
+        massive, median = is_massive(rows, largest=largest, ratio=ratio)
+        sizes, order = rows.abs().flatten().topk(min(max(RANKS, int(massive.sum())), rows.numel()))
+        for rank, (size, index) in enumerate(zip(sizes.tolist(), order.tolist(), strict=True), 1):
+            row, dimension = divmod(index, width)
+            position = places[int(there[row])]
+            found.append(
+                {
+                    "example": example,
+                    **place,
+                    "rank": rank,
+                    "position": position,
+                    "token": tokens[example, position],
+                    "role": roles[example, position],
+                    "dimension": dimension,
+                    "activation": float(rows[row, dimension]),
+                    "magnitude": size,
+                    "median": median,
+                    "massive": bool(massive[row, dimension]),
+                }
+            )
+    return found
