@@ -29,7 +29,7 @@ def _summary(frame: pd.DataFrame) -> str:
 
 
 def _sentence(frame: pd.DataFrame) -> str:
-    largest: dict[str, Any] = frame.nlargest(1, "magnitude").to_dict("records")[0]
+    largest: dict[Any, Any] = frame.nlargest(1, "magnitude").to_dict("records")[0]
     token, ratio = largest["token"], largest["magnitude"] / largest["median"]
     where = quoted_token(token) if isinstance(token, str) else "the token"
     told = (
