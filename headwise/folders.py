@@ -141,7 +141,13 @@ def _walk(folder: Path) -> list[Path]:
 
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    return (
+        path.as_posix() == name
+        and bool(path.parts)
+        and not path.is_absolute()
+        and ".." not in path.parts
+        and "\0" not in name
+    )
 
 
 def _mark(kind: str, files: Mapping[str, list[str]]) -> bytes:

@@ -45,7 +45,8 @@ def repeated(frame: pd.DataFrame) -> np.ndarray:
 
 
 def all_alike(frame: pd.DataFrame) -> bool:
-    """True where nearly everything was answered by one and the same reply, and the right answers differ.
+    """True where nearly everything was answered by one and the same reply, or by replies that were read as the same,
+    and the right answers differ.
 
     Nearly everything is 19 of 20, punctuation aside, where no answer is right for more than 18 of 20.
 
@@ -54,11 +55,12 @@ def all_alike(frame: pd.DataFrame) -> bool:
         >>> all_alike(pd.DataFrame({"response": ["yes", "Yes.", "yes!"], "answer": ["yes", "no", "no"]}))
         True
     """
-    column = "chosen" if "chosen" in frame else "response"
-    said, right = (
-        [re.sub(r"[^\w\s]", "", plain(text)).strip() for text in frame[name]] for name in (column, "answer")
-    )
-    return _commonest(said) >= 0.95 and _commonest(right) <= 0.9
+    columns = ["chosen"] if "chosen" in frame else [name for name in ("response", "parsed") if name in frame]
+    texts = {
+        name: [re.sub(r"[^\w\s]", "", plain(text)).strip() for text in frame[name]]
+        for name in (*columns, "answer")
+    }
+    return _commonest(texts["answer"]) <= 0.9 and any(_commonest(texts[name]) >= 0.95 for name in columns)
 
 
 def _commonest(texts: list[str]) -> float:

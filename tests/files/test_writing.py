@@ -186,6 +186,16 @@ class TestFolders:
                 call()
         assert tree(folder) == before
 
+    @pytest.mark.parametrize("name", ["./index.html", "index.html/", "data//x.js", "data/./x.js"])
+    def test_a_mark_names_files_as_they_are_written(self, tmp_path: Path, name: str) -> None:
+        folder = tmp_path / "report"
+        folder.mkdir()
+        (folder / MARK).write_text(
+            json.dumps({"written by": "headwise", "kind": "report", "files": {name: []}})
+        )
+        with pytest.raises(InputError, match="was not written by headwise"):
+            replace_folder(folder, FIRST, kind="report", entry="index.html")
+
     def test_a_mark_cannot_lead_outside(self, tmp_path: Path) -> None:
         folder, mine = tmp_path / "r", tmp_path / "mine.txt"
         mine.write_text("mine")

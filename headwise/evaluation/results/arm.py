@@ -116,7 +116,11 @@ def costs(arm: Arm, manifest: Mapping[str, Any], metric: str = "") -> list[str]:
     """What forbids to call a gain of an arm one, see `Comparison.costs`."""
     guards = manifest.get("guards", {})
     lost = guards.get("fallen", {}).get(arm.label, {}) if guards.get("heeded") else {}
-    return [text for name, text in lost.items() if name != (metric or arm.main.metric)]
+    own = metric or arm.main.metric
+    gained = own in arm.differences and arm.differences[own].gain > 0
+    return [
+        text for name, text in lost.items() if name != own or gained
+    ]  # one that gained is more often undefined
 
 
 def effect_note(arm: Arm) -> str:

@@ -209,7 +209,8 @@ def _wilson_of_groups(above: np.ndarray, below: np.ndarray, groups: np.ndarray) 
     """Wilson's interval of as many examples as independent ones would be worth.
 
     After Korn and Graubard 1998: the variance of a ratio of sums over groups says how many, and Student's t for so few
-    groups takes off some more. Where all groups are alike, each is worth one.
+    groups takes off some more. Where all groups are alike, each of one size is worth one. Large groups count for less
+    than their number, see `worth_of_groups`.
     """
     from scipy.stats import norm, t
 
@@ -219,11 +220,29 @@ def _wilson_of_groups(above: np.ndarray, below: np.ndarray, groups: np.ndarray) 
     sums, sizes = sums[sizes > 0], sizes[sizes > 0]
     many, share = len(sizes), count / n
     apart = sums - share * sizes
-    variance = many / max(many - 1, 1) * (apart**2).sum() / n**2
-    worth = many if np.allclose(apart, 0) else share * (1 - share) / variance
-    worth *= (norm.ppf((1 + LEVEL) / 2) / t.ppf((1 + LEVEL) / 2, max(many - 1, 1))) ** 2
-    doubt = f"{ROUGH}fewer than {FEW_GROUPS} groups" if many < FEW_GROUPS else ""
-    return Interval(*wilson(share * worth, worth), said(f"{WILSON}, groups", doubt))
+    variance = (apart**2 / np.maximum(1 - sizes / n, 1e-9)).sum() / n**2
+    alike = worth_of_groups(sizes)
+    worth = alike if np.allclose(apart, 0) else share * (1 - share) / variance
+    worth *= (norm.ppf((1 + LEVEL) / 2) / t.ppf((1 + LEVEL) / 2, max(alike - 1, 1))) ** 2
+    return Interval(*wilson(share * worth, worth), said(f"{WILSON}, groups", few_groups(many, alike)))
+
+
+def worth_of_groups(sizes: np.ndarray) -> float:
+    """How many groups of one size groups of several sizes are worth: (Σ n)² / Σ n² (Kish 1965).
+
+    Example:
+        >>> worth_of_groups(np.array([4, 4])), worth_of_groups(np.array([10, 1, 1]))
+        (2.0, 1.4117647058823528)
+    """
+    return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+
+def few_groups(many: int, alike: float) -> str:
+    """What is to be said of so many groups, worth so many of one size; "" when they are enough."""
+    if many < FEW_GROUPS:
+        return f"{ROUGH}fewer than {FEW_GROUPS} groups"
+    unlike = alike < min(FEW_GROUPS, many / 2)
+    return f"{ROUGH}groups of unlike size, worth fewer than {FEW_GROUPS}" if unlike else ""
 
 
 def _bca(above: np.ndarray, below: np.ndarray, drawn: np.ndarray) -> tuple[float, float] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf
+from numbers import Real
 
 import numpy as np
 
@@ -116,7 +117,8 @@ def check_smallest_effect(value: float | None) -> None:
     Example:
         >>> check_smallest_effect(0.01)
     """
-    if value is not None and not 0 <= value < inf:
+    number = value is None or (isinstance(value, Real) and not isinstance(value, bool))
+    if not number or (value is not None and not 0 <= value < inf):
         raise InputError(
             "The smallest effect worth having is a distance, 0 or more.",
             evidence=f"{value!r}",

@@ -26,9 +26,11 @@ from headwise.evaluation.statistics.intervals import (
     WILSON,
     Interval,
     count_units,
+    few_groups,
     percentile_interval,
     said,
     wilson,
+    worth_of_groups,
 )
 
 if TYPE_CHECKING:
@@ -184,6 +186,8 @@ def difference_interval(
     few = FEW_GROUPS if student else FEW_FLIPS if binary else FEW_PAIRS
     what = "pairs" if groups is None else "groups"
     doubt = f"{ROUGH}fewer than {few} {what} differ" if pairs < few else ""
+    if student and groups is not None and not doubt:
+        doubt = few_groups(units, worth_of_groups(np.bincount(groups)))
     if binary and np.all(moved == moved[0]):
         return Interval(*_of_equal_pairs(int(moved[0]), units), said(WILSON, doubt))
     if not pairs:
@@ -208,15 +212,18 @@ def _student(before: np.ndarray, after: np.ndarray, groups: np.ndarray) -> tuple
     """
     from scipy.stats import t
 
-    total, added = 0.0, np.zeros(groups.max() + 1)
+    total, added, part = 0.0, np.zeros(groups.max() + 1), np.zeros(groups.max() + 1)
     for sign, columns in ((-1, before), (1, after)):
         above, below = columns if len(columns) == 2 else (columns[0], np.ones(len(groups)))
         share = above.sum() / below.sum()
         total += sign * share
         added += sign * np.bincount(groups, above - share * below) / below.sum()
-    n = len(added)
-    half = t.ppf((1 + LEVEL) / 2, n - 1) * np.sqrt(n / (n - 1) * (added**2).sum())
-    half = wilson(0, n)[1] if np.allclose(added, 0) else half
+        part += np.bincount(groups, below) / below.sum()
+    part /= 2
+    alike = worth_of_groups(part[part > 0])
+    spread = (added**2 / np.maximum(1 - part, 1e-9)).sum()
+    half = t.ppf((1 + LEVEL) / 2, max(alike - 1, 1)) * np.sqrt(spread)
+    half = wilson(0, alike)[1] if np.allclose(added, 0) else half
     return float(max(total - half, -1.0)), float(min(total + half, 1.0))
 
 

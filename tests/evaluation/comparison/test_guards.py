@@ -156,6 +156,11 @@ def test_a_gain_that_costs_recall_is_the_best_only_where_that_is_asked_for():
     assert "Never the best: fix (recall -0.667). Empty replies: fix 2 of 60." in found.summary
     assert found.summary.endswith(" Empty references: 1 of 60.")
     assert compared(task, before, after, heeded=False).best is not None
+    first = found["fix"].main.metric
+    lost = {"heeded": True, "fallen": {"fix": {first: f"{first} undefined on 9 of 60 examples"}}}
+    unread = replace(found, manifest={**found.manifest, "guards": lost})
+    assert unread.costs(found["fix"]) == [f"{first} undefined on 9 of 60 examples"]
+    assert unread.best is None
 
 
 def test_a_length_may_lose_a_tenth():
@@ -182,6 +187,9 @@ def test_replies_that_hold_nothing():
     assert all_alike(many.assign(response=["no", *["yes"] * 199]))
     assert not all_alike(many.assign(response=["no"] * 20 + ["yes"] * 180))
     assert not all_alike(frame.assign(response="Yes", answer="no"))
+    spoken = many.assign(response=[f"Yes, there is thing {place}." for place in range(200)])
+    assert not all_alike(spoken)
+    assert all_alike(spoken.assign(parsed="yes"))
     assert empty_counts(frame) == {"replies": 2, "references": 0}
 
 

@@ -260,6 +260,23 @@ def test_a_share_in_few_groups_is_doubted():
     assert caution(difference(mean("x"), {"x": one}, {"x": two}, seed=0).method) == ""
 
 
+def test_one_large_group_is_worth_little_more_than_one():
+    """60 groups, of which one holds half of the examples: an interval that took them for alike covered 0.7."""
+    groups = np.repeat(np.arange(60), [118, *[2] * 59])
+    covered, rng = 0, np.random.default_rng(0)
+    for _ in range(100):
+        rates = rng.beta(0.5 * 7 / 3, 0.5 * 7 / 3, 60)
+        x = (rng.random(len(groups)) < rates[groups]).astype(float)
+        found = estimate(mean("x", unit="share"), {"x": x}, seed=0, groups=groups.astype(str).tolist())
+        covered += found.low <= 0.5 <= found.high
+    assert covered >= 90
+    assert caution(found.method) == "rough, n too small: groups of unlike size, worth fewer than 20"
+    change = difference(
+        mean("x", unit="share"), {"x": x}, {"x": 1 - x}, seed=0, groups=groups.astype(str).tolist()
+    )
+    assert caution(change.method) == "rough, n too small: groups of unlike size, worth fewer than 20"
+
+
 @pytest.mark.parametrize("flips", range(7))
 def test_a_share_of_which_few_replies_change_is_doubted(flips):
     found = difference(mean("x"), {"x": [0.0] * 40}, {"x": [1.0] * flips + [0.0] * (40 - flips)}, seed=0)
