@@ -180,7 +180,7 @@ class TestRegistry:
     def test_unknown_names_list_close_ones(self):
         with pytest.raises(InputError, match=r"no analysis 'entropi'.*close: entropy"):
             analyses.get("entropi")
-        with pytest.raises(InputError, match="close: distance, entropy, "):
+        with pytest.raises(InputError, match="close: class_sinks, distance, entropy, "):
             analyses.get("zzz")
 
     def test_duplicates_raise(self, install):

@@ -70,8 +70,8 @@ def sink_strength(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) 
 
     Raises:
         InputError: epsilon is not a share or min_rows is below 1.
-        CaptureError: the trace holds no statistics or no values, no key was seen by `min_rows` rows, or heads were
-            chosen of which nobody knows what key heads they read.
+        CaptureError: the trace holds no statistics or no values, no key was seen by `min_rows` rows, a sliding
+            cache has dropped values, or heads were chosen of which nobody knows what key heads they read.
     """
     from pandas import DataFrame
 
@@ -96,6 +96,12 @@ def _rows(trace: Trace, site: Site, record: Record, epsilon: float, min_rows: in
     sums = record["received"].detach().float().cpu()
     seen = record["n_queries"].detach().float().cpu()[:, None]
     norms = record["v"].detach().float().norm(dim=-1).cpu()[:, _key_heads(site, record)]
+    if norms.shape[2] != seen.shape[2]:
+        raise CaptureError(
+            f"The values of some keys of {site} are gone: a sliding cache drops them.",
+            evidence=f"values of {norms.shape[2]} of {seen.shape[2]} keys",
+            remedy="Capture the prompt alone, or generate with use_cache=False.",
+        )
     norms = norms.where(seen > 0, torch.nan)
     weight = 1.0 - record["mass"].detach().float().sum(-1).nanmean(-1).cpu()
     alpha = (sums / seen).where(seen >= min_rows, torch.nan)

@@ -12,6 +12,7 @@ import headwise as hw
 from headwise import analyses
 from headwise.errors import CaptureError, InputError
 from headwise.probes.trace.trace import Trace
+from headwise.testing.models import shared_model
 from tests.kit.traces import TEXT, causal, detailed, make_trace, random_pattern
 from tests.tiny.shared import shared
 
@@ -90,6 +91,18 @@ def test_chosen_heads_are_those_of_all() -> None:
     assert chosen["relative_norm"].item() == whole.query("head == 3")["relative_norm"].item()
     with pytest.raises(CaptureError, match=r"does not say which key heads.*qkv=True"):
         analyses.sink_strength(traces[2])
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_values_that_a_sliding_cache_dropped(cached: bool) -> None:
+    model, ids = shared_model("gemma2"), torch.arange(4, 12)[None]
+    with hw.capture(model, qkv=True) as trace, torch.no_grad():
+        model.generate(input_ids=ids, min_new_tokens=4, max_new_tokens=4, do_sample=False, use_cache=cached)
+    if cached:
+        with pytest.raises(CaptureError, match=r"values of \d of 11 keys.*use_cache=False"):
+            analyses.sink_strength(trace)
+    else:
+        assert len(analyses.sink_strength(trace).frame) == 8
 
 
 def test_what_it_refuses() -> None:
