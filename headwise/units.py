@@ -13,8 +13,8 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     | dict.fromkeys(
         ("errors per word", "errors per character", "nats per token", "bits per byte"), (0.0, inf)
     )
-    | dict.fromkeys(("words", "tokens", "positions", "seconds", "rank", "distance"), (0.0, inf))
-    | dict.fromkeys(("nats", "points", "score"), ANY)
+    | dict.fromkeys(("words", "tokens", "positions", "seconds", "rank", "distance", "ratio"), (0.0, inf))
+    | dict.fromkeys(("nats", "points", "score", "size", "kind", "change of nats per token"), ANY)
 )
 """Unit -> the smallest and the largest number that has it."""
 

@@ -59,7 +59,7 @@ class FileLimits:
     """Of one list or object in the settings of a model folder; those of labels and of added tokens are `lines`."""
     token_letters: int = 1_000_000
     """Of the tokens that one file adds to a tokenizer."""
-    tree_bytes: int = 2_500_000
+    tree_bytes: int = 2 * 2**20
     """Of the pieces of a Unigram, without what two of them begin with."""
     filter_values: int = 2**24
     """Samples of a window times bands, of what turns sound into features."""

@@ -9,7 +9,7 @@ import pytest
 
 from headwise.figures.images import SCALE, image
 from tests.figures.test_figures import HOSTILE, heads, sinks
-from tests.figures.test_files import evaluation
+from tests.figures.test_files import replied
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [
@@ -77,9 +77,7 @@ def test_titles_labels_and_panels_do_not_overlap(kaleido, playwright_page, tmp_p
                 assert apart, (text, other)
 
 
-@pytest.mark.parametrize(
-    "found", [heads(3), sinks(HOSTILE), evaluation(HOSTILE)], ids=["maps", "bars", "dots"]
-)
+@pytest.mark.parametrize("found", [heads(3), sinks(HOSTILE), replied(HOSTILE)], ids=["maps", "bars", "dots"])
 def test_a_page_draws_offline_without_complaints(found, playwright_page, tmp_path):
     page, complaints = playwright_page(found.save(tmp_path / "x.html"))
     assert page.locator("#figure .main-svg").count() > 0

@@ -27,11 +27,11 @@ HOSTILE = [
 ]
 
 
-def sink_trace(tokens=None, *, layers=3, length=12, meta=META):
+def sink_trace(tokens=None, *, layers=3, length=12, meta=META, seed=0):
     """Causal heads that give the first key more and more, layer by layer."""
     patterns = {}
     for layer in range(layers):
-        pattern = random_pattern(1, 2, length, length, seed=layer)
+        pattern = random_pattern(1, 2, length, length, seed=seed + layer)
         pattern[..., 0] += layer
         patterns[Site("text", "self", layer, f"layers.{layer}")] = causal(pattern)
     tokens = tokens or ["[CLS]", *(f"w{i}" for i in range(1, length))]

@@ -139,6 +139,7 @@ def multilingual_whisper() -> hw.Subject:
         "task_to_id": {"translate": 31, "transcribe": 32},
         "no_timestamps_token_id": 33,
         "max_initial_timestamp_index": 25,
+        "begin_suppress_tokens": None,
         "_from_model_config": False,  # saved and loaded as it is
     }
     for name, value in settings.items():

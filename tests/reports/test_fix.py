@@ -120,7 +120,7 @@ def test_zero_is_on_the_axis(value, ticks):
 
 
 def test_two_traces_are_before_and_after():
-    before, after = sink_trace(), sink_trace(length=14)
+    before, after = sink_trace(), sink_trace(seed=7)
     content = build_content([before, after])
     metric = next(metric for metric in content.metrics if metric.key == "entropy")
     new = hw.analyses.entropy(after).frame.groupby(["layer", "head"])["normalised_entropy"].mean()

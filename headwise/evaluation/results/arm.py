@@ -13,6 +13,8 @@ from headwise.evaluation.statistics.paired import Difference
 
 NONE = "none"
 """The arm without a fix, which the others are compared with."""
+NO_NUMBER = ("undefined", "infinite")
+"""What a guard says of a metric that is no longer a number; one that is to be judged may itself be lost so."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,7 @@ def costs(arm: Arm, manifest: Mapping[str, Any], metric: str = "") -> list[str]:
     guards = manifest.get("guards", {})
     lost = guards.get("fallen", {}).get(arm.label, {}) if guards.get("heeded") else {}
     own = metric or arm.main.metric
-    gained = own in arm.differences and arm.differences[own].gain > 0
-    return [
-        text for name, text in lost.items() if name != own or gained
-    ]  # one that gained is more often undefined
+    return [text for name, text in lost.items() if name != own or any(word in text for word in NO_NUMBER)]
 
 
 def effect_note(arm: Arm) -> str:

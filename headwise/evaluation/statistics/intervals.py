@@ -231,8 +231,8 @@ def worth_of_groups(sizes: np.ndarray) -> float:
     """How many groups of one size groups of several sizes are worth: (Σ n)² / Σ n² (Kish 1965).
 
     Example:
-        >>> worth_of_groups(np.array([4, 4])), worth_of_groups(np.array([10, 1, 1]))
-        (2.0, 1.4117647058823528)
+        >>> worth_of_groups(np.array([4, 4])), worth_of_groups(np.array([6, 1, 1, 1, 1]))
+        (2.0, 2.5)
     """
     return float(sizes.sum() ** 2 / (sizes**2).sum())
 
