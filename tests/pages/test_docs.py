@@ -31,6 +31,7 @@ SLOW = {
     "index.md",
     "methods/act.md",
     "methods/fit.md",
+    "methods/head_divergence.md",
     "methods/search.md",
     "methods/var.md",
     "methods/vhr.md",

@@ -9,6 +9,7 @@ import torch
 
 import headwise as hw
 from headwise import analyses
+from headwise.errors import CaptureError
 from headwise.subject.positions import left_padding, moves_texts
 from headwise.subject.tokens import given_positions, pad_id
 from headwise.testing.analyses import assert_same_frame
@@ -70,8 +71,8 @@ def batch_of(examples, side, pad):
     return batch | {"attention_mask": torch.cat([torch.ones(1, width, dtype=torch.long), real])}
 
 
-def traced(model, *runs):
-    with hw.capture(model, maps=True, near=True, top=True, later=(1, 3), qkv=True, residual=True) as trace:
+def traced(model, *runs, **more):
+    with hw.capture(model, maps=True, near=True, top=True, later=(1, 3), **more) as trace:
         outputs = [first(forward(model, inputs)) for inputs in runs]
     return trace, outputs
 
@@ -97,8 +98,10 @@ def test_a_batch_of_two_is_two_batches_of_one(name, side):
         with pytest.raises(hw.InputError, match="counts positions from the left edge"):
             given_positions(subject, batch)
         return
-    together, outputs = traced(model, batch | given_positions(subject, batch))
-    apart, alone = traced(model, *examples)
+    # queries, keys and residuals of xlnet, fsmt and kosmos2_5 lie otherwise: those of two runs are not merged
+    more = {"qkv": True, "residual": True} if name in QUICK else {}
+    together, outputs = traced(model, batch | given_positions(subject, batch), **more)
+    apart, alone = traced(model, *examples, **more)
     if outputs[0].dim() == 3 and not model.config.is_encoder_decoder:
         length = examples[1]["input_ids"].shape[1]
         end = outputs[0].shape[1] - (0 if side == "left" else PADDED)
@@ -114,11 +117,21 @@ def test_a_batch_of_two_is_two_batches_of_one(name, side):
     for analysis in NAMES["trace"]:
         if analyses.get(analysis).writes and not model.can_generate():
             continue
-        frames = [words(analyses.get(analysis)(trace).frame, trace) for trace in (together, apart)]
-        assert_same_frame(*frames)
+        frames = [frame_of(analysis, trace) for trace in (together, apart)]
+        assert (frames[0] is None) == (frames[1] is None), analysis
+        if frames[0] is not None:
+            assert_same_frame(*frames)
     for rows in ("head", "query", "key"):
         frames = [words(trace.to_frame(rows), trace) for trace in (together, apart)]
         assert_same_frame(*frames)
+
+
+def frame_of(analysis, trace):
+    """What an analysis finds; None where it refuses a trace: of a model whose keys are out of reach, or a short one."""
+    try:
+        return words(analyses.get(analysis)(trace).frame, trace)
+    except CaptureError:
+        return None
 
 
 def words(frame, trace):
@@ -131,7 +144,7 @@ def words(frame, trace):
         return frame
     counted = {tower: axis.valid.cumsum(1) - 1 for tower, axis in trace.layout.axes.items()}
     source = "encoder" if "encoder" in counted else "vision"
-    keys = "entropy" not in frame
+    keys = not {"entropy", "step", "waad"} & set(frame)
     rows = zip(frame["tower"], frame["kind"], frame["example"], frame["position"], strict=True)
     places = []
     for tower, kind, example, place in rows:
