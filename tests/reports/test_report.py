@@ -225,3 +225,12 @@ def test_a_page_whose_numbers_alone_are_too_large_is_rendered_once(tmp_path, mon
         rendered.clear()
         page.write_page(content, tmp_path / f"r{limit}.html", limit=limit)
         assert len(rendered) == times
+
+
+@pytest.mark.parametrize("path", [".", "/", "..", ""])
+def test_a_path_without_a_name_holds_what_is_not_ours(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(hw.InputError, match=r"not written by headwise|holds something"):
+        hw.report(sink_trace(), path, limit=10)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"

@@ -47,13 +47,18 @@ def groups_of(examples: Sequence[Example], reader: ContentReader | None = None) 
         >>> texts = enumerate(("A cat", "A cat", "A dog"))
         >>> groups_of([Example(str(number), {"text": text}, "") for number, text in texts]).record
         {'groups': '3 examples about 2 texts', 'repeated': 1}
+        >>> groups_of([Example(name, {"text": "A cat"}, "", group=name) for name in "ab"]).record
+        {'repeated': 1}
     """
     reader = reader or ContentReader()
     names = [group_of(example, reader) for example in examples]
     numbers = {name: str(number) for number, name in enumerate(dict.fromkeys(names))}
-    if len(numbers) == len(names):
+    apart = len(numbers) == len(names)
+    if apart and not any(example.group for example in examples):
         return Groups(None, {})
     repeated = len(examples) - len({reader.asks(example) for example in examples})
+    if apart:
+        return Groups(None, {"repeated": repeated} if repeated else {})
     kinds = {kind for kind, _ in names}
     said = f"{len(examples)} examples about {len(numbers)} {kinds.pop() if len(kinds) == 1 else 'groups'}"
     # else the number of texts or pictures says it

@@ -67,7 +67,7 @@ def write_page(content: Content, path: str | Path, *, limit: int = LIMIT) -> Wri
             with replacing(path) as part:
                 part.write_text(text, encoding="utf-8")
             return Written(path, size)
-    return _write_folder(content, blobs, path.with_suffix(""))
+    return _write_folder(content, blobs, path.with_suffix("") if path.name else path)
 
 
 def _write_folder(content: Content, blobs: Mapping[str, str], folder: Path) -> Written:
