@@ -93,10 +93,7 @@ def _files_of(target: Path, kind: str) -> dict[str, list[str]]:
     """The files that the mark of a folder names -> the digests that each may have, of which two are there amid an
     update; they are all that is in it, each is as headwise wrote it, and no link is among them.
     """
-    there = {
-        path.relative_to(target).as_posix() for path in _walk(target) if not LEFTOVER.fullmatch(path.name)
-    }
-    marked = read_bytes(target / MARK, limit=_MARK_BYTES) if MARK in there else b"null"
+    marked = read_bytes(target / MARK, limit=_MARK_BYTES) if os.path.lexists(target / MARK) else b"null"
     mark = parse_json(marked, where=str(target / MARK))
     known = mark.get("files") if isinstance(mark, dict) and mark.get("kind") == kind else None
     if not isinstance(known, dict) or not all(
@@ -107,6 +104,9 @@ def _files_of(target: Path, kind: str) -> dict[str, list[str]]:
             evidence=str(target),
             remedy="Choose another name.",
         )
+    there = {
+        path.relative_to(target).as_posix() for path in _walk(target) if not LEFTOVER.fullmatch(path.name)
+    }
     strange = {name for name in there if not S_ISREG(os.lstat(target / name).st_mode)}
     foreign = sorted((there - known.keys() - {MARK}) | strange)
     if foreign:
