@@ -1,0 +1,1 @@
+"""Circuits: pairs of prompts, methods, and what they find."""
