@@ -10,7 +10,7 @@ from headwise.analyses._heads import HEAD, by_tower
 from headwise.analyses._received import check_known, received
 from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
-from headwise.layout import MODALITIES, ROLES
+from headwise.layout import ROLES, role_groups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,10 +55,8 @@ def mass(trace: Trace, by: Literal["role", "modality"] = "role") -> pd.DataFrame
     """
     heads = trace.to_frame("head")
     wide = heads[list(HEAD)].copy()
-    for role in ROLES:
-        if f"mass_{role}" in heads:
-            group = role if by == "role" else MODALITIES.get(role, "text")
-            wide[group] = wide.get(group, 0.0) + heads[f"mass_{role}"]
+    for name, members in role_groups(by, [role for role in ROLES if f"mass_{role}" in heads]).items():
+        wide[name] = heads[[f"mass_{ROLES[number]}" for number in members]].sum(axis=1, skipna=False)
     frame = wide.melt(list(HEAD), var_name=by, value_name="mass")
     there = frame.groupby(["tower", "kind", by])["mass"].transform("max") > 0  # else no key has the role
     if not there.any():

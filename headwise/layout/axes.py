@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,25 @@ ROLES = (
 
 MODALITIES = {"image": "image", "audio": "audio", "silence": "silence", "padding": "padding"}
 """Modality of a role; roles that are not listed are `text`."""
+
+
+def role_groups(by: str, roles: Iterable[str] = ROLES) -> dict[str, list[int]]:
+    """Places in `ROLES` of each role, or of each modality.
+
+    Args:
+        by: `"role"` or `"modality"`.
+        roles: those that are wanted.
+
+    Example:
+        >>> role_groups("modality", ("bos", "image", "content"))
+        {'text': [0, 7], 'image': [8]}
+    """
+    groups: dict[str, list[int]] = {}
+    for role in roles:
+        groups.setdefault(role if by == "role" else MODALITIES.get(role, "text"), []).append(
+            ROLES.index(role)
+        )
+    return groups
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from headwise.functional.divergence import head_divergence as outputs_apart
 from headwise.layout import ROLES
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.fields import head_numbers
+from headwise.probes.trace.frames import site_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +120,7 @@ def _table(
     """One row per example and head: the mean over rows that are no padding."""
     from pandas import DataFrame
 
-    found: list[tuple[Any, ...]] = []
+    found: list[dict[str, Any]] = []
     for site, one, two, heads, positions in _pairs(before, after, field):
         values = apart(one, two)
         counted = _counted(before, site, len(values), positions, rows).to(values.device)
@@ -127,7 +128,7 @@ def _table(
         means = values.double().nanmean(-1)
         for example, row in enumerate(means.tolist()):
             found += [
-                (example, site.tower, site.kind, site.layer, site.call, head, value)
+                {"example": example, **site_columns(site), "head": head, "divergence": value}
                 for head, value in zip(heads, row, strict=True)
                 if value == value  # NaN: an example that this tower did not see
             ]
@@ -137,7 +138,7 @@ def _table(
             evidence=f"rows={rows!r}",
             remedy='Run model.generate inside hw.capture, or use rows="all".',
         )
-    return DataFrame(found, columns=[*HEAD, "divergence"])
+    return DataFrame(found)
 
 
 def _pairs(

@@ -14,6 +14,7 @@ from headwise.analyses._kinds.given import as_subject
 from headwise.analyses.record import analysis
 from headwise.errors import InputError
 from headwise.functional.divergence import Deviation, reliance
+from headwise.probes.trace.frames import site_columns
 from headwise.text import quoted_token
 
 if TYPE_CHECKING:
@@ -42,10 +43,7 @@ def _rows(found: Divergences, example: int) -> pd.DataFrame:
             DataFrame(
                 {
                     "example": example,
-                    "tower": site.tower,
-                    "kind": site.kind,
-                    "layer": site.layer,
-                    "call": site.call,
+                    **site_columns(site),
                     "head": head,
                     "position": np.array(positions)[token],
                     "token": np.array(tokens, dtype=object)[token],

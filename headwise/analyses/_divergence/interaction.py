@@ -11,10 +11,10 @@ from headwise.analyses._heads import by_tower
 from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
 from headwise.errors import CaptureError
-from headwise.layout import MODALITIES, ROLES
+from headwise.layout import ROLES, role_groups
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.fields import Record
-from headwise.probes.trace.frames import roles_present, statistics
+from headwise.probes.trace.frames import roles_present, site_columns, statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ def interaction(
     """
     from pandas import DataFrame
 
-    roles = roles_present(trace.records, trace.layout)
+    groups = role_groups(by, roles_present(trace.records, trace.layout))
     found: list[dict[str, Any]] = []
     for site, record in statistics(trace.records).items():
         rows = _rows(trace, site, record, queries, prompt_row=prompt_row)
@@ -87,14 +87,15 @@ def interaction(
         for example, shares in enumerate(mass):
             if shares.isnan().all():
                 continue
-            groups: dict[str, float] = {}
-            for role in roles:
-                group = role if by == "role" else MODALITIES.get(role, "text")
-                groups[group] = groups.get(group, 0.0) + float(shares[ROLES.index(role)])
-            place = {"tower": site.tower, "kind": site.kind, "layer": site.layer, "call": site.call}
             found += [
-                {"example": example, **place, by: group, "intensity": share, "rows": int(rows[example].sum())}
-                for group, share in groups.items()
+                {
+                    "example": example,
+                    **site_columns(site),
+                    by: name,
+                    "intensity": float(shares[members].sum()),
+                }
+                | {"rows": int(rows[example].sum())}
+                for name, members in groups.items()
             ]
     if not found:
         raise CaptureError(

@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.analyses._kinds.patterns import site_columns
 from headwise.functional.head_types import copying_score
 from headwise.model.embeddings import input_embedding
 from headwise.probes.projection import output_projections, value_projections
+from headwise.probes.trace.frames import site_columns
 from headwise.subject.info import model_info
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from headwise.analyses._kinds.ablation import Gates, Head, Place, Question, applied, losses, questions
 from headwise.analyses._kinds.given import as_examples, as_subject
-from headwise.analyses._kinds.patterns import site_columns
 from headwise.analyses.record import analysis
 from headwise.errors import InputError
 from headwise.probes.capture import capture
 from headwise.probes.run_examples import run_model
+from headwise.probes.trace.frames import site_columns
 from headwise.text import head_name
 
 if TYPE_CHECKING:

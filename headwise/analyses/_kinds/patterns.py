@@ -12,7 +12,7 @@ from headwise.analyses._heads import HEAD
 from headwise.analyses._kinds.targets import TYPES, targets_of
 from headwise.errors import CaptureError
 from headwise.functional.head_types import mass_on
-from headwise.probes.trace.frames import key_axis, labels
+from headwise.probes.trace.frames import key_axis, labels, site_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,11 +44,6 @@ def pattern_scores(trace: Trace, types: Collection[str] = tuple(TYPES)) -> pd.Da
             remedy="Capture a longer input.",
         )
     return concat(parts, ignore_index=True)
-
-
-def site_columns(site: Site) -> dict[str, Any]:
-    """The columns that name a site."""
-    return {"tower": site.tower, "kind": site.kind, "layer": site.layer, "call": site.call}
 
 
 def _of_example(trace: Trace, site: Site, example: int, types: Collection[str]) -> list[dict[str, Any]]:

@@ -12,8 +12,8 @@ from torch import Tensor
 from headwise.analyses._rows.written import Rows, Written, written
 from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
-from headwise.layout import MODALITIES, ROLES
-from headwise.probes.trace.frames import key_axis, statistics
+from headwise.layout import ROLES, role_groups
+from headwise.probes.trace.frames import key_axis, site_columns, statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,12 +91,9 @@ def _of_site(trace: Trace, site: Site, record: Record, rows: Written, by: str) -
 
     mass = record["mass"].detach().float().nanmean(1)  # (example, row, role)
     visible = _visible(trace, site, record)
-    groups: dict[str, list[int]] = {}
-    for number, role in enumerate(ROLES):
-        groups.setdefault(role if by == "role" else MODALITIES.get(role, "text"), []).append(number)
     example, row = np.nonzero(rows.chosen)
     parts = []
-    for name, members in groups.items():
+    for name, members in role_groups(by).items():
         share = mass[..., members].sum(-1).cpu().numpy()[example, row]
         keys = visible[..., members].sum(-1).cpu().numpy()[example, row]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -105,10 +102,7 @@ def _of_site(trace: Trace, site: Site, record: Record, rows: Written, by: str) -
             pd.DataFrame(
                 {
                     "example": example,
-                    "tower": site.tower,
-                    "kind": site.kind,
-                    "layer": site.layer,
-                    "call": site.call,
+                    **site_columns(site),
                     by: name,
                     "step": rows.step[example, row],
                     "mass": share,

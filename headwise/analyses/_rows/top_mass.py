@@ -11,7 +11,7 @@ from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
 from headwise.errors import CaptureError
 from headwise.probes.trace.fields import head_numbers
-from headwise.probes.trace.frames import statistics
+from headwise.probes.trace.frames import site_columns, statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -85,10 +85,7 @@ def top_mass(trace: Trace, k: int = 5) -> pd.DataFrame:
             DataFrame(
                 {
                     "example": example.numpy(),
-                    "tower": site.tower,
-                    "kind": site.kind,
-                    "layer": site.layer,
-                    "call": site.call,
+                    **site_columns(site),
                     "head": [head_numbers(record, "top")[number] for number in head.tolist()],
                     "top_mass": sums[example, head].numpy(),
                     "flat": flat[example, head].numpy(),

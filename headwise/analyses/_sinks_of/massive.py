@@ -11,7 +11,7 @@ from headwise.analyses._heads import by_tower
 from headwise.analyses.record import analysis
 from headwise.errors import CaptureError, InputError
 from headwise.functional.massive import is_massive
-from headwise.probes.trace.frames import labels
+from headwise.probes.trace.frames import labels, site_columns
 from headwise.text import quoted_token
 
 if TYPE_CHECKING:
@@ -107,7 +107,6 @@ def _rows(
     width = residual.shape[-1]
     places = positions.tolist()
     tokens, roles = labels(trace.layout.axes.get(site.tower), len(residual), max(places, default=-1) + 1)
-    place = {"tower": site.tower, "kind": site.kind, "layer": site.layer, "call": site.call}
     found = []
     for example, stream in enumerate(residual):
         real = torch.from_numpy(roles[example, places] != "padding") & ~stream.isnan().any(-1).cpu()
@@ -123,7 +122,7 @@ def _rows(
             found.append(
                 {
                     "example": example,
-                    **place,
+                    **site_columns(site),
                     "rank": rank,
                     "position": position,
                     "token": tokens[example, position],

@@ -14,7 +14,7 @@ from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
 from headwise.errors import CaptureError
 from headwise.probes.trace.fields import Record, head_numbers
-from headwise.probes.trace.frames import key_axis, labels, statistics
+from headwise.probes.trace.frames import key_axis, labels, site_columns, statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,6 @@ def _rows(trace: Trace, site: Site, record: Record, epsilon: float, min_rows: in
     }
     columns["relative_norm"] = columns["value_norm"] / others
     tokens, roles = labels(key_axis(trace.layout, site), len(sums), sums.shape[2])
-    place = {"tower": site.tower, "kind": site.kind, "layer": site.layer, "call": site.call}
     rows, numbers = [], head_numbers(record, "received")
     for example, head in (~columns["mean_received"].isnan()).nonzero().tolist():
         position = int(best[example, head])
@@ -124,7 +123,7 @@ def _rows(trace: Trace, site: Site, record: Record, epsilon: float, min_rows: in
         rows.append(
             {
                 "example": example,
-                **place,
+                **site_columns(site),
                 "head": numbers[head],
                 "position": position,
                 "token": tokens[example, position],

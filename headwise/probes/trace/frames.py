@@ -86,6 +86,11 @@ def roles_present(records: Records, layout: TokenLayout) -> tuple[str, ...]:
     )
 
 
+def site_columns(site: Site) -> dict[str, Any]:
+    """The columns of a table that name a site."""
+    return {"tower": site.tower, "kind": site.kind, "layer": site.layer, "call": site.call}
+
+
 def key_axis(layout: TokenLayout, site: Site) -> Axis | None:
     """Axis of the keys of a site; None where the layout does not know."""
     axes = layout.axes
@@ -115,7 +120,7 @@ def _queries(site: Site, record: Record, layout: TokenLayout, roles: Iterable[st
     example, head, row = _index(real, record["entropy"].shape[1])
     last = int(positions.max(initial=-1)) + 1
     tokens, names = labels(layout.axes.get(site.tower), len(n_keys), last)
-    columns = _site_columns(site, example, _numbers(record)[head]) | {
+    columns = _head_columns(site, example, _numbers(record)[head]) | {
         "position": positions[row],
         "token": tokens[example, positions[row]],
         "role": names[example, positions[row]],
@@ -134,7 +139,7 @@ def _keys(site: Site, record: Record, layout: TokenLayout) -> dict[str, np.ndarr
     example, head, key = _index(~np.isnan(n_queries), received.shape[1])
     tokens, names = labels(key_axis(layout, site), *n_queries.shape)
     received, n_queries = received[example, head, key], n_queries[example, key]
-    return _site_columns(site, example, _numbers(record)[head]) | {
+    return _head_columns(site, example, _numbers(record)[head]) | {
         "position": key,
         "token": tokens[example, key],
         "role": names[example, key],
@@ -163,7 +168,7 @@ def _heads(site: Site, record: Record, layout: TokenLayout, roles: Iterable[str]
     real = ~np.isnan(_numpy(n_keys)).all(axis=1, keepdims=True)
     example, head = np.nonzero(np.broadcast_to(real, entropy.shape[:2]))
     means = {name: _numpy(value.detach().float().nanmean(-1))[example, head] for name, value in rows.items()}
-    return _site_columns(site, example, _numbers(record)[head]) | means
+    return _head_columns(site, example, _numbers(record)[head]) | means
 
 
 def _index(real: np.ndarray, heads: int) -> tuple[np.ndarray, ...]:
@@ -176,13 +181,12 @@ def _numbers(record: Record) -> np.ndarray:
     return np.array(head_numbers(record, "received"))
 
 
-def _site_columns(site: Site, example: np.ndarray, head: np.ndarray) -> dict[str, Any]:
-    constant = {"tower": site.tower, "kind": site.kind, "layer": site.layer, "call": site.call}
+def _head_columns(site: Site, example: np.ndarray, head: np.ndarray) -> dict[str, Any]:
     return {
         "example": example,
         **{
             name: np.full(len(example), value, dtype=object if isinstance(value, str) else int)
-            for name, value in constant.items()
+            for name, value in site_columns(site).items()
         },
         "head": head,
     }
