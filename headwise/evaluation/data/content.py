@@ -27,6 +27,8 @@ class ContentReader:
     about a picture or a sound is not its content. A file that cannot be read goes by its name.
     """
 
+    by_path: bool = False
+    """True reads no file: one goes by its path."""
     _known: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
     """Kind and path of a file -> its digest: a file that several examples name is read once."""
 
@@ -47,11 +49,11 @@ class ContentReader:
         media = {
             kinds[name]: names
             for name in kinds
-            if (names := sorted({self._name(kinds[name], item) for item in _items(inputs.get(name))}))
+            if (names := sorted({self._name(kinds[name], item) for item in items(inputs.get(name))}))
         }
         yield from ((kind, tuple(names)) for kind, names in media.items())
         if not media:
-            texts = [plain_text(text) for text in _items(inputs.get("text")) if isinstance(text, str)]
+            texts = [plain_text(text) for text in items(inputs.get("text")) if isinstance(text, str)]
             texts = [example.metadata["content"]] if "content" in example.metadata else texts
             names = tuple(sorted({text for text in texts if text}))
             if names or not example.group:
@@ -60,9 +62,7 @@ class ContentReader:
     def asks(self, example: Example) -> tuple[object, ...]:
         """What is shown and asked, the same for two examples only if one repeats the other."""
         own = {kind: names for kind, names in self.parts(example) if kind not in ("groups", "sentences")}
-        texts = tuple(
-            plain_text(text) for text in _items(example.inputs.get("text")) if isinstance(text, str)
-        )
+        texts = tuple(plain_text(text) for text in items(example.inputs.get("text")) if isinstance(text, str))
         return (texts, *sorted(own.items())) if texts or own else (example.id,)
 
     def _name(self, kind: str, item: Any) -> str:
@@ -70,7 +70,7 @@ class ContentReader:
             return _digest(kind, item)
         key = (kind, fspath(item))
         if key not in self._known:
-            self._known[key] = _digest(kind, item)
+            self._known[key] = f"file {key[1]}" if self.by_path else _digest(kind, item)
         return self._known[key]
 
 
@@ -101,10 +101,10 @@ def plain_text(text: str, *, marks: bool = True) -> str:
     return plain if marks else "".join(one for one in plain if unicodedata.category(one)[0] != "P")
 
 
-def _items(value: Any) -> Iterator[Any]:
-    """What stands in a list, or in lists within it; a value alone."""
+def items(value: Any) -> Iterator[Any]:
+    """Items: what stands in a list, or in lists within it; a value alone."""
     if isinstance(value, list):
         for item in value:
-            yield from _items(item)
+            yield from items(item)
     elif value is not None:
         yield value

@@ -5,20 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from hashlib import sha256
 from typing import Any
 
 from headwise.errors import InputError
+from headwise.evaluation.data.components import FileSplit
 from headwise.evaluation.data.content import ContentReader
 from headwise.evaluation.example import Example, subset
 
 RULE = (
     "validation: examples whose content (the group that the data name, else the sentence that a sound says, pixels of "
-    "pictures, samples of sounds, or the text without blanks and capitals) has a SHA-256 in the last fifth; drawn for "
-    "a test only where the others are too few"
+    "pictures, samples of sounds, or the text without blanks and capitals) has a SHA-256 in the last fifth, and all "
+    "that share a group or content with them; drawn for a test only where the others are too few"
 )
 """The split of a file, as manifests state it."""
-_FIRST = 0.8 * 2**64
 
 
 class Validation(list[Example]):
@@ -29,43 +28,43 @@ class Validation(list[Example]):
         self.left_out = left_out
 
 
-def in_validation(example: Example, reader: ContentReader | None = None) -> bool:
-    """True in the validation split: the hash of the content falls into the last fifth.
-
-    Content is the pictures or sounds where there are any, whatever is asked about them, and otherwise the text. So the
-    split is the same on every machine, when a file grows, and for a copy under another name. An example about several
-    pictures is in it if all of them are.
+def in_validation(examples: Sequence[Example], reader: ContentReader | None = None) -> list[bool]:
+    """True for every example of a file that is of its validation split, see `FileSplit`.
 
     Example:
-        >>> [in_validation(Example(str(n), {"text": f"line {n}"}, "")) for n in range(8)].count(True)
+        >>> in_validation([Example(str(n), {"text": f"line {n}"}, "") for n in range(8)]).count(True)
         1
     """
-    return all(_in_last_fifth(example, reader or ContentReader()))
+    split = FileSplit(examples, reader)
+    return [split.side(example) is True for example in examples]
 
 
-def _in_last_fifth(example: Example, reader: ContentReader) -> list[bool]:
-    """Whether each picture, or what else the example is about, falls there."""
-    _, names = next(reader.parts(example))
-    return [int.from_bytes(sha256(name.encode()).digest()[:8]) >= _FIRST for name in names]
-
-
-def draw_of_file(examples: Sequence[Example], n: int | None, seed: int, *, what: str) -> list[Example]:
+def draw_of_file(
+    examples: Sequence[Example], n: int | None, seed: int, *, what: str, split: FileSplit | None = None
+) -> list[Example]:
     """`n` of a file's examples in its order, of the validation split only where the others are too few.
+
+    Args:
+        examples: of the file.
+        n: how many; None takes all.
+        seed: chooses them.
+        what: the task, for messages.
+        split: of the whole file, where `examples` are a part of it.
 
     Raises:
         InputError: there are fewer.
     """
     if n is None or n >= len(examples):
         return subset(examples, n, seed, what=what)
-    reader = ContentReader()
+    split = split or FileSplit(examples)
     test: list[int] = []
     rest: dict[int, bool] = {}
     for index in random.Random(seed).sample(range(len(examples)), len(examples)):
-        fifth = _in_last_fifth(examples[index], reader)
-        if any(fifth):
-            rest[index] = all(fifth)
-        else:
+        side = split.side(examples[index])
+        if side is False:
             test.append(index)
+        else:
+            rest[index] = side is True
         if len(test) == n:
             break
     chosen = [*test, *sorted(rest, key=rest.__getitem__)][:n]
@@ -111,10 +110,11 @@ def validation_of_data(task: Any, n: int, seed: int, exclude: Sequence[Example])
         InputError: there are fewer.
     """
     pool, compared = task.examples(), _Compared(exclude)
+    split = FileSplit(pool, compared.reader) if task.over_file else None
     chosen: list[int] = []
     of_split = left_out = 0
     for index in random.Random(seed).sample(range(len(pool)), len(pool)):
-        if task.over_file and not in_validation(pool[index], compared.reader):
+        if split is not None and split.side(pool[index]) is not True:
             continue
         of_split += 1
         if pool[index].id in compared.ids:
@@ -126,10 +126,10 @@ def validation_of_data(task: Any, n: int, seed: int, exclude: Sequence[Example])
         if len(chosen) == n:
             return Validation((pool[index] for index in sorted(chosen)), left_out=left_out)
     shared = f"; {left_out} more share a picture, sound or text with them" if left_out else ""
-    split = f"; the validation split, a fifth by hashed content, holds {of_split}" if task.over_file else ""
+    held = f"; the validation split, a fifth by hashed content, holds {of_split}" if split is not None else ""
     raise InputError(
         f"{task.title} has too few examples left to fit or choose on.",
-        evidence=f"{len(chosen)} beside the {len(exclude)} that are compared, and {n} are wanted{split}{shared}",
+        evidence=f"{len(chosen)} beside the {len(exclude)} that are compared, and {n} are wanted{held}{shared}",
         remedy="Compare fewer, or fit on fewer.",
     )
 
@@ -155,4 +155,9 @@ def split_record(task: Any, examples: Sequence[Example], reader: ContentReader) 
     """Rule of a file's split, and how many of the examples belong to validation; empty for the zoo's data."""
     if not task.over_file:
         return {}
-    return {"split": {"rule": RULE, "of_validation": sum(in_validation(item, reader) for item in examples)}}
+    try:
+        pool = task.examples()
+    except NotImplementedError:  # a task that draws for itself
+        pool = ()
+    split = FileSplit(list({item.id: item for item in (*pool, *examples)}.values()), reader)
+    return {"split": {"rule": RULE, "of_validation": sum(split.side(item) is True for item in examples)}}

@@ -96,7 +96,7 @@ def test_a_task_without_a_split_must_be_told_what_is_compared(tmp_path):
         compared = {example.id for example in task.draw(4, 1)}
         found = task.validation(1 if task.over_file else 3, 1, exclude=task.draw(4, 1))
         assert {example.id for example in found}.isdisjoint(compared)
-        assert not task.over_file or all(map(in_validation, found))
+        assert not task.over_file or all(in_validation(found))
 
 
 def test_a_fit_on_such_a_task_alone_leaves_the_model_alone(subject, fitted_ids):

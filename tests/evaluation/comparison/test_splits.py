@@ -86,10 +86,11 @@ def test_a_task_set_to_its_validation_split_gives_what_is_not_compared():
 
 def test_of_a_file_the_fifth_that_its_hashed_content_chooses():
     task = Next()
-    held = [example for example in task.examples() if in_validation(example)]
+    examples = task.examples()
+    held = [example for example, inside in zip(examples, in_validation(examples), strict=True) if inside]
     test = task.draw(33, 0)
     assert len(held) == 7
-    assert not any(map(in_validation, test))
+    assert not any(in_validation(test))
     for seed in (0, 1):
         assert task.validation(7, seed, exclude=test) == task.validation(7, seed) == held
     assert task.validation(3, 0) != task.validation(3, 1)
@@ -103,7 +104,7 @@ def test_of_a_file_the_fifth_that_its_hashed_content_chooses():
 
 def test_a_test_touches_the_validation_split_last():
     task = Next()
-    assert [sum(map(in_validation, task.draw(n, 3))) for n in (1, 33, 34, 40)] == [0, 0, 1, 7]
+    assert [sum(in_validation(task.draw(n, 3))) for n in (1, 33, 34, 40)] == [0, 0, 1, 7]
     assert task.draw(None, 0) == task.draw(40, 1) == list(task.examples())
     for n in (12, 37):
         assert task.draw(n, 0) == task.draw(n, 0)
@@ -114,22 +115,20 @@ def test_a_test_touches_the_validation_split_last():
 
 def test_the_split_is_about_a_fifth_and_knows_neither_ids_nor_folders_nor_the_rest_of_the_file(tmp_path):
     texts = [Example(f"{number}", {"text": f"Line {number}."}, "") for number in range(1000)]
-    assert 160 <= sum(map(in_validation, texts)) <= 240
+    assert 160 <= sum(in_validation(texts)) <= 240
     one, other = (
-        [
-            in_validation(
+        in_validation(
+            [
                 Example(
                     f"{folder}{number}", {"text": folder, "image": tmp_path / folder / f"{number}.png"}, ""
                 )
-            )
-            for number in range(50)
-        ]
+                for number in range(50)
+            ]
+        )
         for folder in ("a", "b")
     )
     assert one == other
-    assert {example.id for example in texts[:500] if in_validation(example)} < {
-        example.id for example in texts if in_validation(example)
-    }
+    assert in_validation(texts[:500]) == in_validation(texts)[:500]
 
 
 def test_the_manifest_states_the_split_of_a_file():

@@ -17,6 +17,7 @@ import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation import Example, find_task
 from headwise.evaluation.comparison.calibration import calibration
+from headwise.evaluation.data.components import FileSplit
 from headwise.evaluation.data.content import ContentReader, plain_text
 from headwise.evaluation.data.groups import group_of, groups_of
 from headwise.evaluation.data.splits import in_validation, without_shared
@@ -82,7 +83,8 @@ def test_the_same_content_is_the_same_however_it_is_given(name, tmp_path):
     assert without_shared([second, other], [first]) == [other]
     if name != "one of several":
         assert group_of(first) == group_of(second) != group_of(other)
-        assert in_validation(first) == in_validation(second)
+        assert in_validation([first]) == in_validation([second])
+        assert len(set(in_validation([first, second]))) == 1
 
 
 LETTERS = st.text("abcdxyzäöß012.,+-", max_size=12)
@@ -187,7 +189,7 @@ def test_no_copy_of_what_a_file_tests_with_is_fitted_on(made, tmp_path):
     texts = [f"word {number * number}" for number in range(20)]
     task = made(tmp_path, texts + [f"{text.upper()} " for text in texts])
     examples = list(task.examples())
-    held = sum(map(in_validation, examples))
+    held = sum(in_validation(examples))
     assert 0 < held < 40
     assert held % 2 == 0  # both copies
     for n, exclude in ((40 - held, None), (40 - held + 1, None), (40 - held + 1, "test")):
@@ -200,24 +202,23 @@ def test_no_copy_of_what_a_file_tests_with_is_fitted_on(made, tmp_path):
         task.validation(held - 1, 0, exclude=task.draw(40 - held + 1, 0))
 
 
-def test_an_example_about_pictures_of_both_splits_is_in_neither():
+def test_pictures_that_many_examples_share_are_divided_and_an_example_about_both_sides_is_of_neither():
     pixels = [np.full((2, 2, 3), value, np.uint8) for value in range(40)]
     pairs = [
-        Example(str(number), {"image": [pixels[number], pixels[(number * 7 + 1) % 40]]}, "")
+        Example(str(number), {"image": [pixels[number], pixels[(number * 7 + step) % 40]]}, "")
         for number in range(40)
+        for step in (1, 2)
     ]
-
-    @dataclass(frozen=True, kw_only=True)
-    class Pairs(Next):
-        name: ClassVar[str] = "pairs"
-
-        def examples(self):
-            return pairs
-
-    held = [example for example in pairs if in_validation(example)]
-    test = Pairs().draw(20, 0)
-    assert held
-    assert without_shared(held, test) == held
+    pairs = [replace(example, id=str(place)) for place, example in enumerate(pairs)]
+    split = FileSplit(pairs)
+    sides = [split.side(example) for example in pairs]
+    assert {split.component(example) for example in pairs} == {0}
+    assert set(sides) == {True, False, None}
+    one, other = (
+        set().union(*(parts(example) for example, side in zip(pairs, sides, strict=True) if side is which))
+        for which in (True, False)
+    )
+    assert not one & other
 
 
 @pytest.mark.slow
@@ -242,7 +243,7 @@ class Doubled(Next):
 
 def test_what_was_left_out_is_said_and_stands_in_the_json(tmp_path):
     subject, task = small_subject(), Doubled()
-    held = sum(map(in_validation, task.examples()))
+    held = sum(in_validation(task.examples()))
     n = 80 - held + 1
     found = hw.compare(subject, task, Learned(), n=n, calibrate=held - 2)
     assert found.manifest["fitted"]["left_out"] == 1
@@ -261,7 +262,7 @@ def test_what_was_left_out_is_said_and_stands_in_the_json(tmp_path):
 def test_a_search_says_what_it_left_out():
     pytest.importorskip("optuna", reason="hw.search tries settings with Optuna")
     task = Doubled()
-    held = sum(map(in_validation, task.examples()))
+    held = sum(in_validation(task.examples()))
     head = hw.fixes.ScaleHeads(heads=((0, 0),), factor=0.5)
     found = hw.search(
         small_subject(), task, head, space={"factor": (0, 1)}, trials=2, n=80 - held + 1, calibrate=held - 2

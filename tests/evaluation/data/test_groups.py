@@ -14,23 +14,27 @@ import soundfile
 
 from headwise.errors import InputError
 from headwise.evaluation import find_task
+from headwise.evaluation.data.components import FileSplit
+from headwise.evaluation.data.content import ContentReader
 from headwise.evaluation.data.groups import groups_of
 from headwise.evaluation.data.splits import in_validation, without_shared
+from headwise.evaluation.example import Example
 from headwise.evaluation.registry import describe_tasks
 from headwise.evaluation.statistics.estimate import estimate
 from headwise.evaluation.statistics.intervals import WILSON
 from headwise.evaluation.task import Metric, Task
 
 N, GROUPS = 12, 4
-Rows = list[dict[str, Any]]
+Rows = Sequence[tuple[int, Mapping[str, Any]]]
+"""Of every example the number of what it is about, and what else its line says."""
 
 
-def lines(folder: Path, rows: Rows) -> Path:
+def lines(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     (folder / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return folder / "a.jsonl"
 
 
-def table(folder: Path, rows: Rows) -> Path:
+def table(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     text = [list(rows[0]), *(list(row.values()) for row in rows)]
     (folder / "a.tsv").write_text("".join("\t".join(map(str, row)) + "\n" for row in text), newline="")
     return folder / "a.tsv"
@@ -41,57 +45,62 @@ def document(folder: Path, name: str, **content: Any) -> Path:
     return folder / name
 
 
-def vqa(folder: Path, group: Rows) -> dict[str, Any]:
-    asked = [{"question_id": n, "image_id": n, "question": "a?", **group[n]} for n in range(N)]
-    answers = [{"question_id": n, "answers": [{"answer": "a"}] * 10} for n in range(N)]
+def vqa(folder: Path, rows: Rows) -> dict[str, Any]:
+    asked = [
+        {"question_id": at, "image_id": n, "question": "a?", **more} for at, (n, more) in enumerate(rows)
+    ]
+    answers = [{"question_id": at, "answers": [{"answer": "a"}] * 10} for at in range(len(rows))]
     return {
         "data": document(folder, "q.json", questions=asked),
         "annotations": document(folder, "a.json", annotations=answers),
     }
 
 
-def chair(folder: Path, group: Rows) -> dict[str, Any]:
-    images = [{"id": n, "file_name": f"{n}.png", **group[n]} for n in range(N)]
+def chair(folder: Path, rows: Rows) -> dict[str, Any]:
+    images = [{"id": at, "file_name": f"{n}.png", **more} for at, (n, more) in enumerate(rows)]
     categories = [{"id": 1, "name": "cat"}]
-    there = [{"image_id": n, "category_id": 1} for n in range(N)]
+    there = [{"image_id": at, "category_id": 1} for at in range(len(rows))]
     return {"data": document(folder, "c.json", images=images, categories=categories, annotations=there)}
 
 
-def spoken(folder: Path, group: Rows) -> dict[str, Any]:
-    for n in range(N):
-        soundfile.write(folder / f"{n}.wav", np.full(160, n / N), 16000)
-    rows = [{"id": f"c{n}", "audio": f"{n}.wav", "tgt_text": f"say {n}", **group[n]} for n in range(N)]
-    return {"data": table(folder, rows)}
+def spoken(folder: Path, rows: Rows) -> dict[str, Any]:
+    found = []
+    for at, (n, more) in enumerate(rows):
+        soundfile.write(folder / f"{at}.wav", np.full(160, n / len(rows)), 16000)
+        found.append({"id": f"c{at}", "audio": f"{at}.wav", "tgt_text": f"say {n}", **more})
+    return {"data": table(folder, found)}
 
 
-def timed(folder: Path, group: Rows) -> dict[str, Any]:
+def timed(folder: Path, rows: Rows) -> dict[str, Any]:
     times = folder / "t.ctm"
-    times.write_text("".join(f"c{n} 1 0 0.1 say{n}\n" for n in range(N)))
-    return {**spoken(folder, group), "times": times}
+    times.write_text("".join(f"c{at} 1 0 0.1 say{n}\n" for at, (n, _) in enumerate(rows)))
+    return {**spoken(folder, rows), "times": times}
 
 
-def pairs(folder: Path, group: Rows) -> dict[str, Any]:
-    return {"data": table(folder, [{"id": n, "src": f"one {n}", "tgt": "two", **group[n]} for n in range(N)])}
+def pairs(folder: Path, rows: Rows) -> dict[str, Any]:
+    found = [{"id": at, "src": f"one {n}", "tgt": "two", **more} for at, (n, more) in enumerate(rows)]
+    return {"data": table(folder, found)}
 
 
-def linked(folder: Path, group: Rows) -> dict[str, Any]:
+def linked(folder: Path, rows: Rows) -> dict[str, Any]:
     gold = folder / "gold"
-    gold.write_text("0-0\n" * N)
-    return {**pairs(folder, group), "gold": gold}
+    gold.write_text("0-0\n" * len(rows))
+    return {**pairs(folder, rows), "gold": gold}
 
 
 def by_line(**row: Any) -> Callable[[Path, Rows], dict[str, Any]]:
-    """JSON lines whose texts hold the number of the line."""
+    """JSON lines whose texts hold the number of the content at #, and that of the line at @."""
 
-    def write(folder: Path, group: Rows) -> dict[str, Any]:
-        filled = [
+    def write(folder: Path, rows: Rows) -> dict[str, Any]:
+        found = [
             {
-                name: value.replace("#", str(n)) if isinstance(value, str) else value
+                name: value.replace("#", str(n)).replace("@", str(at)) if isinstance(value, str) else value
                 for name, value in row.items()
             }
-            for n in range(N)
+            | more
+            for at, (n, more) in enumerate(rows)
         ]
-        return {"data": lines(folder, [{**fields, **group[n]} for n, fields in enumerate(filled)])}
+        return {"data": lines(folder, found)}
 
     return write
 
@@ -104,7 +113,7 @@ FILES: dict[str, Callable[[Path, Rows], dict[str, Any]]] = {
     "ioi": CONTRAST,
     "multiple-choice": by_line(question="which #?", options=["x", "y"], answer=0),
     "perplexity": by_line(text="some text #"),
-    "pope": by_line(question_id="#", image="#.png", text="a?", label="yes"),
+    "pope": by_line(question_id="@", image="#.png", text="a?", label="yes"),
     "transcription": spoken,
     "translation": pairs,
     "vqa": vqa,
@@ -114,7 +123,11 @@ FILES: dict[str, Callable[[Path, Rows], dict[str, Any]]] = {
 
 
 def made(name: str, folder: Path, group: Callable[[int], Mapping[str, Any]]) -> Task:
-    return find_task(name, **FILES[name](folder, [dict(group(n)) for n in range(N)]))
+    return of_rows(name, folder, [(n, group(n)) for n in range(N)])
+
+
+def of_rows(name: str, folder: Path, rows: Rows) -> Task:
+    return find_task(name, **FILES[name](folder, rows))
 
 
 def test_every_task_over_files_is_held_to_these_laws():
@@ -132,12 +145,72 @@ def test_the_column_says_what_is_about_one_thing_and_nothing_else(name, tmp_path
     assert [replace(example, group="") for example in found] == list(alone)
     assert groups_of(found).record == {"groups": f"{N} examples about {GROUPS} groups"}
     assert groups_of(found).column == [str(n % GROUPS) for n in range(N)]
-    whole = [{in_validation(example) for example in found[start::GROUPS]} for start in range(GROUPS)]
+    whole = [set(in_validation(found)[start::GROUPS]) for start in range(GROUPS)]
     assert all(len(sides) == 1 for sides in whole)
     left = without_shared(found, found[:1])
     assert [example.id for example in left] == [item.id for n, item in enumerate(found) if n % GROUPS]
     empty = made(name, tmp_path, lambda n: {"group": ""}).examples()
     assert list(empty) == list(alone)
+
+
+def sides(task: Task) -> dict[bool | None, list[Example]]:
+    """The examples of either side, and of neither."""
+    examples = task.examples()
+    split = FileSplit(examples)
+    found: dict[bool | None, list[Example]] = {True: [], False: [], None: []}
+    for example in examples:
+        found[split.side(example)].append(example)
+    return found
+
+
+TIED: dict[str, Callable[[int], tuple[int, str]]] = {
+    "contents under two groups": lambda at: (at % 30, f"g{at // 4}"),
+    "chains": lambda at: ((at * 7) % 40, f"g{at // 2}"),
+    "all under all": lambda at: (at % 10, f"g{at // 10}"),
+    "some without a group": lambda at: (at % 30, f"g{at}" if at % 3 else ""),
+}
+"""Number of an example -> what it is about, and its group."""
+
+
+@pytest.mark.parametrize("tied", TIED)
+@pytest.mark.parametrize("name", FILES)
+def test_neither_a_group_nor_a_content_is_on_both_sides_of_a_split(name, tied, tmp_path):
+    numbers = [TIED[tied](at) for at in range(60)]
+    if name == "yes-no":  # questions about one picture are one example
+        numbers = list(dict(numbers).items())
+    found = sides(of_rows(name, tmp_path, [(n, {"group": group}) for n, group in numbers]))
+    held, tested = (
+        {
+            (kind, part)
+            for item in found[side]
+            for kind, parts in ContentReader().parts(item)
+            for part in parts
+        }
+        for side in (True, False)
+    )
+    assert tested
+    assert not held & tested
+    assert {item.id for item in found[True]}.isdisjoint(item.id for item in found[False])
+
+
+def test_a_fit_that_does_not_know_the_test_draws_no_text_of_it_under_another_group(tmp_path):
+    rows = [(at % 60, {"group": f"g{at}"}) for at in range(120)]
+    task = of_rows("perplexity", tmp_path, rows)
+    held = len(sides(task)[True])
+    assert 12 <= held <= 48
+    fitted_on, test = task.validation(held, 0), task.draw(120 - held, 0)
+    texts = {item.inputs["text"] for item in fitted_on}
+    assert texts.isdisjoint(item.inputs["text"] for item in test)
+    assert task.validation(held, 0, exclude=test) == fitted_on
+
+
+def test_examples_that_touch_nothing_move_nothing(tmp_path):
+    rows = [(at % 20, {"group": f"g{at // 3}"}) for at in range(60)]
+    more = [(100 + at, {"group": f"h{at % 5}"}) for at in range(40)]
+    few, many = (of_rows("perplexity", tmp_path, part).examples() for part in (rows, [*more, *rows]))
+    one, other = FileSplit(list(few)), FileSplit(list(many))
+    found = {(item.inputs["text"], item.group): other.side(item) for item in many}
+    assert {(item.inputs["text"], item.group): one.side(item) for item in few}.items() <= found.items()
 
 
 @pytest.mark.parametrize(

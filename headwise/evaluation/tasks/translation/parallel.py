@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from headwise.errors import InputError
+from headwise.evaluation.data.components import FileSplit
 from headwise.evaluation.data.files import read_parallel, read_table
 from headwise.evaluation.data.splits import draw_of_file, validation_of_zoo
 from headwise.evaluation.example import Example, subset
@@ -71,7 +73,7 @@ class Parallel(Task):
             [item for item in found if (item.metadata["source"], item.metadata["target"]) == way]
             for way in dict.fromkeys((item.metadata["source"], item.metadata["target"]) for item in found)
         ]
-        pick = draw_of_file if self.over_file else subset
+        pick = partial(draw_of_file, split=FileSplit(found)) if self.over_file else subset
         if n is None or len(groups) == 1 or n > len(found):
             return pick(found, n, seed, what=self.title)
         sizes, left = [0] * len(groups), n

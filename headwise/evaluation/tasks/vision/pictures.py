@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from headwise.errors import InputError
+from headwise.evaluation.data.components import FileSplit
 from headwise.evaluation.data.splits import draw_of_file
 from headwise.evaluation.example import Example
 from headwise.evaluation.task import Task
@@ -116,9 +117,11 @@ class PictureTask(Task):
             check_images(example)
         return chosen
 
-    def chosen(self, examples: Sequence[Example], n: int | None, seed: int) -> list[Example]:
-        """`n` of the examples of a file."""
-        return draw_of_file(examples, n, seed, what=self.title)
+    def chosen(
+        self, examples: Sequence[Example], n: int | None, seed: int, split: FileSplit | None = None
+    ) -> list[Example]:
+        """`n` of the examples of a file; `split` is that of the whole file where they are a part of it."""
+        return draw_of_file(examples, n, seed, what=self.title, split=split)
 
     def drawn(self, n: int | None, seed: int, *, scenes: str = "test") -> list[Example]:
         """Examples about drawn scenes of a split."""

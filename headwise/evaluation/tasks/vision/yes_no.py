@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from headwise.errors import InputError
+from headwise.evaluation.data.components import FileSplit
 from headwise.evaluation.data.files import Row, read_json_lines, read_lines, refuse
 from headwise.evaluation.example import Example
 from headwise.evaluation.scoring.yes_no import mme_yes_no, strict_yes_no
@@ -95,18 +96,21 @@ class YesNo(PictureTask):
         """The model answers every question of a group by itself."""
         return GroupSolver(Generate(self.max_new_tokens))
 
-    def chosen(self, examples: Sequence[Example], n: int | None, seed: int) -> list[Example]:
+    def chosen(
+        self, examples: Sequence[Example], n: int | None, seed: int, split: FileSplit | None = None
+    ) -> list[Example]:
         """`n` groups, of every category in proportion to its size, and of each one at least where `n` allows."""
         pools: dict[str, list[Example]] = {}
         for example in examples:
             pools.setdefault(example.metadata["category"], []).append(example)
         if n is None or not len(pools) <= n < len(examples):
-            return super().chosen(examples, n, seed)
+            return super().chosen(examples, n, seed, split)
+        split = split or FileSplit(examples)
         counts = _shares(n, [len(pool) for pool in pools.values()])
         found = [
             example
             for pool, count in zip(pools.values(), counts, strict=True)
-            for example in super(YesNo, self).chosen(pool, count, seed)
+            for example in super(YesNo, self).chosen(pool, count, seed, split)
         ]
         places = {example.id: place for place, example in enumerate(examples)}
         return sorted(found, key=lambda example: places[example.id])
