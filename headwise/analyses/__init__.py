@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headwise.analyses._rows.look_back import look_back
     from headwise.analyses._rows.rhythm import rhythm
     from headwise.analyses._rows.top_mass import top_mass
+    from headwise.analyses._saliency.maps import saliency
     from headwise.analyses._sinks import sink_rate, sinks
     from headwise.analyses._sinks_of.classes import class_sinks
     from headwise.analyses._sinks_of.massive import massive_activations
@@ -62,6 +63,7 @@ __all__ = [
     "reply_divergence",
     "rhythm",
     "row_entropy",
+    "saliency",
     "sink_rate",
     "sink_strength",
     "sinks",

@@ -28,6 +28,7 @@ ANALYSES = Plugins(
         "pruning_curve": "headwise.analyses._kinds.importance:pruning_curve",
         "reply_divergence": "headwise.analyses._divergence.inputs:reply_divergence",
         "rhythm": "headwise.analyses._rows.rhythm:rhythm",
+        "saliency": "headwise.analyses._saliency.maps:saliency",
         "sink_rate": "headwise.analyses._sinks:sink_rate",
         "sink_strength": "headwise.analyses._sinks_of.strength:sink_strength",
         "sinks": "headwise.analyses._sinks:sinks",

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 import headwise as hw
 from headwise.analyses._divergence.parts import part_of
 from headwise.analyses._divergence.removal import without
-from headwise.analyses._divergence.reply import question
 from headwise.analyses.calls import analysis_call
 from headwise.errors import CaptureError, HeadwiseError, InputError
 from headwise.functional import divergence as formulas
 from headwise.functional.redistribution import hide_keys
 from headwise.probes.attach.sites import Site
+from headwise.probes.reply import question
 from headwise.probes.trace.trace import Trace
 from headwise.subject.media import blank_image
 from headwise.testing import known_circuit

@@ -35,7 +35,7 @@ def _rows(found: Divergences, example: int) -> pd.DataFrame:
     """One row per head and token of the reply."""
     from pandas import DataFrame, concat
 
-    tokens, positions = found.question.tokens, list(found.positions)
+    tokens, positions = found.question.tokens, list(found.question.positions)
     parts = []
     for site, values in found.by_site.items():
         token, head = np.indices(values.shape).reshape(2, -1)
@@ -272,7 +272,7 @@ def token_divergence(
                     "example": example,
                     "tower": tower,
                     "kind": kind,
-                    "position": found.positions,
+                    "position": found.question.positions,
                     "token": found.question.tokens,
                     "divergence": divergence,
                     "word": found.question.words,

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from headwise.analyses._divergence.parts import Without
 from headwise.analyses._divergence.removal import How, Reading, without
-from headwise.analyses._divergence.reply import Question, question
 from headwise.errors import InputError
 from headwise.fixes.patching import patch
 from headwise.functional.divergence import (
@@ -27,6 +26,7 @@ from headwise.functional.divergence import (
 from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.capture import capture
 from headwise.probes.projection import Projection, output_projections
+from headwise.probes.reply import Question, question
 from headwise.subject.languages import in_languages
 
 if TYPE_CHECKING:
@@ -77,12 +77,6 @@ class Divergences:
     reading: Reading
     by_site: Mapping[Site, Float[Tensor, "token head"]]
     meta: Mapping[str, Any]
-
-    @property
-    def positions(self) -> range:
-        """Where the tokens of the reply stand in the first reading."""
-        first = self.question.layout.axes[self.question.tower].roles.shape[1] + 1
-        return range(first - len(self.question.reply), first)
 
 
 def divergences(subject: Subject, data: Any, settings: Settings) -> Iterator[Divergences]:

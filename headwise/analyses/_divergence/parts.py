@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from headwise.analyses._divergence.reply import Question
 from headwise.errors import InputError
 from headwise.layout import ROLES
 from headwise.model.tokenizing import encoded
 from headwise.probes.attach.sites import key_tower
+from headwise.probes.reply import Question
 
 if TYPE_CHECKING:
     from headwise.layout import Axis

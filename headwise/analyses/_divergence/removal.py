@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from headwise.analyses._divergence.parts import MEDIA, Part, Without, having, part_of
-from headwise.analyses._divergence.reply import Question
 from headwise.errors import InputError
 from headwise.fixes.edits.mask_keys import MaskKeys
+from headwise.probes.reply import Question
 from headwise.subject.media import blank_image, silence
 
 if TYPE_CHECKING:

@@ -53,6 +53,12 @@ class Question:
         return [str(token) if text is None else text for token, text in zip(self.reply, texts, strict=True)]
 
     @property
+    def positions(self) -> range:
+        """Where the tokens of the reply stand; the row before each predicts it."""
+        behind = self.layout.axes[self.tower].roles.shape[1] + 1
+        return range(behind - len(self.reply), behind)
+
+    @property
     def words(self) -> list[int]:
         """Number of the word that a token belongs to; without a tokenizer each is one."""
         count = len(self.reply)
