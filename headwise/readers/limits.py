@@ -34,6 +34,8 @@ class FileLimits:
     """Lines of a text: sentences, rows of a table, JSON Lines."""
     columns: int = 10_000
     line_bytes: int = 16 * MIB
+    text_growth: int = 4
+    """Letters of a text that is compared, for each that it has: some, such as U+FDFA, are written out as 18."""
     image_bytes: int = 64 * MIB
     pixels: int = 50_000_000
     """Width times height."""

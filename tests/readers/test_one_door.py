@@ -1,4 +1,4 @@
-"""Every file that comes in goes through the readers: a walk over the code, and a short list of what does not."""
+"""Files come in, and texts are normalised, by the readers alone: a walk over the code, and a list of what does not."""
 
 from __future__ import annotations
 
@@ -48,6 +48,7 @@ OF_MODULES = {
     "gzip": {"decompress"},
     "csv": {"reader"},
     "pd": {"read_json"},
+    "unicodedata": {"normalize", "is_normalized"},
 }
 READING_OF_MODULES = frozenset().union(*OF_MODULES.values())
 NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "ctypes", "xml"}
@@ -183,7 +184,12 @@ def test_the_list_of_what_reads_past_it_is_as_short_as_it_can_be(name: str) -> N
             "pq.ParquetFile(p)",
             "load_file(p)",
         ),
-        *("datasets.load_dataset(p)", "tomllib.loads(t)", "csv.reader(f)"),
+        *(
+            "datasets.load_dataset(p)",
+            "tomllib.loads(t)",
+            "csv.reader(f)",
+            "from unicodedata import normalize",
+        ),
     ],
 )
 def test_the_walk_sees(code: str) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.example import Example
 from headwise.readers.sound import read_sound
+from headwise.readers.unicode import compatible
 from headwise.subject.media import read_image
 
 
@@ -30,7 +31,7 @@ class ContentReader:
     by_path: bool = False
     """True reads no file: one goes by its path."""
     _known: dict[tuple[str, str], str] = field(default_factory=dict, repr=False)
-    """Kind and path of a file -> its digest: a file that several examples name is read once."""
+    """Kind and path of a file -> its digest, "texts" and a text -> its plain form: each is read once."""
 
     def parts(self, example: Example) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Kinds, in the plural, each with the names of what the example has of it; what it belongs to is the first.
@@ -53,7 +54,7 @@ class ContentReader:
         }
         yield from ((kind, tuple(names)) for kind, names in media.items())
         if not media:
-            texts = [plain_text(text) for text in items(inputs.get("text")) if isinstance(text, str)]
+            texts = self._texts(example)
             texts = [example.metadata["content"]] if "content" in example.metadata else texts
             names = tuple(sorted({text for text in texts if text}))
             if names or not example.group:
@@ -62,8 +63,18 @@ class ContentReader:
     def asks(self, example: Example) -> tuple[object, ...]:
         """What is shown and asked, the same for two examples only if one repeats the other."""
         own = {kind: names for kind, names in self.parts(example) if kind not in ("groups", "sentences")}
-        texts = tuple(plain_text(text) for text in items(example.inputs.get("text")) if isinstance(text, str))
+        texts = tuple(self._texts(example))
         return (texts, *sorted(own.items())) if texts or own else (example.id,)
+
+    def _texts(self, example: Example) -> list[str]:
+        found = []
+        for text in items(example.inputs.get("text")):
+            if isinstance(text, str):
+                key = ("texts", text)
+                if key not in self._known:
+                    self._known[key] = plain_text(text)
+                found.append(self._known[key])
+        return found
 
     def _name(self, kind: str, item: Any) -> str:
         if not isinstance(item, str | PathLike):
@@ -97,8 +108,8 @@ def plain_text(text: str, *, marks: bool = True) -> str:
         >>> plain_text(" It’s  A cat. "), plain_text("It’s a cat", marks=False)
         ('it’sacat.', 'itsacat')
     """
-    plain = "".join(unicodedata.normalize("NFKC", text).casefold().split())
-    return plain if marks else "".join(one for one in plain if unicodedata.category(one)[0] != "P")
+    plain = "".join(compatible(text).casefold().split())
+    return plain if marks else "".join(one for one in plain if category(one)[0] != "P")
 
 
 def items(value: Any) -> Iterator[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _MARK = r"[)\";}\]*:@'({\[!?‘’“”«»]"
-_LATER = rf"\S*[.?!](?:\s+\S|{_MARK})"
+_LATER = rf"\S{{0,1000}}[.?!](?:\s+\S|{_MARK})"
 """A further end of a sentence before the next blank: of several only the last is one."""
 _STEPS = tuple(
     (re.compile(pattern), apart)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from headwise.evaluation import find_task
+from headwise.evaluation.data.groups import groups_of
 from headwise.evaluation.scoring.chair import read_objects
 from tests.kit.bounded import MEGABYTES, excess, filled
 
@@ -39,6 +40,12 @@ BOMBS: dict[str, dict[str, tuple[str, str, str]]] = {
         "empty lines": ("", "\n", ""),
         "digits": ('{"text":', "9", "}"),
         "backslashes": ('{"text":"', "\\\\", '"}'),
+    },
+    "contents": {
+        "marks": ('{"text":"a', "\u0301\u0323", '"}'),
+        "letters that begin with marks": ('{"text":"a', "\u0f73\uff9e", '"}'),
+        "letters to write out": ('{"text":"', "\ufdfa", '"}'),
+        "lines to write out": ("", '{"text":"' + "\ufdfa" * 7 + "a" * 10 + "\ufb03" * 20 + '"}\n', ""),
     },
     "paragraphs": {
         "short": ("", "a\n\n", ""),
@@ -114,6 +121,7 @@ BOMBS: dict[str, dict[str, tuple[str, str, str]]] = {
 }
 READ: dict[str, tuple[str, Callable[[Path], object]]] = {
     "texts": ("a.jsonl", lambda data: find_task("perplexity", data=data).examples()),
+    "contents": ("a.jsonl", lambda data: groups_of(find_task("perplexity", data=data).examples())),
     "paragraphs": ("a.txt", lambda data: find_task("perplexity", data=data).examples()),
     "pairs": ("a.tsv", lambda data: find_task("translation", data=data).examples()),
     "links": ("a.links", lambda gold: aligned(gold.with_name("one.txt"), gold)),

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 import headwise as hw
 from headwise.errors import InputError
 from headwise.evaluation import Example, Response, find_task
+from headwise.evaluation.scoring.normalisers import normaliser
 from headwise.evaluation.solvers import word_times
 from headwise.evaluation.solvers.word_times import word_starts
-from headwise.evaluation.tasks.speech.transcription import Transcription, normaliser
+from headwise.evaluation.tasks.speech.transcription import Transcription
 from headwise.evaluation.tasks.speech.word_times import WordTimes
 from headwise.functional.time_warping import dtw_path, token_start_frames
 from headwise.subject.media import read_audio

@@ -8,29 +8,25 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from headwise.errors import InputError
 from headwise.evaluation.data.files import Row, read_table
 from headwise.evaluation.example import Example
+from headwise.evaluation.scoring.normalisers import SCORED, Normaliser, check_normaliser, normaliser
 from headwise.evaluation.solvers.generate import Generate
 from headwise.evaluation.solvers.transcription import Transcribe
 from headwise.evaluation.task import Metric, Response, Task, mean, ratio
 from headwise.optional import extra, versions
 from headwise.readers.content import inside, shown
-from headwise.readers.json import read_json
 from headwise.readers.sound import sound_length
 from headwise.subject.speech_prompt import TASKS, heard_note
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
 
-Normaliser = Literal["none", "basic", "whisper", "whisper-english"]
-_BETWEEN = r"[-\u2010-\u2015/:_]|(?<=\d)\.(?=\d)"
-"""Marks that set words apart, and are not a part of one as an apostrophe is."""
-SCORED = "Transcription is scored"
 _LINE = {"id": "one", "audio": "one.wav", "tgt_text": "what is said"}
 
 
@@ -213,56 +209,6 @@ class Transcription(Spoken):
     @cached_property
     def _normalise(self) -> Callable[[str], str]:
         return normaliser(self.normaliser, spellings=self.spellings)
-
-
-def check_normaliser(name: str) -> None:
-    """Refuse a way to normalise that there is not.
-
-    Raises:
-        InputError: it is not one of `Normaliser`.
-    """
-    if name not in get_args(Normaliser):
-        remedy = ", ".join(get_args(Normaliser))
-        raise InputError("There is no such normaliser.", evidence=repr(name), remedy=f"One of {remedy}.")
-
-
-def normaliser(name: Normaliser, *, spellings: Path | None = None) -> Callable[[str], str]:
-    """What is done to a transcript before it is compared.
-
-    Args:
-        name: which; see `Transcription`.
-        spellings: `normalizer.json` of a Whisper tokenizer, for `whisper-english`.
-
-    Raises:
-        InputError: the file is missing, or does not hold words and their spellings.
-
-    Example:
-        >>> normaliser("basic")("Hello,  World!"), normaliser("none")("Hello,  World!")
-        ('hello world', 'Hello,  World!')
-    """
-    if name == "none":
-        return str
-    if name in ("whisper", "whisper-english"):
-        from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
-
-        whisper = BasicTextNormalizer() if name == "whisper" else EnglishTextNormalizer(_spellings(spellings))
-        return lambda text: whisper(text).strip()
-    jiwer = extra("jiwer", SCORED)
-    between = jiwer.SubstituteRegexes({_BETWEEN: " "})
-    plain = (jiwer.ToLowerCase(), jiwer.RemovePunctuation(), jiwer.RemoveMultipleSpaces(), jiwer.Strip())
-    return jiwer.Compose([between, *plain])
-
-
-def _spellings(path: Path | None) -> dict[str, str]:
-    """British word -> American word."""
-    found = {} if path is None else read_json(path)
-    if not isinstance(found, dict) or not all(isinstance(word, str) for word in found.values()):
-        raise InputError(
-            "The spellings are not pairs of words.",
-            evidence=shown(Path(path or "")),
-            remedy="Give the normalizer.json of a Whisper tokenizer.",
-        )
-    return found
 
 
 def _errors(found: Any) -> int:

@@ -10,16 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from headwise.errors import InputError
 from headwise.evaluation.data.annotations import Word, read_word_times
 from headwise.evaluation.example import Example
+from headwise.evaluation.scoring.normalisers import SCORED, Normaliser, check_normaliser, normaliser
 from headwise.evaluation.solvers.transcription import Transcribe
 from headwise.evaluation.solvers.word_times import WordTimestamps
 from headwise.evaluation.task import Metric, Response, Solver, ratio
-from headwise.evaluation.tasks.speech.transcription import (
-    SCORED,
-    Normaliser,
-    Spoken,
-    check_normaliser,
-    normaliser,
-)
+from headwise.evaluation.tasks.speech.transcription import Spoken
 from headwise.optional import extra
 from headwise.readers.content import inside
 
