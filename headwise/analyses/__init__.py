@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from headwise.analyses._divergence.inputs import head_divergence, reply_divergence, token_divergence
     from headwise.analyses._divergence.interaction import interaction
     from headwise.analyses._entropy import entropy
-    from headwise.analyses._kinds.importance import head_importance, pruning_curve
+    from headwise.analyses._kinds.importance import head_importance, importance_agreement, pruning_curve
     from headwise.analyses._kinds.kinds import head_kinds
     from headwise.analyses._kinds.types import head_types, pattern_types
     from headwise.analyses._mass import mass
@@ -46,6 +46,7 @@ __all__ = [
     "head_importance",
     "head_kinds",
     "head_types",
+    "importance_agreement",
     "interaction",
     "load_result",
     "look_back",

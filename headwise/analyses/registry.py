@@ -19,6 +19,7 @@ ANALYSES = Plugins(
         "head_importance": "headwise.analyses._kinds.importance:head_importance",
         "head_kinds": "headwise.analyses._kinds.kinds:head_kinds",
         "head_types": "headwise.analyses._kinds.types:head_types",
+        "importance_agreement": "headwise.analyses._kinds.importance:importance_agreement",
         "interaction": "headwise.analyses._divergence.interaction:interaction",
         "look_back": "headwise.analyses._rows.look_back:look_back",
         "mass": "headwise.analyses._mass:mass",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -44,3 +44,18 @@ def copying_score(circuit: Float[Tensor, "*lead width width"]) -> Float[Tensor, 
     """
     values = torch.linalg.eigvals(circuit.double())
     return (values.real.sum(-1) / values.abs().sum(-1)).float()
+
+
+def rank_of(
+    logits: Float[Tensor, "*lead token word"], words: Int[Tensor, " token"]
+) -> Int[Tensor, "*lead token"]:
+    """How many other words have no smaller logit than the one that is asked for, token by token; 0 is the first.
+
+    Where all are the same, as for a head that writes nothing, every word is the last.
+
+    Example:
+        >>> rank_of(torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]]), torch.tensor([1, 1]))
+        tensor([0, 2])
+    """
+    own = logits.gather(-1, words.expand(logits.shape[:-1])[..., None])
+    return (logits >= own).sum(-1) - 1

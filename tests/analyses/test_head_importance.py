@@ -7,14 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 
 import headwise as hw
 from headwise import analyses
+from headwise.analyses._kinds.ablation import questions
 from headwise.errors import InputError
 from headwise.fixes import Replace, ZeroHeads
 from headwise.testing import known_circuit
 from headwise.testing.circuit import IND_HEADS, INERT_HEADS, ind_prompts
+from headwise.testing.models import build_model
+from tests.kit.subjects import word_tokenizer
 from tests.tiny.shared import shared
 
 ALL = ("zero", "mean", "resample", "gradient", "gradient per position")
@@ -182,7 +186,6 @@ def test_both_kinds_of_an_encoder_decoder(kind):
     [
         ("bert", TEXTS, {}, "this model predicts none.*BertModel.*head_types"),
         ("llama", [], {}, "list of examples.*there is none"),
-        ("llama", "a text", {}, "list of examples.*got str"),
         ("llama", [3], {}, "list of examples.*got int"),
         ("llama", [{"text": [5]}], {}, "no word to predict"),
         ("llama", [{"text": [[5, 6], [7, 8]]}], {}, "is a batch"),
@@ -201,3 +204,62 @@ def test_what_cannot_be_measured_is_refused(name, data, options, said):
 def test_a_curve_that_cannot_be_is_refused(model, options):
     with pytest.raises(InputError):
         analyses.pruning_curve(model, TEXTS, **options)
+
+
+@pytest.fixture(scope="module")
+def masked() -> hw.Subject:
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 16}
+    model = build_model("BertForMaskedLM", {"vocab_size": 20, "max_position_embeddings": 32, **sizes})
+    tokenizer = word_tokenizer("<mask>")
+    tokenizer.mask_token = "<mask>"
+    return hw.wrap(model, tokenizer)
+
+
+class TestMasked:
+    """Hidden tokens: the loss at the masks, every word hidden once, and every seventh at a time."""
+
+    def test_loss_is_that_of_every_word_hidden_in_its_turn(self, masked):
+        ids = [1, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]  # <bos> and ten words
+        asked = questions(masked, [{"text": ids}], "head_importance")
+        mask = masked.tokenizer.mask_token_id
+        hidden = [(one.inputs["input_ids"][0] == mask).nonzero().flatten().tolist() for one in asked]
+        assert hidden == [[1, 8], [2, 9], [3, 10], [4], [5], [6], [7]]
+        for one, places in zip(asked, hidden, strict=True):
+            read = torch.tensor([ids])
+            read[0, places] = mask
+            with torch.no_grad():
+                logits = masked.model(input_ids=read).logits[0, places].double()
+                costs = torch.nn.functional.cross_entropy(logits, torch.tensor(ids)[places])
+                assert float(one.loss(masked)) == pytest.approx(float(costs), abs=1e-5)
+
+    def test_every_estimator_and_the_curve(self, masked):
+        texts = [{"text": [1, 5, 6, 7]}, {"text": [1, 8, 9, 10, 11]}]
+        found = analyses.head_importance(masked, texts, estimators=ALL)
+        assert found.frame.groupby("estimator").size().tolist() == [4] * 5
+        asked = questions(masked, texts, "head_importance")
+        with torch.no_grad(), hw.patch(masked, ZeroHeads(heads=((1, 0),))):
+            without = np.mean([float(one.loss(masked)) for one in asked])
+        with torch.no_grad():
+            plain = np.mean([float(one.loss(masked)) for one in asked])
+        assert table(found, "zero")[1, 0] == pytest.approx(without - plain, abs=1e-6)
+        curve = analyses.pruning_curve(masked, texts).frame.set_index(["order", "removed"])["loss"]
+        assert curve["importance", 0.0] == pytest.approx(plain, abs=1e-6)
+
+    def test_resampling_takes_another_example(self, masked):
+        with pytest.raises(InputError, match="from another example"):
+            analyses.head_importance(masked, [{"text": [1, 5, 6, 7]}], estimators=("resample",))
+
+    def test_a_model_that_nobody_told_its_mask(self, masked):
+        with pytest.raises(InputError, match="BertForMaskedLM, a tokenizer without a mask"):
+            analyses.head_importance(masked.model, TEXTS)
+
+
+def test_agreement_is_the_rank_correlation_of_the_table(model, found):
+    agreement = analyses.importance_agreement(model, TEXTS, estimators=("zero", "gradient"))
+    ranks = [scipy.stats.rankdata(table(found, one)) for one in ("zero", "gradient")]
+    known = agreement.frame.set_index(["estimator", "other"])["agreement"]
+    assert known["zero", "gradient"] == pytest.approx(np.corrcoef(*ranks)[0, 1], abs=1e-9)
+    assert known["gradient", "zero"] == known["zero", "gradient"]
+    assert f"ranks of {len(ranks[0])} heads" in agreement.summary
+    with pytest.raises(InputError, match="Two estimators or more"):
+        analyses.importance_agreement(model, TEXTS, estimators=("zero", "zero"))

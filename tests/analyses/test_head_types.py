@@ -67,7 +67,12 @@ class TestKnownCircuit:
 
     def test_the_sentence_and_the_record(self, known):
         assert "induction L1H0 1.00 (flat 0.09)" in known.summary
-        assert known.provenance["parameters"] == {"sequences": 4, "period": None, "seed": 0}
+        assert known.provenance["parameters"] == {
+            "prompts": "repeats",
+            "sequences": None,
+            "period": None,
+            "seed": 0,
+        }
         assert known.provenance["model"]
 
     @pytest.mark.slow
@@ -177,7 +182,7 @@ def test_every_family_has_its_types(name):
     ("given", "said"),
     [
         ({"sequences": 0}, "one sequence or more"),
-        ({"period": 1}, "of two tokens or more"),
+        ({"period": 1}, "has two tokens or more"),
         ({"period": 8}, r"no room for two copies of 8.*room for 7"),
     ],
 )

@@ -10,7 +10,6 @@ from headwise.analyses._divergence.measure import Distance, Divergences, Setting
 from headwise.analyses._divergence.parts import Without
 from headwise.analyses._divergence.removal import How
 from headwise.analyses._heads import HEAD, by_tower, extremes
-from headwise.analyses._kinds.given import as_subject
 from headwise.analyses.record import analysis
 from headwise.errors import InputError
 from headwise.functional.divergence import Deviation, reliance
@@ -139,7 +138,7 @@ def head_divergence(
     """
     settings = Settings(without, how, distance, generate, zero_outliers, deviation)
     parts = []
-    for example, found in enumerate(divergences(as_subject(subject, "head_divergence"), data, settings)):
+    for example, found in enumerate(divergences("head_divergence", subject, data, settings)):
         groups = _rows(found, example).groupby(list(HEAD), sort=False)
         parts.append(
             groups.agg(
@@ -195,7 +194,7 @@ def reply_divergence(
     """
     settings = Settings(without, how, distance, generate, zero_outliers, deviation)
     parts = []
-    for example, found in enumerate(divergences(as_subject(subject, "reply_divergence"), data, settings)):
+    for example, found in enumerate(divergences("reply_divergence", subject, data, settings)):
         parts.append(_rows(found, example))
     return _table(parts, found)
 
@@ -257,7 +256,7 @@ def token_divergence(
 
     settings = Settings(without, how, distance, generate, zero_outliers, deviation)
     parts = []
-    for example, found in enumerate(divergences(as_subject(subject, "token_divergence"), data, settings)):
+    for example, found in enumerate(divergences("token_divergence", subject, data, settings)):
         sums: dict[tuple[str, str], Any] = {}
         for site, values in found.by_site.items():
             if k is not None and not 1 <= k <= values.shape[-1]:

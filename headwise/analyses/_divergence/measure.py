@@ -13,6 +13,7 @@ from torch import Tensor
 
 from headwise.analyses._divergence.parts import Without
 from headwise.analyses._divergence.removal import How, Reading, without
+from headwise.analyses.inputs import as_examples, as_subject
 from headwise.errors import InputError
 from headwise.fixes.patching import patch
 from headwise.functional.divergence import (
@@ -31,7 +32,6 @@ from headwise.subject.languages import in_languages
 
 if TYPE_CHECKING:
     from headwise.probes.trace.trace import Trace
-    from headwise.subject import Subject
 
 PatternDistance = Literal["jensen_shannon", "total_variation"]
 OutputDistance = Literal["plain", "relative", "cosine"]
@@ -79,15 +79,16 @@ class Divergences:
     meta: Mapping[str, Any]
 
 
-def divergences(subject: Subject, data: Any, settings: Settings) -> Iterator[Divergences]:
-    """The divergences of every example, one after the other.
+def divergences(name: str, subject: Any, data: Any, settings: Settings) -> Iterator[Divergences]:
+    """The divergences of every example, one after the other, for the analysis of that name.
 
     Raises:
         InputError: there are no examples, or one lacks what is to be taken away.
     """
     settings.check()
+    subject = as_subject(subject, name)
     projections: dict[Site, Projection] | None = None
-    for example in _examples(data):
+    for example in as_examples(data, name):
         own, given = in_languages(subject, example)
         extra = {name: given.pop(name) for name in _EXTRA if name in given}
         asked = question(own, given, generate=settings.generate)
@@ -178,14 +179,3 @@ def _on_keys_of(pattern: Tensor, other: Tensor, reading: Reading, source: str) -
             remedy='Compare the outputs of heads: distance="plain".',
         )
     return other
-
-
-def _examples(data: Any) -> list[Mapping[str, Any]]:
-    listed = [data] if isinstance(data, Mapping) else data
-    if not isinstance(listed, list | tuple) or not listed or not all(isinstance(e, Mapping) for e in listed):
-        raise InputError(
-            "There are no examples.",
-            evidence=f"got {type(data).__name__}",
-            remedy='Give [{"text": "…", "image": "scene.png"}, …], with the keywords of Subject.prepare.',
-        )
-    return list(listed)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,9 @@ from torch import Tensor
 
 from headwise.analyses._kinds.targets import WORDS
 from headwise.errors import InputError
+from headwise.fixes.patching import patch
 from headwise.functional.next_token_loss import next_token_loss
 from headwise.layout import ROLES
-from headwise.probes.engine.instrumentation import instrument
-from headwise.probes.engine.session import Session
 from headwise.probes.generation.forward_inputs import with_decoder_ids
 from headwise.subject.generation import prepare_run
 
@@ -70,25 +68,20 @@ class Gates:
         return z * gate[..., None]
 
 
-@contextmanager
-def applied(subject: Subject, fix: Any) -> Iterator[None]:
-    """The model with a fix; behind the block it is as before."""
-    instrumented = instrument(subject.model)
-    session = Session(subject.model, subject.processor, instrumented.language, fixes=(fix,))
-    owner = instrumented.add(session)
-    try:
-        yield
-    finally:
-        owner.remove(session)
+MASKED = 7
+"""A masked language model reads with every seventh word hidden, about the 15 % that such models are trained on."""
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """An example that the model reads, and the tokens of it that are to be predicted."""
+    """What the model reads of an example, and the tokens of it that are to be predicted."""
 
+    example: int
     inputs: Mapping[str, Any]
     ids: Tensor
     counted: Tensor
+    hidden: bool = False
+    """True where the model reads a mask in the place of the tokens that count, and predicts them there."""
 
     def loss(self, subject: Subject, copies: int = 1) -> Float[Tensor, " copy"]:
         """Nats per token, of every copy in a batch."""
@@ -98,38 +91,60 @@ class Question:
         }
         model: Any = subject.model
         logits = model(**inputs).logits
+        logits = logits.roll(-1, 1) if self.hidden else logits  # row t is then about the token at t + 1
         return next_token_loss(logits, self.ids.repeat(copies, 1), self.counted.repeat(copies, 1))
 
 
 def questions(subject: Subject, examples: Iterable[Mapping[str, Any]], name: str) -> list[Question]:
-    """Every example as one that has a loss, for the analysis of that name.
+    """Every example as one that has a loss, for the analysis of that name; as several, which hide others of its tokens.
 
     Raises:
-        InputError: the model predicts no next token, or an example has none to predict.
+        InputError: the model predicts neither the next token nor hidden ones, or an example has none to predict.
     """
-    if not subject.model.can_generate():
-        raise InputError(
-            f"{name} is about the loss of the next token, and this model predicts none.",
-            evidence=type(subject.model).__name__,
-            remedy="Give a decoder or an encoder-decoder; head_types is for encoders, too.",
-        )
-    found = []
-    for example in examples:
+    mask = None if subject.model.can_generate() else _mask(subject, name)
+    tower = "decoder" if subject.config.is_encoder_decoder else "text"
+    found: list[Question] = []
+    for number, example in enumerate(examples):
         inputs = dict(prepare_run(subject, 0, **example).inputs)
         given = with_decoder_ids(subject.model, dict(inputs))
-        tower = "decoder" if subject.config.is_encoder_decoder else "text"
         roles = subject.layout(inputs).axes[tower].roles
         wanted = torch.tensor([ROLES.index(role) for role in (*WORDS, "eos")], dtype=torch.uint8)
         ids = given["decoder_input_ids" if tower == "decoder" else "input_ids"]
-        counted = torch.isin(roles, wanted).to(ids.device)
+        counted = torch.isin(roles, wanted if mask is None else wanted[:-1]).to(ids.device)
         if len(ids) != 1 or not counted[:, 1:].any():
             raise InputError(
                 "An example has no word to predict." if len(ids) == 1 else "An example is a batch.",
                 evidence=f"{ids.shape[0]} x {ids.shape[1]} tokens",
                 remedy="Give texts of two words or more, one by one; an encoder-decoder needs target=, too.",
             )
-        found.append(Question(inputs, ids, counted))
+        if mask is None:
+            found.append(Question(number, inputs, ids, counted))
+            continue
+        turn = (counted.cumsum(1) - 1) % MASKED
+        for place in range(min(MASKED, int(counted.sum()))):
+            own = counted & (turn == place)
+            found.append(
+                Question(number, inputs | {"input_ids": ids.where(~own, mask)}, ids, own, hidden=True)
+            )
     return found
+
+
+def _mask(subject: Subject, name: str) -> int:
+    """The token that hides another.
+
+    Raises:
+        InputError: the model is no masked language model, or nobody knows what hides a token.
+    """
+    mask = getattr(subject.tokenizer, "mask_token_id", None)
+    if subject.model.get_output_embeddings() is None or mask is None:
+        raise InputError(
+            f"{name} is about the loss of the next token, or of hidden ones, and this model predicts none.",
+            evidence=type(subject.model).__name__
+            + ("" if subject.model.get_output_embeddings() is None else ", a tokenizer without a mask"),
+            remedy="Give a decoder, an encoder-decoder, or a masked language model with its tokenizer; head_types is "
+            "for other encoders, too.",
+        )
+    return mask
 
 
 def losses(
@@ -139,6 +154,6 @@ def losses(
     found = []
     for start in range(0, len(fix_rows), size):
         rows = fix_rows[start : start + size]
-        with torch.no_grad(), applied(subject, ReplacedHeads(rows=rows, **fix)):
+        with torch.no_grad(), patch(subject, ReplacedHeads(rows=rows, **fix)):
             found.append(question.loss(subject, len(rows)).cpu())
     return torch.cat(found)

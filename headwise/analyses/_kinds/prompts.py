@@ -31,11 +31,8 @@ def repeats(subject: Subject, sequences: int, period: int | None, seed: int) -> 
     Raises:
         InputError: the model reads no words, or not so many.
     """
-    if sequences < 1 or (period is not None and period < 2):
-        raise InputError(
-            "There are one sequence or more, of two tokens or more.",
-            evidence=f"sequences={sequences}, period={period}",
-        )
+    if period is not None and period < 2:
+        raise InputError("A sequence has two tokens or more.", evidence=f"period={period}")
     if subject.model.main_input_name != "input_ids":
         raise InputError(
             "Sequences of random tokens are for models that read words.",

@@ -28,18 +28,22 @@ def as_subject(subject: Subject | PreTrainedModel, name: str) -> Subject:
         ) from error
 
 
-def as_examples(data: Iterable[str | Mapping[str, Any]], name: str) -> list[dict[str, Any]]:
+def as_examples(
+    data: str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]], name: str
+) -> list[dict[str, Any]]:
     """Keywords of `Subject.prepare` for every example, for the analysis of that name; a text stands for itself.
 
     Raises:
         InputError: there is none, or something else.
     """
-    found = [] if isinstance(data, str | Mapping) or not isinstance(data, Iterable) else list(data)
+    found: list[Any] = (
+        [data] if isinstance(data, str | Mapping) else list(data) if isinstance(data, Iterable) else []
+    )
     if not found or not all(isinstance(one, str | Mapping) for one in found):
         wrong = next((one for one in found if not isinstance(one, str | Mapping)), data)
         raise InputError(
             f"{name} reads a list of examples.",
-            evidence="there is none" if found == [] and not data else f"got {type(wrong).__name__}",
+            evidence=f"got {type(wrong).__name__}" if found or data else "there is none",
             remedy=f'For example hw.analyses.{name}(subject, [{{"text": "…"}}]), or --text on the command line.',
         )
     return [{"text": one} if isinstance(one, str) else dict(one) for one in found]
