@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from headwise.analyses._kinds.given import as_examples, as_subject
+from headwise.analyses.inputs import as_examples, as_subject
 from headwise.errors import InputError
 from headwise.functional.explained import Target
 from headwise.layout import MODALITIES, ROLES
