@@ -21,7 +21,8 @@ import numpy as np
 from common import markdown_table
 
 from headwise.evaluation.statistics.estimate import caution, estimate
-from headwise.evaluation.statistics.paired import difference_interval, permutation_p
+from headwise.evaluation.statistics.paired import permutation_p
+from headwise.evaluation.statistics.paired_intervals import difference_interval
 from headwise.evaluation.task import Metric, mean, ratio
 from headwise.evaluation.task_run import versions_of
 

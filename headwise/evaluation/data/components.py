@@ -38,7 +38,7 @@ class FileSplit:
         >>> found = [Example(text, {"text": text}, "", group=group) for group, text in rows]
         >>> split = FileSplit(found)
         >>> [split.component(example) for example in found], [split.side(example) for example in found]
-        ([0, 0, 0, 1], [False, False, False, True])
+        ([0, 0, 0, 1], [False, False, False, False])
     """
 
     def __init__(self, examples: Sequence[Example], reader: ContentReader | None = None) -> None:

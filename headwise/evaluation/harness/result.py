@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.harness.table import MetricRow, difference_rows, example_rows, metric_rows
-from headwise.evaluation.results.arm import NONE
+from headwise.evaluation.results.arm import NONE, pairs_note
 from headwise.evaluation.results.io import ROWS
 from headwise.evaluation.results.manifest import HarnessManifest
 from headwise.evaluation.results.numbers import check_fields, check_ids, check_number
@@ -111,9 +111,13 @@ class HarnessResult:
             line = f"{row['task']:<20} {_name(row):<18} n = {row['n']:<6} {row['arm']:<{wide}} {row['value']:>9.4f}"
             line += "" if isnan(row["stderr"]) else f" ± {row['stderr']:.4f}"
             if tuple(row[_KEYS]) in changes:
-                change = changes[tuple(row[_KEYS])]
-                span = f"[{change['low']:+.4f}, {change['high']:+.4f}]"
-                line += f"   {change['value']:+.4f} {span}, p {change['p_holm']:.2g}"
+                found = changes[tuple(row[_KEYS])]
+                change = Difference(**{item.name: found[item.name] for item in fields(Difference)})
+                why = f" (they disagree, for {change.disagreement}: take p)" if change.disagreement else ""
+                line += (
+                    f"   {change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}], p {change.p_holm:.2g}"
+                )
+                line += f"{pairs_note(change, row['n'])}{why}"
             lines.append(line)
         return lines
 

@@ -109,6 +109,11 @@ def no_p(change: Difference) -> str:
     return "too few examples for a p" if change.n < 2 else f"no p, for {why}"
 
 
+def pairs_note(change: Difference, n: int) -> str:
+    """How many pairs a difference is of, where some of `n` examples have no value on either side; else empty."""
+    return "" if change.n == n else f", of {change.n} pairs"
+
+
 def gains(arm: Arm) -> bool:
     """True where the arm is clearly better in the first metric, whatever else it cost."""
     return arm.main.gain > 0 and arm.main.clear

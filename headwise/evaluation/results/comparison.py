@@ -94,6 +94,7 @@ class Comparison:
                 for column in ("value", "low", "high", "p", "p_holm"):
                     key = column if column.startswith("p") else f"difference_{column}".replace("_value", "")
                     row[key] = getattr(change, column) if change else float("nan")
+                row["pairs"] = change.n if change else None
                 rows.append({**row, **whole})
         return pd.DataFrame(rows)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isnan
 from typing import Any
 
-from headwise.evaluation.results.arm import Arm, costs, cut, gains, no_p, p_text
+from headwise.evaluation.results.arm import Arm, costs, cut, gains, no_p, p_text, pairs_note
 from headwise.evaluation.statistics.estimate import caution, number_text, span
 from headwise.evaluation.statistics.multiple import BESIDE
 
@@ -28,12 +28,15 @@ def finding(task: str, arms: Sequence[Arm], manifest: Mapping[str, Any], *, n: i
     differ = [arm for arm in others if arm.main.clear]
     if not differ:
         known = [arm.main.p_holm for arm in others if not isnan(arm.main.p_holm)]
-        spread = ", ".join(f"{cut(arm.label)} {number_text(arm.main.value, '+.3f')}" for arm in others)
+        spread = ", ".join(
+            f"{cut(arm.label)} {number_text(arm.main.value, '+.3f')}{pairs_note(arm.main, n)}"
+            for arm in others
+        )
         least = f"smallest p {p_text(min(known))}" if known else no_p(others[0].main)
         return f"{head}; no arm differs clearly from it ({spread}; {least}).{notes}"
     differing = "; ".join(
         f"{cut(arm.label)} {arm.estimates[metric].value:.3f} ({arm.main.value:+.3f}, "
-        f"{span(arm.main, '+.3f', words=True)}, p {p_text(arm.main.p_holm)})"
+        f"{span(arm.main, '+.3f', words=True)}, p {p_text(arm.main.p_holm)}{pairs_note(arm.main, n)})"
         for arm in differ
     )
     rest = [cut(arm.label) for arm in others if arm not in differ]
@@ -65,11 +68,12 @@ def _notes(arms: Sequence[Arm], manifest: Mapping[str, Any], n: int) -> str:
     silent = [f"{cut(label)} {count} of {n}" for label, count in empty.get("replies", {}).items() if count]
     blank = [f"{empty['references']} of {n}"] if empty.get("references") else []
     shared = manifest.get("fitted", {}).get("left_out")
-    split = [
-        cut(arm.label)
-        for arm in others
-        if arm.main.significant != (arm.main.low > 0 or arm.main.high < 0) and not isnan(arm.main.p_holm)
-    ]
+    split: dict[str, list[str]] = {}
+    for arm in others:
+        for name in dict.fromkeys((arm.main.metric, *BESIDE)):
+            if name in arm.differences and (why := arm.differences[name].disagreement):
+                said = cut(arm.label) if name == arm.main.metric else f"{cut(arm.label)} {name}"
+                split.setdefault(f"Interval and p disagree, for {why} (take p)", []).append(said)
     reach = manifest.get("statistics", {}).get("out_of_reach")
     doubts = dict.fromkeys(
         text
@@ -80,7 +84,7 @@ def _notes(arms: Sequence[Arm], manifest: Mapping[str, Any], n: int) -> str:
     for kind, _, why in (text.partition(": ") for text in doubts):
         rough.setdefault(f"Intervals are {kind}", []).append(why)
     notes = {
-        "Interval and p disagree, being found in two ways (take p)": split,
+        **split,
         "Whatever they do": [reach] if reach else [],
         **rough,
         "Less than the smallest effect worth having": small,

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from headwise.errors import InputError
 from headwise.evaluation.statistics.estimate import NO_INTERVAL, Estimate
 from headwise.evaluation.statistics.intervals import WILSON
-from headwise.evaluation.statistics.paired import SAME, STUDENT, Difference
+from headwise.evaluation.statistics.paired import Difference
+from headwise.evaluation.statistics.paired_intervals import BONETT_PRICE, SAME, STUDENT
 from headwise.units import change_in, range_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-AROUND = (WILSON, SAME, STUDENT)
+AROUND = (WILSON, BONETT_PRICE, SAME, STUDENT)
 """How methods begin whose interval lies around the number; those that draw again may miss it."""
 _NEAR = 1e-9
 """Rounding of a mean or a quantile."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headwise.evaluation.results.arm import NONE
+from headwise.evaluation.results.arm import NONE, pairs_note
 from headwise.evaluation.results.comparison import judgement
 from headwise.evaluation.results.io import store_or_draw
 from headwise.evaluation.results.manifest import SearchManifest
@@ -71,12 +71,16 @@ class Search:
                 *(arm.estimates[self.metric].value for arm in self.comparison.arms),
             )
         )
+        pairs = pairs_note(change, self.comparison.n)
+        why = replace(change, p_holm=change.p).disagreement
+        split = f" Interval and p disagree, for {why} (take p)." if why else ""
         small = f", less than {effect:g}, the smallest worth having" if abs(change.value) < effect else ""
         return (
             f"{self.task}: the best of {count} settings of {self.kind} on {n} validation examples is {chosen} "
             f"({self.metric} {start} → {top}); on {self.comparison.n} test examples {before} → {after} "
-            f"({number_text(change.value, '+.3f')}, {span(change, '+.3f', words=True)}, p = {change.p:.2g}{small})."
-            f"{left_out}"
+            f"({number_text(change.value, '+.3f')}, {span(change, '+.3f', words=True)}, "
+            f"p = {change.p:.2g}{pairs}{small})."
+            f"{split}{left_out}"
         )
 
     def to_frame(self) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,23 +15,10 @@ from headwise.evaluation.statistics.estimate import (
     no_interval,
     number_text,
     span,
-    strata_of,
     to_fields,
 )
-from headwise.evaluation.statistics.intervals import (
-    CELLS,
-    FEW_GROUPS,
-    LEVEL,
-    ROUGH,
-    WILSON,
-    Interval,
-    count_units,
-    few_groups,
-    percentile_interval,
-    said,
-    wilson,
-    worth_of_groups,
-)
+from headwise.evaluation.statistics.intervals import CELLS
+from headwise.evaluation.statistics.paired_intervals import SAME, difference_interval
 
 if TYPE_CHECKING:
     from headwise.evaluation.task import Metric
@@ -40,13 +27,6 @@ N_PERMUTATIONS = 9999
 """Random exchanges of the permutation test."""
 ALPHA = 0.05
 """Adjusted p from which a difference counts as possible chance."""
-FEW_PAIRS = 50
-"""Examples, or groups, that differ, below which intervals of differences are rough (benchmarks/coverage.py)."""
-FEW_FLIPS = 5
-"""The same of a share of single examples."""
-STUDENT = "Student's t over groups"
-SAME = "no example differs"
-"""The method where nothing moved."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +72,26 @@ class Difference:
     def clear(self) -> bool:
         """True when it is significant and not smaller than the smallest effect worth having."""
         return self.significant and abs(self.value) >= self.smallest_effect
+
+    @property
+    def disagreement(self) -> str:
+        """Why the interval leaves out 0 and the adjusted p is not below 0.05, or the other way round; empty where they
+        agree, or where there is none.
+
+        Example:
+            >>> from dataclasses import replace
+            >>> from headwise.evaluation.task import mean
+            >>> one, two = {"x": [0] * 200}, {"x": [1] * 11 + [0] * 189}
+            >>> found = difference(mean("x"), one, two, seed=0)
+            >>> found.disagreement, replace(found, p_holm=0.2).disagreement
+            ('', 'the interval is of one difference, and p is adjusted for all that are compared')
+        """
+        apart = self.low > 0 or self.high < 0
+        if isnan(self.p_holm) or apart == self.significant:
+            return ""
+        if apart and self.p < ALPHA:
+            return "the interval is of one difference, and p is adjusted for all that are compared"
+        return "they are found in two ways"
 
     def to_dict(self) -> dict[str, Any]:
         """The fields; a number that is not defined is None."""
@@ -150,81 +150,6 @@ def difference(
     return Difference(
         metric.name, value, low, high, p, p, n, *facts, f"{method}; {test}", metric.smallest_effect
     )
-
-
-def difference_interval(
-    metric: Metric, before: np.ndarray, after: np.ndarray, *, seed: int, groups: np.ndarray | None = None
-) -> Interval:
-    """The 95 % interval of a difference of two runs over the same examples.
-
-    The percentile bootstrap over examples, whose two responses stay together; pooled ratios are pooled anew in every
-    resample. Of a share in groups it is Student's, since few groups cannot be resampled. Where all pairs of a 0/1
-    column differ alike (mostly: not at all), resampling cannot see that the next might not, and Wilson's interval is
-    taken. Where few pairs differ, the method says that it is rough.
-
-    Args:
-        metric: the number.
-        before: (column, example), without NaN.
-        after: the same of the other run.
-        seed: of the resamples.
-        groups: (example,) the number of the group of each, from 0, which are drawn whole.
-
-    Example:
-        >>> from headwise.evaluation.task import mean
-        >>> one = np.zeros((1, 300))
-        >>> found = difference_interval(mean("x"), one, one, seed=0)
-        >>> round(found.low, 3), round(found.high, 3), found.method
-        (-0.013, 0.013, 'Wilson; rough, n too small: fewer than 5 pairs differ')
-    """
-    count, moved = len(before), after[0] - before[0]
-    units = count_units(len(moved), groups)
-    share = metric.unit == "share"
-    binary = share and count == 1 and np.isin([before, after], (0, 1)).all()
-    differ = np.flatnonzero((before != after).any(0))
-    pairs = len(differ) if groups is None else len(np.unique(groups[differ]))
-    student = groups is not None and (binary or (share and metric.pooled))
-    few = FEW_GROUPS if student else FEW_FLIPS if binary else FEW_PAIRS
-    what = "pairs" if groups is None else "groups"
-    doubt = f"{ROUGH}fewer than {few} {what} differ" if pairs < few else ""
-    if student and groups is not None and not doubt:
-        doubt = few_groups(units, worth_of_groups(np.bincount(groups)))
-    if binary and np.all(moved == moved[0]):
-        return Interval(*_of_equal_pairs(int(moved[0]), units), said(WILSON, doubt))
-    if not pairs:
-        return Interval(0.0, 0.0, said(SAME, doubt))
-    if groups is not None and student:
-        return Interval(*_student(before, after, groups), said(STUDENT, doubt))
-
-    def change(*columns: np.ndarray, axis: int = -1) -> np.ndarray:
-        return metric.statistic(*columns[count:], axis=axis) - metric.statistic(*columns[:count], axis=axis)
-
-    strata = strata_of(metric, list(before))
-    doubt = None if binary and not doubt else doubt  # a share has no tails
-    return percentile_interval(
-        [*before, *after], change, doubt=doubt, seed=seed, groups=groups, strata=strata
-    )
-
-
-def _student(before: np.ndarray, after: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """The interval of a difference of two shares by what every group adds to it, and Student's t.
-
-    Where all groups add the same, as many independent ones could hide what Wilson's bound of 0 says.
-    """
-    from scipy.stats import t
-
-    total, added, part = 0.0, np.zeros(groups.max() + 1), np.zeros(groups.max() + 1)
-    for sign, columns in ((-1, before), (1, after)):
-        above, below = columns if len(columns) == 2 else (columns[0], np.ones(len(groups)))
-        share = above.sum() / below.sum()
-        total += sign * share
-        added += sign * np.bincount(groups, above - share * below) / below.sum()
-        part += np.bincount(groups, below) / below.sum()
-    part /= 2
-    alike = worth_of_groups(part[part > 0])
-    spread = (added**2 / np.maximum(1 - part, 1e-9)).sum()
-    half = t.ppf((1 + LEVEL) / 2, max(alike - 1, 1)) * np.sqrt(spread)
-    half = wilson(0, alike)[1] if np.allclose(added, 0) else half
-    return float(max(total - half, -1.0)), float(min(total + half, 1.0))
 
 
 def permutation_p(
@@ -294,9 +219,3 @@ def permutation_p(
     )
     kind = f"exact permutation test, {2**pairs}" if whole else f"permutation test, {shuffles} random"
     return float(found.pvalue), f"{kind} exchanges"
-
-
-def _of_equal_pairs(moved: int, n: int) -> tuple[float, float]:
-    """The interval of a difference when all pairs of a 0/1 column differ by `moved`."""
-    low, high = wilson(n if moved else 0, n)
-    return (-high, high) if moved == 0 else (low, high) if moved > 0 else (-high, -low)

@@ -119,14 +119,18 @@ def test_a_share_counts_groups_however_they_are_written(groups, copies):
 
 @pytest.mark.parametrize("many", [2, 8])
 def test_a_difference_of_shares_in_groups_is_students(many):
-    """By hand: without pooling, a mean over groups of equal size has the interval that scipy calls Student's."""
+    """By hand: a mean over groups of one size has the interval that scipy calls Student's, but for two groups more."""
     rng = np.random.default_rng(many)
     one, two = (rng.integers(0, 2, (many, 5)).astype(float) for _ in range(2))
     groups = [str(place) for place in range(many) for _ in range(5)]
     found = difference(mean("x"), {"x": one.ravel()}, {"x": two.ravel()}, seed=0, groups=groups)
     means = (two - one).mean(1)
-    theirs = stats.ttest_1samp(means, 0).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((max(theirs.low, -1), min(theirs.high, 1)))
+    theirs = stats.ttest_1samp(means, 0)
+    more = 2 * ((means - means.mean())[means != 0] ** 2).mean() / many**2
+    half = stats.t.ppf(0.975, many - 1) * np.sqrt((means.std(ddof=1) ** 2 / many) + more)
+    assert half > np.ptp(theirs.confidence_interval(0.95)) / 2
+    ends = (max(means.mean() - half, -1), min(means.mean() + half, 1))
+    assert (found.low, found.high) == pytest.approx(ends)
     counts = [{"wrong": values.sum(1), "said": np.full(many, 5.0)} for values in (one, two)]
     pooled = difference(RATE, *({name: np.repeat(row, 2) / 2 for name, row in table.items()} for table in counts),
                         seed=0, groups=[str(place) for place in range(many) for _ in range(2)])  # fmt: skip
@@ -277,7 +281,7 @@ def test_one_large_group_is_worth_little_more_than_one():
     assert caution(change.method) == "rough, n too small: groups of unlike size, worth fewer than 20"
 
 
-@pytest.mark.parametrize("flips", range(7))
+@pytest.mark.parametrize("flips", [0, 1, 9, 10, 11])
 def test_a_share_of_which_few_replies_change_is_doubted(flips):
     found = difference(mean("x"), {"x": [0.0] * 40}, {"x": [1.0] * flips + [0.0] * (40 - flips)}, seed=0)
-    assert caution(found.method) == ("rough, n too small: fewer than 5 pairs differ" if flips < 5 else "")
+    assert caution(found.method) == ("rough, n too small: fewer than 10 pairs differ" if flips < 10 else "")

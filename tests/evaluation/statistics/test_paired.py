@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,12 +125,43 @@ def test_the_interval_is_that_of_resampled_pairs(metric):
 def test_what_never_differs_is_no_proof_that_it_cannot():
     found = difference(mean("x"), {"x": [1, 0] * 25}, {"x": [1, 0] * 25}, seed=0)
     assert (found.value, found.p) == (0, 1)
-    assert found.high == -found.low == pytest.approx(1.96**2 / (50 + 1.96**2), abs=1e-3)
+    assert found.high == -found.low == pytest.approx(1.96 * math.sqrt(2) / 52, abs=1e-3)
     always = difference(mean("x"), {"x": [0] * 50}, {"x": [1] * 50}, seed=0)
-    assert always.low == pytest.approx(50 / (50 + 1.96**2), abs=1e-3)
+    assert always.low == pytest.approx(50 / 52 - 1.96 * math.sqrt((1 - (50 / 52) ** 2) / 52), abs=1e-3)
     assert always.high == 1.0
     pooled = difference(RATIO, {"bad": [1, 2], "all": [3, 4]}, {"bad": [1, 2], "all": [3, 4]}, seed=0)
     assert (pooled.low, pooled.high, pooled.p) == (0, 0, 1)
+
+
+def flipped(up, down, n):
+    """Right and wrong before and after, of `n` examples of which some become right and others wrong."""
+    rest = [1.0] * (n - up - down)
+    return {"x": [0.0] * up + [1.0] * down + rest}, {"x": [1.0] * up + [0.0] * down + rest}
+
+
+@pytest.mark.parametrize("up", range(1, 12))
+@pytest.mark.parametrize("size", [1, 5])
+def test_changes_in_one_direction_are_clear_by_the_interval_when_they_are_by_p(up, size):
+    one, two = flipped(up, 0, 200)
+    groups = [str(place) for place in range(200) for _ in range(size)]
+    one, two = ({"x": np.repeat(side["x"], size)} for side in (one, two))
+    found = difference(mean("x"), one, two, seed=0, groups=groups)
+    assert found.value == pytest.approx(up / 200)
+    assert (found.low > 0) == (found.p < 0.05) == (up > 5)
+    assert found.disagreement == ""
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 16), st.integers(0, 16), st.integers(32, 200), st.floats(1, 4))
+def test_interval_and_p_disagree_only_near_the_border_and_with_a_reason(up, down, n, tests):
+    found = difference(mean("x"), *flipped(up, down, n), seed=0)
+    assert found.low <= found.value <= found.high
+    apart = found.low > 0 or found.high < 0
+    assert bool(found.disagreement) == (apart != (found.p < 0.05))
+    assert not found.disagreement or 0.04 < found.p < 0.08
+    told = replace(found, p_holm=min(tests * found.p, 1.0))
+    assert bool(told.disagreement) == (apart != (told.p_holm < 0.05))
+    assert ("adjusted" in told.disagreement) == (apart and found.p < 0.05 <= told.p_holm)
 
 
 def test_a_pair_without_a_value_on_one_side_is_left_out():
