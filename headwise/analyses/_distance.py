@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from headwise.analyses._heads import HEAD, by_tower, extremes, head_table
+from headwise.analyses._heads import HEAD, by_tower, extremes, some_heads
 from headwise.analyses.record import analysis
 
 if TYPE_CHECKING:
@@ -51,4 +51,5 @@ def distance(trace: Trace) -> pd.DataFrame:
     Raises:
         CaptureError: when the trace holds no statistics, or no self-attention.
     """
-    return head_table(trace, [*HEAD, "distance", "relative_distance"], value="distance")
+    frame = trace.to_frame("head")[[*HEAD, "distance", "relative_distance"]]
+    return some_heads(trace, [frame.dropna(subset="distance")], "Distance")

@@ -2,38 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from headwise.analyses._received import check_known, received
 from headwise.analyses.sentences import one_sentence
 from headwise.errors import CaptureError
+from headwise.probes.trace.fields import Record, head_numbers
+from headwise.probes.trace.frames import site_columns
 from headwise.text import head_name
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from headwise.probes.attach.sites import Site
     from headwise.probes.trace.trace import Trace
 
 HEAD = ("example", "tower", "kind", "layer", "call", "head")
 """The columns that name a head of an example."""
 
 
-def head_table(trace: Trace, columns: list[str], *, value: str) -> pd.DataFrame:
-    """The chosen columns of the trace's head table, without the heads for which `value` is not defined.
+def heads_frame(
+    site: Site, record: Record, field: str, columns: Mapping[str, Float[Tensor, "example head"]]
+) -> pd.DataFrame:
+    """Numbers of the heads of a site as a table: a row for every example and head whose first number is no NaN.
+
+    Args:
+        site: whose heads they are.
+        record: of the site.
+        field: a field of the record with the same heads.
+        columns: the numbers by name.
+    """
+    from pandas import DataFrame
+
+    example, head = (~next(iter(columns.values())).isnan()).nonzero(as_tuple=True)
+    numbers = np.array(head_numbers(record, field))
+    return DataFrame(
+        {"example": example.numpy(), **site_columns(site), "head": numbers[head.numpy()]}
+        | {name: values[example, head].double().numpy() for name, values in columns.items()}
+    )
+
+
+def some_heads(trace: Trace, parts: Iterable[pd.DataFrame], what: str) -> pd.DataFrame:
+    """The tables of all sites as one.
 
     Raises:
-        CaptureError: when it is defined for no head.
+        CaptureError: what it says is defined for no head.
     """
-    frame = trace.to_frame("head")[columns].dropna(subset=value, ignore_index=True)
-    if frame.empty:
+    from pandas import concat
+
+    there = [part for part in parts if len(part)]
+    if not there:
         check_known(received(trace))
         raise CaptureError(
-            f"{value.replace('_', ' ').capitalize()} is defined for no head of this trace.",
+            f"{what} is defined for no head of this trace.",
             evidence=", ".join(dict.fromkeys(f"{site.tower} {site.kind}" for site in trace.sites)),
             remedy="Capture a longer input, or another kind of attention.",
         )
-    return frame
+    return concat(there, ignore_index=True)
 
 
 def extremes(frame: pd.DataFrame, value: str) -> tuple[tuple[str, float], tuple[str, float]]:

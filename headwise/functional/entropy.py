@@ -8,6 +8,8 @@ from torch import Tensor
 
 LEAST = 1e-6
 """Rows that leave less than this to keys that are no sinks say nothing about them."""
+FEW = 1e-4
+"""The same where only sums of the row are known, in float32."""
 
 
 def row_entropy(
@@ -56,6 +58,54 @@ def normalised_entropy(
     return entropy / choices.log()
 
 
+def entropy_over(
+    attn: Float[Tensor, "*lead query key"], keys: Bool[Tensor, "*#lead key"]
+) -> tuple[Float[Tensor, "*lead query"], Float[Tensor, "*lead query"]]:
+    """Row entropy over some of the keys, their weights scaled up to one, in nats; and how many of them have weight.
+
+    NaN where these keys have next to nothing of the row.
+
+    Args:
+        attn: attention probabilities.
+        keys: True at the keys that count.
+
+    Example:
+        >>> entropy_over(torch.tensor([[0.8, 0.1, 0.1]]), torch.tensor([False, True, True]))
+        (tensor([0.6931]), tensor([2.]))
+    """
+    p = attn.float() if attn.dtype in (torch.float16, torch.bfloat16) else attn
+    p = p.where(keys.unsqueeze(-2), 0.0)
+    rest = p.sum(-1, keepdim=True)
+    entropy = torch.special.entr(p / rest.where(rest > LEAST, torch.nan)).sum(-1)
+    return entropy, (p > 0).sum(-1).to(entropy.dtype)
+
+
+def entropy_of_rest(
+    entropy: Float[Tensor, "*row"],
+    left_out: Float[Tensor, "*row key"],
+    total: Float[Tensor, "*row"] | float = 1.0,
+) -> Float[Tensor, "*row"]:
+    """Row entropy over all keys but some, the rest scaled up to one, from the entropy of the whole row (ours).
+
+    With H of the whole row, weights p on the keys S that are left out and r = total - sum of p what the others hold,
+    the others have (H + sum over S of p ln p) / r + ln r. No pattern is needed. NaN where r is below `FEW`: the sums
+    of a capture are float32, and leave no digits there.
+
+    Args:
+        entropy: of the whole row, in nats.
+        left_out: weights on the keys that are left out.
+        total: sum of the row; below 1 where a sink logit takes weight.
+
+    Example:
+        >>> row = torch.tensor([0.8, 0.1, 0.1])
+        >>> entropy_of_rest(torch.special.entr(row).sum(), row[:1])
+        tensor(0.6931)
+    """
+    rest = total - left_out.sum(-1)
+    rest = rest.where(rest > FEW, torch.nan)
+    return ((entropy - torch.special.entr(left_out).sum(-1)) / rest + rest.log()).clamp_min(0.0)
+
+
 def entropy_without(
     maps: Float[Tensor, "example head query key"],
     sinks: Bool[Tensor, "example key"],
@@ -82,12 +132,11 @@ def entropy_without(
     """
     means = []
     for example, pattern in enumerate(maps):
-        others = pattern[:, rows[example]][:, :, keys[example] & ~sinks[example].to(keys.device)].float()
-        rest = others.sum(-1, keepdim=True)
-        choices = (others > 0).sum(-1)
-        rate = torch.special.entr(others / rest.clamp_min(LEAST)).sum(-1) / choices.clamp_min(2).log()
-        known = (rest[..., 0] > LEAST) & (choices >= 2)
-        means.append(rate.where(known, torch.nan).nanmean(-1).clamp(max=1.0))
+        entropy, choices = entropy_over(
+            pattern[:, rows[example]], keys[example] & ~sinks[example].to(keys.device)
+        )
+        rate = entropy / choices.where(choices >= 2, torch.nan).log()
+        means.append(rate.nanmean(-1).clamp(max=1.0))
     return torch.stack(means).cpu()
 
 

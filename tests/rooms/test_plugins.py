@@ -76,9 +76,9 @@ def test_a_misspelt_argument_is_told_its_name_and_the_call():
     ):
         hw.analyses.sinks(Trace({}), epsilom=0.2)
     with pytest.raises(
-        InputError, match=r"missing a required argument: 'trace'\) Call it as entropy\(trace\)"
+        InputError, match=r"missing a required argument: 'trace'\) Call it as distance\(trace\)"
     ):
-        hw.analyses.entropy()
+        hw.analyses.distance()
 
 
 @pytest.mark.parametrize("number", [0.25, np.float32(0.25), np.float64(0.25)])

@@ -6,12 +6,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from headwise.analyses._heads import HEAD, by_tower, extremes
+from headwise.analyses._heads import HEAD, by_tower, extremes, heads_frame
 from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
 from headwise.errors import CaptureError
-from headwise.probes.trace.fields import head_numbers
-from headwise.probes.trace.frames import site_columns, statistics
+from headwise.probes.trace.frames import statistics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +60,7 @@ def top_mass(trace: Trace, k: int = 5) -> pd.DataFrame:
     Raises:
         CaptureError: the trace holds no sums of largest weights, or not of this k, or no row sees more than k keys.
     """
-    from pandas import DataFrame, concat
+    from pandas import concat
 
     parts = []
     for site, record in statistics(trace.records).items():
@@ -78,20 +77,8 @@ def top_mass(trace: Trace, k: int = 5) -> pd.DataFrame:
         counted = (n_keys > k).expand(record["top"].shape[:3])
         sums = record["top"].detach().float()[..., sizes.index(k)].where(counted, torch.nan).nanmean(-1)
         flat = (k / n_keys).expand_as(counted).where(counted, torch.nan).nanmean(-1)
-        example, head = (~sums.isnan()).nonzero(as_tuple=True)
-        if not len(example):
-            continue
-        parts.append(
-            DataFrame(
-                {
-                    "example": example.numpy(),
-                    **site_columns(site),
-                    "head": [head_numbers(record, "top")[number] for number in head.tolist()],
-                    "top_mass": sums[example, head].numpy(),
-                    "flat": flat[example, head].numpy(),
-                }
-            )
-        )
+        parts.append(heads_frame(site, record, "top", {"top_mass": sums.cpu(), "flat": flat.cpu()}))
+    parts = [part for part in parts if len(part)]
     if not parts:
         raise CaptureError(
             f"No row of this trace sees more than {k} keys.",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from headwise.errors import CaptureError, InputError
@@ -100,17 +101,26 @@ def key_axis(layout: TokenLayout, site: Site) -> Axis | None:
 def labels(axis: Axis | None, examples: int, positions: int) -> tuple[np.ndarray, np.ndarray]:
     """Text and role of every position, (example, position), None where the layout does not know them."""
     tokens = np.full((examples, positions), None, dtype=object)
-    roles = tokens.copy()
+    roles = np.array([*ROLES, None], dtype=object)[role_table(axis, examples, positions).numpy()]
     if axis is None or examples % len(axis.roles):
         return tokens, roles
-    beams = examples // len(axis.roles)  # the beams of an example stand side by side
+    beams = examples // len(axis.roles)
     width = min(positions, axis.roles.shape[1])
-    roles[:, :width] = np.array(ROLES, dtype=object)[axis.roles[:, :width].cpu().numpy()].repeat(beams, 0)
     if axis.tokens is not None:
         tokens[:, :width] = np.array([row[:width] for row in axis.tokens], dtype=object).repeat(beams, 0)
     elif axis.ids is not None:
         tokens[:, :width] = axis.ids[:, :width].cpu().numpy().astype(str).repeat(beams, 0)
     return tokens, roles
+
+
+def role_table(axis: Axis | None, examples: int, positions: int) -> Int[Tensor, "example position"]:
+    """Place in `ROLES` of the role of every position, -1 where the layout does not know it."""
+    table = torch.full((examples, positions), -1)
+    if axis is not None and examples % len(axis.roles) == 0:
+        known = axis.roles[:, :positions].long().cpu()
+        beams = examples // len(axis.roles)  # the beams of an example stand side by side
+        table[:, : known.shape[1]] = known.repeat_interleave(beams, 0)
+    return table
 
 
 def _queries(site: Site, record: Record, layout: TokenLayout, roles: Iterable[str]) -> dict[str, np.ndarray]:
