@@ -136,8 +136,9 @@ class Entry:
 
     def enter(self, hidden: Tensor) -> Tensor:
         """The same without a site."""
-        new = (hidden if self.change is None else self.change(self.tower, hidden)).detach()
-        new = new.requires_grad_() if torch.is_grad_enabled() else new
+        new = hidden.detach() if self.change is None else self.change(self.tower, hidden)
+        if torch.is_grad_enabled() and not (new.is_leaf and new.requires_grad):
+            new = new if self.change is not None and new.requires_grad else new.detach().requires_grad_()
         self.entered.append(new)
         return new
 

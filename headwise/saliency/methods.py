@@ -8,9 +8,12 @@ from types import MappingProxyType
 
 from headwise.errors import InputError
 from headwise.plugins import close_names
-from headwise.saliency.attention import attention_times_gradient
+from headwise.saliency.attention import attention, attention_times_gradient, chefer, flow, rollout
 from headwise.saliency.explained import Explained, Maps
 from headwise.saliency.gradients import by_gradient, norms, product, size
+from headwise.saliency.lrp import relevance
+from headwise.saliency.paths import integrated_gradients
+from headwise.saliency.removal import ablation
 
 Method = Callable[[Explained], Maps]
 
@@ -19,10 +22,32 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "gradient x input": partial(by_gradient, reduce=product),
         "gradient": partial(by_gradient, reduce=size),
         "norm gradient": partial(by_gradient, reduce=norms),
+        "integrated gradients": integrated_gradients,
+        "ablation": ablation,
+        "attention": attention,
         "attention x gradient": attention_times_gradient,
+        "relevancy": chefer,
+        "rollout": rollout,
+        "flow": flow,
+        "attention lrp": partial(relevance, variant="attn"),
+        "cp lrp": partial(relevance, variant="cp"),
     }
 )
 """Name -> the method."""
+_MODULES = "its rules are for activations that are modules, and transformers calls functions: what it gives is not its own"
+_ONE = "it fits one number at a time, in a run of its own for every token; method='ablation' explains all in one pass"
+REFUSED: Mapping[str, str] = MappingProxyType(
+    {
+        "deeplift": f"{_MODULES}, but gradient x input",
+        "guided backprop": _MODULES,
+        "deconvolution": _MODULES,
+        "lrp": "captum's knows no attention; method='cp lrp' or 'attention lrp' does",
+        "kernel shap": _ONE,
+        "lime": _ONE,
+        "llm attribution": "it joins prompt and reply in input_ids, which is wrong for an encoder-decoder",
+    }
+)
+"""Methods of captum that are not offered -> why: they are wrong for a transformer, or for this use of one."""
 
 
 def find_method(name: str) -> Method:
@@ -33,6 +58,8 @@ def find_method(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name]
+    if reason := REFUSED.get(name.lower().replace("_", " ")):
+        raise InputError(f"{name} is not offered: {reason}.", remedy=f"Use one of {', '.join(METHODS)}.")
     raise InputError(
         f"There is no method of saliency {name!r}.",
         evidence=close_names(name, METHODS),

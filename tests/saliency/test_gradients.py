@@ -10,7 +10,7 @@ import headwise as hw
 from headwise.errors import InputError
 from headwise.probes.reply import question
 from headwise.saliency.explained import Explained
-from headwise.saliency.methods import METHODS, saliency_maps
+from headwise.saliency.methods import METHODS, REFUSED, saliency_maps
 from headwise.testing import tiny_model
 from headwise.testing.models import shared_model, ungrouped
 from tests.kit.deciders import ANSWER, PLACE, PROMPT, decider
@@ -116,10 +116,16 @@ class TestEveryMethod:
 @pytest.mark.parametrize("shown", [True, False])
 @pytest.mark.parametrize("method", METHODS)
 def test_the_decisive_position_is_found(method, shown):
-    """By every method but norms of the gradient, which behind a LayerNorm are largest at the row itself."""
+    """By what knows of the answer. Norms of the gradient are largest at the row itself, behind a LayerNorm; attention
+    alone shows the position where the head looks at it, and not where it looks at all alike.
+    """
+    found = method not in ("gradient", "norm gradient") and (
+        shown or method not in ("attention", "rollout", "flow")
+    )
     example = asked(decider(shown=shown), {"text": PROMPT, "reply": [ANSWER]}, target="logit")
-    place = len(PROMPT) - 1 if method in ("gradient", "norm gradient") else PLACE
-    assert saliency_maps(example, method)["text"][0].argmax() == place
+    values = saliency_maps(example, method)["text"][0, : -1 if method in ("rollout", "flow") else None]
+    spread = values.max() - values.min() > 1e-4 * values.abs().max()
+    assert bool(values.argmax() == PLACE and spread) == found
 
 
 def test_a_divergence_has_no_gradient():
@@ -130,6 +136,12 @@ def test_a_divergence_has_no_gradient():
 def test_an_unknown_method_is_named():
     with pytest.raises(InputError, match=r"no method of saliency 'gradients'.*gradient x input"):
         saliency_maps(asked(shared_model("gpt2")), "gradients")
+
+
+@pytest.mark.parametrize("method", REFUSED)
+def test_what_is_silently_wrong_is_refused_with_the_reason(method):
+    with pytest.raises(InputError, match=f"{method} is not offered: .*gradient x input"):
+        saliency_maps(asked(shared_model("gpt2")), method)
 
 
 def test_a_decoder_has_no_encoder_output():
