@@ -34,11 +34,11 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     }
 )
 """Name -> the method."""
-_MODULES = "its rules are for activations that are modules, and transformers calls functions: what it gives is not its own"
+_MODULES = "its rules are for activations that are modules, which functions of transformers are not: it is silently wrong"
 _ONE = "it fits one number at a time, in a run of its own for every token; method='ablation' explains all in one pass"
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
-        "deeplift": f"{_MODULES}, but gradient x input",
+        "deeplift": f"{_MODULES}, and equals gradient x input",
         "guided backprop": _MODULES,
         "deconvolution": _MODULES,
         "lrp": "captum's knows no attention; method='cp lrp' or 'attention lrp' does",
