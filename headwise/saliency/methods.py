@@ -34,7 +34,9 @@ METHODS: Mapping[str, Method] = MappingProxyType(
     }
 )
 """Name -> the method."""
-_MODULES = "its rules are for activations that are modules, which functions of transformers are not: it is silently wrong"
+_MODULES = (
+    "its rules are for activations that are modules, not the functions of transformers: it is silently wrong"
+)
 _ONE = "it fits one number at a time, in a run of its own for every token; method='ablation' explains all in one pass"
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
