@@ -15,6 +15,7 @@ from headwise.plugins import unknown_attribute
 from headwise.results.result import Result, load_result
 
 if TYPE_CHECKING:
+    from headwise.analyses._circuits.circuit import circuit
     from headwise.analyses._distance import distance
     from headwise.analyses._divergence.captures import pattern_divergence, trace_divergence
     from headwise.analyses._divergence.inputs import head_divergence, reply_divergence, token_divergence
@@ -38,6 +39,7 @@ __all__ = [
     "Analysis",
     "Result",
     "analysis",
+    "circuit",
     "class_sinks",
     "distance",
     "entropy",

@@ -12,6 +12,7 @@ ANALYSES = Plugins(
     "analysis",
     "headwise.analyses",
     {
+        "circuit": "headwise.analyses._circuits.circuit:circuit",
         "class_sinks": "headwise.analyses._sinks_of.classes:class_sinks",
         "distance": "headwise.analyses._distance:distance",
         "entropy": "headwise.analyses._entropy:entropy",

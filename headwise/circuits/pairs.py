@@ -124,22 +124,15 @@ def batches(pairs: PairSet, size: int, device: torch.device | str = "cpu") -> It
             chosen = numbers[start : start + size]
             yield Batch(
                 tuple(chosen),
-                _joined([pairs.clean[number] for number in chosen], device),
-                _joined([pairs.corrupted[number] for number in chosen], device),
+                joined([pairs.clean[number] for number in chosen], device),
+                joined([pairs.corrupted[number] for number in chosen], device),
                 pairs.correct[chosen].to(device),
                 pairs.wrong[chosen].to(device),
             )
 
 
-def repeated(inputs: Inputs, copies: int) -> dict[str, Any]:
-    """The examples of a batch `copies` times, one after the other: a, a, b, b."""
-    return {
-        name: value.repeat_interleave(copies, 0) if isinstance(value, Tensor) else value
-        for name, value in inputs.items()
-    }
-
-
-def _joined(examples: Sequence[Inputs], device: torch.device | str) -> dict[str, Any]:
+def joined(examples: Sequence[Inputs], device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Examples of one shape as a batch."""
     first = examples[0]
     return {
         name: torch.cat([example[name] for example in examples]).to(device)

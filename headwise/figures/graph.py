@@ -37,9 +37,10 @@ def graph_of(chart: Chart) -> Graph:
     """The graph of a table of edges.
 
     A node is named by its layer and head (`L3H1`), as `mlp 3`, or in words; `input` stands below all layers, words
-    without a number (`logits`) above them. The heaviest edges are shown.
+    without a number (`logits`) above them. The heaviest edges are shown, of a circuit those that it keeps.
     """
-    frame = chart.frame.loc[chart.frame[chart.value].abs().sort_values(ascending=False, kind="stable").index]
+    frame = chart.frame[chart.frame["kept"]] if "kept" in chart.frame else chart.frame
+    frame = frame.loc[frame[chart.value].abs().sort_values(ascending=False, kind="stable").index]
     edges = tuple(
         (str(sender), str(receiver), float(weight))
         for sender, receiver, weight in frame[[*chart.axes, chart.value]].head(MOST).itertuples(index=False)
@@ -51,7 +52,11 @@ def graph_of(chart: Chart) -> Graph:
         weights[sender] += abs(weight)
         weights[receiver] += abs(weight)
     nodes = tuple(
-        (name, -1 if name == "input" else top if (layer := layer_of(name)) is None else layer, weights[name])
+        (
+            name,
+            -1 if name.endswith("input") else top if (layer := layer_of(name)) is None else layer,
+            weights[name],
+        )
         for name in names
     )
     return Graph(said(chart.name).capitalize(), nodes, edges, chart.unit)
