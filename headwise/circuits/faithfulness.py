@@ -47,9 +47,9 @@ def minimality(experiment: Experiment, kept: Kept) -> dict[str, float]:
 def completeness(
     experiment: Experiment, kept: Kept, *, sets: int = 10, seed: int = 0
 ) -> list[tuple[float, float]]:
-    r"""For random sets K of its senders, the metric of the circuit without K and of the model without K.
+    r"""For random sets K of its heads and MLPs, the metric of the circuit without K and of the model without K.
 
-    Complete circuits and their model fall alike: |F(C \ K) - F(M \ K)| is small (Wang et al. 2022). Every sender is
+    Complete circuits and their model fall alike: |F(C \ K) - F(M \ K)| is small (Wang et al. 2022). Each is
     in K with probability one half.
 
     Args:
@@ -59,7 +59,8 @@ def completeness(
         seed: of the sets.
     """
     graph, generator = experiment.graph, torch.Generator().manual_seed(seed)
-    nodes = [name for name, used in zip(graph.senders, kept.any(1).tolist(), strict=True) if used]
+    used = kept.any(1).nonzero()[:, 0].tolist()
+    nodes = [graph.senders[number] for number in used if number >= len(graph.starts)]
     found = []
     for _ in range(sets):
         drawn = torch.rand(len(nodes), generator=generator) < 0.5
