@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from headwise.analyses._kinds.given import as_subject
+from headwise.analyses.inputs import as_subject
 from headwise.analyses.record import analysis
 from headwise.circuits.acdc import acdc
 from headwise.circuits.attribution import edge_attribution
