@@ -25,7 +25,7 @@ def test_formulas_import_nothing_of_ours(path: Path) -> None:
     ours = {name for name in imported if name.startswith("headwise")}
     assert all(name.startswith("headwise.functional.") for name in ours)
     assert {name.partition(".")[0] for name in imported - ours} <= {
-        *("__future__", "collections", "typing", "math", "numpy", "torch", "jaxtyping")
+        *("__future__", "collections", "types", "typing", "math", "numpy", "torch", "jaxtyping")
     }
 
 
