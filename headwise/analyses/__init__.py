@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headwise.analyses._divergence.inputs import head_divergence, reply_divergence, token_divergence
     from headwise.analyses._divergence.interaction import interaction
     from headwise.analyses._entropy import entropy
+    from headwise.analyses._kinds.clusters import pattern_clusters
     from headwise.analyses._kinds.importance import head_importance, importance_agreement, pruning_curve
     from headwise.analyses._kinds.kinds import head_kinds
     from headwise.analyses._kinds.types import head_types, pattern_types
@@ -59,6 +60,7 @@ __all__ = [
     "merge",
     "names",
     "normalised_entropy",
+    "pattern_clusters",
     "pattern_divergence",
     "pattern_types",
     "pruning_curve",

@@ -25,6 +25,7 @@ ANALYSES = Plugins(
         "look_back": "headwise.analyses._rows.look_back:look_back",
         "mass": "headwise.analyses._mass:mass",
         "massive_activations": "headwise.analyses._sinks_of.massive:massive_activations",
+        "pattern_clusters": "headwise.analyses._kinds.clusters:pattern_clusters",
         "pattern_divergence": "headwise.analyses._divergence.captures:pattern_divergence",
         "pattern_types": "headwise.analyses._kinds.types:pattern_types",
         "pruning_curve": "headwise.analyses._kinds.importance:pruning_curve",
