@@ -77,6 +77,7 @@ def test_a_report_draws_a_map_of_kinds(tmp_path):
     )
     text = page.read_text(encoding="utf-8")
     assert "heads 8 have no kind" in text
+    assert 'href="#head-text-01-03"' in text
 
 
 @pytest.mark.slow

@@ -12,8 +12,9 @@ import pytest
 import headwise as hw
 from headwise.figures.graph import Graph
 from headwise.figures.intervals import Interval, Panel
+from headwise.reports.collect.words import word_map_of
 from headwise.reports.content import content as page_content
-from headwise.reports.content import shown_example
+from headwise.reports.content import shown_example, word_map
 from headwise.reports.content.content import Content, Finding, Flip
 from headwise.reports.page.index import Entry, write_index
 from headwise.reports.page.page import write_page
@@ -116,6 +117,7 @@ def whole_content() -> Content:
     seen, heard, read = map(zoo_content, ("vlm", "speech", "nmt"))
     graph = Graph("Circuit", (("input", -1, 0.5), ("L0H1", 0, 0.75)), (("input", "L0H1", 0.5),), "logits")
     said = Finding("A finding", "It says so.", "<p>drawn</p>", "How to read it.")
+    words = word_map_of(hw.analyses.head_kinds(hw.load("zoo:vlm"), prompts=("repeats",), sequences=1))
     groups = {group.key: group for group in (*read.groups, *heard.groups, *seen.groups)}
     others = [
         next(one for one in heard.examples if one.sound and one.matrix),
@@ -127,6 +129,7 @@ def whole_content() -> Content:
         warnings=("A warning", "Another"),
         examples=(*seen.examples, *(replace(one, number=3 + more) for more, one in enumerate(others))),
         groups=tuple(groups.values()),
+        words=(words,),
         graphs=(graph,),
         findings=(said, replace(said, title="Another finding", figure="")),
         call="hw.report(model)",
@@ -158,7 +161,7 @@ def test_payloads_reach_every_string_of_a_page():
     hostile, _ = hostile_content(0)
     classes = [
         found
-        for module in (page_content, shown_example)
+        for module in (page_content, shown_example, word_map)
         for found in vars(module).values()
         if dataclasses.is_dataclass(found)
     ]

@@ -15,7 +15,7 @@ from headwise.figures.chart import Chart
 from headwise.layout import TokenLayout
 from headwise.probes.attach.sites import Site
 from headwise.reports.content import content as page_content
-from headwise.reports.content import shown_example
+from headwise.reports.content import shown_example, word_map
 from headwise.reports.content.content import Content, Finding
 from headwise.reports.page.index import Entry
 from headwise.text import visible
@@ -74,6 +74,9 @@ STRUCTURE = {
     page_content.HeadMap: frozenset({"key"}),
     page_content.MapPanel: frozenset({"group", "layers"}),
     page_content.Group: frozenset({"key", "layers"}),
+    word_map.WordCell: frozenset({"address"}),
+    word_map.WordPanel: frozenset({"group", "layers"}),
+    word_map.WordMap: frozenset({"key"}),
     page_content.Table: frozenset({"key"}),
     page_content.Column: frozenset({"name", "form"}),
     shown_example.Token: frozenset({"role"}),

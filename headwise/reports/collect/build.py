@@ -23,7 +23,14 @@ from headwise.reports.collect.comparisons import before_and_after, shown_compari
 from headwise.reports.collect.example_runs import ExampleRuns, prepare_example
 from headwise.reports.collect.examples import MOST_EXAMPLES, examples_of, trimmed
 from headwise.reports.collect.heads import groups_of, partly_drawn, sink_keys, sinks_of
-from headwise.reports.collect.maps import is_map, maps_of, sink_share, strongest_keys, without_sinks
+from headwise.reports.collect.maps import (
+    is_map,
+    is_word_map,
+    maps_of,
+    sink_share,
+    strongest_keys,
+    without_sinks,
+)
 from headwise.reports.collect.media import picture_of, sound_of
 from headwise.reports.collect.patterns import PatternThumbnails, pattern_thumbnails
 from headwise.reports.collect.provenance import provenance_of, warnings_of
@@ -32,6 +39,7 @@ from headwise.reports.collect.shares import KeyShares, key_shares
 from headwise.reports.collect.tables import layer_table, role_table, shares_without_sinks, sink_table
 from headwise.reports.collect.verdict import change_of, headlines_of, one_row, sink_warning
 from headwise.reports.collect.windows import window_start
+from headwise.reports.collect.words import word_map_of
 from headwise.reports.content.content import Content, Finding, HeadMap
 from headwise.reports.content.shown_example import ShownExample
 from headwise.text import shortened
@@ -96,6 +104,7 @@ def build_content(
         comparisons=tuple(
             shown_comparison(item, number) for number, item in enumerate(inputs.comparisons, start=1)
         ),
+        words=tuple(word_map_of(result) for result in results if is_word_map(result)),
         graphs=tuple(graph_of(result) for result in results if result.kind == "edges" and len(result.frame)),
         findings=tuple(finding_of(result) for result in results if _is_finding(result)),
         provenance=tuple(provenance_of(meta, subject).items()),
@@ -133,7 +142,12 @@ def finding_of(result: Result) -> Finding:
 
 def _is_finding(result: Result) -> bool:
     """False for what the page has another place for: maps, graphs, and the table of sinks."""
-    return not (is_map(result) or _lists_sinks(result) or (result.kind == "edges" and len(result.frame)))
+    return not (
+        is_map(result)
+        or is_word_map(result)
+        or _lists_sinks(result)
+        or (result.kind == "edges" and len(result.frame))
+    )
 
 
 def _lists_sinks(result: Result) -> bool:

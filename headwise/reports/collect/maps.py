@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from headwise.analyses import HEAD
 from headwise.analyses._received import MIN_ROWS
 from headwise.figures.labels import said
 from headwise.figures.maps import axis_title
@@ -38,9 +39,15 @@ WORDING = {
 
 
 def is_map(result: Result) -> bool:
-    """True for a result with one number (or word) per head, or per layer and something across."""
+    """True for a result with one number per head (or a word per example), or per layer and something across."""
     layered = result.kind == "matrix" and result.axes[0] == "layer" and "example" not in result.keys
-    return (result.kind in ("heads", "classes") or layered) and len(result.frame) > 0
+    heads = result.kind in ("heads", "classes") and not is_word_map(result)
+    return (heads or layered) and len(result.frame) > 0
+
+
+def is_word_map(result: Result) -> bool:
+    """True for a result that has one word for every head of a model, whatever the example."""
+    return result.kind == "classes" and set(result.keys) == set(HEAD[1:]) and len(result.frame) > 0
 
 
 def maps_of(result: Result, after: Result | None = None) -> list[HeadMap]:

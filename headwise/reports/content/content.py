@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from headwise.figures.graph import Graph
 from headwise.reports.content.formatting import Form, Value, round_up
 from headwise.reports.content.shown_example import ShownExample, Strip
+from headwise.reports.content.word_map import WordMap
 
 if TYPE_CHECKING:
     import numpy as np
@@ -207,6 +208,7 @@ class Content:
     verdict: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     metrics: tuple[HeadMap, ...] = ()
+    words: tuple[WordMap, ...] = ()
     groups: tuple[Group, ...] = ()
     tables: tuple[Table, ...] = ()
     comparisons: tuple[ShownComparison, ...] = ()

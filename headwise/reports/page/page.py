@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headwise.errors import InputError
-from headwise.figures import CIVIDIS, DIVERGING, data_uri, map_png
+from headwise.figures import CATEGORIES, CIVIDIS, DIVERGING, data_uri, map_png
 from headwise.figures.colours import stops_of
 from headwise.figures.graph import places, thickness
 from headwise.figures.labels import without_middle
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LIMIT = 10_000_000
 SCRIPTS = ("data.js", "grid.js", "maps.js", "head.js", "examples.js", "page.js")
 STYLES = ("parts.css", "report.css")
+WORD_COLOURS = tuple(zip(CATEGORIES, ("#fff", "#000", "#fff", "#000", "#000", "#fff", "#fff"), strict=True))
+"""A colour for each word, and that of its number on it."""
 INDEX, KIND = "index.html", "report"
 
 
@@ -131,6 +133,8 @@ def render(
                 for group in content.groups
                 if group.patterns is not None
             ],
+            mark=_word_mark,
+            groups={group.key for group in content.groups},
             graphs=[(graph, *places(graph)) for graph in content.graphs],
             thickness=thickness,
             ticks=round_ticks,
@@ -171,6 +175,7 @@ def facts(content: Content) -> dict[str, Any]:
         "heads_with_sink": content.sink_share,
         **{table.key: table.records() for table in content.tables},
         **{item.table.key: item.table.records() for item in content.comparisons},
+        "words": {item.key: [cell.evidence for cell in item.known] for item in content.words},
         "changed_answers": [vars(flip) for item in content.comparisons for flip in item.flips],
         "fix": content.fix,
         "spec": json.loads(content.spec) if content.spec else None,
@@ -216,6 +221,7 @@ def asset(folder: str, name: str) -> str:
 def _sections(content: Content) -> list[tuple[str, str]]:
     sections = [("verdict", "Verdict"), ("warnings", "Warnings")]
     sections += [("maps", "Maps")] if content.metrics else []
+    sections += [(f"words-{item.key}", item.title) for item in content.words]
     sections += [("examples", "Examples")] if content.examples else []
     sections += [("evaluation", "Did the fix help?")] if content.comparisons else []
     sections += [(table.key, table.title.partition(",")[0]) for table in content.tables]
@@ -232,6 +238,15 @@ def _drawn(content: Content) -> dict[str, Any]:
         "matrix": _matrix,
         "seconds": _seconds,
     }
+
+
+def _word_mark(words: Sequence[tuple[str, int]], place: int) -> tuple[str, str]:
+    """The mark of a word and its style: "none" is a dot; a word beyond the colours has a number on grey."""
+    if words[place][0] == "none":
+        return "·", ""
+    number = sum(word != "none" for word, _ in words[:place])
+    paper, ink = WORD_COLOURS[number] if number < len(WORD_COLOURS) else ("#767676", "#fff")
+    return str(number + 1), f"background:{paper};color:{ink}"
 
 
 def _gradient(colours: Any) -> str:
