@@ -35,6 +35,8 @@ class Family:
     """From the config: rows and columns of the tokens of one image."""
     masks_audio: bool = True
     """The encoder hides the padding of its audio input when it is given a mask."""
+    queries_first: bool = False
+    """Layers take and give the residual as (query, example, width)."""
     input_seconds: float | None = None
     """Time between two entries of the audio input, used when there is no processor to ask."""
 
@@ -46,6 +48,7 @@ FAMILIES = Plugins(
         "blip": "headwise.families.blip:FAMILY",
         "blip-2": "headwise.families.blip:FAMILY",
         "data2vec-audio": "headwise.families.speech:FAMILY",
+        "fsmt": "headwise.families.queries_first:FAMILY",
         "gemma3": "headwise.families.gemma3:FAMILY",
         "git": "headwise.families.git:FAMILY",
         "hubert": "headwise.families.speech:FAMILY",
@@ -70,6 +73,7 @@ FAMILIES = Plugins(
         "wav2vec2-conformer": "headwise.families.speech:FAMILY",
         "wavlm": "headwise.families.speech:FAMILY",
         "whisper": "headwise.families.whisper:FAMILY",
+        "xlnet": "headwise.families.queries_first:FAMILY",
     },
 )
 

@@ -81,8 +81,9 @@ def capture(
             that `maps` names keep all rows.
         qkv: queries, keys and values as they enter attention.
         heads: per-head outputs z before W_O, (example, query, head, width).
-        residual: the residual stream entering each layer, (example, query, width). It belongs to the layer: the kind
-            and the heads that are named do not matter.
+        residual: the residual stream entering each layer, (example, query, width), and that behind the last layer of
+            a tower (`Trace.final_residual`). It belongs to the layer: the kind and the heads that are named do not
+            matter.
         sites: nothing is kept of other sites and heads than these.
         gradients: keep the autograd graph, so that after `backward()` `trace.map_gradients` (with `maps`) and
             `trace.attribution` have values. Keeps activations alive as long as the trace.

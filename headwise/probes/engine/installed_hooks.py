@@ -16,7 +16,7 @@ from headwise.probes.engine import forwards
 from headwise.probes.engine.hooks import Hook, enter_attention, enter_windows
 from headwise.probes.engine.intercept import Intercept
 from headwise.probes.engine.reach import skipping
-from headwise.probes.engine.residuals import enter_layer
+from headwise.probes.engine.residuals import enter_layer, leave_tower
 from headwise.probes.generation.generate_hooks import GenerateWatch
 from headwise.probes.kernels import windows
 from headwise.probes.serving.continuous_batching import ContinuousBatchingWatch
@@ -162,6 +162,10 @@ class InstalledHooks:
                 Hook(enter_layer, self._instrumented, entry),
             )
             self._block_hooks.append(block.register_forward_pre_hook(hook, with_kwargs=True))
+        for entry in _last_layers(blocks.values()):
+            block = self._instrumented.model.get_submodule(entry.block)
+            hook = Hook(leave_tower, self._instrumented, entry)
+            self._block_hooks.append(block.register_forward_hook(hook))
 
     @property
     def sees_residual(self) -> bool:
@@ -234,3 +238,8 @@ class InstalledHooks:
                 towers = [e.tower for e in self._instrumented.modules.values() if e.name.startswith(prefix)]
                 if towers:
                     yield module, language if language in towers else towers[0]
+
+
+def _last_layers(entries: Iterable[AttentionModule]) -> Iterable[AttentionModule]:
+    """Of every tower, the last of its numbered layers: pooling heads and such stand behind the stream."""
+    return {entry.tower: entry for entry in entries if entry.block.rpartition(".")[2].isdigit()}.values()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from headwise.errors import CaptureError
+from headwise.families import family_of
 from headwise.probes.attach import interface
 from headwise.probes.attach.sites import AttentionModule, attention_modules, language_tower
 from headwise.probes.check.decoding_trial import require_generate
@@ -45,6 +46,7 @@ class Instrumentation:
         }
         if not self.modules:
             raise no_attention(model)
+        self.family = family_of(model.config)
         self.language = language_tower([entry.tower for entry in self.modules.values()])
         self.sessions: tuple[Session, ...] = ()
         self.generations: tuple[GenerateCall, ...] = ()

@@ -1,4 +1,4 @@
-"""The residual stream on its way into the layers: shown to fixes, recorded for captures."""
+"""The residual stream on its way through the layers: shown to fixes, recorded for captures."""
 
 from __future__ import annotations
 
@@ -33,15 +33,11 @@ def enter_layer(
     if local.checkpointed or entry.module.training or torch.is_grad_enabled():
         keep_moment(instrumented)
     hidden_states = args[0] if args else kwargs.get("hidden_states")
-    if not isinstance(hidden_states, Tensor) or hidden_states.dim() not in (2, 3):
+    hidden = _examples_first(instrumented, hidden_states)
+    if hidden is None:
         return None
-    hidden = (
-        hidden_states if hidden_states.dim() == 3 else hidden_states[None]
-    )  # packed images have no batch axis
     site = entry.site(local.count(("block", id(entry.module))))
-    sessions = [
-        session for session in instrumented.listening() if session.tracker().run is not None and local.depth
-    ]
+    sessions = _sessions(instrumented)
     new = hidden
     for session in sessions:
         for number, plan in enumerate(session.plans):
@@ -58,8 +54,44 @@ def enter_layer(
             session.buffer(site).add_rows("residual", new.detach().clone(), rows)
     if new is hidden:
         return None
-    new = new if hidden_states.dim() == 3 else new[0]
+    if hidden_states.dim() == 2:
+        new = new[0]
+    elif instrumented.family.queries_first:
+        new = new.transpose(0, 1)
     return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
+
+
+@untraced
+def leave_tower(
+    instrumented: Instrumentation, entry: AttentionModule, block: nn.Module, args: tuple, output: Any
+) -> None:
+    """The residual leaves the last layer of a tower."""
+    local = instrumented.thread_state()
+    hidden = _examples_first(instrumented, output[0] if isinstance(output, (tuple, list)) else output)
+    if not local.streams or hidden is None:
+        return
+    site = entry.site(local.count(("left", id(entry.module))))
+    if local.repeats or site.layer != entry.layers[-1]:
+        return
+    for session in _sessions(instrumented):
+        if session.options.keeps_residual(site.tower, site.layer):
+            rows = session.tracker().rows(site.tower, hidden.shape[0], hidden.shape[1], hidden.device)
+            session.buffer(site).add_rows("final_residual", hidden.detach().clone(), rows)
+
+
+def _sessions(instrumented: Instrumentation) -> list[Session]:
+    """The sessions that act on the forward under way; none outside of one."""
+    inside = instrumented.thread_state().depth
+    return [one for one in instrumented.listening() if inside and one.tracker().run is not None]
+
+
+def _examples_first(instrumented: Instrumentation, hidden: Any) -> Tensor | None:
+    """What goes from layer to layer as (example, query, width); None where it is something else."""
+    if not isinstance(hidden, Tensor) or hidden.dim() not in (2, 3):
+        return None
+    if hidden.dim() == 2:
+        return hidden[None]  # packed images have no batch axis
+    return hidden.transpose(0, 1) if instrumented.family.queries_first else hidden
 
 
 def ever_wanted(session: Session) -> bool:

@@ -59,10 +59,19 @@ def remarks_on(runs: Sequence[Generation]) -> list[str]:
     """Remarks for a reader of the records of some runs."""
     undecided = any(run.search is not None and not run.search.known for run in runs)
     cropped = sum(run.cropped for run in runs)
-    return [UNDECIDED] * undecided + [
-        f"{cropped} positions of prompts were read and then cropped from the cache: they are not in the records. To "
-        "keep several prompts that begin alike, give each a copy of the cache (copy.deepcopy)."
-    ] * bool(cropped)
+    apart = dict.fromkeys(str(site) for run in runs for site, buffer in run.buffers.items() if buffer.apart)
+    remarks = [UNDECIDED] * undecided
+    if cropped:
+        remarks.append(
+            f"{cropped} positions of prompts were read and then cropped from the cache: they are not in the records. "
+            "To keep several prompts that begin alike, give each a copy of the cache (copy.deepcopy)."
+        )
+    if apart:
+        remarks.append(
+            f"The residual of {len(apart)} sites, first {next(iter(apart))}, is left out: attention has other rows, "
+            "of windows or of learned queries. Keep it alone: hw.capture(..., stats=False, residual=True)."
+        )
+    return remarks
 
 
 def goes_on(run: Generation, call: GenerateCall | None) -> bool:

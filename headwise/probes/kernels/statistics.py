@@ -273,6 +273,11 @@ class RunningStatistics:
                 break  # nor did calls before it have later keys
             self._calls[number] = (call.before(length), since)
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Examples and rows so far."""
+        return len(self._calls[-1][0].n_keys), sum(len(call.positions) for call, _ in self._calls)
+
     def __bool__(self) -> bool:
         return bool(self._calls)
 

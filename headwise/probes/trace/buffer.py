@@ -12,7 +12,7 @@ from headwise.probes.kernels.details import Details
 from headwise.probes.kernels.statistics import CallLayout, RunningStatistics, orders, reordered
 from headwise.probes.kernels.windows import Window, gathered
 from headwise.probes.selection import Heads
-from headwise.probes.trace.fields import head_field
+from headwise.probes.trace.fields import RESIDUALS, head_field
 
 
 class Part(NamedTuple):
@@ -148,12 +148,12 @@ class Buffer:
             self._last[field] = part._replace(value=part.value[:, :, :count], valid=valid)
 
     def compute(self) -> dict[str, Tensor]:
-        """The record of this run: every field, all rows."""
+        """The record of this run: every field, all rows; no residual that stands `apart`."""
         record, order = self.statistics.compute(), orders(self._orders)
-        for field, parts_of_calls in self._rows.items():
-            if not parts_of_calls:
+        for field in filter(self._rows.get, _QUERY_AXIS):
+            if field in RESIDUALS and self.apart:
                 continue
-            parts = [part.ordered(order) for part in parts_of_calls]
+            parts = [part.ordered(order) for part in self._rows[field]]
             keys = max(part.value.shape[-1] for part in parts)
             values = [_wider(part.value, keys) if field == "maps" else part.value for part in parts]
             record[field] = values[0] if len(values) == 1 else torch.cat(values, dim=_QUERY_AXIS[field])
@@ -164,6 +164,18 @@ class Buffer:
         if "maps" in self._last:
             record.setdefault("positions", torch.arange(self._last["maps"].value.shape[2]))
         return record | {field: part.ordered(order).value for field, part in self._last.items()} | self._same
+
+    @property
+    def apart(self) -> bool:
+        """True where the residual has other rows than attention, which works in windows or for learned queries."""
+        sizes = {
+            field: (len(parts[-1].value), sum(len(part.positions) for part in parts))
+            for field, parts in self._rows.items()
+            if parts and field in ("q", "z", "residual")
+        }
+        if self.statistics:
+            sizes["statistics"] = self.statistics.size
+        return "residual" in sizes and len(set(sizes.values())) > 1
 
     def valid(self) -> dict[str, Tensor]:
         """False where rows of a field are padding or see no key, (example, row); fields of real rows are left out."""
@@ -179,7 +191,8 @@ class Buffer:
         return bool(self.statistics) or any(self._rows.values()) or bool(self._last)
 
 
-_QUERY_AXIS = {"maps": 2, "q": 2, "z": 1, "residual": 1, "z_graph": 1}
+_QUERY_AXIS = {"q": 2, "z": 1, "z_graph": 1, **dict.fromkeys(RESIDUALS, 1), "maps": 2}
+"""Fields of rows, those first of which the rows are surely the rows of attention."""
 
 
 def _valid(part: Part) -> Tensor:

@@ -62,6 +62,7 @@ FIELDS = {
     "v": ("example", "kv_head", "key", "width"),
     "z": ("example", "query", "head", "width"),
     "residual": ("example", "query", "width"),
+    "final_residual": ("example", "query", "width"),
     **GRAPH_FIELDS,
     **HEAD_FIELDS,
     **DETAIL_FIELDS,
@@ -70,6 +71,9 @@ FIELDS = {
 
 Rows of `maps` are the query rows at `positions`, unless chosen rows were kept: then they are those at `row_positions`.
 """
+
+RESIDUALS = ("residual", "final_residual")
+"""The residual that enters a layer and, with the last layer of a tower, the one behind it, before a final norm."""
 
 _SAME_IN_ALL = {**HEAD_FIELDS, **DETAIL_FIELDS}
 

@@ -70,7 +70,7 @@ class StoredAxis(_Part):
 
 class _Absent(_Part):
     site: Word
-    what: Literal["rows", "q", "k", "v", "z", "residual"]
+    what: Literal["rows", "q", "k", "v", "z", "residual", "final_residual"]
     count: NonNegativeInt
     of: NonNegativeInt
 

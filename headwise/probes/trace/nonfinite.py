@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from headwise.probes.attach.sites import Site
-from headwise.probes.trace.fields import Record
+from headwise.probes.trace.fields import RESIDUALS, Record
 
 WORDS = {
     "residual": "residuals",
+    "final_residual": "residuals behind the last layer",
     "q": "queries",
     "k": "keys",
     "rows": "rows",
@@ -32,7 +33,7 @@ class Absent:
 
     site: str
     what: str
-    """`rows` of attention, `q`, `k`, `v`, `z` or `residual`."""
+    """`rows` of attention, `q`, `k`, `v`, `z`, `residual` or `final_residual`."""
     count: int
     of: int
 
@@ -48,7 +49,14 @@ def count(record: Record, valid: Mapping[str, Tensor]) -> dict[str, tuple[int, i
     entries = {}
     if "maximum" in record:
         entries["rows"] = _count(record["maximum"][..., None], (record["n_keys"] > 0)[:, None])
-    for field, axis in (("maps", 1), ("q", 1), ("k", 1), ("v", 1), ("z", 2), ("residual", None)):
+    for field, axis in (
+        ("maps", 1),
+        ("q", 1),
+        ("k", 1),
+        ("v", 1),
+        ("z", 2),
+        *((name, None) for name in RESIDUALS),
+    ):
         if field not in record or (field == "maps" and "rows" in entries):
             continue
         value, real = record[field].detach(), valid.get(field)

@@ -30,8 +30,8 @@ class Trace:
     """Everything one capture recorded. Examples of later runs stand behind those of earlier ones.
 
     The engine makes it empty and fills it when the capture closes. Afterwards nothing changes it. Tensors
-    keep the shapes of `headwise.probes.trace.fields.FIELDS`: padded query rows are NaN, padded keys are 0 in
-    patterns.
+    keep the shapes of `headwise.probes.trace.fields.FIELDS`: padded query rows of statistics and patterns are NaN,
+    padded keys are 0 in patterns; activations are what the model computed on padding, and the layout tells it.
 
     Example:
         >>> import torch
@@ -141,6 +141,11 @@ class Trace:
     def residual(self) -> FieldView:
         """Residual that enters the layer, (example, query, width)."""
         return self._view("residual", "residuals", "residual=True")
+
+    @property
+    def final_residual(self) -> FieldView:
+        """Residual behind the last layer of a tower, before a final norm; (example, query, width), at that layer."""
+        return self._view("final_residual", "residual behind a last layer", "residual=True")
 
     @property
     def queries(self) -> FieldView:

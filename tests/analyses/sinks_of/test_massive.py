@@ -46,10 +46,10 @@ def test_both_rules(scale: float, planted: float, hits: int) -> None:
     assert (first["position"], first["token"], first["dimension"]) == (0, "[CLS]", 7)
     assert (first["activation"], first["magnitude"], first["massive"]) == (planted, abs(planted), hits == 1)
     assert (
-        f"the largest is {planted:.4g} in dimension 7 at [CLS] (position 0), entering layer 1"
+        f"the largest is {planted:.4g} in dimension 7 at [CLS] (position 0), behind 1 layers"
         in result.summary
     )
-    assert ("1 of the entries of layers 1 to 1 is massive, in dimensions 7;" in result.summary) == (hits == 1)
+    assert ("1 of the entries of levels 1 to 1 is massive, in dimensions 7;" in result.summary) == (hits == 1)
     assert len(result.frame) == 6
 
 

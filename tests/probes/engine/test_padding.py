@@ -98,8 +98,7 @@ def test_a_batch_of_two_is_two_batches_of_one(name, side):
         with pytest.raises(hw.InputError, match="counts positions from the left edge"):
             given_positions(subject, batch)
         return
-    # queries, keys and residuals of xlnet, fsmt and kosmos2_5 lie otherwise: those of two runs are not merged
-    more = {"qkv": True, "residual": True} if name in QUICK else {}
+    more = {"qkv": True, "residual": True}
     together, outputs = traced(model, batch | given_positions(subject, batch), **more)
     apart, alone = traced(model, *examples, **more)
     if outputs[0].dim() == 3 and not model.config.is_encoder_decoder:
