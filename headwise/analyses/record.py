@@ -37,6 +37,7 @@ NEEDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "qkv": ("q", "queries, keys and values"),
         "heads": ("z", "head outputs"),
         "residual": ("residual", "residual stream"),
+        "norms": ("value_norm", "norms of values"),
         "near": ("near", "weights on the nearest keys"),
         "top": ("top", "sums of the largest weights"),
         "later": ("later", "weights that keys receive from later rows"),

@@ -14,10 +14,13 @@ import torch
 
 from headwise._version import __version__
 from headwise.errors import CaptureError, InputError
+from headwise.functional.contribution import compact
 from headwise.layout import TokenLayout, with_tokens
 from headwise.probes.attach.sites import Site
+from headwise.probes.check.output_layers import output_layers
 from headwise.probes.check.results import Check, known_check
 from headwise.probes.check.self_check import self_check, unsupported
+from headwise.probes.check.trial import undisturbed
 from headwise.probes.engine.instrumentation import instrument
 from headwise.probes.engine.session import Session
 from headwise.probes.generation.runs import remarks_on
@@ -45,6 +48,7 @@ def capture(
     heads: SiteChoice = False,
     residual: SiteChoice = False,
     *,
+    norms: SiteChoice = False,
     sites: SiteChoice = True,
     gradients: bool = False,
     check: bool = True,
@@ -62,7 +66,7 @@ def capture(
     leaving the block, also through an exception, the model is exactly as before. What other threads do with the
     model is not recorded, and what is cropped from the cache is forgotten.
 
-    `stats`, `maps`, `qkv`, `heads` and `residual` each take True, or name the sites and heads to keep:
+    `stats`, `maps`, `qkv`, `heads`, `residual` and `norms` each take True, or name the sites and heads to keep:
 
     - words as sites print them: `"cross"`, `"decoder cross 1-3"`, `"text self 0"`, `"L2H3"`;
     - a mapping with any of `tower`, `kind`, `layers` and `heads`, which are pairs (layer, head):
@@ -84,6 +88,8 @@ def capture(
         residual: the residual stream entering each layer, (example, query, width), and that behind the last layer of
             a tower (`Trace.final_residual`). It belongs to the layer: the kind and the heads that are named do not
             matter.
+        norms: of every key, the norm of its value, and behind W_O where a linear layer is fed the head outputs as they
+            are: `value_norm` and `write_norm`, (example, head, key). Of values that a sliding cache drops, too.
         sites: nothing is kept of other sites and heads than these.
         gradients: keep the autograd graph, so that after `backward()` `trace.map_gradients` (with `maps`) and
             `trace.attribution` have values. Keeps activations alive as long as the trace.
@@ -132,6 +138,7 @@ def capture(
         Selection.of(qkv, "qkv"),
         Selection.of(heads, "heads"),
         Selection.of(residual, "residual"),
+        Selection.of(norms, "norms"),
         gradients,
         map_limit,
         Selection.of(sites, "sites"),
@@ -141,7 +148,8 @@ def capture(
     options.check(instrumented.modules.values())
     if check:
         self_check(model)
-    session = Session(model, processor, instrumented.language, options=options)
+    projections, unprojected = _projections(model) if options.norms else ({}, [])
+    session = Session(model, processor, instrumented.language, options=options, projections=projections)
     trace = Trace()
     started = time.perf_counter()
     instrumented = instrumented.add(session)
@@ -171,8 +179,8 @@ def capture(
     warnings += (known_check(model, instrumented.implementation) or Check()).warnings if check else ()
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
     warnings += prompt_warnings(model, layout, unplaced=session.unplaced)
-    warnings += session.remarks
-    if instrumented.fallback() and (heads or qkv):
+    warnings += session.remarks + unprojected
+    if instrumented.fallback() and (heads or qkv or norms):
         warnings.append(
             f"{len(instrumented.fallback())} attention modules were seen through their softmax alone: "
             "their queries, keys, values and outputs are not recorded."
@@ -203,6 +211,24 @@ def capture(
             evidence=f"{len(names)} ids, {trace.examples} examples were captured",
             remedy="Give one id for every example that the model reads inside the block, in that order.",
         )
+
+
+def _projections(model: PreTrainedModel) -> tuple[dict[Site, torch.Tensor], list[str]]:
+    """W_O of every site where it is known, and what is to be said about the others."""
+    if instrument(model).sessions:
+        return {}, [
+            "W_O was not looked for beside what is attached already: norms are those of values alone."
+        ]
+    try:
+        with undisturbed(model):
+            found, missing = output_layers(model)
+    except InputError as error:
+        return {}, [f"W_O was not found, and norms are those of values alone: {error}"]
+    said = [
+        f"W_O of {len(missing)} sites, first {site}, was not found: norms there are those of values alone."
+        for site in missing[:1]
+    ]
+    return {site: compact(projection.weight) for site, projection in found.items()}, said
 
 
 def run_record() -> dict[str, Any]:

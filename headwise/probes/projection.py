@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from headwise.probes.attach.sites import Site
 from headwise.probes.capture import capture
+from headwise.probes.check.output_layers import Projection, is_linear, output_layers, weight_of
 from headwise.probes.check.probe_inputs import first_that_fits
 from headwise.subject import unwrap
 
@@ -19,25 +19,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from headwise.subject import Subject
-
-
-@dataclass(frozen=True)
-class Projection:
-    """The linear layer that takes a site's head outputs side by side."""
-
-    name: str
-    """Qualified name of the layer."""
-    weight: Float[Tensor, "head width model_width"]
-    """W_O per head. Its bias belongs to no head."""
-
-    def writes(
-        self, z: Float[Tensor, "example query head width"]
-    ) -> Float[Tensor, "example query head model_width"]:
-        """Contribution of every head to the residual: z_h W_O[h], before a norm that the model may put behind it.
-
-        Summed over heads, and with the layer's bias, this is the layer's output.
-        """
-        return torch.einsum("eqhw,hwd->eqhd", z.to(self.weight.dtype), self.weight)
 
 
 def output_projections(
@@ -65,45 +46,7 @@ def output_projections(
         ([('text self 0', 'transformer.h.0.attn.c_proj', (2, 4, 8))], [])
     """
     model, _ = unwrap(subject)
-    fed: list[tuple[str, nn.Module, Tensor]] = []
-    hooks = [
-        module.register_forward_pre_hook(_Fed(name, fed))
-        for name, module in model.named_modules()
-        if _is_linear(module)
-    ]
-    try:
-        with torch.no_grad(), capture(subject, heads=True, check=False) as trace:
-            first_that_fits(model, inputs, lambda candidate: model(**candidate))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    projections, missing = {}, []
-    for site in trace.sites:
-        z = trace.records[site].get("z")
-        match = next((entry for entry in fed if z is not None and _same(entry[2], z)), None)
-        if match is None or z is None:
-            missing.append(site)
-            continue
-        name, module, _ = match
-        projections[site] = Projection(name, _weight(module).reshape(z.shape[2], z.shape[3], -1))
-    return projections, missing
-
-
-class _Fed:
-    def __init__(self, name: str, fed: list[tuple[str, nn.Module, Tensor]]) -> None:
-        self.name, self.fed = name, fed
-
-    def __call__(self, module: nn.Module, args: tuple) -> None:
-        if args and isinstance(args[0], Tensor):
-            self.fed.append((self.name, module, args[0].detach()))
-
-
-def _same(fed: Tensor, z: Tensor) -> bool:
-    return (
-        fed.numel() == z.numel()
-        and fed.shape[-1] == z.shape[2] * z.shape[3]
-        and torch.equal(fed.flatten(), z.flatten())
-    )
+    return output_layers(model, inputs)
 
 
 def value_projections(
@@ -135,7 +78,7 @@ def value_projections(
     def note(module: nn.Module, args: Any, output: Any) -> None:
         given.append((module, output))
 
-    hooks = [module.register_forward_hook(note) for module in model.modules() if _is_linear(module)]
+    hooks = [module.register_forward_hook(note) for module in model.modules() if is_linear(module)]
     try:
         with torch.no_grad(), capture(subject, qkv=True, stats=False, check=False) as trace:
             first_that_fits(model, inputs, lambda candidate: model(**candidate))
@@ -150,7 +93,7 @@ def value_projections(
                 continue
             places = [_columns(output.flatten(0, -2), head) for head in values]
             if all(place is not None for place in places):
-                weight = _weight(module)
+                weight = weight_of(module)
                 found[site] = torch.stack([weight[:, place] for place in places])
                 break
     return found, [site for site in trace.sites if site not in found]
@@ -165,12 +108,3 @@ def _columns(output: Float[Tensor, "row column"], values: Float[Tensor, "key wid
         if torch.equal(output[:rows, start : start + width], values):
             return slice(start, start + width)
     return None
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
-
-
-def _weight(module: Any) -> Float[Tensor, "fed given"]:
-    weight = module.weight.detach()
-    return weight if type(module).__name__ == "Conv1D" else weight.T

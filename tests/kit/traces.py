@@ -154,6 +154,10 @@ def detailed(
         extra |= {
             name: torch.randn(examples, *shape, 4, generator=generator) for name, shape in shapes.items()
         }
+        extra |= {
+            name: torch.rand(examples, heads, keys, generator=generator)
+            for name in ("value_norm", "write_norm")
+        }
         own = {
             name: value
             for name, value in extra.items()

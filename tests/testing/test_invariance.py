@@ -34,8 +34,6 @@ def checks_of(name: str) -> tuple[Check, ...]:
     )
 
 
-GONE = ("sink_strength", "decoding", "gemma2")
-"""Its sliding cache drops values that the analysis is about: it refuses, see `tests/analyses/sinks_of`."""
 TRACED = (*NAMES["trace"], *NAMES["pair"])
 
 
@@ -53,12 +51,7 @@ def test_fixes(check: Check) -> None:
 
 
 @parametrize_with_checks(
-    [
-        check
-        for name in TRACED
-        for check in analysis_checks(name)
-        if (check.subject, check.law, check.model) != GONE
-    ],
+    [check for name in TRACED for check in analysis_checks(name)],
     marks=wide,
 )
 def test_analyses(check: Check) -> None:

@@ -13,7 +13,7 @@ from headwise.analyses._sinks import check_options
 from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
 from headwise.errors import CaptureError
-from headwise.probes.trace.fields import Record, head_numbers
+from headwise.probes.trace.fields import Record, at_heads, head_numbers
 from headwise.probes.trace.frames import key_axis, labels, site_columns, statistics
 
 if TYPE_CHECKING:
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     from headwise.probes.attach.sites import Site
     from headwise.probes.trace.trace import Trace
+
+NORMS = ("value_norm", "others_norm", "relative_norm", "written")
+NORMS_BEHIND = ("write_norm", "others_write_norm", "relative_write_norm", "write_share")
+"""Norms of the strongest key, before and behind W_O: its own, the median of others, their ratio, and its share of the
+sum of attention times norm."""
 
 
 def _summary(frame: pd.DataFrame, epsilon: float) -> str:
@@ -35,11 +40,12 @@ def _sentence(frame: pd.DataFrame, epsilon: float) -> str:
     if sinks.empty:
         return f"none of {len(frame)} heads has a sink (alpha > {epsilon:g}){told}"
     alpha, norm = sinks["mean_received"].mean(), sinks["relative_norm"].median()
-    written = percent(sinks["written"].mean())
+    written, behind = percent(sinks["written"].mean()), sinks["relative_write_norm"].median()
+    projected = f" ({behind:.2g} behind W_O)" if behind == behind else ""
     return (
         f"{len(sinks)} of {len(frame)} heads have a sink (alpha > {epsilon:g}): it takes {percent(alpha)} of the "
-        f"attention, its value is {norm:.2g} times as long as that of other keys, and it is {written} of what they "
-        f"write{told}"
+        f"attention, its value is {norm:.2g} times as long{projected} as that of other keys, and it is {written} of "
+        f"what they write{told}"
     )
 
 
@@ -51,14 +57,14 @@ def _sentence(frame: pd.DataFrame, epsilon: float) -> str:
     description="Norm of the value of the key that a head looks at most, over the median norm of the other keys of the "
     "head. Near 0 the head rests there; 1 or more, it adds a constant.",
     summary=_summary,
-    needs=("stats", "qkv"),
+    needs=("stats", "norms"),
     title="Sink strength",
 )
 def sink_strength(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> pd.DataFrame:
     """What the key that takes the most of a head's attention writes, beside what it takes (ours).
 
     Args:
-        trace: a capture with statistics and `qkv`.
+        trace: a capture with statistics and `norms`.
         epsilon: a key is a sink of a head when its mean received attention exceeds this share.
         min_rows: leave out keys that fewer rows may see.
 
@@ -66,12 +72,12 @@ def sink_strength(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) 
         One row per example and head: `position`, `token` and `role` of its strongest key, `mean_received`, whether it
         is a `sink`, `value_norm` (of v, before W_O), `others_norm` (median over the other keys), `relative_norm`, their
         ratio, NaN where there is no other key; `written`, its share of the sum of attention times norm over all keys;
-        and `to_logit`, the share of the head's attention that goes to a sink logit and so to no key.
+        the same four behind W_O, `write_norm`, `others_write_norm`, `relative_write_norm` and `write_share`, NaN where
+        W_O is not known; and `to_logit`, the share of the head's attention that goes to a sink logit and so to no key.
 
     Raises:
         InputError: epsilon is not a share or min_rows is below 1.
-        CaptureError: the trace holds no statistics or no values, no key was seen by `min_rows` rows, a sliding
-            cache has dropped values, or heads were chosen of which nobody knows what key heads they read.
+        CaptureError: the trace holds no statistics or no norms, or no key was seen by `min_rows` rows.
     """
     from pandas import DataFrame
 
@@ -79,15 +85,15 @@ def sink_strength(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) 
     found = [
         row
         for site, record in statistics(trace.records).items()
-        if "v" in record
+        if "value_norm" in record
         for row in _rows(trace, site, record, epsilon, min_rows)
     ]
     if not found:
         with_rows(received(trace), min_rows)
         raise CaptureError(
-            "No site of this trace has both statistics and values.",
+            "No site of this trace has both statistics and norms of values.",
             evidence=f"{len(trace.sites)} sites",
-            remedy="Capture again with hw.capture(subject, qkv=True).",
+            remedy="Capture again with hw.capture(subject, norms=True).",
         )
     return DataFrame(found)
 
@@ -95,29 +101,25 @@ def sink_strength(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) 
 def _rows(trace: Trace, site: Site, record: Record, epsilon: float, min_rows: int) -> list[dict[str, Any]]:
     sums = record["received"].detach().float().cpu()
     seen = record["n_queries"].detach().float().cpu()[:, None]
-    norms = record["v"].detach().float().norm(dim=-1).cpu()[:, _key_heads(site, record)]
-    if norms.shape[2] != seen.shape[2]:
-        raise CaptureError(
-            f"The values of some keys of {site} are gone: a sliding cache drops them.",
-            evidence=f"values of {norms.shape[2]} of {seen.shape[2]} keys",
-            remedy="Capture the prompt alone, or generate with use_cache=False.",
-        )
-    norms = norms.where(seen > 0, torch.nan)
+    numbers = head_numbers(record, "received")
+    norms = {
+        name: at_heads(record, name, numbers).detach().float().cpu().where(seen > 0, torch.nan)
+        for name in ("value_norm", "write_norm")
+        if name in record
+    }
+    norms.setdefault("write_norm", torch.full_like(sums, torch.nan))
     weight = 1.0 - record["mass"].detach().float().sum(-1).nanmean(-1).cpu()
     alpha = (sums / seen).where(seen >= min_rows, torch.nan)
     best = alpha.nan_to_num(-1).argmax(-1, keepdim=True)
-    others = norms.scatter(-1, best, torch.nan).nanmedian(-1)[0]
     columns: dict[str, Tensor] = {
         "mean_received": alpha.gather(-1, best)[..., 0],
-        "value_norm": norms.gather(-1, best)[..., 0],
-        "others_norm": others,
-        "written": (sums * norms).gather(-1, best)[..., 0] / (sums * norms).nansum(-1),
+        **_compared(sums, norms["value_norm"], best, NORMS),
+        **_compared(sums, norms["write_norm"], best, NORMS_BEHIND),
         "to_logit": weight.clamp_min(0.0),
     }
-    columns["relative_norm"] = columns["value_norm"] / others
     tokens, roles = labels(key_axis(trace.layout, site), len(sums), sums.shape[2])
-    rows, numbers = [], head_numbers(record, "received")
-    for example, head in (~columns["mean_received"].isnan()).nonzero().tolist():
+    rows, kept = [], torch.tensor([number in head_numbers(record, "value_norm") for number in numbers])
+    for example, head in (~columns["mean_received"].isnan() & kept).nonzero().tolist():
         position = int(best[example, head])
         numeric = {name: float(values[example, head]) for name, values in columns.items()}
         rows.append(
@@ -135,16 +137,8 @@ def _rows(trace: Trace, site: Site, record: Record, epsilon: float, min_rows: in
     return rows
 
 
-def _key_heads(site: Site, record: Record) -> list[int]:
-    """Along the heads of the statistics, the index of the key head that each reads."""
-    heads, keys = head_numbers(record, "received"), head_numbers(record, "v")
-    if "key_heads" not in record and "query_heads" not in record:
-        groups = record["q"].shape[1] // len(keys)
-        return [head // groups for head in heads]
-    if head_numbers(record, "q") == keys and set(heads) <= set(keys):
-        return [keys.index(head) for head in heads]
-    raise CaptureError(
-        f"Of chosen heads of {site}, this trace does not say which key heads they read.",
-        evidence=f"statistics of heads {heads}, values of key heads {keys}",
-        remedy="Capture again with hw.capture(subject, qkv=True).",
-    )
+def _compared(sums: Tensor, norms: Tensor, best: Tensor, names: tuple[str, ...]) -> dict[str, Tensor]:
+    """The columns of `NORMS`, by these names."""
+    own, others = norms.gather(-1, best)[..., 0], norms.scatter(-1, best, torch.nan).nanmedian(-1)[0]
+    share = (sums * norms).gather(-1, best)[..., 0] / (sums * norms).nansum(-1)
+    return dict(zip(names, (own, others, own / others, share), strict=True))

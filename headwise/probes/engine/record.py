@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from headwise.functional.contribution import write_norms
 from headwise.probes.attach.sites import Site
 from headwise.probes.engine.plan import AttentionOutput, Plan, Watch
 from headwise.probes.kernels import dense, streaming
@@ -76,6 +77,8 @@ def _record(watch: Watch, site: Site, call: Call, layout: CallLayout, output: At
         for name, value in (("k", call.key), ("v", call.value)):
             own = read.of(value.detach(), 1).clone()
             buffer.set(name, own, valid=layout.key_valid, behind=behind, start=layout.key_start)
+    if keep.norms is not None:
+        _record_norms(watch, site, call, layout)
     if keep.maps is not None and output.pattern is not None:
         pattern = keep.maps.of(output.pattern if keep.gradients else output.pattern.detach(), 1)
         session.charge(site, pattern, call.window and call.window.total)
@@ -86,6 +89,27 @@ def _record(watch: Watch, site: Site, call: Call, layout: CallLayout, output: At
             buffer.add_rows("maps", pattern, layout, sees_key=sees_key)
     elif keep.rows is not None:
         _record_rows(watch, site, call, layout, output, sees_key)
+
+
+def _record_norms(watch: Watch, site: Site, call: Call, layout: CallLayout) -> None:
+    """Norms of the values of keys that are new: a sliding cache drops them later."""
+    session, heads = watch.session, watch.keep.norms
+    assert heads is not None
+    buffer = session.buffer(site)
+    start = max(layout.key_start, buffer.n_keys("value_norm"))
+    fresh = slice(start - layout.key_start, None)
+    if call.key.shape[2] <= fresh.start:
+        return
+    buffer.keep_heads("value_norm", heads)
+    values = heads.of(dense.repeat_heads(call.value.detach()[:, :, fresh], call.groups), 1)
+    norms = {"value_norm": values.float().norm(dim=-1)}
+    projection = session.projections.get(site)
+    if projection is not None:
+        norms["write_norm"] = write_norms(values, heads.of(projection[None], 1)[0].to(values.device))
+    for field, value in norms.items():
+        if layout.key_valid is not None:
+            value = value.masked_fill(~layout.key_valid[:, None, fresh], torch.nan)
+        buffer.add_keys(field, value, start=start)
 
 
 def _record_rows(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,7 @@ class Session:
         fixes: tuple[Any, ...] = (),
         options: CaptureOptions | None = None,
         examples: tuple[int, ...] | None = None,
+        projections: Mapping[Site, Tensor] | None = None,
     ) -> None:
         self.fixes = fixes
         self.plans = tuple(map(plan_fix, fixes))
@@ -63,6 +64,8 @@ class Session:
         self.needs_residual = any(plan.needs_residual for plan in self.plans)
         self.processor = processor
         self.options = options or CaptureOptions(stats=NOTHING)
+        self.projections = projections or {}
+        """W_O of sites per head, compact, for a capture of norms."""
         self.watches = options is not None
         self.opener = threading.get_ident()
         self.thread = self.opener if self.watches else None

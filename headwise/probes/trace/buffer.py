@@ -45,6 +45,7 @@ class Buffer:
         self.statistics = RunningStatistics()
         self._rows: dict[str, list[Part]] = {}
         self._last: dict[str, Part] = {}
+        self._keys: dict[str, list[Part]] = {}
         self._same: dict[str, Tensor] = {}
         self._orders: list[Tensor] = []
 
@@ -106,6 +107,16 @@ class Buffer:
             value = torch.cat([before, value], 2)
         self._last[field] = Part(torch.empty(0), value, valid, len(self._orders), start)
 
+    def n_keys(self, field: str) -> int:
+        """Keys of which a field of one number per key is known: the absolute position of the next."""
+        parts = self._keys.get(field)
+        return parts[-1].start + parts[-1].value.shape[2] if parts else 0
+
+    def add_keys(self, field: str, value: Tensor, *, start: int) -> None:
+        """Adds keys of (example, head, key); a cache may drop them later. `start` is the position of the first."""
+        part = Part(torch.empty(0), value, None, len(self._orders), start)
+        self._keys.setdefault(field, []).append(part)
+
     def set_graph(self, field: str, value: Tensor, axes: tuple[int, ...], window: Window | None) -> None:
         """Keeps a tensor of the autograd graph; of windows, one that gathers their gradients."""
         if window is not None:
@@ -123,6 +134,7 @@ class Buffer:
         twin = Buffer()
         twin.statistics = self.statistics.fork()
         twin._rows = {field: list(parts) for field, parts in self._rows.items()}
+        twin._keys = {field: list(parts) for field, parts in self._keys.items()}
         twin._last, twin._same, twin._orders = dict(self._last), dict(self._same), list(self._orders)
         return twin
 
@@ -141,6 +153,9 @@ class Buffer:
                         value = value[..., :length]
                     left.append(Part(at[at < length], value, valid, since))
             self._rows[field] = left
+        for field, parts in self._keys.items() if keys else ():
+            left = [part._replace(value=part.value[..., : max(0, length - part.start)]) for part in parts]
+            self._keys[field] = [part for part in left if part.value.numel()]
         for field in {"k", "v"} & set(self._last) if keys else ():
             part = self._last[field]
             count = max(0, length - part.start)
@@ -161,6 +176,9 @@ class Buffer:
             record.setdefault("positions", positions)
             if field == "maps" and len(positions) != len(record["positions"]):
                 record["row_positions"] = positions
+        for field, parts in self._keys.items():
+            known = torch.cat([part.ordered(order).value for part in parts], 2)
+            record[field] = torch.nn.functional.pad(known, (parts[0].start, 0), value=torch.nan)
         if "maps" in self._last:
             record.setdefault("positions", torch.arange(self._last["maps"].value.shape[2]))
         return record | {field: part.ordered(order).value for field, part in self._last.items()} | self._same
@@ -188,7 +206,9 @@ class Buffer:
         return valid_rows
 
     def __bool__(self) -> bool:
-        return bool(self.statistics) or any(self._rows.values()) or bool(self._last)
+        return (
+            bool(self.statistics) or any(self._rows.values()) or bool(self._last) or any(self._keys.values())
+        )
 
 
 _QUERY_AXIS = {"q": 2, "z": 1, "z_graph": 1, **dict.fromkeys(RESIDUALS, 1), "maps": 2}

@@ -45,11 +45,12 @@ HEAD_FIELDS = {
     "query_heads": ("head",),
     "key_heads": ("kv_head",),
     "output_heads": ("head",),
+    "norm_heads": ("head",),
 }
+"""Numbers of the heads that were kept, where they are not all: of statistics, patterns, q, k and v, z, and norms."""
 
 DETAIL_FIELDS = {"top_sizes": ("size",), "later_span": ("bound",)}
 """What the details of statistics are of: the sizes of `top`, and the nearest and the farthest rows of `later`."""
-"""Numbers of the heads that were kept, where they are not all: of the statistics, patterns, q, k and v, and z."""
 
 FIELDS = {
     "positions": ("query",),
@@ -61,6 +62,8 @@ FIELDS = {
     "k": ("example", "kv_head", "key", "width"),
     "v": ("example", "kv_head", "key", "width"),
     "z": ("example", "query", "head", "width"),
+    "value_norm": ("example", "head", "key"),
+    "write_norm": ("example", "head", "key"),
     "residual": ("example", "query", "width"),
     "final_residual": ("example", "query", "width"),
     **GRAPH_FIELDS,
@@ -101,6 +104,8 @@ _OWN_HEADS = {
     "k": "key_heads",
     "v": "key_heads",
     "z": "output_heads",
+    "value_norm": "norm_heads",
+    "write_norm": "norm_heads",
 } | dict.fromkeys((*STATISTICS, *DETAILS), "statistics_heads")
 
 
@@ -126,6 +131,18 @@ def at_numbers(values: Tensor, record: Record, field: str, *, fill: float = torc
     wide = values.new_full((len(values), numbers[-1] + 1, *values.shape[2:]), fill)
     wide[:, numbers] = values
     return wide
+
+
+def at_heads(record: Record, field: str, numbers: Sequence[int]) -> Tensor:
+    """Values of a record at these heads, (example, head, …); NaN where a head was not kept."""
+    own, values = head_numbers(record, field), record[field]
+    if own == list(numbers):
+        return values
+    chosen = values.new_full((len(values), len(numbers), *values.shape[2:]), torch.nan)
+    for index, number in enumerate(numbers):
+        if number in own:
+            chosen[:, index] = values[:, own.index(number)]
+    return chosen
 
 
 def example_count(record: Record) -> int:

@@ -20,12 +20,13 @@ class Keep:
     rows: Heads | None = None
     qkv: Heads | None = None
     z: Heads | None = None
+    norms: Heads | None = None
     gradients: bool = False
     details: Details = NO_DETAILS
     """What is kept beside the statistics."""
 
     def __bool__(self) -> bool:
-        return self.gradients or any((self.stats, self.maps, self.rows, self.qkv, self.z))
+        return self.gradients or any((self.stats, self.maps, self.rows, self.qkv, self.z, self.norms))
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class CaptureOptions:
     qkv: Selection = NOTHING
     heads: Selection = NOTHING
     residual: Selection = NOTHING
+    norms: Selection = NOTHING
     gradients: bool = False
     map_limit: int = 4 * 2**30
     """Largest number of bytes of patterns to keep."""
@@ -50,7 +52,7 @@ class CaptureOptions:
     @property
     def selections(self) -> dict[str, Selection]:
         """The options that name sites."""
-        names = ("stats", "maps", "qkv", "heads", "residual", "sites")
+        names = ("stats", "maps", "qkv", "heads", "residual", "norms", "sites")
         return {name: getattr(self, name) for name in names}
 
     def at(self, site: Site) -> Keep:
@@ -71,6 +73,7 @@ class CaptureOptions:
             rows,
             chosen(self.qkv),
             chosen(self.heads),
+            chosen(self.norms),
             gradients=self.gradients,
             details=self.details if stats is not None else NO_DETAILS,
         )
@@ -81,10 +84,19 @@ class CaptureOptions:
 
     def check(self, modules: Collection[AttentionModule]) -> None:
         """Refuses a capture of nothing, heads of gradients, and sites that the model does not have."""
-        kept = (self.stats, self.maps, self.rows, self.qkv, self.heads, self.residual, self.gradients)
+        kept = (
+            self.stats,
+            self.maps,
+            self.rows,
+            self.qkv,
+            self.heads,
+            self.residual,
+            self.norms,
+            self.gradients,
+        )
         if not any(kept) or not self.sites:
             raise InputError(
-                "Nothing to capture.", remedy="Ask for stats, maps, rows, qkv, heads or residual."
+                "Nothing to capture.", remedy="Ask for stats, maps, rows, qkv, heads, residual or norms."
             )
         if self.gradients and any(selection.names_heads for selection in self.selections.values()):
             raise InputError(

@@ -106,7 +106,7 @@ def test_a_batch_of_two_is_two_batches_of_one(name, side):
         end = outputs[0].shape[1] - (0 if side == "left" else PADDED)
         last = alone[1][:, -length:]
         torch.testing.assert_close(outputs[0][1:, end - length : end], last, atol=2e-5, rtol=1e-4)
-    for site in together.sites:
+    for site in together.maps:
         if site.tower in ("text", "encoder") and site.kind == "self":
             for example in (0, 1):
                 one, other = rows_of(together, site, example), rows_of(apart, site, example)
@@ -143,7 +143,7 @@ def words(frame, trace):
         return frame
     counted = {tower: axis.valid.cumsum(1) - 1 for tower, axis in trace.layout.axes.items()}
     source = "encoder" if "encoder" in counted else "vision"
-    keys = not {"entropy", "step", "waad"} & set(frame)
+    keys = not {"entropy", "step", "waad", "magnitude"} & set(frame)
     rows = zip(frame["tower"], frame["kind"], frame["example"], frame["position"], strict=True)
     places = []
     for tower, kind, example, place in rows:
