@@ -32,6 +32,8 @@ TEXTS = [
     and row.expected in SEEN
     and "input_ids" in row.inputs["padded"]()
 ]
+PADS_INSIDE = ("pegasus_x", "led")
+"""Encoders that fill their input up to whole windows: the residual has rows of which no layout knows."""
 QUICK = ("gpt2", "bert", "bart", "git", "qwen2_vl")
 every_reader = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in TEXTS]
@@ -98,7 +100,7 @@ def test_a_batch_of_two_is_two_batches_of_one(name, side):
         with pytest.raises(hw.InputError, match="counts positions from the left edge"):
             given_positions(subject, batch)
         return
-    more = {"qkv": True, "residual": True}
+    more = {"qkv": True, "residual": name not in PADS_INSIDE}
     together, outputs = traced(model, batch | given_positions(subject, batch), **more)
     apart, alone = traced(model, *examples, **more)
     if outputs[0].dim() == 3 and not model.config.is_encoder_decoder:
