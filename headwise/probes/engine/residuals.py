@@ -34,7 +34,7 @@ def enter_layer(
         keep_moment(instrumented)
     hidden_states = args[0] if args else kwargs.get("hidden_states")
     hidden = _examples_first(instrumented, hidden_states)
-    if hidden is None:
+    if hidden is None or not isinstance(hidden_states, Tensor):
         return None
     site = entry.site(local.count(("block", id(entry.module))))
     sessions = _sessions(instrumented)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -64,7 +64,8 @@ def test_twin_with_grouped_heads() -> None:
     with hw.capture(model, maps=True, qkv=True, norms=True) as trace, torch.no_grad():
         model(input_ids=ids)
     found = analyses.sink_strength(trace, min_rows=3).frame.set_index(["example", "layer", "head"])
-    for (example, layer, head), row in found.iterrows():
+    for name, row in found.iterrows():
+        example, layer, head = cast(tuple[int, int, int], name)
         site = trace.site(layer)
         sums = trace.maps[site][example, head].double().numpy().sum(0)
         best = int((sums / np.arange(N, 0, -1))[: N - 2].argmax())
@@ -111,7 +112,7 @@ def test_chosen_heads_are_those_of_all() -> None:
 
 @pytest.mark.parametrize("name", ["gemma2", "llama", "bart"])
 def test_norms_are_those_of_one_forward_though_a_cache_drops_values(name: str) -> None:
-    model = shared(name) if name == "bart" else shared_model(name)
+    model: Any = shared(name) if name == "bart" else shared_model(name)
     ids = torch.arange(4, 12)[None]
     options: dict[str, Any] = {"min_new_tokens": 4, "max_new_tokens": 4, "do_sample": False, "num_beams": 1}
     traces = []
@@ -123,8 +124,8 @@ def test_norms_are_those_of_one_forward_though_a_cache_drops_values(name: str) -
         for field in ("value_norm", "write_norm"):
             one, other = (trace.records[site][field] for trace in traces)
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
-    frames = [analyses.sink_strength(trace).frame for trace in traces]
-    assert_same_frame(*frames)
+    one, other = (analyses.sink_strength(trace).frame for trace in traces)
+    assert_same_frame(one, other)
 
 
 def test_norms_of_padding_are_nan_and_of_a_batch_those_of_its_examples() -> None:

@@ -80,7 +80,7 @@ def test_a_layer_that_is_chosen_has_what_leaves_it_if_it_is_the_last() -> None:
 
 
 def test_decoded_rows_are_those_of_one_forward() -> None:
-    model = shared("llama")
+    model: Any = shared("llama")
     inputs = {"input_ids": torch.tensor([[5, 6, 7, 8]])}
     with hw.capture(model, residual=True, check=False) as trace:
         written = model.generate(
