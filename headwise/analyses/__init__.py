@@ -16,6 +16,7 @@ from headwise.results.result import Result, load_result
 
 if TYPE_CHECKING:
     from headwise.analyses._circuits.circuit import circuit
+    from headwise.analyses._circuits.patching import activation_patching, residual_patching
     from headwise.analyses._distance import distance
     from headwise.analyses._divergence.captures import pattern_divergence, trace_divergence
     from headwise.analyses._divergence.inputs import head_divergence, reply_divergence, token_divergence
@@ -39,6 +40,7 @@ __all__ = [
     "HEAD",
     "Analysis",
     "Result",
+    "activation_patching",
     "analysis",
     "circuit",
     "class_sinks",
@@ -66,6 +68,7 @@ __all__ = [
     "pruning_curve",
     "relative_distance",
     "reply_divergence",
+    "residual_patching",
     "rhythm",
     "row_entropy",
     "saliency",

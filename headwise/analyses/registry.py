@@ -12,6 +12,7 @@ ANALYSES = Plugins(
     "analysis",
     "headwise.analyses",
     {
+        "activation_patching": "headwise.analyses._circuits.patching:activation_patching",
         "circuit": "headwise.analyses._circuits.circuit:circuit",
         "class_sinks": "headwise.analyses._sinks_of.classes:class_sinks",
         "distance": "headwise.analyses._distance:distance",
@@ -30,6 +31,7 @@ ANALYSES = Plugins(
         "pattern_types": "headwise.analyses._kinds.types:pattern_types",
         "pruning_curve": "headwise.analyses._kinds.importance:pruning_curve",
         "reply_divergence": "headwise.analyses._divergence.inputs:reply_divergence",
+        "residual_patching": "headwise.analyses._circuits.patching:residual_patching",
         "rhythm": "headwise.analyses._rows.rhythm:rhythm",
         "saliency": "headwise.analyses._saliency.maps:saliency",
         "sink_rate": "headwise.analyses._sinks:sink_rate",

@@ -99,6 +99,8 @@ class Batch:
 
     numbers: tuple[int, ...]
     """Of the pairs in their set."""
+    shape: str
+    """Batches of prompts of one shape have it in common."""
     clean: dict[str, Any] = field(repr=False)
     corrupted: dict[str, Any] = field(repr=False)
     correct: Int[Tensor, " pair"]
@@ -119,11 +121,12 @@ def batches(pairs: PairSet, size: int, device: torch.device | str = "cpu") -> It
     alike: dict[str, list[int]] = {}
     for number, clean in enumerate(pairs.clean):
         alike.setdefault(str(_shapes(clean)), []).append(number)
-    for numbers in alike.values():
+    for shape, numbers in alike.items():
         for start in range(0, len(numbers), size):
             chosen = numbers[start : start + size]
             yield Batch(
                 tuple(chosen),
+                shape,
                 joined([pairs.clean[number] for number in chosen], device),
                 joined([pairs.corrupted[number] for number in chosen], device),
                 pairs.correct[chosen].to(device),

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from headwise.analyses.inputs import as_subject
+from headwise.analyses._circuits.given import Task, experiment_of, provenance
 from headwise.analyses.record import analysis
 from headwise.circuits.acdc import acdc
 from headwise.circuits.attribution import edge_attribution
 from headwise.circuits.circuit import SIGN, circuit_frame
-from headwise.circuits.experiment import Experiment, MetricName
+from headwise.circuits.experiment import MetricName
 from headwise.circuits.faithfulness import faithfulness
-from headwise.circuits.pairs import PairSet
 from headwise.circuits.patching import edge_patching
 from headwise.circuits.selection import Rule, connected, select
-from headwise.circuits.texts import text_pairs
-from headwise.model.fingerprint import fingerprint
-from headwise.probes.capture import run_record
-from headwise.subject.info import model_info
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +50,7 @@ def _summary(frame: pd.DataFrame, facts: Mapping[str, Any] | None) -> str:
 )
 def circuit(
     subject: Subject,
-    data: PairSet | Iterable[Mapping[str, Any]],
+    data: Task,
     method: Method = "eap-ig",
     edges: int = 100,
     rule: Rule = "top",
@@ -88,9 +83,7 @@ def circuit(
         InputError: there are no pairs, prompts of a pair differ in length, the model does not do the task.
         UnsupportedModel: its layers do not add to a residual stream.
     """
-    subject = as_subject(subject, "circuit")
-    pairs = data if isinstance(data, PairSet) else text_pairs(subject, data)
-    experiment = Experiment(subject, pairs, metric=metric, batch_size=batch_size, check=check)
+    experiment = experiment_of(subject, data, "circuit", metric=metric, batch_size=batch_size, check=check)
     graph = experiment.graph
     if method == "acdc":
         kept, scores = acdc(experiment, threshold)
@@ -100,15 +93,9 @@ def circuit(
             edge_patching(experiment) if method == "exact" else edge_attribution(experiment, method, steps)
         )
         kept = select(graph, scores, edges=min(edges, int(graph.edges.sum())), rule=rule)
-    about = {
-        **experiment.about(),
-        "method": method,
-        "sign": SIGN,
-        "granularity": "group",
-        "fingerprint": fingerprint(subject.model),
-        "faithfulness": faithfulness(experiment, kept),
-    }
+    source = provenance(
+        experiment, method=method, sign=SIGN, granularity="group", faithfulness=faithfulness(experiment, kept)
+    )
     frame = circuit_frame(graph, scores, kept)
-    frame.attrs["facts"] = about
-    frame.attrs["provenance"] = {**model_info(subject).identity(), **run_record(), "circuit": about}
+    frame.attrs["facts"], frame.attrs["provenance"] = source["circuit"], source
     return frame

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from headwise.circuits.stream.events import hooked
 from headwise.circuits.stream.graph import Read, StreamGraph, Write
 
-Writes = list[Float[Tensor, "_ position width"]]
+Writes = list[Float[Tensor, "_ _ width"]]
 """What every sender writes, in the order of the graph."""
 Change = tuple[int, Any, Tensor]
 """Of a read: number of a receiver among its own, rows of the batch, and what is added to what it reads there."""
