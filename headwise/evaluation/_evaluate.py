@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from headwise.evaluation.results.evaluation import Evaluation
+from headwise.evaluation.results.scores import SCORES, score_columns
 from headwise.evaluation.task_run import BATCH, Progress, TaskRun, estimates
 
 if TYPE_CHECKING:
@@ -53,5 +54,6 @@ def evaluate(
     manifest = task_run.manifest(outputs, n=n, seed=seed)
     manifest["seconds"] = round(outputs.seconds, 3)
     manifest["tokens"] = outputs.tokens
+    manifest[SCORES] = score_columns(task_run.task.metrics)
     found = estimates(task_run.task.metrics, outputs.frame, seed)
     return Evaluation(task_run.task.title, found, outputs.frame, manifest)

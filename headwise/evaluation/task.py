@@ -82,6 +82,11 @@ class Metric:
     strata: str | None = None
     """One of `columns`, such as a category that the number is added up over: resamples are drawn within its values."""
 
+    @property
+    def is_mean(self) -> bool:
+        """True where it is the mean of its column, see `mean`."""
+        return self.statistic is _nanmean
+
     def applies(self, frame: pd.DataFrame) -> np.ndarray:
         """True on the rows of a per-example table that the number is about.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def evaluation() -> Evaluation:
             "id": ["a", "b", "c", "d"],
             "prompt": "Which?",
             "answer": "A",
-            "response": ["A", "B", "A", "\u00e4\u2028"],
+            "response": ["A", "", "A", "\u00e4\u2028"],
             "accuracy": [True, False, True, True],
             "words": [3.5, None, None, None],
             "count": [1, 2, 3, 4],
@@ -62,19 +62,24 @@ def evaluation() -> Evaluation:
 @cache
 def comparison() -> Comparison:
     """The same task without a fix and with one."""
-    before = evaluation()
-    change = Difference("accuracy", 0.25, -0.25, 0.5, 0.5, 0.5, 4, "share", True, "paired bootstrap")
-    other = Difference(
-        "words", 0.5, float("nan"), float("nan"), float("nan"), float("nan"), 1, "words", None, "none"
-    )
-    cost = Cost(1.5, 1.25, 12, 1.1, 0.9)
+    before, nan = evaluation(), float("nan")
+    facts, test = (4, "share", True), "paired bootstrap; exact permutation test, 2 exchanges"
+    change = Difference("accuracy", 0.25, -0.25, 0.5, 1.0, 1.0, *facts, test)
+    other = Difference("words", 0.5, nan, nan, nan, nan, 1, "words", None, "none")
+    numbers = {
+        "accuracy": replace(before.estimates["accuracy"], value=1.0),
+        "words": replace(before.estimates["words"], value=4.0),
+    }
+    cost, costs = Cost(1.5, 1.25, 12, 1.0, 1.0), Cost(3.0, 2.5, 12, 2.0, 2.0)
     arms = (
         Arm("none", before.estimates, {}, cost),
-        Arm("VAR", before.estimates, {"accuracy": change, "words": other}, cost, 1, 1, 0, True),
+        Arm("VAR", numbers, {"accuracy": change, "words": other}, costs, 2, 1, 0, True),
     )
-    frame = pd.concat([before.frame.assign(arm=arm.label, tokens=3) for arm in arms], ignore_index=True)
+    after = before.frame.assign(accuracy=True, words=[4.0, None, None, None])
+    tables = zip(arms, (before.frame, after), strict=True)
+    frame = pd.concat([table.assign(arm=arm.label, tokens=3) for arm, table in tables], ignore_index=True)
     guards = {"heeded": True, "metrics": ["accuracy"], "fallen": {"VAR": {"words": "words undefined"}}}
-    empty = {"replies": {"none": 0, "VAR": 1}, "references": 1}
+    empty = {"replies": {"none": 1, "VAR": 1}, "references": 0}
     manifest = {"fixes": {"VAR": ["VAR()"]}, "guards": guards, "empty": empty}
     return Comparison("task", arms, frame, {**before.manifest, **manifest})
 
@@ -115,8 +120,9 @@ def harness_result() -> HarnessResult:
         rows += [
             {**about[0], "filter": "cut", "id": str(n), **asked, **nothing, "ppl_json": "[1]"} for n in (0, 1)
         ]
+    test = "by hand; exact permutation test, 4 exchanges"
     for name, of, value, unit in (("acc", "none", 0.5, "share"), ("ppl", "cut", 1.0, "")):
-        change = Difference(name, value, -1.0 * value, value, 0.5, 1.0, 2, unit, True, "by hand")
+        change = Difference(name, value, -1.0 * value, value, 0.5, 1.0, 2, unit, True, test)
         differences.append({"arm": "weak", "task": "t", "filter": of, **asdict(change)})
     manifest = {"seed": 0, "versions": {"lm_eval": "0.4"}, "warnings": ["said"], "fixes": {"weak": []}}
     return HarnessResult(pd.DataFrame(metrics), pd.DataFrame(differences), pd.DataFrame(rows), manifest)

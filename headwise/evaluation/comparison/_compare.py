@@ -18,6 +18,8 @@ from headwise.evaluation.comparison.guards import fallen, guard_metrics, paired
 from headwise.evaluation.replies import empty_counts
 from headwise.evaluation.results.arm import NONE, Arm, Cost
 from headwise.evaluation.results.comparison import Comparison
+from headwise.evaluation.results.consistency import changed_rows
+from headwise.evaluation.results.scores import SCORES, score_columns
 from headwise.evaluation.statistics.multiple import adjusted, check_smallest_effect, of_finding, out_of_reach
 from headwise.evaluation.statistics.paired import N_PERMUTATIONS
 from headwise.evaluation.task import Metric, mean
@@ -159,6 +161,7 @@ def compare_arms(
     names = [metric.name for metric in metrics]
     scored = _scored(metrics, arms, runs, seed)
     manifest = task_run.manifest(runs[0], **call)
+    manifest[SCORES] = score_columns(metrics)
     manifest["fixes"] = {arm.label: [describe(fix) for fix in arm.fixes] for arm in arms}
     manifest["fitted"] = dict(fitted)
     manifest["leaks_future"] = [arm.label for arm in scored if arm.leaks_future]
@@ -245,25 +248,13 @@ def _scored(
                 estimates=estimates(metrics, run.frame, seed),
                 differences={item.metric: item for item in row},
                 cost=_cost(run, base),
-                changed=_changed(base.frame, run.frame),
+                changed=changed_rows(base.frame, run.frame),
                 repaired=repaired,
                 broken=broken,
                 leaks_future=any(bool(getattr(fix, "leaks_future", False)) for fix in arm.fixes),
             )
         )
     return tuple(scored)
-
-
-def _changed(before: pd.DataFrame, after: pd.DataFrame) -> int:
-    """Rows that differ; numbers by more than rounding."""
-    differs = np.zeros(len(before), dtype=bool)
-    for name in before:
-        one, two = before[name].to_numpy(), after[name].to_numpy()
-        if one.dtype.kind == "f" and two.dtype.kind == "f":
-            differs |= ~np.isclose(one, two, rtol=0, atol=1e-4, equal_nan=True)
-        else:
-            differs |= one != two
-    return int(differs.sum())
 
 
 def _flips(metric: Metric, before: pd.DataFrame, after: pd.DataFrame) -> tuple[int | None, int | None]:

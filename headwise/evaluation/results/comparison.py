@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import InputError
 from headwise.evaluation.results.arm import Arm, costs, effect_note, gains
+from headwise.evaluation.results.consistency import check_arms, check_rows
 from headwise.evaluation.results.finding import finding
 from headwise.evaluation.results.io import ROWS, store_or_draw
 from headwise.evaluation.results.manifest import ComparisonManifest
-from headwise.evaluation.results.numbers import (
-    check_fields,
-    check_ids,
-    check_numbers,
-    require_numbers,
-)
+from headwise.evaluation.results.numbers import check_fields, check_ids, unsaved
 from headwise.results.store import load_table
 from headwise.text import visible
 
@@ -155,10 +151,20 @@ class Comparison:
         """Refuse numbers that no file may hold.
 
         Raises:
-            InputError: a number is impossible in its unit.
+            InputError: a number is impossible in its unit, or does not go with the others.
         """
-        for arm in self.arms:
-            require_numbers((*arm.estimates.values(), *arm.differences.values()), examples=self.n)
+        with unsaved():
+            self.check()
+
+    def check(self) -> None:
+        """Refuse numbers that could not have been found.
+
+        Raises:
+            ValueError: one is impossible in its unit, or does not go with the others, or with the examples.
+        """
+        check_arms(self.arms, self.manifest, examples=self.n)
+        if not self.frame.empty:
+            check_rows(self.arms, self.frame, self.manifest)
 
     def __repr__(self) -> str:
         return f"Comparison({visible(self.summary)})"
@@ -200,26 +206,5 @@ def judgement(about: Mapping[str, Any], labels: Sequence[str], frame: pd.DataFra
         raise ValueError("rows and arms do not belong together")
     ComparisonManifest.check(about["manifest"])
     found = Comparison(frame=frame, **{**about, "arms": arms})
-    for arm in arms:
-        _check(arm, arms[0], examples=found.n)
+    found.check()
     return found
-
-
-def _check(arm: Arm, first: Arm, *, examples: int) -> None:
-    """Refuse an arm that was read from a damaged file.
-
-    Raises:
-        ValueError: a field holds another kind of value, or a metric of the first arm is missing.
-    """
-    check_numbers((*arm.estimates.values(), *arm.differences.values()), examples=examples)
-    for name in ("changed", "repaired", "broken"):
-        if not 0 <= (getattr(arm, name) or 0) <= examples:
-            raise ValueError(f"{name} is {getattr(arm, name)} of {examples} examples")
-    for name, value in asdict(arm.cost).items():
-        if value < 0:
-            raise ValueError(f"{name} is {value}")
-    metrics = list(first.estimates)
-    if not metrics or list(arm.estimates) != metrics:
-        raise ValueError(f"arm {arm.label!r} lacks metrics")
-    if list(arm.differences) != ([] if arm is first else metrics):
-        raise ValueError(f"arm {arm.label!r} lacks differences")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.evaluation.results.io import ROWS, store_or_draw
 from headwise.evaluation.results.manifest import EvaluationManifest
-from headwise.evaluation.results.numbers import by_metric, check_ids, check_numbers, require_numbers
+from headwise.evaluation.results.numbers import by_metric, check_ids, check_numbers, unsaved
+from headwise.evaluation.results.scores import SCORES, check_examples, check_scores
 from headwise.evaluation.statistics.estimate import Estimate, caution, number_text, span
 from headwise.results.store import load_table
 from headwise.text import visible
@@ -85,7 +86,8 @@ class Evaluation:
             InputError: on another suffix, when the folder does not exist, when a number is impossible in its unit, or
                 when a picture is asked for without kaleido (`headwise[figures]`) or a browser to draw it.
         """
-        require_numbers(list(self.estimates.values()), examples=len(self.frame))
+        with unsaved():
+            self.check()
         about = {
             "task": self.task,
             "estimates": [item.to_dict() for item in self.estimates.values()],
@@ -93,6 +95,17 @@ class Evaluation:
         }
         tables = [("Numbers", self.to_frame()), ("Examples", self.frame)]
         return store_or_draw(path, self, self.frame, about, what="evaluation", tables=tables)
+
+    def check(self) -> None:
+        """Refuse numbers that could not have been found.
+
+        Raises:
+            ValueError: one is impossible in its unit, or does not go with the examples.
+        """
+        numbers, manifest = list(self.estimates.values()), self.manifest
+        check_numbers(numbers, examples=len(self.frame))
+        check_examples(self.frame, manifest, manifest.get("empty", {}))
+        check_scores(self.frame, numbers, manifest.get(SCORES, {}))
 
     def __repr__(self) -> str:
         return f"Evaluation({visible(self.summary)})"
@@ -112,12 +125,13 @@ def load_evaluation(path: str | Path) -> Evaluation:
 
     def build(about: Mapping[str, Any], frame: pd.DataFrame) -> Evaluation:
         estimates = by_metric(Estimate, about["estimates"])
-        check_numbers(list(estimates.values()), examples=len(frame))
         if not estimates:
             raise ValueError("it holds no estimates")
         check_ids(frame, ("id",))
         EvaluationManifest.check(about["manifest"])
-        return Evaluation(frame=frame, **{**about, "estimates": estimates})
+        found = Evaluation(frame=frame, **{**about, "estimates": estimates})
+        found.check()
+        return found
 
     fields = {"task": str, "estimates": list, "manifest": dict}
     return load_table(path, build, what="evaluation", rows=ROWS, fields=fields)

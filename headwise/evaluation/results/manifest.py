@@ -64,10 +64,18 @@ class _Versions(_Part):
     lm_eval: str
 
 
+class _Scores(_Part):
+    columns: Annotated[list[str], Field(min_length=1, max_length=2)]
+    where: Annotated[list[str | FiniteFloat | int | bool], Field(min_length=2, max_length=2)] | None = None
+
+
 class EvaluationManifest(_Part):
     """That of an evaluation."""
 
+    ids: list[str] = []
     groups: str = ""
+    repeated: NonNegativeInt = 0
+    scores: dict[str, _Scores] = {}
     notes: _Notes = _Notes()
     empty: dict[str, NonNegativeInt] = {}
     seconds: NonNegativeFloat = 0.0
@@ -83,6 +91,8 @@ class ComparisonManifest(_Part):
 
     ids: list[str] = []
     groups: str = ""
+    repeated: NonNegativeInt = 0
+    scores: dict[str, _Scores] = {}
     statistics: _Statistics = _Statistics()
     notes: _Notes = _Notes()
     empty: _Empty = _Empty()

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
-from math import inf, isfinite, isnan
+from math import inf, isnan
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from headwise.errors import InputError
-from headwise.evaluation.statistics.estimate import NO_INTERVAL, Estimate
-from headwise.evaluation.statistics.intervals import WILSON
+from headwise.evaluation.results.methods import NEAR, check_interval, check_p
+from headwise.evaluation.statistics.estimate import Estimate
 from headwise.evaluation.statistics.paired import Difference
-from headwise.evaluation.statistics.paired_intervals import BONETT_PRICE, SAME, STUDENT
 from headwise.units import change_in, range_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-AROUND = (WILSON, BONETT_PRICE, SAME, STUDENT)
-"""How methods begin whose interval lies around the number; those that draw again may miss it."""
-_NEAR = 1e-9
-"""Rounding of a mean or a quantile."""
 _KINDS: Mapping[str, tuple[type, ...]] = {
     "str": (str,),
     "bool": (bool,),
@@ -61,7 +57,7 @@ def check_number(item: Estimate | Difference, *, examples: int) -> None:
 
     Raises:
         ValueError: a field holds another kind of value, a number beyond what its unit or the count of examples allow,
-            or an interval whose ends are exchanged.
+            an interval or a p that its method never gives.
 
     Example:
         >>> check_number(Estimate("accuracy", 7.0, 0.5, 0.9, 8, "share", True, "by hand"), examples=8)
@@ -77,27 +73,15 @@ def check_number(item: Estimate | Difference, *, examples: int) -> None:
     if isinstance(item, Difference):
         parts |= {(name, ""): (getattr(item, name), 0.0, 1.0) for name in ("p", "p_holm")}
     for (name, unit), (value, least, most) in parts.items():
-        if not (isnan(value) or least - _NEAR <= value <= most + _NEAR):
+        if not (isnan(value) or least - NEAR <= value <= most + NEAR):
             raise ValueError(f"{item.metric}: {name} is {value} {unit}".rstrip())
-    _check_interval(item)
+    check_interval(item)
     if isinstance(item, Difference):
         if not 0 <= item.smallest_effect < inf:
             raise ValueError(f"{item.metric}: smallest_effect is {item.smallest_effect}")
-        if isnan(item.p) != isnan(item.p_holm) or item.p_holm < item.p - _NEAR:
+        if isnan(item.p) != isnan(item.p_holm) or item.p_holm < item.p - NEAR:
             raise ValueError(f"{item.metric}: p is {item.p}, and {item.p_holm} after adjusting")
-
-
-def _check_interval(item: Estimate | Difference) -> None:
-    """Refuse an interval that does not go with its number, its method or its examples."""
-    low, high, method = item.low, item.high, item.method
-    if low > high or isnan(low) != isnan(high):
-        raise ValueError(f"{item.metric}: its interval runs from {low} to {high}")
-    if not isfinite(item.value) and not method.startswith(NO_INTERVAL):
-        raise ValueError(f"{item.metric}: value is {item.value} {item.unit}, by {method!r}")
-    if not isnan(low) and (item.n < 2 or method.startswith(NO_INTERVAL)):
-        raise ValueError(f"{item.metric}: it has an interval, of {item.n} examples, by {method!r}")
-    if method.startswith(AROUND) and not low - _NEAR <= item.value <= high + _NEAR:
-        raise ValueError(f"{item.metric}: value is {item.value}, outside of {low} to {high}, by {method!r}")
+        check_p(item)
 
 
 def check_numbers(items: Sequence[Estimate | Difference], *, examples: int) -> None:
@@ -106,17 +90,18 @@ def check_numbers(items: Sequence[Estimate | Difference], *, examples: int) -> N
         check_number(item, examples=examples)
 
 
-def require_numbers(items: Sequence[Estimate | Difference], *, examples: int) -> None:
-    """Refuse to save what would not be read again.
+@contextmanager
+def unsaved() -> Iterator[None]:
+    """A block that checks numbers before they are saved: what would not be read again is not written.
 
     Raises:
-        InputError: a number is impossible in its unit.
+        InputError: a ValueError of the block.
     """
     try:
-        check_numbers(items, examples=examples)
+        yield
     except ValueError as error:
         raise InputError(
-            "This number is impossible in its unit, so that no file may hold it.",
+            "This number is impossible in its unit, or does not go with the others, so that no file may hold it.",
             evidence=str(error),
             remedy='Give the metric the unit of its values, such as mean("score", unit="points").',
         ) from error

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from headwise.evaluation.results.arm import NONE, pairs_note
 from headwise.evaluation.results.comparison import judgement
 from headwise.evaluation.results.io import store_or_draw
 from headwise.evaluation.results.manifest import SearchManifest
-from headwise.evaluation.results.numbers import check_numbers, require_numbers
+from headwise.evaluation.results.methods import NEAR
+from headwise.evaluation.results.numbers import check_numbers, unsaved
 from headwise.evaluation.statistics.estimate import NO_INTERVAL, Estimate, number_text, span
 from headwise.results.store import load_table
 from headwise.text import visible
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from headwise.evaluation.results.comparison import Comparison
+    from headwise.evaluation.statistics.paired import Difference
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,8 @@ class Search:
             InputError: on another suffix, when the folder does not exist, when a number is impossible in its unit, or
                 when a picture is asked for without kaleido (`headwise[figures]`) or a browser to draw it.
         """
-        require_numbers(_values(self), examples=len(self.manifest["validation_ids"]))
+        with unsaved():
+            check_numbers(_values(self), examples=len(self.manifest["validation_ids"]))
         if self.comparison is not None:
             self.comparison.require_possible()
         tables = [("Trials", self.frame)]
@@ -186,8 +191,28 @@ def _check(found: Search) -> None:
         raise ValueError("its best setting is not that of its best trial")
     if (found.best is None) != (judged is None):
         raise ValueError("its best setting and the judgement of that do not belong together")
+    if judged is not None:
+        _check_best(found, judged.arms[1].differences)
     if judged is not None and (judged.task != found.task or found.metric not in judged.arms[0].estimates):
         raise ValueError("the judgement is of another task or metric")
+
+
+def _check_best(found: Search, differences: Mapping[str, Difference]) -> None:
+    """Refuse a best trial that another one was better than, among those that lost no guard.
+
+    Raises:
+        ValueError: the trials, with their numbers.
+    """
+    values = found.frame[found.metric]
+    if found.metric in differences and differences[found.metric].higher_is_better is False:
+        values = -values
+    place, able = found.manifest["best_trial"], values[np.isfinite(values)]
+    able = able.drop([int(number) for number in found.manifest["refused"]], errors="ignore")
+    if place not in able.index or able[place] < able.max():
+        raise ValueError(f"trial {place} is not the best, with {values[place]}")
+    effect = found.manifest.get("smallest_effect", 0.0)
+    if not place or values[place] - values[0] < effect - NEAR:
+        raise ValueError(f"trial {place} is no better than no change by {effect}")
 
 
 def _values(found: Search) -> list[Estimate]:

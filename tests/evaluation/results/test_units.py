@@ -112,7 +112,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Content], Any], str]] = {
     "outside of Wilson's interval": (
         "evaluation",
         _with(value=0.1, method="Wilson, groups"),
-        "outside of 0.25",
+        "value is 0.1 of 4 examples, from 0.25",
     ),
     "half an example": ("evaluation", _with(n=3.5), "n is 3.5"),
     "fewer than no examples": ("evaluation", _with(n=-3), "n is -3"),
@@ -137,7 +137,7 @@ DAMAGES: dict[str, tuple[str, Callable[[Content], Any], str]] = {
     "a difference outside of Wilson's interval": (
         "comparison",
         _of(0, value=0.75, method="Wilson; exact permutation test"),
-        "outside of",
+        "value is 0.75 of 4 examples, from -0.25",
     ),
 }
 
