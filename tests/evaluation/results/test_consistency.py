@@ -165,7 +165,7 @@ def test_wilsons_interval_says_of_how_many(n: int, part: float) -> None:
     facts = ("share", True, "Wilson")
     check_interval(Estimate("x", count / n, low, high, n, *facts))
     for value, ends, least in ((count / n, (low, high), n - 1), (count / n + 0.4 / n, (low, high), n)):
-        with pytest.raises(ValueError, match="value is|it has an interval"):
+        with pytest.raises(ValueError, match=r"value is|it has an interval"):
             check_interval(Estimate("x", value, *ends, least, *facts))
 
 
