@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from headwise.evaluation.results.methods import check_interval, check_p
 from headwise.evaluation.statistics.estimate import Estimate
 from headwise.evaluation.statistics.intervals import wilson
 from headwise.evaluation.statistics.paired import Difference
+from headwise.evaluation.statistics.paired_intervals import bonett_price
 from headwise.fixes import ScaleHeads
 from tests.kit.comparisons import SILENT, Next, small_subject
 from tests.kit.result_files import rewritten
@@ -73,7 +75,11 @@ def bound(kind: str, content: dict[str, Any]) -> list[Place]:
                 method = "Wilson"
             case _:
                 method = ""
-        if method.startswith(("Wilson", "no example")) and "groups" not in method and "bound" not in method:
+        if (
+            method.startswith(("Wilson", "Bonett", "no example"))
+            and "groups" not in method
+            and "bound" not in method
+        ):
             found.append(place)
     return found
 
@@ -189,3 +195,19 @@ def test_p_that_a_test_can_give(test: str, n: int, good: tuple[float, ...], bad:
     for p in bad:
         with pytest.raises(ValueError, match=f"p is {p}"):
             check_p(item(p))
+
+
+@settings(max_examples=50)
+@given(n=st.integers(3, 2000), parts=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+def test_bonett_and_prices_interval_is_of_whole_pairs(n: int, parts: tuple[float, float]) -> None:
+    up = round(parts[0] * n)
+    down = round(parts[1] * (n - up))
+    low, high = bonett_price(up, down, n)
+    item = Difference("x", (up - down) / n, low, high, 1.0, 1.0, n, "share", True, "Bonett-Price; by hand")
+    check_interval(item)
+    for name in ("low", "high"):
+        if abs(getattr(item, name)) < 1:
+            with pytest.raises(ValueError, match="value is"):
+                check_interval(
+                    replace(item, **{name: getattr(item, name) + (1e-5 if name == "low" else -1e-5)})
+                )
