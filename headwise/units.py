@@ -13,8 +13,11 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
     | dict.fromkeys(
         ("errors per word", "errors per character", "nats per token", "bits per byte"), (0.0, inf)
     )
+    | {"correlation": (-1.0, 1.0), "cluster": (0.0, inf)}
     | dict.fromkeys(("words", "tokens", "positions", "seconds", "rank", "distance", "ratio"), (0.0, inf))
-    | dict.fromkeys(("nats", "points", "score", "size", "kind", "change of nats per token"), ANY)
+    | dict.fromkeys(
+        ("nats", "points", "score", "size", "kind", "change of nats per token", "change of the metric"), ANY
+    )
 )
 """Unit -> the smallest and the largest number that has it."""
 
