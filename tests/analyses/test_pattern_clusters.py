@@ -36,15 +36,11 @@ def traced(patterns):
 def test_planted_groups_are_found_across_layers():
     patterns = planted()
     found = analyses.pattern_clusters(traced(patterns), clusters=3)
-    groups = found.frame.groupby("cluster").apply(
-        lambda part: {*zip(part["layer"], part["head"], strict=True)}
-    )
-    assert sorted(map(sorted, groups)) == [[(0, 0), (0, 2), (1, 1)], [(0, 1), (1, 0)], [(1, 2)]]
-    assert all(
-        found.frame.query("distance == 0").apply(
-            lambda r: f"L{r['layer']}H{r['head']}" == r["cluster"], axis=1
-        )
-    )
+    groups: dict[str, list[tuple[int, int]]] = {}
+    for row in found.frame.to_dict("records"):
+        groups.setdefault(row["cluster"], []).append((row["layer"], row["head"]))
+        assert (f"L{row['layer']}H{row['head']}" == row["cluster"]) == (row["distance"] == 0)
+    assert sorted(groups.values()) == [[(0, 0), (0, 2), (1, 1)], [(0, 1), (1, 0)], [(1, 2)]]
     assert "6 heads in 3 clusters" in found.summary
     assert "1 alone" in found.summary
     assert len(found.panels()) == 3

@@ -21,6 +21,7 @@ FACTS = {
     "smollm2-sink": Fact("smollm2", facts_smollm2.first_token_sink),
     "smollm2-induction": Fact("smollm2", facts_smollm2.induction),
     "smollm2-ioi": Fact("smollm2", facts_smollm2.names_in_sentences),
+    "smollm2-movers": Fact("smollm2", facts_smollm2.movers, long=True),
     "smollm2-act": Fact("smollm2", facts_smollm2.act, long=True),
     "whisper-alignment": Fact("whisper", facts_whisper.order_of_heads),
     "whisper-word-times": Fact("whisper", facts_whisper.word_starts),

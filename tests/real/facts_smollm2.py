@@ -93,6 +93,26 @@ def names_in_sentences(subject: hw.Subject) -> Finding:
     return Finding(f"the right name is preferred in {preferred:.1%} of 60 sentences", preferred > 0.9)
 
 
+def movers(subject: hw.Subject) -> Finding:
+    """The name mover that head_types finds says the name, and the negative one speaks against it."""
+    found = hw.analyses.head_types(subject, prompts="names").frame
+    best = found.loc[found.groupby("type")["score"].idxmax()].set_index("type")
+    heads = {kind: (int(row["layer"]), int(row["head"])) for kind, row in best.iterrows()}
+    mover, negative = heads["name mover"], heads["negative name mover"]
+    others = [(mover[0], 8), (negative[0], 8)]
+    ahead = {}
+    for label, silent in (("whole", []), ("mover", [mover]), ("negative", [negative]), ("others", others)):
+        patch = hw.patch(subject, hw.fixes.ZeroHeads(heads=tuple(silent))) if silent else nullcontext()
+        with patch:
+            ahead[label] = hw.evaluate(subject, "ioi", n=40).estimates["logit_difference"].value
+    text = (
+        f"the right name is {ahead['whole']:.2f} nats ahead in 40 sentences; without the name mover {name(mover)} "
+        f"{ahead['mover']:.2f}, without the negative one {name(negative)} {ahead['negative']:.2f}, without "
+        f"{' and '.join(map(name, others))} {ahead['others']:.2f}"
+    )
+    return Finding(text, ahead["mover"] < ahead["whole"] < ahead["negative"])
+
+
 def act(subject: hw.Subject) -> Finding:
     """ACT looks for heads whose sinks cost answers."""
     fix = hw.fit(subject, "ACT", "ioi", n=24)

@@ -25,6 +25,8 @@ SERIES = (
 """Words that have a successor."""
 SHORTEST = 4
 """Words of a series that must be one token each, one behind the other."""
+FEWEST = 16
+"""Words of all series together: of fewer, a head writes half of the next ones by chance too often."""
 TRIES = 20
 """Prompts drawn for each that is wanted: the answer of some is no single token."""
 FACTS = 12
@@ -80,7 +82,7 @@ def needle_texts(subject: Subject, count: int, seed: int) -> list[Text]:
 
 
 def series(subject: Subject) -> list[list[int]]:
-    """Token ids of words that follow each other, `SHORTEST` or more in a row.
+    """Token ids of words that follow each other, `SHORTEST` or more in a row and `FEWEST` or more in all.
 
     Raises:
         InputError: the tokenizer has none.
@@ -96,10 +98,10 @@ def series(subject: Subject) -> list[list[int]]:
             if len(run) >= SHORTEST:
                 found.append(run)
             run = []
-    if not found:
-        raise _no_words(
-            "order", f"no {SHORTEST} numbers, days, months or letters in a row are one token each"
-        )
+    count = sum(map(len, found))
+    if count < FEWEST:
+        told = f"{count} days, months, numbers and letters in rows of {SHORTEST} or more are one token each"
+        raise _no_words("order", f"{told}; {FEWEST} are needed")
     return found
 
 
