@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from headwise.analyses._rows.rhythm import rhythm
     from headwise.analyses._rows.top_mass import top_mass
     from headwise.analyses._saliency.maps import saliency
+    from headwise.analyses._saliency.spectrogram import spectrogram_saliency
     from headwise.analyses._sinks import sink_rate, sinks
     from headwise.analyses._sinks_of.classes import class_sinks
     from headwise.analyses._sinks_of.massive import massive_activations
@@ -75,6 +76,7 @@ __all__ = [
     "sink_rate",
     "sink_strength",
     "sinks",
+    "spectrogram_saliency",
     "token_divergence",
     "top_mass",
     "trace_divergence",

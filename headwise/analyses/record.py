@@ -82,6 +82,8 @@ class Analysis(Generic[P]):
     agree: str = "tokens"
     """What of the tokens of a pair of traces must agree, one of `headwise.analyses.pairs.AGREE`."""
     axes: tuple[str, ...] = ()
+    running: tuple[str, ...] = ()
+    """Parameters that say how it is run and not what it finds, which provenance leaves out."""
     title: str = ""
     """How a page calls it; its name when empty."""
     merge: Callable[[pd.DataFrame], pd.DataFrame] | None = None
@@ -136,7 +138,8 @@ class Analysis(Generic[P]):
         meta: Mapping[str, Any] = traces[0].meta if traces else frame.attrs.pop("provenance", {})
         if not traces and (said := getattr(sources[0], "warnings", ())):
             meta = {**meta, "warnings": list(dict.fromkeys((*said, *meta.get("warnings", ()))))}
-        provenance = provenance_of(meta, self.name, **parameters)
+        told = {name: value for name, value in parameters.items() if name not in self.running}
+        provenance = provenance_of(meta, self.name, **told)
         if len(traces) > 1:
             provenance["compared_with"] = dict(traces[1].meta)
         frame = with_ids(frame, traces[0].records, meta.get("ids")) if traces else frame
@@ -280,6 +283,7 @@ def analysis(
     writes: bool = False,
     agree: str = "tokens",
     axes: Sequence[str] = (),
+    running: Sequence[str] = (),
     title: str = "",
     merge: Callable[[pd.DataFrame], pd.DataFrame] | None = None,
 ) -> Callable[[Callable[P, pd.DataFrame]], Analysis[P]]:
@@ -300,6 +304,7 @@ def analysis(
         agree: which tokens of a pair must be the same: `"tokens"` (all, at their positions), `"prompt"`, `"generated"`,
             `"last"` or `"nothing"`.
         axes: the two columns of a matrix, or the one of a curve.
+        running: parameters that say how it is run and not what it finds, such as the size of a batch.
         title: how a page calls it.
         merge: makes one table of the rows of several, where they are means over examples; it needs their counts.
 
@@ -334,6 +339,7 @@ def analysis(
             writes=writes,
             agree=agree,
             axes=tuple(axes),
+            running=tuple(running),
             title=title,
             merge=merge,
         )

@@ -37,6 +37,7 @@ ANALYSES = Plugins(
         "sink_rate": "headwise.analyses._sinks:sink_rate",
         "sink_strength": "headwise.analyses._sinks_of.strength:sink_strength",
         "sinks": "headwise.analyses._sinks:sinks",
+        "spectrogram_saliency": "headwise.analyses._saliency.spectrogram:spectrogram_saliency",
         "token_divergence": "headwise.analyses._divergence.inputs:token_divergence",
         "top_mass": "headwise.analyses._rows.top_mass:top_mass",
         "trace_divergence": "headwise.analyses._divergence.captures:trace_divergence",

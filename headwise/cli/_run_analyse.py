@@ -13,7 +13,7 @@ import headwise as hw
 from headwise.analyses.calls import AnalysisCall, analysis_call, needs_of
 from headwise.cli._run import load, run
 from headwise.cli.request import Request
-from headwise.cli.session import progress, quiet_transformers
+from headwise.cli.session import progress, progress_count, quiet_transformers
 from headwise.errors import InputError
 from headwise.files import suffix_of
 from headwise.fixes.parsing import parse_fix
@@ -120,8 +120,18 @@ def analysed(
             "subject": [subject, request.examples(generate)],
         }
         running = nullcontext() if fixes is None else hw.patch(subject, fixes)
-        with progress("Analysing"), running:  # some run the model themselves
-            return [_generating(call, generate)(*sources[call.analysis.inputs]) for call in calls], notes
+        counted = any("progress" in call.analysis.parameters for call in calls)
+        bar = progress_count("Analysing") if counted else progress("Analysing")
+        with bar as show, running:  # some run the model themselves
+            ready = [_showing(_generating(call, generate), show) for call in calls]
+            return [call(*sources[call.analysis.inputs]) for call in ready], notes
+
+
+def _showing(call: AnalysisCall, show: Any) -> AnalysisCall:
+    """The call with a bar to tell how far it is, where it does so."""
+    if "progress" not in call.analysis.parameters:
+        return call
+    return replace(call, parameters={**call.parameters, "progress": show})
 
 
 def _generating(call: AnalysisCall, generate: int) -> AnalysisCall:

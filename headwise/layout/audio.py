@@ -24,30 +24,55 @@ def audio_axis(model: PreTrainedModel, processor: Any, inputs: Mapping[str, Tens
     The model's own rule for output lengths says how many positions an input has and how long one lasts. None
     where the model has no such rule.
     """
-    wave, features = inputs.get("input_values"), inputs.get("input_features")
-    if wave is not None and wave.ndim == 2:
-        examples, frames = wave.shape
-    elif features is not None and features.ndim == 3:
-        channels_first = features.shape[1] == getattr(model.config, "num_mel_bins", None)
-        examples, frames = len(features), features.shape[2 if channels_first else 1]
-    else:
+    sound = _sound(model, inputs)
+    if sound is None or not hasattr(model, "_get_feat_extract_output_lengths"):
         return None
-    if not hasattr(model, "_get_feat_extract_output_lengths"):
-        return None
+    examples, frames = sound.shape[:2]
     positions = _positions(model, frames)
     roles = torch.full((examples, positions), ROLES.index("audio"), dtype=torch.uint8)
-    mask = inputs.get("attention_mask")
     masks = family_of(model.config).masks_audio
-    real = None
-    if mask is not None and tuple(mask.shape) == (examples, frames):
-        real = mask.sum(-1)
-    elif features is not None and not masks:
-        real = frames - _silent_frames(features if channels_first else features.transpose(1, 2))
+    real = real_frames(model, inputs)
     if real is not None:
         behind = ROLES.index("padding" if masks else "silence")
         for example, length in enumerate(real.tolist()):
             roles[example, max(0, _positions(model, int(length))) if length else 0 :] = behind
     return Axis("encoder", roles, seconds=position_seconds(model, processor, positions))
+
+
+def spectrogram(
+    model: PreTrainedModel, inputs: Mapping[str, Tensor]
+) -> Float[Tensor, "example frame channel"] | None:
+    """The spectrogram among the inputs of a model, time first; None where there is none."""
+    features = inputs.get("input_features")
+    if features is None or features.ndim != 3:
+        return None
+    channels_first = features.shape[1] == getattr(model.config, "num_mel_bins", None)
+    return features.transpose(1, 2) if channels_first else features
+
+
+def real_frames(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Int[Tensor, " example"] | None:
+    """Entries of each sound (samples, or frames of a spectrogram) in front of its padding; None where nobody knows."""
+    sound, mask = _sound(model, inputs), inputs.get("attention_mask")
+    if sound is None:
+        return None
+    if mask is not None and mask.shape == sound.shape[:2]:
+        return mask.sum(-1)
+    if sound.ndim == 3 and not family_of(model.config).masks_audio:
+        return sound.shape[1] - _silent_frames(sound.transpose(1, 2))
+    return None
+
+
+def frames_per_position(model: PreTrainedModel) -> int | None:
+    """Entries of the sound for every encoder position; None where the model has no rule of its own."""
+    if not hasattr(model, "_get_feat_extract_output_lengths"):
+        return None
+    return round(100 * _LONG / (_positions(model, 101 * _LONG) - _positions(model, _LONG)))
+
+
+def _sound(model: PreTrainedModel, inputs: Mapping[str, Tensor]) -> Tensor | None:
+    """Samples, (example, time), or a spectrogram, (example, frame, channel)."""
+    wave = inputs.get("input_values")
+    return wave if wave is not None and wave.ndim == 2 else spectrogram(model, inputs)
 
 
 def _silent_frames(features: Float[Tensor, "example channel frame"]) -> Int[Tensor, " example"]:
@@ -66,10 +91,10 @@ def position_seconds(
     model: PreTrainedModel, processor: Any, positions: int
 ) -> Float[Tensor, "position 2"] | None:
     """Start and end of every encoder position in seconds; None where nobody tells the time."""
-    step = _input_seconds(model, processor)
-    if step is None or not hasattr(model, "_get_feat_extract_output_lengths"):
+    step = input_seconds(model, processor)
+    stride = frames_per_position(model)
+    if step is None or stride is None:
         return None
-    stride = round(100 * _LONG / (_positions(model, 101 * _LONG) - _positions(model, _LONG)))
     width = step * stride
     start = torch.arange(positions, dtype=torch.float32) * width
     return torch.stack([start, start + width], dim=1)
@@ -82,7 +107,7 @@ def _positions(model: PreTrainedModel, frames: int) -> int:
     return int(rule(torch.tensor(frames), **options))
 
 
-def _input_seconds(model: PreTrainedModel, processor: Any) -> float | None:
+def input_seconds(model: PreTrainedModel, processor: Any) -> float | None:
     """Time between two entries of the audio input: samples of a waveform, or frames of a spectrogram."""
     extractor = getattr(processor, "feature_extractor", processor)
     rate = getattr(extractor, "sampling_rate", None)

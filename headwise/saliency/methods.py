@@ -14,6 +14,7 @@ from headwise.saliency.gradients import by_gradient, norms, product, size
 from headwise.saliency.lrp import relevance
 from headwise.saliency.paths import integrated_gradients
 from headwise.saliency.removal import ablation
+from headwise.saliency.spes import random_masks, spes
 
 Method = Callable[[Explained], Maps]
 
@@ -31,6 +32,8 @@ METHODS: Mapping[str, Method] = MappingProxyType(
         "flow": flow,
         "attention lrp": partial(relevance, variant="attn"),
         "cp lrp": partial(relevance, variant="cp"),
+        "random masks": random_masks,
+        "spes": spes,
     }
 )
 """Name -> the method."""
