@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from headwise.functional.perturbation import Pooling, pool_frames
 from headwise.layout.axes import ROLES, Axis
 from headwise.saliency.explained import Explained, Leaves, Maps
 from headwise.saliency.masks import Spes, perturbed
+from headwise.saliency.paths import baseline
 from headwise.saliency.sound import sound_of
 
 DEFAULT = Spes()
@@ -78,25 +80,23 @@ class Positions:
         with torch.no_grad():
             if hidden is None:
                 return self.example.forward()[0].cpu()
-            places = {}
+            nothing, places = self._nothing, {}
             parts = hidden[..., 0].split([int(real.sum()) for real in self.real.values()], dim=1)
             for (tower, real), part in zip(self.real.items(), parts, strict=True):
                 places[tower] = torch.zeros(len(hidden), len(real), dtype=torch.bool)
                 places[tower][:, real] = part
 
             def change(tower: str, states: Tensor) -> Tensor:
-                filling = self._filling(tower).to(states.device)
-                return filling.where(places[tower].to(states.device)[..., None], states)
+                return nothing[tower].where(places[tower].to(states.device)[..., None], states)
 
             return self.example.forward(change, len(hidden))[0].cpu()
 
-    def _filling(self, tower: str) -> Float[Tensor, " width"]:
-        states, read = self.entered[tower][0], self.real[tower].clone()
+    @cached_property
+    def _nothing(self) -> Leaves:
+        """What takes the place of hidden positions."""
         if self.example.at == "encoder_output":
-            return torch.zeros_like(states[0])
-        if tower == self.example.question.tower:
-            read[self.example.question.positions[0] :] = False
-        return states[read.to(states.device)].mean(0)
+            return {tower: torch.zeros_like(states) for tower, states in self.entered.items()}
+        return baseline(self.example)
 
 
 def _real(axis: Axis) -> Bool[Tensor, " position"]:

@@ -17,7 +17,7 @@ from headwise.errors import InputError
 from headwise.fixes import MaskKeys, ZeroHeads
 from headwise.functional.perturbation import frame_windows, hidden_means, pool_frames, scaled
 from headwise.layout import ROLES
-from headwise.probes.reply import question
+from headwise.probes.reply import Question, question
 from headwise.saliency.explained import Explained
 from headwise.saliency.masks import Spes, hidden_cells, perturbed
 from headwise.saliency.segments import segments
@@ -25,6 +25,7 @@ from headwise.saliency.sound import sound_of
 from headwise.saliency.spes import random_masks, spes
 from headwise.testing import tiny_model
 from tests.kit.deciders import ANSWER, PLACE, PROMPT, decider
+from tests.tiny import ARCHITECTURES
 
 FEW = Spes(masks=12, levels=(40, 80), shape="grid")
 
@@ -139,6 +140,26 @@ class TestMasks:
             rtol=1e-3,
             atol=1e-5,
         )
+
+
+@pytest.mark.parametrize("name", ["whisper", "speech_to_text"])
+def test_frames_are_hidden_wherever_time_stands(name):
+    """Whisper has time last, Speech2Text first."""
+    row = ARCHITECTURES[name]
+    inputs = {key: value[:1] for key, value in row.inputs["plain"]().items()}
+    subject = hw.wrap(row.build())
+    reply = tuple(inputs["decoder_input_ids"][0, -2:].tolist())
+    asked = Explained(Question(subject, {}, reply, inputs, subject.layout(inputs)), "kl")
+    sound = sound_of(asked)
+    assert tuple(sound.frames.shape) == (40, 16)
+    hidden = torch.zeros(1, 40, 16, dtype=torch.bool)
+    hidden[0, 11, 3] = True
+    features = inputs["input_features"].clone()
+    (features if name == "speech_to_text" else features.transpose(1, 2))[0, 11, 3] = sound.frames[:, 3].mean()
+    with torch.no_grad():
+        logits = subject.model(**{**inputs, "input_features": features}).logits[0, -2:]
+    expected = -(asked.reference.exp() * (asked.reference - logits.log_softmax(-1))).sum(-1)
+    torch.testing.assert_close(sound.values(hidden, FEW)[0], expected, rtol=1e-3, atol=1e-6)
 
 
 class TestKnownAnswer:

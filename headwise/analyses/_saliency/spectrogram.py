@@ -29,14 +29,19 @@ Per = Literal["token", "word", "reply"]
 
 
 def _summary(frame: pd.DataFrame, masks: int) -> str:
-    sums = frame.assign(size=frame["saliency"].clip(lower=0)).groupby("seconds")["size"].sum()
+    clock = "frame" if frame["seconds"].isna().any() else "seconds"
+    sums = frame.assign(size=frame["saliency"].clip(lower=0)).groupby(clock)["size"].sum()
     edges = np.searchsorted(sums.cumsum().to_numpy(), np.array([0.25, 0.75]) * float(sums.sum()))
-    early, late = sums.index.to_numpy()[edges.clip(max=len(sums) - 1)]
+    early, late = (_when(float(sums.index.to_numpy()[edge]), clock) for edge in edges.clip(max=len(sums) - 1))
     top = frame.iloc[int(frame["saliency"].to_numpy().argmax())]
     return (
-        f"With {masks} masks, half of the saliency lies between {early:.2f} s and {late:.2f} s; the largest is "
-        f"{top['saliency']:.3g}, of band {top['band']} at {top['seconds']:.2f} s for {quoted_token(top['token'])}."
+        f"With {masks} masks, half of the saliency lies between {early} and {late}; the largest is "
+        f"{top['saliency']:.3g}, of band {top['band']} at {_when(top[clock], clock)} for {quoted_token(top['token'])}."
     )
+
+
+def _when(time: float, clock: str) -> str:
+    return f"{time:.2f} s" if clock == "seconds" else f"frame {time:.0f}"
 
 
 @analysis(
