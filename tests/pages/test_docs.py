@@ -33,7 +33,6 @@ SLOW = {
     "methods/fit.md",
     "methods/head_divergence.md",
     "methods/search.md",
-    "methods/spectrogram_saliency.md",
     "methods/var.md",
     "methods/vhr.md",
     "reports.md",
