@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -75,25 +75,37 @@ def head_importance(
         InputError: there are no examples, one has nothing to predict, the model predicts no tokens or has no such
             attention; resampling from one example alone.
     """
-    from pandas import DataFrame, concat
-
-    subject = as_subject(subject, "head_importance")
-    scene = Scene(subject, as_examples(data, "head_importance"), kind, batch_size, "head_importance")
-    found = {name: scene.importance(name) for name in estimators}
-    frame = concat(
-        [
-            DataFrame(
-                site_columns(site) | {"head": head, "estimator": name, "importance": [float(values[row])]}
-            )
-            for name, values in found.items()
-            for row, (site, head) in enumerate(scene.heads)
-        ],
-        ignore_index=True,
-    )
+    frame = _importances("head_importance", subject, data, estimators, kind, batch_size)
     norm = frame.groupby(["estimator", "layer", "call"])["importance"].transform(
         lambda part: np.linalg.norm(part)
     )
     frame["normalised"] = frame["importance"] / (norm + 1e-20)
+    return frame
+
+
+def _importances(
+    name: str,
+    subject: Subject,
+    data: Sequence[Mapping[str, Any]],
+    estimators: Iterable[Estimator],
+    kind: str,
+    batch_size: int,
+) -> pd.DataFrame:
+    """A row per head and estimator, for the analysis of that name."""
+    from pandas import DataFrame, concat
+
+    scene = Scene(as_subject(subject, name), as_examples(data, name), kind, batch_size, name)
+    found = {one: scene.importance(one) for one in estimators}
+    frame = concat(
+        [
+            DataFrame(
+                site_columns(site) | {"head": head, "estimator": one, "importance": [float(values[row])]}
+            )
+            for one, values in found.items()
+            for row, (site, head) in enumerate(scene.heads)
+        ],
+        ignore_index=True,
+    )
     frame.attrs["provenance"] = dict(scene.trace.meta)
     return frame
 
@@ -157,7 +169,7 @@ def importance_agreement(
     """
     if len(set(estimators)) < 2:
         raise InputError("Two estimators or more are compared.", evidence=f"estimators={estimators}")
-    found = head_importance.table(subject, data, tuple(dict.fromkeys(estimators)), kind, batch_size)
+    found = _importances("importance_agreement", subject, data, dict.fromkeys(estimators), kind, batch_size)
     ranks = _ranks(found).rename_axis(index="estimator", columns="other")
     frame = ranks.reset_index().melt("estimator", value_name="agreement")
     frame["heads"] = len(found) // len(ranks)
