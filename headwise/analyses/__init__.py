@@ -35,7 +35,9 @@ if TYPE_CHECKING:
     from headwise.analyses._sinks import sink_rate, sinks
     from headwise.analyses._sinks_of.classes import class_sinks
     from headwise.analyses._sinks_of.massive import massive_activations
+    from headwise.analyses._sinks_of.secondary import secondary_sinks
     from headwise.analyses._sinks_of.strength import sink_strength
+    from headwise.analyses._sinks_of.visual import visual_sinks
 
 __all__ = [
     "HEAD",
@@ -73,6 +75,7 @@ __all__ = [
     "rhythm",
     "row_entropy",
     "saliency",
+    "secondary_sinks",
     "sink_rate",
     "sink_strength",
     "sinks",
@@ -80,6 +83,7 @@ __all__ = [
     "token_divergence",
     "top_mass",
     "trace_divergence",
+    "visual_sinks",
 ]
 
 

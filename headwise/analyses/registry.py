@@ -34,6 +34,7 @@ ANALYSES = Plugins(
         "residual_patching": "headwise.analyses._circuits.patching:residual_patching",
         "rhythm": "headwise.analyses._rows.rhythm:rhythm",
         "saliency": "headwise.analyses._saliency.maps:saliency",
+        "secondary_sinks": "headwise.analyses._sinks_of.secondary:secondary_sinks",
         "sink_rate": "headwise.analyses._sinks:sink_rate",
         "sink_strength": "headwise.analyses._sinks_of.strength:sink_strength",
         "sinks": "headwise.analyses._sinks:sinks",
@@ -41,6 +42,7 @@ ANALYSES = Plugins(
         "token_divergence": "headwise.analyses._divergence.inputs:token_divergence",
         "top_mass": "headwise.analyses._rows.top_mass:top_mass",
         "trace_divergence": "headwise.analyses._divergence.captures:trace_divergence",
+        "visual_sinks": "headwise.analyses._sinks_of.visual:visual_sinks",
     },
 )
 

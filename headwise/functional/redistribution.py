@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+SHARE_OF_BOUND = 0.3125
+"""The paper's threshold of sink scores, 20 at width 4096, as a share of the largest possible, the root of the width."""
 _TINY = 1e-30
 
 
@@ -24,6 +26,26 @@ def sink_score(residual: Float[Tensor, "*lead width"], dimensions: Sequence[int]
     wide = residual.float()
     largest = wide[..., list(dimensions)].abs().amax(-1)
     return largest * torch.rsqrt(wide.square().mean(-1) + 1e-6)
+
+
+def standing_out(ratios: Float[Tensor, "place width"], least: float, *, most: int = 4) -> tuple[int, ...]:
+    """Dimensions that reach `least` in half of some places or more; of them, the `most` with the largest mean (ours).
+
+    Args:
+        ratios: |x[d]| / rms(x) at every place.
+        least: 0 or more.
+        most: number of dimensions.
+
+    Returns:
+        In rising order.
+
+    Example:
+        >>> standing_out(torch.tensor([[1.0, 9.0, 2.0], [1.0, 8.0, 6.0]]), 5.0)
+        (1, 2)
+    """
+    often, mean = (ratios >= least).float().mean(0) >= 0.5, ratios.mean(0)
+    order = [one for one in mean.argsort(descending=True).tolist() if bool(often[one])]
+    return tuple(sorted(order[:most]))
 
 
 def redistribute(

@@ -148,7 +148,7 @@ def capture(
     options.check(instrumented.modules.values())
     if check:
         self_check(model)
-    projections, unprojected = _projections(model) if options.norms else ({}, [])
+    projections, reason = _projections(model) if options.norms else ({}, "")
     session = Session(model, processor, instrumented.language, options=options, projections=projections)
     trace = Trace()
     started = time.perf_counter()
@@ -179,7 +179,7 @@ def capture(
     warnings += (known_check(model, instrumented.implementation) or Check()).warnings if check else ()
     warnings += [f"{name} ran out of sight: {reason}." for name, reason in unreached.items()]
     warnings += prompt_warnings(model, layout, unplaced=session.unplaced)
-    warnings += session.remarks + unprojected
+    warnings += session.remarks + _unprojected(records, reason)
     if instrumented.fallback() and (heads or qkv or norms):
         warnings.append(
             f"{len(instrumented.fallback())} attention modules were seen through their softmax alone: "
@@ -213,22 +213,28 @@ def capture(
         )
 
 
-def _projections(model: PreTrainedModel) -> tuple[dict[Site, torch.Tensor], list[str]]:
-    """W_O of every site where it is known, and what is to be said about the others."""
+def _projections(model: PreTrainedModel) -> tuple[dict[Site, torch.Tensor], str]:
+    """W_O of the sites that made-up inputs reach, and why there are none."""
     if instrument(model).sessions:
-        return {}, [
-            "W_O was not looked for beside what is attached already: norms are those of values alone."
-        ]
+        return {}, "it was not looked for beside what is attached already"
     try:
         with undisturbed(model):
-            found, missing = output_layers(model)
+            found, _ = output_layers(model)
     except InputError as error:
-        return {}, [f"W_O was not found, and norms are those of values alone: {error}"]
-    said = [
-        f"W_O of {len(missing)} sites, first {site}, was not found: norms there are those of values alone."
-        for site in missing[:1]
+        return {}, str(error)
+    return {
+        site: compact(projection.weight) for site, projection in found.items()
+    }, "nothing linear was seen to take z"
+
+
+def _unprojected(records: Mapping[Site, Record], reason: str) -> list[str]:
+    sites = [
+        site for site, record in records.items() if "value_norm" in record and "write_norm" not in record
     ]
-    return {site: compact(projection.weight) for site, projection in found.items()}, said
+    return [
+        f"W_O of {len(sites)} sites, first {site}, is not known ({reason}): norms there are those of values alone."
+        for site in sites[:1]
+    ]
 
 
 def run_record() -> dict[str, Any]:

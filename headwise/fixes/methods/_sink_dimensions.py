@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from headwise.errors import InputError, NotFitted
+from headwise.functional.redistribution import SHARE_OF_BOUND, standing_out
 from headwise.layout import ROLES
 from headwise.subject.calibration import Calibration, as_calibration
 
@@ -70,12 +71,11 @@ def find_sink_dimensions(
             remedy="Name layers=.",
         )
     ratio = torch.stack(shares)
-    least = 0.3125 * sqrt(ratio.shape[-1]) if tau == "auto" else float(tau)
-    often = (ratio >= least).float().mean(0) >= 0.5
-    mean = ratio.mean(0)
-    if not bool(often.any()):
+    least = SHARE_OF_BOUND * sqrt(ratio.shape[-1]) if tau == "auto" else float(tau)
+    found = standing_out(ratio, least, most=MOST_DIMENSIONS)
+    if not found:
+        mean = ratio.mean(0)
         best = int(mean.argmax())
         reached = f"the largest, {best}, has {mean[best]:.3g} times the rms, a sink {least:.3g}"
         return (), f"fit: no dimension marks sinks in this model ({reached}), so VAR changes nothing"
-    order = [int(place) for place in mean.argsort(descending=True) if bool(often[place])][:MOST_DIMENSIONS]
-    return tuple(sorted(order)), f"fit: the first token stands out, {len(prompts)} prompts of {data.name}"
+    return found, f"fit: the first token stands out, {len(prompts)} prompts of {data.name}"

@@ -15,7 +15,14 @@ from headwise.errors import FixError, NotFitted
 from headwise.fixes.arguments import as_numbers, as_text, between, finite, one_of, yes_or_no
 from headwise.fixes.methods._images import require_images
 from headwise.fixes.methods.published import SINK_DIMENSIONS, Shape
-from headwise.functional.redistribution import bias_of, change_of, grown, sink_score, weights_of
+from headwise.functional.redistribution import (
+    SHARE_OF_BOUND,
+    bias_of,
+    change_of,
+    grown,
+    sink_score,
+    weights_of,
+)
 from headwise.probes.attach.sites import Site
 from headwise.probes.context import Context, PromptContext
 from headwise.probes.generation.caches import in_pieces
@@ -24,9 +31,6 @@ from headwise.subject.info import ModelInfo
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
-
-SHARE_OF_BOUND = 0.3125
-"""The paper's threshold of 20 at width 4096, as a share of the largest possible value, the root of the width."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -146,7 +146,7 @@ def test_beside_another_capture_w_o_is_not_looked_for_and_that_is_said() -> None
     with hw.capture(model) as outer, hw.capture(model, norms=True) as trace, torch.no_grad():
         model(input_ids=ids)
     assert outer.examples == trace.examples == 1
-    assert any("W_O was not looked for" in text for text in trace.warnings)
+    assert any("it was not looked for beside" in text for text in trace.warnings)
     assert analyses.sink_strength(trace).frame["write_norm"].isna().all()
 
 
