@@ -79,6 +79,8 @@ class Analysis(Generic[P]):
     """Option of `hw.capture` -> the parameter that says how much of it is needed, where that is not all or nothing."""
     writes: bool = False
     """True for what is about rows that write tokens: it takes no trace of an encoder alone."""
+    sees: bool = False
+    """True for what is about images: it takes no trace without one."""
     agree: str = "tokens"
     """What of the tokens of a pair of traces must agree, one of `headwise.analyses.pairs.AGREE`."""
     axes: tuple[str, ...] = ()
@@ -281,6 +283,7 @@ def analysis(
     inputs: str = "trace",
     sizes: Mapping[str, str] = MappingProxyType({}),
     writes: bool = False,
+    sees: bool = False,
     agree: str = "tokens",
     axes: Sequence[str] = (),
     running: Sequence[str] = (),
@@ -301,6 +304,7 @@ def analysis(
         inputs: `"trace"`, `"pair"` (before and after) or `"subject"` (with data).
         sizes: of those options that take a number (`near`, `top`), the parameter of the function that gives it.
         writes: it is about rows that write tokens, and takes no trace of an encoder alone.
+        sees: it is about images, and takes no trace without one.
         agree: which tokens of a pair must be the same: `"tokens"` (all, at their positions), `"prompt"`, `"generated"`,
             `"last"` or `"nothing"`.
         axes: the two columns of a matrix, or the one of a curve.
@@ -337,6 +341,7 @@ def analysis(
             inputs=inputs,
             sizes=sizes,
             writes=writes,
+            sees=sees,
             agree=agree,
             axes=tuple(axes),
             running=tuple(running),

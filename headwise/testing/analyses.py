@@ -79,7 +79,7 @@ def analysis_checks(
     Args:
         analysis: its registered name, with parameters where they are named (`"sinks:epsilon=0.2"`), or the analysis
             itself.
-        models: names of `TINY_MODELS`; all that see no images when None.
+        models: names of `TINY_MODELS`; when None, those that see images for an analysis of images, else all others.
 
     Raises:
         InputError: it is no analysis, or takes a model with data, which it runs itself: these laws say nothing of it;
@@ -101,7 +101,7 @@ def analysis_checks(
         models = [
             name
             for name, tiny in TINY_MODELS.items()
-            if not tiny.has_vision and (tiny.causal or not record.writes)
+            if tiny.has_vision == record.sees and (tiny.causal or not record.writes)
         ]
     return tuple(
         Check(record.name, law, trial.model, partial(run, trial))
@@ -190,4 +190,6 @@ def _without_padding(result: Result, shift: int) -> Result:
     if "position" not in result.frame:
         return result
     frame = result.frame
-    return replace(result, frame=frame.assign(position=frame["position"] - shift * (frame["example"] == 1)))
+    text = frame["tower"] != "vision"  # images are no longer for the words before them
+    moved = shift * ((frame["example"] == 1) & text)
+    return replace(result, frame=frame.assign(position=frame["position"] - moved))

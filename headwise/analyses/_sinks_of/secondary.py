@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CANDIDATES = 4
 """First tokens among which the primary sink is looked for (ours)."""
+ALIKE = 1e-4
+"""Share by which norms differ through rounding alone; of such candidates the first is taken."""
 MIN_ROWS = 16
 """Rows that must see a key before its score counts (ours)."""
 
@@ -81,7 +83,7 @@ def secondary_sinks(
 
     Raises:
         InputError: least_alignment is not between 0 and 1, or "released" is asked of a tower of 19 layers or fewer.
-        CaptureError: the trace holds no statistics, no residual, or not that of three layers of a tower.
+        CaptureError: the trace holds no statistics, no residual, or not that of two layers of a tower.
     """
     from pandas import DataFrame
 
@@ -105,12 +107,12 @@ def secondary_sinks(
     rows = [
         row
         for levels in towers.values()
-        if len(levels) > 2
+        if len(levels) > 1
         for row in _rows(levels, scores, least_alignment, released=types == "released")
     ]
     if not rows:
         raise CaptureError(
-            "Secondary sinks are looked for in three layers of a tower or more, and this trace has fewer.",
+            "Secondary sinks are looked for in two layers of a tower or more, and this trace has fewer.",
             evidence=", ".join(f"{tower}: {len(levels)}" for (tower, _), levels in towers.items())
             or "no residual",
             remedy="Capture every layer: hw.capture(subject, residual=True). See trace.warnings for NaN.",
@@ -141,7 +143,8 @@ def _rows(levels: list[Level], scores: Scores, least: float, *, released: bool) 
         positions = [first.positions[row] for row in real.tolist()]
         stream = torch.stack([level.residual[example].cpu()[real].float() for level in levels])
         norms = stream.norm(dim=-1)
-        primary = int(norms[:, :CANDIDATES].mean(0).argmax())
+        lengths = norms[:, :CANDIDATES].mean(0)
+        primary = int((lengths > lengths.max() * (1 - ALIKE)).int().argmax())
         start, end = active_levels(norms[:, primary])
         aligned = alignment(stream, primary)
         inside = torch.zeros(len(levels), 1, dtype=torch.bool)

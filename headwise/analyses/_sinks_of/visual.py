@@ -31,10 +31,11 @@ def _summary(frame: pd.DataFrame) -> str:
 
 
 def _sentence(frame: pd.DataFrame) -> str:
-    dimensions, sinks = frame["dimensions"].iloc[0], frame[frame["sink"]]
-    if not dimensions:
+    dimensions, sinks = frame["dimensions"][frame["dimensions"] != ""].unique(), frame[frame["sink"]]
+    if not len(dimensions):
         return "no residual dimension marks sinks here, so there are none"
-    said = f"by dimensions {dimensions}, {percent(len(sinks) / len(frame))} of the image tokens of a layer are sinks"
+    share = percent(len(sinks) / len(frame))
+    said = f"by dimensions {' or '.join(dimensions[:3])}, {share} of the image tokens of a layer are sinks"
     if sinks.empty:
         return said
     totals = {name: frame[name].sum() for name in ("received", "contribution")}
@@ -58,6 +59,7 @@ def _sentence(frame: pd.DataFrame) -> str:
     "mean square. At most the root of the width.",
     summary=_summary,
     needs=("stats", "residual", "norms"),
+    sees=True,
     title="Visual sinks",
 )
 def visual_sinks(
@@ -101,7 +103,8 @@ def visual_sinks(
         width = levels[0].residual.shape[-1]
         least = SHARE_OF_BOUND * sqrt(width) if tau is None else tau
         _check(dimensions, least, width)
-        marks = _found(levels, least) if dimensions is None else tuple(dimensions)
+        examples = range(len(levels[0].residual))
+        marks = [_found(levels, example, least) if dimensions is None else dimensions for example in examples]
         rows += [row for level in levels for row in _rows(level, trace, marks, least, set(background))]
     if not rows:
         raise CaptureError(
@@ -127,25 +130,25 @@ def _check(dimensions: tuple[int, ...] | None, tau: float, width: int) -> None:
         )
 
 
-def _found(levels: list[Level], least: float) -> tuple[int, ...]:
+def _found(levels: list[Level], example: int, least: float) -> tuple[int, ...]:
     """Dimensions in which the beginning of the text stands out, in half of the layers behind the first two."""
     ratios = []
     for level in levels[2:] or levels:
-        for example in range(len(level.residual)):
-            stream, positions = level.stream(example)
+        stream, positions = level.stream(example)
+        if positions:
             begins = np.isin(level.roles[example, positions], ("bos", "first"))
             x = stream[int(begins.argmax()) if begins.any() else int(stream.norm(dim=-1).argmax())]
             ratios.append(x.abs() / x.square().mean().sqrt())
-    return standing_out(torch.stack(ratios), least)
+    return standing_out(torch.stack(ratios), least) if ratios else ()
 
 
 def _rows(
-    level: Level, trace: Trace, dimensions: tuple[int, ...], tau: float, background: set[int]
+    level: Level, trace: Trace, marks: list[tuple[int, ...]], tau: float, background: set[int]
 ) -> list[dict[str, Any]]:
     record = trace.records[level.site]
     received, contribution = _received(record)
     found = []
-    for example in range(len(level.residual)):
+    for example, dimensions in enumerate(marks):
         stream, positions = level.stream(example)
         image = np.flatnonzero(level.roles[example, positions] == "image")
         scores = sink_score(stream, dimensions) if dimensions else torch.zeros(len(stream))

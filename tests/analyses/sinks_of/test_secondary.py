@@ -94,5 +94,5 @@ def test_what_it_refuses() -> None:
         analyses.secondary_sinks(trace, least_alignment=1.0)
     with pytest.raises(InputError, match="more than 19 layers"):
         analyses.secondary_sinks(trace, types="released")
-    with pytest.raises(CaptureError, match=r"three layers of a tower or more.*text: 2"):
-        analyses.secondary_sinks(trace_of(planted()[:3]))
+    with pytest.raises(CaptureError, match=r"two layers of a tower or more.*text: 1"):
+        analyses.secondary_sinks(trace_of(planted()[:2]))
