@@ -16,6 +16,7 @@ from headwise.probes.attach.sites import Site
 from headwise.probes.trace.frames import key_axis, labels, statistics
 
 if TYPE_CHECKING:
+    from headwise.probes.trace.fields import Record
     from headwise.probes.trace.trace import Trace
 
 MIN_ROWS = 4
@@ -102,6 +103,11 @@ def with_rows(groups: Sequence[Received], min_rows: int) -> list[Received]:
             remedy="Capture a longer input, or lower min_rows.",
         )
     return kept
+
+
+def share_to_logits(record: Record) -> Float[Tensor, "example head"]:
+    """Share of a head's attention that goes to no key, mean over rows: to a sink logit, where the model has them."""
+    return (1.0 - record["mass"].detach().float().sum(-1).nanmean(-1).cpu()).clamp_min(0.0)
 
 
 def labels_of(group: Received, trace: Trace) -> tuple[np.ndarray, np.ndarray]:

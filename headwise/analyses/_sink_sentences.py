@@ -33,12 +33,18 @@ def sink_sentence(
     return one_sentence(
         {
             group.name: _sentence(kept[group.name], trace, epsilon)
+            + logit_clause(_of_group(frame, group)["to_logit"].mean())
             if group.name in kept
             else "left out, "
             + ("every row is NaN" if group.unknown else f"no key was seen by {min_rows} rows")
             for group in groups
         }
     )
+
+
+def logit_clause(share: float) -> str:
+    """What sink logits take, where that is half a percent or more; they write nothing and show in no pattern."""
+    return f"; sink logits take {percent(share)} of the attention and write nothing" if share > 0.005 else ""
 
 
 def rate_sentence(frame: pd.DataFrame, epsilon: float) -> str:
@@ -59,7 +65,12 @@ def _of_table(frame: pd.DataFrame, epsilon: float) -> str:
     return (
         f"{key} takes {percent(rows['peak_received'].mean())} of the attention in {layers}, where it is strongest; "
         f"it is a sink (alpha > {epsilon:g}) of {pairs}, in {with_sink} of {examples} examples"
+        + logit_clause(frame["to_logit"].mean())
     )
+
+
+def _of_group(frame: pd.DataFrame, group: Received) -> pd.DataFrame:
+    return frame[(frame["tower"] == group.tower) & (frame["kind"] == group.kind)]
 
 
 def _sentence(group: Received, trace: Trace, epsilon: float) -> str:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from headwise.analyses._received import MIN_ROWS, Received, check_known, labels_of, received, with_rows
+from headwise.analyses._received import (
+    MIN_ROWS,
+    Received,
+    check_known,
+    labels_of,
+    received,
+    share_to_logits,
+    side_by_side,
+    with_rows,
+)
 from headwise.analyses._sink_sentences import rate_sentence, sink_sentence
 from headwise.analyses.record import analysis
 from headwise.errors import InputError
@@ -46,7 +55,8 @@ def sinks(trace: Trace, epsilon: float = 0.3, min_rows: int = MIN_ROWS) -> pd.Da
         One row per example, tower, kind and key that is a sink of some head; the strongest key is listed in
         any case. `position` is absolute, `offset` counts from the first real key (so padding on the left
         changes nothing); `mean_received` is the mean over all heads, `peak_received` the mean over the heads
-        of `peak_layer`; `heads` is the number of heads in which the key is a sink, `share` their share.
+        of `peak_layer`; `heads` is the number of heads in which the key is a sink, `share` their share;
+        `to_logit` is the share of all attention, mean over heads and rows, that goes to sink logits and so to no key.
 
     Raises:
         InputError: when epsilon is not a share or min_rows is below 1.
@@ -155,6 +165,8 @@ def check_options(epsilon: float, min_rows: int = 1) -> None:
 def _rows(group: Received, trace: Trace, epsilon: float) -> list[dict[str, Any]]:
     tokens, roles = labels_of(group, trace)
     layers = group.per_layer(group.alpha)
+    shares = [share_to_logits(trace.records[site])[..., None] for site in group.sites]
+    logits = side_by_side(shares)[..., 0].nanmean(1)
     rows = []
     for example, alpha in enumerate(group.alpha):
         means, heads = alpha.nanmean(0), (alpha > epsilon).sum(0)
@@ -178,6 +190,7 @@ def _rows(group: Received, trace: Trace, epsilon: float) -> list[dict[str, Any]]
                     "peak_layer": peak,
                     "peak_received": profile[peak][offset].item(),
                     "heads": int(heads[offset]),
+                    "to_logit": logits[example].item(),
                     "share": heads[offset].item() / int((~alpha[:, offset].isnan()).sum()),
                 }
             )

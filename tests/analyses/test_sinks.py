@@ -243,3 +243,13 @@ class TestSinks:
             analyses.sinks(trace)
         with pytest.raises(InputError, match="min_rows"):
             analyses.sinks(trace, min_rows=0)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_what_goes_to_a_sink_logit_stands_beside_the_sinks(share):
+    """Rows of two layers that add up to less than one: the rest went to a logit, as in gpt-oss."""
+    pattern = causal(random_pattern(1, 2, 8, 8))
+    trace = make_trace({TEXT: pattern * (1 - share), Site("text", "self", 1): pattern * (1 - 3 * share)})
+    result = analyses.sinks(trace)
+    np.testing.assert_allclose(result.frame["to_logit"], 2 * share, atol=1e-6)
+    assert ("sink logits take 50 % of the attention" in result.summary) == (share > 0)

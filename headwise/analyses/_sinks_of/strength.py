@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from headwise.analyses._heads import HEAD, by_tower
-from headwise.analyses._received import MIN_ROWS, received, with_rows
+from headwise.analyses._received import MIN_ROWS, received, share_to_logits, with_rows
+from headwise.analyses._sink_sentences import logit_clause
 from headwise.analyses._sinks import check_options
 from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
@@ -33,10 +34,7 @@ def _summary(frame: pd.DataFrame, epsilon: float) -> str:
 
 
 def _sentence(frame: pd.DataFrame, epsilon: float) -> str:
-    sinks, logits = frame[frame["sink"]], frame["to_logit"].mean()
-    told = (
-        f"; sink logits take {percent(logits)} of the attention and write nothing" if logits > 0.005 else ""
-    )
+    sinks, told = frame[frame["sink"]], logit_clause(frame["to_logit"].mean())
     if sinks.empty:
         return f"none of {len(frame)} heads has a sink (alpha > {epsilon:g}){told}"
     alpha, norm = sinks["mean_received"].mean(), sinks["relative_norm"].median()
@@ -108,14 +106,13 @@ def _rows(trace: Trace, site: Site, record: Record, epsilon: float, min_rows: in
         if name in record
     }
     norms.setdefault("write_norm", torch.full_like(sums, torch.nan))
-    weight = 1.0 - record["mass"].detach().float().sum(-1).nanmean(-1).cpu()
     alpha = (sums / seen).where(seen >= min_rows, torch.nan)
     best = alpha.nan_to_num(-1).argmax(-1, keepdim=True)
     columns: dict[str, Tensor] = {
         "mean_received": alpha.gather(-1, best)[..., 0],
         **_compared(sums, norms["value_norm"], best, NORMS),
         **_compared(sums, norms["write_norm"], best, NORMS_BEHIND),
-        "to_logit": weight.clamp_min(0.0),
+        "to_logit": share_to_logits(record),
     }
     tokens, roles = labels(key_axis(trace.layout, site), len(sums), sums.shape[2])
     rows, kept = [], torch.tensor([number in head_numbers(record, "value_norm") for number in numbers])
