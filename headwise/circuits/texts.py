@@ -15,12 +15,14 @@ from headwise.text import visible
 if TYPE_CHECKING:
     from headwise.subject import Subject
 
-FIELDS = ("clean", "corrupted", "correct", "wrong")
-_LINE = (
-    '{"clean": "When Mary and John met, John gave a cup to", '
-    '"corrupted": "When Mary and John met, Mary gave a cup to", '
-    '"correct": " Mary", "wrong": " John"}'
-)
+EXAMPLE = {
+    "clean": "When Mary and John met, John gave a cup to",
+    "corrupted": "When Mary and John met, Mary gave a cup to",
+    "correct": " Mary",
+    "wrong": " John",
+}
+"""A pair in words."""
+FIELDS = tuple(EXAMPLE)
 
 
 def text_pairs(subject: Subject, rows: Iterable[Mapping[str, Any]], name: str = "pairs") -> PairSet:
@@ -44,10 +46,10 @@ def text_pairs(subject: Subject, rows: Iterable[Mapping[str, Any]], name: str = 
             raise InputError(
                 f"Pair {number} of {name} is incomplete.",
                 evidence=visible(repr(row), limit=120),
-                remedy=f"Write it as {_LINE}.",
+                remedy=f"Write it as {EXAMPLE}.",
             )
     if not rows:
-        raise InputError(f"There are no pairs in {name}.", remedy=f"Write them as {_LINE}, one a line.")
+        raise InputError(f"There are no pairs in {name}.", remedy=f"Write them as {EXAMPLE}.")
     prompts = {which: [_prompt(row[which]) for row in rows] for which in ("clean", "corrupted")}
     answers = {
         which: torch.tensor(

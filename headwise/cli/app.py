@@ -9,6 +9,7 @@ import typer
 
 from headwise.cli import zoo
 from headwise.cli.analyse import analyse
+from headwise.cli.circuit import circuit
 from headwise.cli.compare import compare
 from headwise.cli.evaluate import evaluate, list_tasks
 from headwise.cli.fit import fit
@@ -158,6 +159,7 @@ def demo(
 
 app.command("eval")(evaluate)
 app.command("compare")(compare)
+app.command("circuit")(circuit)
 app.command("fit")(fit)
 app.command("search")(search)
 app.command("harness")(harness)
