@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
 from pathlib import Path
@@ -18,6 +18,7 @@ from headwise.fixes.patching import Handle, patch
 from headwise.fixes.spec.specs import Spec
 from headwise.model.folder import ModelFolder
 from headwise.model.loading import bounded
+from headwise.model.location import short_name
 from headwise.model.tokenizing import check_tokenizer
 from headwise.optional import extra
 from headwise.probes.engine.instrumentation import instrument
@@ -58,10 +59,12 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
     if os.path.isdir(folder):
         ModelFolder(Path(folder)).check(trust="--trust-remote-code" in options)
 
+    served = short_name(folder) if os.path.isdir(folder) else folder
+
     def announce(handle: Handle) -> None:
         fixes = ", ".join(type(fix).__name__ for fix in handle.fixes)
         typer.echo(f"in force from the first token: {visible(spec.source)} ({fixes})", err=True)
-        typer.echo(f"requests name the model: {visible(folder)}", err=True)
+        typer.echo(f"requests name the model: {visible(served)}", err=True)
 
     batched = "--continuous-batching" in options
     share = cache_share(options) if batched else None
@@ -72,8 +75,12 @@ def serve_patched(name: str, spec: Spec, options: Sequence[str], *, force: bool)
             err=True,
         )
         options = [*options, "--cb-max-memory-percent", str(share)]
-    with loading_patched(spec, force=force, batched=batched, patched=announce), _interruptible():
-        status = app(["serve", folder, *options], standalone_mode=False)
+    places = {served: folder}
+    with (
+        loading_patched(spec, force=force, batched=batched, patched=announce, places=places),
+        _interruptible(),
+    ):
+        status = app(["serve", served, *options], standalone_mode=False)
     if isinstance(status, int) and status:  # an exit, 130 for Ctrl-C, where the command is one of typer's
         raise typer.Exit(status)
 
@@ -121,7 +128,12 @@ def cache_share(options: Sequence[str]) -> float | None:
 
 @contextmanager
 def loading_patched(
-    spec: Spec, *, force: bool, batched: bool = False, patched: Callable[[Handle], None] | None = None
+    spec: Spec,
+    *,
+    force: bool,
+    batched: bool = False,
+    patched: Callable[[Handle], None] | None = None,
+    places: Mapping[str, str] | None = None,
 ) -> Iterator[list[Handle]]:
     """Has the server of transformers put a spec on every model that it loads inside the block.
 
@@ -130,6 +142,7 @@ def loading_patched(
         force: as in `patch`.
         batched: refuse at once what cannot act in continuous batching.
         patched: told of the handle on every model, once it acts.
+        places: name of a model, as requests and the server's answers have it -> its folder.
     """
     from transformers.cli.serving import model_manager
 
@@ -137,12 +150,22 @@ def loading_patched(
     limits = copy_context()  # requests are served in threads of their own
     before: Any = model_manager.ModelManager
 
+    def placed(name: str) -> str:
+        model, at, revision = name.rpartition("@")
+        return f"{(places or {}).get(model, model)}{at}{revision}"
+
     class Patched(before):
-        """Loads models and patches them."""
+        """Loads models from where they are, and patches them."""
+
+        def _load_processor(self, name: str, *args: Any, **kwargs: Any) -> Any:
+            return super()._load_processor(placed(name), *args, **kwargs)
+
+        def _load_model(self, name: str, *args: Any, **kwargs: Any) -> Any:
+            return super()._load_model(placed(name), *args, **kwargs)
 
         def load_bounded(self, name: str, *args: Any, **kwargs: Any) -> Any:
             """The same without the spec; of a folder no more is taken than `hw.load` takes."""
-            folder = name.rpartition("@")[0] or name  # a revision stands behind it
+            folder = placed(name).rpartition("@")[0] or name  # a revision stands behind it
             if os.path.isdir(folder):
                 check_tokenizer(Path(folder))
             with bounded(folder, {}):

@@ -18,6 +18,10 @@ _NEW = 8
 """Values that no file has are drawn one by one, some of them in Python: an eighth of what may be built freely."""
 _FLOAT = 4
 """Bytes that such a value counts as: it takes its time in any type."""
+_TABLE = ("image_size", "patch_size", "num_frames", "tubelet_size")
+"""What the positions of a video are counted by."""
+_WIDTHS = ("hidden_size", "decoder_hidden_size")
+"""How many values each has."""
 
 
 class Building(TorchFunctionMode):
@@ -83,3 +87,39 @@ class Building(TorchFunctionMode):
             except InputError as error:
                 self.refusal = error
                 raise
+
+
+def check_table(config: Mapping[str, Any], held: int, *, where: str) -> None:
+    """Refuse a video model whose table of positions, computed one by one in Python, is larger than its weights explain.
+
+    Args:
+        config: its settings.
+        held: bytes of the weights in the folder.
+        where: the folder, for messages.
+
+    Raises:
+        InputError: as `Building` of values that no file has.
+
+    Example:
+        >>> sizes = {"image_size": 224, "patch_size": 16, "num_frames": 16, "tubelet_size": 2, "hidden_size": 768}
+        >>> check_table(sizes, 0, where="video")  # 1,568 positions
+        >>> check_table({**sizes, "num_frames": 10**6}, 0, where="video")
+        Traceback (most recent call last):
+        ...
+        headwise.errors.InputError: The file is larger than headwise reads from others. (video: bytes of a table of...
+    """
+    image, patch, frames, depth = (_sizes(config.get(name)) for name in _TABLE)
+    if not (image and patch and frames and depth):
+        return
+    places = frames[0] // max(depth[0], 1)
+    for side, part in zip((image * 2)[:2], (patch * 2)[:2], strict=True):
+        places *= side // max(part, 1)
+    width = max((size[0] for name in _WIDTHS if (size := _sizes(config.get(name)))), default=0)
+    most = max(held, current_limits().model_bytes // _NEW)
+    asked = min(_FLOAT * places * width, 10**18)
+    require_within(asked, most, f"bytes of a table of positions, with {held:,} of weights", where=where)
+
+
+def _sizes(value: Any) -> list[int]:
+    several = value if isinstance(value, list | tuple) else [value]
+    return [one for one in several if type(one) is int]

@@ -23,9 +23,12 @@ _LEVELS = 2
 """Folders within the folder that transformers looks into, one in the other."""
 _PLACES = re.compile(r"(.*\.)?(adapters\.\w+|transformers_weights|\w*(_files?|_path|_dir|_spm|_repo))")
 _COUNTS = re.compile(
-    r"\w*(layers?|depths?|blocks|stages|codebooks|quantizers|attention_types|num_labels|index_tokens)"
+    r"\w*(layers?|depths?|blocks|stages|codebooks|quantizers|attention_types|num_labels|index_tokens"
+    r"|extra_ids)"
 )
 """Of parts that are built, or named, one by one."""
+_NAMED = ("labels", "tokens", "extra_ids")
+"""Ends of the names of counts of what has a name each, and no weights."""
 _LONG = ("id2label", "label2id", "added_tokens_decoder")
 """Settings with an entry for each of what a model tells apart."""
 _RATE = re.compile(r"sampl(e|ing)_rate")
@@ -195,9 +198,7 @@ def _check_count(path: Path, key: str, value: float) -> None:
     name, limits = key.rpartition(".")[2], current_limits()
     if _COUNTS.fullmatch(name):
         value = min(value, 10**18)  # no more digits than a reader wants
-        require_within(
-            value, limits.layers if name[-6:] not in ("labels", "tokens") else limits.lines, key, where=path
-        )
+        require_within(value, limits.lines if name.endswith(_NAMED) else limits.layers, key, where=path)
 
 
 def _check_filters(path: Path, numbers: Sequence[tuple[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from headwise.errors import InputError, LoadError
-from headwise.model.building import Building
+from headwise.model.building import Building, check_table
 from headwise.model.folder import ModelFolder, values_of
 from headwise.model.generation_settings import read_settings, settle
 from headwise.model.location import short_name
@@ -63,7 +63,7 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, .
         config = _load_config(name, options)
         try:
             loader = _model_class(config, options["trust_remote_code"])
-            with bounded(name, options):
+            with bounded(name, options, config):
                 model, report = loader.from_pretrained(name, output_loading_info=True, **options)
         except InputError as error:
             raise LoadError(
@@ -93,10 +93,21 @@ def load_model(name: str, **options: Any) -> tuple[PreTrainedModel, tuple[str, .
     return model.eval(), (*_discrepancies(short, model, report), *notes)
 
 
-def bounded(name: str, options: Mapping[str, Any]) -> AbstractContextManager[Any]:
-    """A bound on what building takes, where the weights lie in a folder and not on the hub."""
+def bounded(
+    name: str, options: Mapping[str, Any], config: PreTrainedConfig | None = None
+) -> AbstractContextManager[Any]:
+    """A bound on what building takes, where the weights lie in a folder and not on the hub.
+
+    Raises:
+        InputError: the settings ask for a table that the weights do not explain.
+    """
     folder = Path(name, options.get("subfolder") or "")
-    return Building(ModelFolder(folder).held(), where=name) if os.path.isdir(folder) else nullcontext()
+    if not os.path.isdir(folder):
+        return nullcontext()
+    held = ModelFolder(folder).held()
+    if config is not None:
+        check_table(config.to_dict(), held, where=name)
+    return Building(held, where=name)
 
 
 def load_processor(name: str, **options: Any) -> Any:

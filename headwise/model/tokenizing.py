@@ -19,10 +19,14 @@ GROWTH = 1000
 """Letters that may come of one."""
 LETTERS = 10_000
 """Of a pattern, or of what stands for one; the ids that are put around a text."""
+STEPS = 1000
+"""Of all that is done to a text before and after it is cut, each of which may be compiled."""
 _WORD = 1000
 """Letters of a word that is cut into pieces, for which time grows with the square."""
 _LISTS = ("vocab", "merges", "added_tokens", "precompiled_charsmap")
 """What is long in any tokenizer."""
+_DONE = ("normalizer", "pre_tokenizer", "decoder")
+"""Sections that say what is done to a text."""
 
 
 def check_tokenizer(folder: Path) -> None:
@@ -47,7 +51,10 @@ def check_tokenizer(folder: Path) -> None:
         _check_tree(path, found.get("model"))
         for section, rules in found.items():
             growth = ids = 1
-            for node in _nodes(rules):
+            nodes = list(_nodes(rules))
+            if section in _DONE:
+                require_within(len(nodes), STEPS, f"steps of {section}", where=path)
+            for node in nodes:
                 texts = [value for key, value in node.items() if isinstance(value, str) and key not in _LISTS]
                 longest = max(map(len, texts), default=0)
                 require_within(longest, LETTERS, f"letters in {section}", where=path)

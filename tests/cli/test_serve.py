@@ -23,6 +23,7 @@ import typer
 import headwise as hw
 from headwise.cli._run_serve import cache_share
 from headwise.cli.session import session
+from headwise.model.location import short_name
 from tests.kit.cli import run
 
 TEXT = "The function returns"
@@ -82,7 +83,12 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 def completion(address: str) -> str:
     """What the server writes."""
-    asked = {"model": str(hw.zoo.zoo_folder("lm")), "prompt": TEXT, "max_tokens": 8, "temperature": 0.0}
+    asked = {
+        "model": short_name(str(hw.zoo.zoo_folder("lm"))),
+        "prompt": TEXT,
+        "max_tokens": 8,
+        "temperature": 0.0,
+    }
     request = urllib.request.Request(
         f"{address}/v1/completions", json.dumps(asked).encode(), {"content-type": "application/json"}
     )
@@ -100,6 +106,14 @@ def test_the_server_of_transformers_is_patched_from_the_first_token(
     assert wanted != reply(hw.fixes.ZeroHeads(heads=()))
     with served("--spec", str(spec(fix, tmp_path)), *options) as address:
         assert [completion(address) for _ in range(3)] == [wanted] * 3
+        other = urllib.request.Request(
+            f"{address}/v1/completions",
+            b'{"model": "x", "prompt": "a"}',
+            {"content-type": "application/json"},
+        )
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(other, timeout=60)
+        assert str(hw.zoo.zoo_folder("lm").parent) not in refused.value.read().decode()
 
 
 @pytest.mark.parametrize(

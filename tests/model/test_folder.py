@@ -277,9 +277,13 @@ def test_parts_without_number_are_not_built(folder, key, value):
         {"win_length": 100, "sampling_rate": 10**7},
         {"window_size_multiplier": 1e6},
         {"num_patch_index_tokens": 10**9},
+        {"extra_ids": 10**8},
+        {"num_extra_ids": 10**8},
     ],
 )
-@pytest.mark.parametrize("file", ["preprocessor_config.json", "processor_config.json"])
+@pytest.mark.parametrize(
+    "file", ["preprocessor_config.json", "processor_config.json", "tokenizer_config.json"]
+)
 def test_filters_and_tokens_without_number_are_not_computed(folder, file, asked):
     change(folder / file, **asked)
     message = refusal(folder)

@@ -53,6 +53,9 @@ BOMBS = {
     "long pieces": {"model": {"type": "Unigram", "vocab": [[f"{n}" + "é" * 9_990, -1] for n in range(130)]}},
     "long tokens": {"added_tokens": [{"id": 1, "content": "a" * 9_000}] * 120},
     "many tokens": {"added_tokens": [{"id": 1, "content": "a"}] * 100_001},
+    "many steps": {
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"} for _ in range(1001)]}
+    },
     "a list": None,
 }
 
