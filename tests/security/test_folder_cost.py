@@ -1,4 +1,4 @@
-"""No setting makes a model folder with 10 MB of weights take a gigabyte or 5 s of a processor before it is refused."""
+"""No file makes a model folder with 10 MB of weights take a gigabyte or 5 s of a processor before it is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.kit.bombs_folders import FAMILIES
+from tests.kit.bombs_folders import FAMILIES, FILES
 from tests.kit.bounded import call
 
 pytestmark = [
@@ -15,8 +15,8 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_settings_beside_ten_megabytes_of_weights(family: str) -> None:
+@pytest.mark.parametrize("family", [*FAMILIES, FILES])
+def test_files_beside_ten_megabytes(family: str) -> None:
     done = call("tests.kit.bombs_folders", family, timeout=500)
     assert done["count"] > 10
     assert not done["faults"], "\n".join(done["faults"])
