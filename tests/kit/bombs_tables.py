@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from tests.kit.result_files import ROWS
 
 FULL = {"result": "result of heads"}
 """What is told apart further -> the one of its files that is blown up."""
+KINDS = ("result", "evaluation", "comparison", "search", "harness result")
 
 
 def _content(what: str) -> tuple[dict[str, Any], str, dict[str, Any]]:
@@ -73,6 +74,20 @@ def _places(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]
         yield from _places(part, (*place, name))
 
 
+@cache
+def _own_places(what: str) -> list[tuple[str, ...]]:
+    """The places of a kind, without those in records that an earlier kind has, too, such as its manifest."""
+    before = KINDS[: KINDS.index(what)]
+    known = {_within(place) for kind in before for place in _places(_content(kind)[0])}
+    return [place for place in _places(_content(what)[0]) if _within(place) not in known]
+
+
+def _within(place: tuple[str, ...]) -> tuple[str, ...]:
+    """A place within the record that files of several kinds hold."""
+    place = place[1:] if place[0] == "test" else place
+    return place[place.index("manifest") :] if "manifest" in place else place
+
+
 def _found(value: Any, place: tuple[str, ...]) -> Iterator[Any]:
     several: list[Any] = value if isinstance(value, list) and place else [value]
     for item in several:
@@ -117,20 +132,28 @@ def _columns(what: str) -> bytes:
 
 
 def tables(what: str) -> Mapping[str, Callable[[], bytes]]:
-    """Tables of a kind in JSON."""
-    one = {
-        kind: partial(_table, what, {"id": kind}, cell)
-        for kind, cell in (
-            *(("int64", 1), ("float64", 1.5), ("bool", True), ("Int64", None), ("str", ""), ("object", None)),
-            *(("json", []), ("json", {"$float": "nan"}), ("float32", {"$float": "nan"}), ("boolean", None)),
-        )
+    """Tables of a kind in JSON; columns of every type in one of the kinds, since one reader makes all their tables."""
+    cells: dict[str, tuple[str, Any]] = {
+        **{
+            kind: (kind, cell) for kind, cell in (("int64", 1), ("float64", 1.5), ("bool", True), ("str", ""))
+        },
+        **{kind: (kind, None) for kind in ("Int64", "object", "boolean")},
+        "float32": ("float32", {"$float": "nan"}),
+        "json": ("json", []),
+        "numbers in json": ("json", {"$float": "nan"}),
     }
-    return {f"a column of {kind}": bomb for kind, bomb in one.items()} | {
+    some = cells if what in FULL else ("str", "json")
+    one = {
+        name: partial(_table, what, {"id": kind}, cell)
+        for name, (kind, cell) in cells.items()
+        if name in some
+    }
+    return {f"a column of {name}": bomb for name, bomb in one.items()} | {
         "columns": partial(_table, what, {str(number): "float64" for number in range(9_999)}, 1),
         "more columns": partial(_columns, what),
         "texts of columns": partial(_table, what, {str(number): "str" for number in range(9_999)}, "a"),
         "rows that are sound": partial(_numbered_rows, what),
-        **{".".join(place): partial(_many, what, place) for place in _places(_content(what)[0])},
+        **{".".join(place): partial(_many, what, place) for place in _own_places(what)},
         "lists": partial(_table, what, {"id": "int8"}, 1, about={"lists": [[]] * 3_000_000}, size=1),
     }
 
@@ -182,9 +205,9 @@ def _wide(columns: int, rows: int, value: Any, kind: str, pa: Any) -> Any:
 
 
 def packed(what: str) -> Mapping[str, Callable[[], bytes]]:
-    """Tables of a kind in Parquet."""
+    """Tables of a kind in Parquet; all of them in one of the kinds, as in `tables`."""
     made = partial(_parquet, what)
-    return {
+    found = {
         "a column of numbers": lambda: made(partial(_constant, 19_900_000, 1.5, "float64")),
         "a column of switches": lambda: made(partial(_constant, 19_900_000, True, "bool_")),
         "a column of nothing": lambda: made(partial(_constant, 19_900_000, None, "int64")),
@@ -211,3 +234,6 @@ def packed(what: str) -> Mapping[str, Callable[[], bytes]]:
         ),
         "manifest": lambda: made(partial(_constant, 1, 1, "int8"), about={"lists": [[]] * 900_000}),
     }
+    return (
+        found if what in FULL else {name: found[name] for name in ("a column of texts", "groups", "manifest")}
+    )

@@ -48,7 +48,7 @@ WRITES = {
     "howto/add_analysis.md": {"peak.parquet", "peak.html"},
     "serve.md": {"winner.json", "baked"},
 }
-"""Page -> what its Python leaves behind."""
+"""Page -> what its Python leaves behind, for its commands among others."""
 
 
 def name_of(page: Path) -> str:
@@ -66,6 +66,7 @@ def prepare(page: Path, folder: Path) -> None:
             (folder / block.file).write_text(block.body, encoding="utf-8")
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", [marked(page) for page in PAGES if python_blocks(page)])
 def test_the_python_of_a_page_runs_and_prints_what_it_shows(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -78,6 +79,8 @@ def test_the_python_of_a_page_runs_and_prints_what_it_shows(
         if block.expected is not None:
             assert differs(block.expected, printed) == "", f"{name_of(page)}, line {block.line}"
     assert WRITES.get(name_of(page), set()) <= {path.name for path in tmp_path.iterdir()}
+    if name_of(page) in SLOW & {*WRITES}:
+        run_commands(page, tmp_path)
 
 
 def test_next_to_no_block_is_left_out() -> None:
@@ -118,24 +121,33 @@ def shortened(words: list[str]) -> list[str]:
     return [*words[:at], "-n", "20", *words[at + 2 :]]
 
 
-WITH_COMMANDS = [page for page in PAGES if any(runs(words) for _, words, _ in commands(page))]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", [pytest.param(page, id=name_of(page)) for page in WITH_COMMANDS])
-def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    prepare(page, tmp_path)
-    names: dict[str, object] = {"__name__": "__main__"}
-    for block in python_blocks(page):  # some commands read what the Python wrote
-        run(block, names)
-    if (tmp_path / "baked").is_dir():  # a folder is never written over
-        (tmp_path / "baked").rename(tmp_path / "baked by Python")
+def run_commands(page: Path, folder: Path) -> None:
+    """Run the commands of a page in a folder with what its Python wrote."""
+    if (folder / "baked").is_dir():  # a folder is never written over
+        (folder / "baked").rename(folder / "baked by Python")
     for _, words, _ in commands(page):
         if runs(words):
             answer = CliRunner().invoke(app, shortened(words)[1:])
             assert answer.exit_code == 0, f"{' '.join(words)}: {answer.output}"
             assert answer.output.strip()
+
+
+WITH_COMMANDS = [page for page in PAGES if any(runs(words) for _, words, _ in commands(page))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, id=name_of(page)) for page in WITH_COMMANDS if name_of(page) not in SLOW & {*WRITES}],
+)
+def test_the_commands_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    prepare(page, tmp_path)
+    if name_of(page) in WRITES:  # some commands read what the Python wrote
+        names: dict[str, object] = {"__name__": "__main__"}
+        for block in python_blocks(page):
+            run(block, names)
+    run_commands(page, tmp_path)
 
 
 SHOWN = [(page, words, shown) for page in PAGES for _, words, shown in commands(page) if shown]
