@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from headwise.analyses._rows.top_mass import top_mass
     from headwise.analyses._saliency.maps import saliency
     from headwise.analyses._saliency.spectrogram import spectrogram_saliency
+    from headwise.analyses._saliency.overlap import saliency_overlap
     from headwise.analyses._sinks import sink_rate, sinks
     from headwise.analyses._sinks_of.classes import class_sinks
     from headwise.analyses._sinks_of.massive import massive_activations
@@ -76,6 +77,7 @@ __all__ = [
     "row_entropy",
     "saliency",
     "secondary_sinks",
+    "saliency_overlap",
     "sink_rate",
     "sink_strength",
     "sinks",

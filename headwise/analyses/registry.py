@@ -35,6 +35,7 @@ ANALYSES = Plugins(
         "rhythm": "headwise.analyses._rows.rhythm:rhythm",
         "saliency": "headwise.analyses._saliency.maps:saliency",
         "secondary_sinks": "headwise.analyses._sinks_of.secondary:secondary_sinks",
+        "saliency_overlap": "headwise.analyses._saliency.overlap:saliency_overlap",
         "sink_rate": "headwise.analyses._sinks:sink_rate",
         "sink_strength": "headwise.analyses._sinks_of.strength:sink_strength",
         "sinks": "headwise.analyses._sinks:sinks",

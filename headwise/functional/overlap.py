@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float
@@ -110,18 +109,16 @@ def on_salient(a: Rows, b: Rows, *, share: float = 0.1) -> Float[Tensor, "*lead"
     return distribution(a).where(largest(b, share=share), 0.0).sum(-1).float()
 
 
-MEASURES: Mapping[str, Measure] = MappingProxyType(
-    {
-        "pearson": pearson,
-        "spearman": spearman,
-        "jensen_shannon": shannon_jensen,
-        "intersection": intersection,
-        "iou": iou,
-        "auc": auc,
-        "earth_mover": earth_mover,
-        "on_salient": on_salient,
-    }
-)
+MEASURES: Mapping[str, Measure] = {
+    "pearson": pearson,
+    "spearman": spearman,
+    "jensen_shannon": shannon_jensen,
+    "intersection": intersection,
+    "iou": iou,
+    "auc": auc,
+    "earth_mover": earth_mover,
+    "on_salient": on_salient,
+}
 """Name -> measure of the agreement of a map with a reference."""
 DISTANCES = ("jensen_shannon", "earth_mover")
 """Measures that are small where maps agree."""

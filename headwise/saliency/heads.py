@@ -55,6 +55,11 @@ def head_maps(example: Explained) -> HeadMaps:
     return HeadMaps(source, dict(sorted(found.items(), key=lambda one: one[0].place)))
 
 
+def on(subject: Subject, example: Explained) -> Explained:
+    """The same example for another model of the same architecture."""
+    return replace(example, question=replace(example.question, subject=subject))
+
+
 def randomised(subject: Subject, seed: int = 0) -> Subject:
     """The subject with the entries of every weight matrix in random order: the architecture without what it learned.
 

@@ -6,7 +6,9 @@ import pytest
 
 import headwise as hw
 from headwise.errors import InputError
+from headwise.functional.overlap import DISTANCES, MEASURES
 from headwise.testing import tiny_model
+from headwise.testing.models import shared_model
 from tests.kit.deciders import ANSWER, PLACE, PROMPT, decider
 
 
@@ -32,3 +34,56 @@ class TestSaliency:
     def test_an_encoder_writes_nothing(self):
         with pytest.raises(InputError, match="generates nothing"):
             hw.analyses.saliency(hw.wrap(tiny_model("bert")), [{"text": [5, 6]}])
+
+
+class TestSaliencyOverlap:
+    @pytest.mark.parametrize("measure", MEASURES)
+    def test_attention_that_shows_what_decides_agrees(self, measure):
+        """And attention that looks everywhere alike does not: no correlation, and no more than a flat map has."""
+        data = [{"text": PROMPT, "reply": [ANSWER]}]
+        options = {
+            "method": "attention x gradient",
+            "measure": measure,
+            "target": "logit",
+            "sign": "positive",
+        }
+        shown, hidden = (
+            hw.analyses.saliency_overlap(hw.wrap(decider(shown=way)), data, **options).frame.set_index("view")
+            for way in (True, False)
+        )
+        best = 0.0 if measure in DISTANCES else 1.0
+        flat = {
+            "jensen_shannon": 0.6548,
+            "intersection": -0.2,
+            "iou": 0.0,
+            "auc": 0.5,
+            "earth_mover": 0.3,
+            "on_salient": 1 / 6,
+        }
+        assert shown.loc["L0H0", "overlap"] == pytest.approx(best, abs=1e-3)
+        assert hidden.loc["mean", "overlap"] == pytest.approx(
+            flat.get(measure, float("nan")), abs=1e-3, nan_ok=True
+        )
+        assert hidden.loc["mean", "dropped"] == (measure in ("pearson", "spearman"))
+
+    def test_the_best_head_is_chosen_on_the_other_half(self):
+        texts = [[5, 17, 23, 9, 31, 44], [7, 8, 50, 11, 3, 29], [9, 9, 40, 12], [60, 61, 3, 8, 9]]
+        subject = hw.wrap(shared_model("gpt2"))
+        data = [{"text": text, "reply": [6]} for text in texts]
+        found = hw.analyses.saliency_overlap(subject, data).frame.set_index("view")
+        alone = [
+            hw.analyses.saliency_overlap(subject, [one]).frame.set_index("view")["overlap"] for one in data
+        ]
+        heads = [view for view in alone[0].index if "H" in view]
+        values = []
+        for number, own in enumerate(alone):
+            others = [other for place, other in enumerate(alone) if place % 2 != number % 2]
+            values.append(own[(others[0] + others[1])[heads].idxmax()])
+        assert found.loc["best head", "overlap"] == pytest.approx(sum(values) / 4)
+        assert found.loc["best head", "low"] <= sum(values) / 4 <= found.loc["best head", "high"]
+        assert abs(found.loc["mean", "shuffled"]) < 0.3
+        assert "best head" not in alone[0].index
+
+    def test_a_token_needs_two_positions(self):
+        with pytest.raises(InputError, match="rest on two positions"):
+            hw.analyses.saliency_overlap(hw.wrap(shared_model("gpt2")), [{"text": [5], "reply": [6]}])
