@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from headwise.analyses._rows.look_back import look_back
     from headwise.analyses._rows.rhythm import rhythm
     from headwise.analyses._rows.top_mass import top_mass
+    from headwise.analyses._saliency.faithfulness import faithfulness
     from headwise.analyses._saliency.maps import saliency
     from headwise.analyses._saliency.spectrogram import spectrogram_saliency
     from headwise.analyses._saliency.overlap import saliency_overlap
@@ -50,6 +51,7 @@ __all__ = [
     "class_sinks",
     "distance",
     "entropy",
+    "faithfulness",
     "get",
     "head_divergence",
     "head_importance",

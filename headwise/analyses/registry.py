@@ -17,6 +17,7 @@ ANALYSES = Plugins(
         "class_sinks": "headwise.analyses._sinks_of.classes:class_sinks",
         "distance": "headwise.analyses._distance:distance",
         "entropy": "headwise.analyses._entropy:entropy",
+        "faithfulness": "headwise.analyses._saliency.faithfulness:faithfulness",
         "head_divergence": "headwise.analyses._divergence.inputs:head_divergence",
         "head_importance": "headwise.analyses._kinds.importance:head_importance",
         "head_kinds": "headwise.analyses._kinds.kinds:head_kinds",

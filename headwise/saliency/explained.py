@@ -39,6 +39,10 @@ class Explained:
     at: At = "input"
     """`"input"`: the hidden states that enter the first layer of a tower (embeddings, with pictures and sounds among
     them). `"encoder_output"`: what the decoder's cross-attention reads."""
+    tokens: tuple[int, ...] = ()
+    """The tokens that are explained, one per row that predicts the reply; those of the reply when empty."""
+    offset: Leaves = field(default_factory=dict, repr=False)
+    """Added to what enters a tower, before any change."""
 
     def __post_init__(self) -> None:
         """Refuse an output of an encoder that is not there."""
@@ -69,7 +73,7 @@ class Explained:
         """
         logits, leaves = self.logits(change, copies)
         reference = self.reference if self.target == "kl" else None
-        ids = torch.tensor(self.question.reply, device=logits.device)
+        ids = torch.tensor(self.tokens or self.question.reply, device=logits.device)
         return explained(logits, ids, target=self.target, reference=reference), leaves
 
     def logits(
@@ -77,7 +81,9 @@ class Explained:
     ) -> tuple[Float[Tensor, "copy token vocabulary"], Leaves]:
         """Logits of the rows that predict the reply, and what entered the towers."""
         model: Any = self.question.subject.model
-        entries = {tower: Entry(tower=tower, change=change) for tower in self.towers}
+        entries = {
+            tower: Entry(tower=tower, change=change, offset=self.offset.get(tower)) for tower in self.towers
+        }
         inputs: Mapping[str, Any] = self.question.inputs
         patched: Any = nullcontext()
         if self.at == "encoder_output":
@@ -127,6 +133,7 @@ class Entry:
 
     tower: str
     change: Change | None = None
+    offset: Tensor | None = None
     layers: tuple[int, ...] = (0,)
     entered: list[Tensor] = field(default_factory=list, repr=False)
 
@@ -136,6 +143,7 @@ class Entry:
 
     def enter(self, hidden: Tensor) -> Tensor:
         """The same without a site."""
+        hidden = hidden if self.offset is None else hidden + self.offset
         new = hidden.detach() if self.change is None else self.change(self.tower, hidden)
         if torch.is_grad_enabled() and not (new.is_leaf and new.requires_grad):
             new = new if self.change is not None and new.requires_grad else new.detach().requires_grad_()
