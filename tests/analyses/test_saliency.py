@@ -37,7 +37,13 @@ class TestSaliency:
 
 
 class TestSaliencyOverlap:
-    @pytest.mark.parametrize("measure", MEASURES)
+    @pytest.mark.parametrize(
+        "measure",
+        [
+            name if name in ("pearson", "auc") else pytest.param(name, marks=pytest.mark.slow)
+            for name in MEASURES
+        ],
+    )
     def test_attention_that_shows_what_decides_agrees(self, measure):
         """And attention that looks everywhere alike does not: no correlation, and no more than a flat map has."""
         data = [{"text": PROMPT, "reply": [ANSWER]}]
@@ -66,6 +72,7 @@ class TestSaliencyOverlap:
         )
         assert hidden.loc["mean", "dropped"] == (measure in ("pearson", "spearman"))
 
+    @pytest.mark.slow
     def test_the_best_head_is_chosen_on_the_other_half(self):
         texts = [[5, 17, 23, 9, 31, 44], [7, 8, 50, 11, 3, 29], [9, 9, 40, 12], [60, 61, 3, 8, 9]]
         subject = hw.wrap(shared_model("gpt2"))

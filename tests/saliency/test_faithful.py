@@ -51,6 +51,7 @@ class TestCurves:
         assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_sums_that_are_exact_have_no_infidelity():
     """Of an answer that is linear in what is there: the values of uniform attention, by ablation of the logit."""
     example = asked(decider(shown=False), DATA[0], target="logit")
@@ -89,6 +90,7 @@ def test_the_least_likely_token_is_explained():
 
 
 class TestAnalysis:
+    @pytest.mark.slow
     def test_attention_that_is_flat_is_followed_less_than_saliency(self):
         methods = ("attention", "attention x gradient")
         found = hw.analyses.faithfulness(hw.wrap(decider(shown=False)), DATA, methods=methods)

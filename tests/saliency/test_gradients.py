@@ -19,6 +19,10 @@ OF_TEXT = [name for name in METHODS if name not in ("spes", "random masks")]
 TEXT = {"text": [5, 17, 23, 9, 31, 44], "reply": [7, 9]}
 
 
+QUICK = ("gradient x input", "attention x gradient", "relevancy")
+EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+
+
 def asked(model, example=TEXT, **options) -> Explained:
     subject = model if isinstance(model, hw.Subject) else hw.wrap(model)
     return Explained(question(subject, example, generate=2), **options)
@@ -84,6 +88,7 @@ class TestAttentionTimesGradient:
 
 
 @pytest.mark.parametrize("method", OF_TEXT)
+@pytest.mark.parametrize("method", EVERY)
 class TestEveryMethod:
     def test_grouped_heads_count_as_heads(self, method):
         model = shared_model("llama")
@@ -116,6 +121,7 @@ class TestEveryMethod:
 
 @pytest.mark.parametrize("shown", [True, False])
 @pytest.mark.parametrize("method", OF_TEXT)
+@pytest.mark.parametrize("method", EVERY)
 def test_the_decisive_position_is_found(method, shown):
     """By what knows of the answer. Norms of the gradient are largest at the row itself, behind a LayerNorm; attention
     alone shows the position where the head looks at it, and not where it looks at all alike.

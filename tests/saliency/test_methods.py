@@ -37,6 +37,7 @@ class TestIntegratedGradients:
         sums = saliency_maps(example, "integrated gradients")["text"].nansum(1)
         assert ((sums - difference).abs() < 1e-3 * difference.abs()).all()
 
+    @pytest.mark.slow
     def test_they_are_those_of_captum(self):
         captum = pytest.importorskip("captum.attr")
         example = asked(shared_model("gpt2"))
@@ -140,6 +141,7 @@ class TestRelevancePropagation:
         }
         return build_model("LlamaForCausalLM", settings | change, None)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("activation", ["silu", "relu"])
     def test_cp_conserves_the_logit(self, activation):
         example = asked(self.model(hidden_act=activation), target="logit")
