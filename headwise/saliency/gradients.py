@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,7 @@ from torch import Tensor
 from headwise.errors import InputError
 from headwise.saliency.explained import Explained, Maps
 
+Name = TypeVar("Name")
 Reduce = Callable[[Tensor, Tensor], Tensor]
 """From hidden states and their gradient, (..., position, width), to a number per position."""
 
@@ -48,7 +50,7 @@ def by_gradient(example: Explained, reduce: Reduce) -> Maps:
     return {tower: torch.stack(parts) for tower, parts in rows.items()}
 
 
-def gradients(value: Tensor, leaves: dict[str, Tensor], *, last: bool = True) -> dict[str, Tensor]:
+def gradients(value: Tensor, leaves: dict[Name, Tensor], *, last: bool = True) -> dict[Name, Tensor]:
     """The gradient of one number with respect to each leaf; zeros where it does not reach."""
     found = torch.autograd.grad(value, list(leaves.values()), retain_graph=not last, allow_unused=True)
     return {

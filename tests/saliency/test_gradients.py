@@ -98,7 +98,7 @@ class TestEveryMethod:
     def test_half_precision_ranks_alike(self, method):
         model = shared_model("llama")
         whole = saliency_maps(asked(model), method)["text"]
-        half = saliency_maps(asked(tiny_model("llama").to(torch.bfloat16)), method)["text"]
+        half = saliency_maps(asked(tiny_model("llama").bfloat16()), method)["text"]
         read = ~whole.isnan()
         assert half.dtype == torch.float32
         assert torch.corrcoef(torch.stack([whole[read], half[read]]))[0, 1] > 0.95

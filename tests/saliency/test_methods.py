@@ -124,7 +124,9 @@ def test_relevancy_follows_the_rules():
     own, cross, source = patterns(2, 3, 3, causal=True), patterns(2, 3, 4), patterns(2, 4, 4)
     own[0][0] = own[1][0] = 0  # a row without gradient
     steps = [step for a, c in zip(own, cross, strict=True) for step in ((a, False), (c, True))]
-    np.testing.assert_allclose(relevancy(steps, source)[1], twin(own, cross, source))
+    found = relevancy(steps, source)[1]
+    assert found is not None
+    np.testing.assert_allclose(found.numpy(), twin(own, cross, source))
 
 
 class TestRelevancePropagation:
@@ -161,8 +163,8 @@ class TestRelevancePropagation:
         with rules(example, variant):
             torch.testing.assert_close(example.logits()[0].detach(), before, rtol=0, atol=1e-5)
 
-    def test_activations_that_are_no_modules_are_refused(self, monkeypatch):
-        model = tiny_model("gpt2")
+    def test_activations_that_are_no_modules_are_refused(self):
+        model: Any = tiny_model("gpt2")
         for block in model.transformer.h:
             block.mlp.act = torch.nn.Identity()
         with pytest.raises(InputError, match="does not pass through the activations"):

@@ -20,7 +20,7 @@ MAP = ("example", "tower", "position", "source")
 
 def _summary(frame: pd.DataFrame, method: str) -> str:
     sums = frame.assign(size=frame["saliency"].abs()).groupby("role")["size"].sum()
-    top = frame.loc[frame["saliency"].abs().idxmax()]
+    top = frame.iloc[int(frame["saliency"].abs().to_numpy().argmax())]
     total = max(float(sums.sum()), 1e-30)
     shares = ", ".join(f"{role} {share / total:.0%}" for role, share in sums.nlargest(3).items())
     return (
