@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from headwise.analyses._rows.top_mass import top_mass
     from headwise.analyses._saliency.faithfulness import faithfulness
     from headwise.analyses._saliency.maps import saliency
-    from headwise.analyses._saliency.spectrogram import spectrogram_saliency
     from headwise.analyses._saliency.overlap import saliency_overlap
+    from headwise.analyses._saliency.spectrogram import spectrogram_saliency
     from headwise.analyses._sinks import sink_rate, sinks
     from headwise.analyses._sinks_of.classes import class_sinks
     from headwise.analyses._sinks_of.massive import massive_activations

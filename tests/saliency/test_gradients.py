@@ -20,7 +20,7 @@ TEXT = {"text": [5, 17, 23, 9, 31, 44], "reply": [7, 9]}
 
 
 QUICK = ("gradient x input", "attention x gradient", "relevancy")
-EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
+EVERY = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in OF_TEXT]
 
 
 def asked(model, example=TEXT, **options) -> Explained:
@@ -87,7 +87,6 @@ class TestAttentionTimesGradient:
         assert set(saliency_maps(asked(*nmt), "attention x gradient")) == {"encoder", "decoder"}
 
 
-@pytest.mark.parametrize("method", OF_TEXT)
 @pytest.mark.parametrize("method", EVERY)
 class TestEveryMethod:
     def test_grouped_heads_count_as_heads(self, method):
@@ -120,7 +119,6 @@ class TestEveryMethod:
 
 
 @pytest.mark.parametrize("shown", [True, False])
-@pytest.mark.parametrize("method", OF_TEXT)
 @pytest.mark.parametrize("method", EVERY)
 def test_the_decisive_position_is_found(method, shown):
     """By what knows of the answer. Norms of the gradient are largest at the row itself, behind a LayerNorm; attention
