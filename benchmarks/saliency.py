@@ -3,7 +3,7 @@
     python benchmarks/saliency.py --length 4096
 
 A 8 × 512 model with grouped heads and random weights reads one text; the last token is explained. Plain runs and maps
-take turns in one process; minima of CPU time. Memory is what the peak of the map adds to that of the plain run.
+take turns in one process; minima of CPU time. Memory is the peak of the process.
 """
 
 from __future__ import annotations
