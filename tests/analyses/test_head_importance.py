@@ -232,6 +232,7 @@ class TestMasked:
                 costs = torch.nn.functional.cross_entropy(logits, torch.tensor(ids)[places])
                 assert float(one.loss(masked)) == pytest.approx(float(costs), abs=1e-5)
 
+    @pytest.mark.slow
     def test_every_estimator_and_the_curve(self, masked):
         texts = [{"text": [1, 5, 6, 7]}, {"text": [1, 8, 9, 10, 11]}]
         found = analyses.head_importance(masked, texts, estimators=ALL)
