@@ -145,7 +145,7 @@ def words(frame, trace):
         return frame
     counted = {tower: axis.valid.cumsum(1) - 1 for tower, axis in trace.layout.axes.items()}
     source = "encoder" if "encoder" in counted else "vision"
-    keys = not {"entropy", "step", "waad", "magnitude"} & set(frame)
+    keys = not {"entropy", "step", "waad", "magnitude", "lifetime"} & set(frame)
     rows = zip(frame["tower"], frame["kind"], frame["example"], frame["position"], strict=True)
     places = []
     for tower, kind, example, place in rows:
