@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_where_no_dimension_stands_out_there_are_no_sinks_and_that_is_said() -> 
 
 def test_a_twin_of_what_is_written() -> None:
     """Every row, key and head of a model with an image, with values and W_O taken apart in NumPy."""
-    model = shared("llava")
+    model: Any = shared("llava")
     with hw.capture(model, maps=True, qkv=True, norms=True, residual=True) as trace:
         forward(model, ARCHITECTURES["llava"].inputs["plain"]())
     frame = analyses.visual_sinks(trace, dimensions=(0,), tau=1.0).frame.query(
@@ -86,19 +87,18 @@ def test_a_twin_of_what_is_written() -> None:
         weight = model.get_submodule(site.module).o_proj.weight.detach().double().numpy()
         heads, groups = len(maps), len(maps) // len(values)
         inner = np.split(weight.T, heads)
-        for row in part.itertuples():
+        for row in part.to_dict("records"):
+            position = int(row["position"])
             rows = [
                 np.mean(
                     [
-                        np.linalg.norm(
-                            maps[h, i, row.position] * values[h // groups, row.position] @ inner[h]
-                        )
-                        for i in range(row.position, maps.shape[1])
+                        np.linalg.norm(maps[h, i, position] * values[h // groups, position] @ inner[h])
+                        for i in range(position, maps.shape[1])
                     ]
                 )
                 for h in range(heads)
             ]
-            np.testing.assert_allclose(row.contribution, np.mean(rows), rtol=1e-4)
+            np.testing.assert_allclose(row["contribution"], np.mean(rows), rtol=1e-4)
 
 
 def test_what_it_refuses() -> None:
