@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from headwise.analyses.registry import get, names
 from headwise.errors import InputError
@@ -11,8 +12,14 @@ from headwise.figures.labels import counted
 from headwise.results.result import Result
 
 _SAME = ("name", "kind", "keys", "axes", "value", "unit", "description")
-_NUMBERS = ("model", "revision", "dtype", "patched")
-"""What the provenance of all must agree in."""
+_MODEL = {
+    "model": "model",
+    "revision": "revision",
+    "dtype": "dtype",
+    "weights": "fingerprint of the weights",
+    "patched": "fixes",
+}
+"""What the provenance of all must agree in, and what that is called."""
 
 
 def merge(results: Sequence[Result]) -> Result:
@@ -24,7 +31,7 @@ def merge(results: Sequence[Result]) -> Result:
         results: of one analysis, with the same parameters, on the same model.
 
     Raises:
-        InputError: there are none; they are not of one kind, analysis or model, or of a patched model and a plain one;
+        InputError: there are none; they are not of one kind, analysis or model, or of other weights or other fixes;
             their rows are means without a sum; an example's name occurs in two of them, or only some have names.
     """
     import pandas as pd
@@ -78,13 +85,25 @@ def _check_alike(first: Result, other: Result) -> None:
                 evidence=f"{name}: {getattr(first, name)!r} and {getattr(other, name)!r}",
                 remedy="Merge results of one analysis with the same parameters.",
             )
-    for name in (*_NUMBERS, "parameters"):
-        if first.provenance.get(name) != other.provenance.get(name):
+    for what, one, two in _origins(first, other):
+        if one != two:
             raise InputError(
                 "These results do not come from the same model and parameters.",
-                evidence=f"{name}: {first.provenance.get(name)!r} and {other.provenance.get(name)!r}",
+                evidence=f"{what}: {one!r} and {two!r}",
                 remedy="Put them side by side with pandas instead: pd.concat([a.frame, b.frame], keys=...).",
             )
+
+
+def _origins(*results: Result) -> Iterator[tuple[str, Any, Any]]:
+    """What two results must agree in, by name: parameters, and of every trace that they were made of the model."""
+    one, two = (result.provenance for result in results)
+    yield "parameters", one.get("parameters"), two.get("parameters")
+    for suffix, traces in (
+        ("", (one, two)),
+        (" of what is compared", [item.get("compared_with", {}) for item in (one, two)]),
+    ):
+        for name, said in _MODEL.items():
+            yield f"{said}{suffix}", *(trace.get(name) for trace in traces)
 
 
 def _check_columns(first: Result, other: Result) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Sequence
+from math import gcd
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Parameter
@@ -19,7 +22,7 @@ def fingerprint(model: nn.Module) -> str:
     """Sixteen hexadecimal digits that depend on the names, shapes and values of the weights.
 
     Of every tensor in memory, 64 evenly spaced values are read, as float32: a training step changes it, loading
-    the same float16 file as float32 does not.
+    the same float16 file as float32 does not. It takes some 10 microseconds for every tensor, whatever its size.
 
     Example:
         >>> layer = torch.nn.Linear(2, 2)
@@ -30,12 +33,53 @@ def fingerprint(model: nn.Module) -> str:
         True
     """
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name}{tuple(value.shape)}".encode())
-        values, _ = sampled(value, _SAMPLES)
-        if values is not None:
-            digest.update(values.cpu().numpy().tobytes())
+    views: dict[tuple[torch.dtype, torch.device], list[tuple[int, Tensor]]] = {}
+    place = 0
+    with torch.no_grad():
+        for name, value in sorted(model.state_dict().items()):
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            for view in map(_spaced, _plain(value)):
+                views.setdefault((view.dtype, view.device), []).append((place, view))
+                place += 1
+        values = dict(pair for parts in views.values() for pair in _read(parts))
+    for place in sorted(values):
+        digest.update(values[place].tobytes())
     return digest.hexdigest()[:16]
+
+
+def _plain(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensors that hold the values of one; of a quantised one, its packed values and scales."""
+    if tensor.is_meta:  # offloaded
+        return
+    if type(tensor) in (Tensor, Parameter):
+        yield tensor
+    elif hasattr(tensor, "__tensor_flatten__"):
+        for name in tensor.__tensor_flatten__()[0]:
+            yield from _plain(getattr(tensor, name))
+    else:
+        yield tensor.dequantize()
+
+
+def _spaced(tensor: Tensor) -> Tensor:
+    """Evenly spaced values of a tensor, to its last, from many columns; a view where it lies in one piece."""
+    size = tensor.numel()
+    count = min(_SAMPLES, size)
+    step, width = max(size - 1, 1) // max(count - 1, 1), tensor.shape[-1] if tensor.dim() else 1
+    while gcd(step, width) > 1:  # else every value would be of the same few columns
+        step -= 1
+    tensor = tensor.contiguous()
+    first = max(size - 1 - step * (count - 1), 0)
+    view = tensor.as_strided((count,), (step,), tensor.storage_offset() + first)
+    return view.float() if view.is_floating_point() and view.itemsize == 1 else view
+
+
+def _read(parts: Sequence[tuple[int, Tensor]]) -> Iterator[tuple[int, np.ndarray]]:
+    """Values of tensors of one type on one device, fetched at once, with their places."""
+    values = torch.cat([view for _, view in parts]).float().cpu().numpy()
+    end = 0
+    for place, view in parts:
+        start, end = end, end + len(view)
+        yield place, values[start:end]
 
 
 def sampled(tensor: Tensor, count: int) -> tuple[Tensor | None, Tensor]:

@@ -23,6 +23,7 @@ from headwise.probes.check.self_check import self_check, unsupported
 from headwise.probes.check.trial import undisturbed
 from headwise.probes.engine.instrumentation import instrument
 from headwise.probes.engine.session import Session
+from headwise.probes.fix_text import fix_text
 from headwise.probes.generation.runs import remarks_on
 from headwise.probes.kernels.details import Details
 from headwise.probes.selection import Selection, SiteChoice
@@ -31,7 +32,7 @@ from headwise.probes.trace.fields import Record, example_count, merge_layouts, m
 from headwise.probes.trace.options import CaptureOptions, row_positions
 from headwise.probes.trace.trace import Trace
 from headwise.subject import Subject, unwrap
-from headwise.subject.info import model_info
+from headwise.subject.info import identity_of
 from headwise.subject.positions import prompt_warnings
 
 if TYPE_CHECKING:
@@ -186,11 +187,11 @@ def capture(
             "their queries, keys, values and outputs are not recorded."
         )
     absent_numbers = nonfinite.absent(counts)
-    patched = [type(fix).__name__ for fix in session.acting_fixes]
+    patched = list(map(fix_text, session.acting_fixes))
     warnings += nonfinite.describe(absent_numbers, len(records), patched=bool(patched))
     warnings += nonfinite.describe_logits(session.largest_logits)
     meta: dict[str, Any] = {
-        **model_info(subject, instrumented.modules.values()).identity(),
+        **identity_of(subject, instrumented.modules.values()),
         "attention": list(instrumented.implementations()),
         **run_record(),
         "call": options.call,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.errors import UnsupportedModel
 from headwise.model.device import input_device
+from headwise.model.fingerprint import fingerprint
 from headwise.model.location import short_name
 from headwise.probes.attach.sites import AttentionModule, attention_modules, head_count, language_tower
 from headwise.subject.subject import Subject, unwrap
@@ -144,6 +145,13 @@ def model_info(
             for tower, kind in dict.fromkeys((entry.tower, entry.kind) for entry in entries)
         ),
     )
+
+
+def identity_of(
+    subject: Subject | PreTrainedModel, entries: Iterable[AttentionModule] | None = None
+) -> dict[str, Any]:
+    """What provenance says of a model, and of its weights as they are now (`headwise.model.fingerprint`)."""
+    return {**model_info(subject, entries).identity(), "weights": fingerprint(unwrap(subject)[0])}
 
 
 def _tower(tower: str, kind: str, entries: list[AttentionModule]) -> TowerInfo:

@@ -103,13 +103,16 @@ def test_plug_ins_are_found_by_name_everywhere(model, installed):
         hw.analyses.get("plain")
 
 
+ZEROED = "ScaleHeads(heads=((0, 0),), factor=0.0, tower=None, kind='self')"
+
+
 def test_a_pair_is_two_traces(model):
     before = traced(model)
     with hw.patch(model, hw.fixes.ScaleHeads(heads=((0, 0),), factor=0.0)):
         after = traced(model)
     found = entropy_change(before, after, least=0.001)
     assert found.provenance["parameters"] == {"least": 0.001}
-    assert found.provenance["compared_with"]["patched"] == ["ScaleHeads"]
+    assert found.provenance["compared_with"]["patched"] == [ZEROED]
     assert found.description.endswith("above 0.001.")
     assert set(found.frame["layer"]) == {1}
     page = build_content([before, after], analyses=[entropy_change])
@@ -288,7 +291,7 @@ class TestCommand:
         trace.save(other)
         done = run("analyse", before, after, "entropy_change:least=0.001", "--out", tmp_path / "c.json")
         found = load_result(tmp_path / "c.json")
-        assert found.provenance["compared_with"]["patched"] == ["ScaleHeads"]
+        assert found.provenance["compared_with"]["patched"] == [ZEROED]
         assert found.summary in done.stdout
         for arguments, said in (
             (

@@ -260,9 +260,15 @@ class TestMerge:
             merge([first, replace(second, name="other")])
         with pytest.raises(InputError, match="same model"):
             merge([first, replace(second, provenance={"model": "another"})])
-        patched = replace(second, provenance={**second.provenance, "patched": ["ScaleHeads"]})
-        with pytest.raises(InputError, match=r"patched: .* and \['ScaleHeads'\]"):
-            merge([first, patched])
+        for name, said in (
+            ("weights", "fingerprint of the weights"),
+            ("patched", "fixes"),
+            ("compared_with", "fixes of what is compared"),
+        ):
+            other = {"patched": ["b"]} if name == "compared_with" else ["b"]
+            unlike = replace(second, provenance={**second.provenance, name: other})
+            with pytest.raises(InputError, match=rf"parameters.*{said}: .* and \['b'\]"):
+                merge([first, unlike])
         with pytest.raises(InputError, match="nothing to merge"):
             merge([])
         with pytest.raises(InputError, match="two such tables have no sum"):

@@ -16,7 +16,7 @@ from headwise.analyses.record import analysis
 from headwise.errors import InputError
 from headwise.probes.capture import capture
 from headwise.probes.run_examples import run_model
-from headwise.subject.info import model_info
+from headwise.subject.info import identity_of
 from headwise.text import head_name
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def made_scores(
     if count < 1:
         raise InputError("There is one sequence or more.", evidence=f"sequences={sequences}")
     if prompts != "repeats":
-        return task_scores(subject, prompts, count, seed), model_info(subject).identity()
+        return task_scores(subject, prompts, count, seed), identity_of(subject)
     with capture(subject, stats=False, maps=True) as trace:
         for one in repeats(subject, count, period, seed):
             run_model(subject, subject.prepare(**one))

@@ -18,7 +18,7 @@ from headwise.layout.roles import token_texts
 from headwise.probes.capture import run_record
 from headwise.probes.reply import question
 from headwise.saliency.explained import At, Explained
-from headwise.subject.info import model_info
+from headwise.subject.info import identity_of
 from headwise.subject.languages import in_languages
 
 if TYPE_CHECKING:
@@ -58,8 +58,12 @@ def explained_examples(subject: Any, data: Any, asked: Asked, name: str) -> Iter
 def provenance(example: Explained, count: int) -> dict[str, Any]:
     """Where a table over so many examples comes from."""
     subject: Subject = example.question.subject
-    identity = model_info(subject).identity()
-    return {**identity, **run_record(), "examples": count, "warnings": list(example.question.notes)}
+    return {
+        **identity_of(subject),
+        **run_record(),
+        "examples": count,
+        "warnings": list(example.question.notes),
+    }
 
 
 def written_columns(example: Explained) -> dict[str, np.ndarray]:

@@ -84,6 +84,7 @@ class Meta(_Part):
     revision: Word | None = None
     dtype: Word = ""
     device: Word = ""
+    weights: Word = ""
     attention: Words = []
     versions: Annotated[dict[Word, Word], Field(max_length=100)] = {}
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] = 0
