@@ -197,11 +197,12 @@ class Analysis(Generic[P]):
         sources: Sequence[Any] | None = None,
         facts: Any = None,
     ) -> str:
-        """The finding, of a table made under some parameters; `sources` and `facts` are what it was made of, if at
-        hand.
+        """The finding, of a table made under some parameters, the others at their defaults; `sources` and `facts` are
+        what it was made of, if at hand.
         """
         given = sources or [None] * len(INPUTS[self.inputs])
-        known = {**dict(zip(INPUTS[self.inputs], given, strict=True)), "facts": facts, **parameters}
+        usual = {name: item.default for name, item in signature(self.table).parameters.items()}
+        known = {**usual, **dict(zip(INPUTS[self.inputs], given, strict=True)), "facts": facts, **parameters}
         wanted = list(signature(self.summary).parameters)[1:]
         return self.summary(frame, **{name: known[name] for name in wanted})
 
