@@ -181,9 +181,7 @@ def settle(model: PreTrainedModel, given: Mapping[str, Any] | None, *, name: str
             continue
         found = dict(vars(held) if given is None or part is not model else given)
         usual = vars(type(held)())
-        wrong = _wrong(found, _vocabulary(part))
-        right = {key: value for key, value in found.items() if key not in wrong}
-        taken = GenerationSettings.model_validate(right).model_dump(exclude_none=True)
+        taken, wrong = _taken(found, _vocabulary(part))
         asked = {key for key, value in found.items() if key[:1] != "_" and _asks(value, usual.get(key))}
         fresh = type(held)()
         vars(fresh).update(taken, _from_model_config=found.get("_from_model_config") is True)
@@ -200,16 +198,19 @@ def _asks(value: Any, usual: Any) -> bool:
     return value is True or (value != usual and value not in _USUAL)
 
 
-def _wrong(found: Mapping[str, Any], tokens: int | None) -> dict[str, str]:
-    """The settings that are not taken, with their value and what is wrong with it, where that is its range."""
+def _taken(found: Mapping[str, Any], tokens: int | None) -> tuple[dict[str, Any], dict[str, str]]:
+    """The settings that are taken, and those that are not: their value, and what is wrong with it where that is its
+    range.
+    """
     wrong = {key: _value(value) for key, value in found.items() if key not in GenerationSettings.model_fields}
     try:
-        GenerationSettings.model_validate(found, context=tokens)
+        taken = GenerationSettings.model_validate(found, context=tokens)
     except ValidationError as error:
         for one in error.errors(include_url=False, include_context=False, include_input=False):
             key = str(one["loc"][0])
             wrong.setdefault(key, f"{_value(found[key])}: {one['msg'].removeprefix('Value error, ')}")
-    return wrong
+        taken = GenerationSettings.model_validate({key: found[key] for key in found.keys() - wrong.keys()})
+    return taken.model_dump(exclude_none=True), wrong
 
 
 def _vocabulary(model: Any) -> int | None:

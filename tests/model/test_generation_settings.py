@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 import headwise as hw
 from headwise.model.generation_settings import GenerationSettings, settle
 from headwise.probes.run_examples import run_model
+from headwise.testing import tiny_model
 from headwise.text import visible
 from tests.kit.cli import save
 from tests.kit.hooks import watch
@@ -157,3 +158,24 @@ def test_replies_are_greedy_whatever_the_folder_says(tmp_path):
     subject.model.register_forward_hook(lambda module, given, output: calls.append(len(output.logits)))
     run_model(subject, inputs, 2)
     assert set(calls) == {1}
+
+
+@pytest.mark.parametrize(
+    ("settings", "times"), [({"max_length": 20, "do_sample": True}, 1), ({"max_length": -1}, 2)]
+)
+def test_settings_are_checked_once_where_all_of_them_are_right(settings, times, monkeypatch):
+    seen = []
+    check = GenerationSettings.model_validate
+
+    def counted(found, **options):
+        seen.append(found)
+        return check(found, **options)
+
+    monkeypatch.setattr(GenerationSettings, "model_validate", counted)
+    model = tiny_model("gpt2")
+    said = list(settle(model, settings, name="it"))
+    assert len(seen) == times
+    assert bool(said) == (times == 2)
+    assert model.generation_config.max_length == (
+        20 if times == 1 else type(model.generation_config)().max_length
+    )
