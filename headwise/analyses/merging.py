@@ -103,7 +103,8 @@ def _origins(*results: Result) -> Iterator[tuple[str, Any, Any]]:
         (" of what is compared", [item.get("compared_with", {}) for item in (one, two)]),
     ):
         for name, said in _MODEL.items():
-            yield f"{said}{suffix}", *(trace.get(name) for trace in traces)
+            first, other = (trace.get(name) for trace in traces)
+            yield f"{said}{suffix}", first, other
 
 
 def _check_columns(first: Result, other: Result) -> None:

@@ -53,8 +53,8 @@ def _plain(tensor: Tensor) -> Iterator[Tensor]:
         return
     if type(tensor) in (Tensor, Parameter):
         yield tensor
-    elif hasattr(tensor, "__tensor_flatten__"):
-        for name in tensor.__tensor_flatten__()[0]:
+    elif flatten := getattr(tensor, "__tensor_flatten__", None):
+        for name in flatten()[0]:
             yield from _plain(getattr(tensor, name))
     else:
         yield tensor.dequantize()

@@ -67,7 +67,7 @@ def test_weights_that_changed_in_between_are_another_model(change):
     model = tiny_model("gpt2")
     before = hw.analyses.entropy(trace_of(model))
     with torch.no_grad():
-        change(model.transformer.h[0].attn.c_proj.weight)
+        change(model.get_parameter("transformer.h.0.attn.c_proj.weight"))
     after = hw.analyses.entropy(trace_of(model))
     with pytest.raises(InputError, match=r"fingerprint of the weights: '[0-9a-f]{16}' and '[0-9a-f]{16}'"):
         merge([before, after])

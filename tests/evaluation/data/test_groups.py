@@ -94,10 +94,14 @@ def by_line(**row: Any) -> Callable[[Path, Rows], dict[str, Any]]:
     def write(folder: Path, rows: Rows) -> dict[str, Any]:
         found = [
             {
-                name: value.replace("#", str(n)).replace("@", str(at)) if isinstance(value, str) else value
-                for name, value in row.items()
+                **{
+                    name: value.replace("#", str(n)).replace("@", str(at))
+                    if isinstance(value, str)
+                    else value
+                    for name, value in row.items()
+                },
+                **more,
             }
-            | more
             for at, (n, more) in enumerate(rows)
         ]
         return {"data": lines(folder, found)}
