@@ -124,6 +124,7 @@ class TestMasks:
         assert len(sound.frames) < before.shape[-1]
         nothing = torch.zeros(2, *sound.frames.shape, dtype=torch.bool)
         assert sound.values(nothing, FEW).abs().max() < 1e-5
+        sound.values(~nothing[:1], FEW)  # a single copy shares no memory with the input, either
         assert torch.equal(spoken.question.inputs["input_features"], before)
         pooled = spes(spoken, FEW)["encoder"]
         silent = spoken.question.layout.axes["encoder"].roles[0] == ROLES.index("silence")
