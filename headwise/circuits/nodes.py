@@ -106,7 +106,7 @@ def _fix(node: Node, quantity: Quantity, value: Tensor) -> Replace:
 
 
 def _recorded(experiment: Experiment, quantity: str, inputs: Mapping[str, Any]) -> dict[Site, Tensor]:
-    options = {_KEPT[quantity]: True}
+    options: dict[str, Any] = {_KEPT[quantity]: True}
     with torch.no_grad(), capture(experiment.model, stats=False, check=False, **options) as trace:
         last_logits(experiment.model, inputs)
     return dict(getattr(trace, _FIELDS[quantity]))

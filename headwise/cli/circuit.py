@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,10 +59,9 @@ def circuit(
                 subject = hw.load(model)
                 given = [{field: row.text(field) for field in FIELDS} for row in lines]
                 found = text_pairs(subject, given, pairs.stem)
+            options: dict[str, Any] = {"method": method}
             with progress("Scoring edges"):
-                result = hw.analyses.circuit(
-                    subject, found, method=method, edges=edges, batch_size=batch_size
-                )
+                result = hw.analyses.circuit(subject, found, **options, edges=edges, batch_size=batch_size)
         for path in paths:
             result.save(path)
     if as_json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -14,14 +16,15 @@ def ids(*numbers: int) -> dict[str, torch.Tensor]:
 
 
 def pair_set(**parts) -> PairSet:
-    parts = {
+    given: dict[str, Any] = {
         "clean": (ids(1, 2), ids(3, 4, 5)),
         "corrupted": (ids(1, 6), ids(3, 4, 6)),
         "correct": (7, 8),
         "wrong": (8, 7),
     } | parts
-    labels = {name: torch.tensor(parts.pop(name), dtype=torch.long) for name in ("correct", "wrong")}
-    return PairSet("task", **parts, **labels)
+    for name in ("correct", "wrong"):
+        given[name] = torch.tensor(given[name], dtype=torch.long)
+    return PairSet("task", **given)
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,12 @@ def translation() -> tuple[Any, PairSet]:
     from transformers import M2M100Config, M2M100ForConditionalGeneration
 
     torch.manual_seed(0)
-    sizes = {
+    sizes: dict[str, Any] = {
         f"{part}_{what}": size
         for part in ("encoder", "decoder")
         for what, size in (("layers", 2), ("ffn_dim", 32))
     }
-    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    heads: dict[str, Any] = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
     config = M2M100Config(vocab_size=64, d_model=32, max_position_embeddings=32, **sizes, **heads)
     model = M2M100ForConditionalGeneration(config).eval()
     for parameter in model.parameters():

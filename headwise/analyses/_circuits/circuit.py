@@ -26,7 +26,7 @@ Method = Literal["eap", "eap-ig", "eap-ig-activations", "clean-corrupted", "exac
 def _summary(frame: pd.DataFrame, facts: Mapping[str, Any] | None) -> str:
     kept = frame[frame["kept"]]
     heads = sorted({name for name in kept["sender"] if "H" in name})
-    strongest = kept.loc[kept["score"].abs().idxmax()] if len(kept) else None
+    strongest = kept.iloc[int(kept["score"].abs().argmax())] if len(kept) else None
     restored = f", which restore {facts['faithfulness']:.0%} of the metric" if facts else ""
     told = (
         ""

@@ -76,7 +76,7 @@ def activation_patching(
 
 
 def _sentence(frame: pd.DataFrame) -> str:
-    best = frame.loc[frame["effect"].abs().idxmax()]
+    best = frame.iloc[int(frame["effect"].abs().argmax())]
     return (
         f"The residual entering layer {best['layer']} at position {best['position']} counts most "
         f"({best['normalised']:.0%} of the difference between the prompts)."
