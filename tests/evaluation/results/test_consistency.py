@@ -91,9 +91,8 @@ def test_no_number_can_be_changed_alone(files, tmp_path: Path, kind: str, data: 
     path, load = files[kind]
     load(path)
     place = data.draw(st.sampled_from(bound(kind, json.loads(path.read_text(encoding="utf-8")))))
-    by = data.draw(
-        st.sampled_from([1e-5, -1e-5, 0.01, -0.01, *([] if place[-1] == "p" else [0.25, 1, -1, 3])])
-    )
+    steps: list[float] = [1e-5, -1e-5, 0.01, -0.01, *([] if place[-1] == "p" else [0.25, 1, -1, 3])]
+    by = data.draw(st.sampled_from(steps))
     with pytest.raises(InputError, match=f"no {kind} that"):
         load(rewritten(path, tmp_path / "x.json", lambda content: put(content, place, lambda old: old + by)))
 
