@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from headwise.analyses._heads import HEAD
 from headwise.analyses.merging import merge
+from headwise.analyses.profiles import profile_clusters
 from headwise.analyses.record import Analysis, analysis
 from headwise.analyses.registry import get, names
 from headwise.functional.distance import mean_distance, relative_distance
@@ -17,7 +18,6 @@ from headwise.results.result import Result, load_result
 if TYPE_CHECKING:
     from headwise.analyses._circuits.circuit import circuit
     from headwise.analyses._circuits.patching import activation_patching, residual_patching
-    from headwise.analyses._distance import distance
     from headwise.analyses._divergence.captures import pattern_divergence, trace_divergence
     from headwise.analyses._divergence.inputs import head_divergence, reply_divergence, token_divergence
     from headwise.analyses._divergence.interaction import interaction
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from headwise.analyses._kinds.kinds import head_kinds
     from headwise.analyses._kinds.types import head_types, pattern_types
     from headwise.analyses._mass import mass
+    from headwise.analyses._pictures.neighbourhood import neighbourhood
     from headwise.analyses._rows.look_back import look_back
     from headwise.analyses._rows.rhythm import rhythm
     from headwise.analyses._rows.top_mass import top_mass
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
     from headwise.analyses._sinks_of.secondary import secondary_sinks
     from headwise.analyses._sinks_of.strength import sink_strength
     from headwise.analyses._sinks_of.visual import visual_sinks
+    from headwise.analyses._span.distance import distance
+    from headwise.analyses._span.effective import effective_span
+    from headwise.analyses._span.quantile import quantile_distance
 
 __all__ = [
     "HEAD",
@@ -50,6 +54,7 @@ __all__ = [
     "circuit",
     "class_sinks",
     "distance",
+    "effective_span",
     "entropy",
     "faithfulness",
     "get",
@@ -67,11 +72,14 @@ __all__ = [
     "mean_received",
     "merge",
     "names",
+    "neighbourhood",
     "normalised_entropy",
     "pattern_clusters",
     "pattern_divergence",
     "pattern_types",
+    "profile_clusters",
     "pruning_curve",
+    "quantile_distance",
     "relative_distance",
     "reply_divergence",
     "residual_patching",

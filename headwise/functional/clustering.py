@@ -1,6 +1,8 @@
-"""Groups of heads that look at the same keys."""
+"""Groups of heads that look at the same keys, and of anything else by its distances."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from jaxtyping import Float, Int
@@ -40,3 +42,23 @@ def silhouettes(
     within = sums[own] / (sizes[groups] - 1)
     near = (sums / sizes).masked_fill(own, torch.inf).amin(-1)
     return ((near - within) / torch.maximum(near, within)).where(sizes[groups] > 1, 0.0).nan_to_num(0.0)
+
+
+def adjusted_rand(one: Int[Tensor, " item"], other: Int[Tensor, " item"]) -> float:
+    """Agreement of two ways to group items, by the pairs they put together: 1 is the same, 0 what chance gives.
+
+    Hubert and Arabie 1985, "Comparing Partitions", equation 5. NaN where both put all together, or none.
+
+    Example:
+        >>> round(adjusted_rand(torch.tensor([0, 0, 1, 1]), torch.tensor([1, 1, 0, 2])), 4)
+        0.5714
+    """
+    table = torch.nn.functional.one_hot(one).T.double() @ torch.nn.functional.one_hot(other).double()
+
+    def pairs(counts: Tensor) -> float:
+        return float((counts * (counts - 1)).sum()) / 2
+
+    both, rows, columns = pairs(table), pairs(table.sum(1)), pairs(table.sum(0))
+    expected = rows * columns / (len(one) * (len(one) - 1) / 2)
+    largest = (rows + columns) / 2
+    return (both - expected) / (largest - expected) if largest != expected else math.nan

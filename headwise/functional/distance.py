@@ -47,3 +47,24 @@ def relative_distance(
     """
     choices = n_keys.where(n_keys >= 2, torch.nan)[:, None]
     return distance / (choices - 1)
+
+
+def quantile_distance(
+    near: Float[Tensor, "*row offset"], total: Float[Tensor, "*row"], *, quantile: float
+) -> Float[Tensor, "*row"]:
+    """Smallest d such that the keys at most d positions back hold a share of the row, in positions.
+
+    0 means that the row's own key does. Where the keys at hand do not, d is their number: a lower bound. NaN where a
+    row has no weight.
+
+    Args:
+        near: weights on the row's own key and those before it, in this order.
+        total: sum of the row.
+        quantile: the share, above 0 and at most 1.
+
+    Example:
+        >>> quantile_distance(torch.tensor([[0.5, 0.3, 0.2], [0.0, 0.1, 0.0]]), torch.ones(2), quantile=0.8)
+        tensor([1., 3.])
+    """
+    reached = near.cumsum(-1) >= quantile * total.unsqueeze(-1) - 1e-6
+    return (~reached).sum(-1).to(near.dtype).where(total > 0, torch.nan)

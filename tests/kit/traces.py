@@ -134,7 +134,7 @@ def make_trace(
 
 
 def detailed(
-    trace: Trace, *, near: int = 10, top: tuple[int, ...] = (1, 3, 5), later: tuple[int, int] = (2, 4)
+    trace: Trace, *, near: int = 64, top: tuple[int, ...] = (1, 3, 5), later: tuple[int, int] = (2, 4)
 ) -> Trace:
     """The same with the details of its statistics, and random queries, keys, values and residual of width 4."""
     records, generator = {}, torch.Generator().manual_seed(0)

@@ -18,7 +18,7 @@ from headwise.testing import (
     fix_checks,
     parametrize_with_checks,
 )
-from tests.kit.analyses import NAMES
+from tests.kit.analyses import NAMES, SEEING
 from tests.kit.edits import FirstKey, Identity
 from tests.kit.fixes import FIXES, NEUTRAL, models_of
 
@@ -34,7 +34,7 @@ def checks_of(name: str) -> tuple[Check, ...]:
     )
 
 
-TRACED = (*NAMES["trace"], *NAMES["pair"])
+TRACED = (*NAMES["trace"], *NAMES["pair"], *(name for name in SEEING if analyses.get(name).inputs == "trace"))
 
 
 def wide(check: Check) -> list[pytest.MarkDecorator]:

@@ -165,6 +165,18 @@ def test_details_are_those_of_the_whole_pattern(kind: str) -> None:
                 assert_close(getattr(found, field), numbers, field)
 
 
+@pytest.mark.parametrize("keys", [159, 160, 167, 400, 639, 640])
+def test_the_largest_weights_are_those_of_a_plain_search(keys: int) -> None:
+    """Bit for bit, with many weights alike, and where a few neighbours have all."""
+    generator = torch.Generator().manual_seed(keys)
+    spread = torch.randn(2, 9, keys, generator=generator).mul(3).softmax(-1)
+    alike = torch.randint(3, (2, 9, keys), generator=generator) / keys
+    close = torch.zeros(2, 9, keys).index_fill_(-1, torch.arange(keys - 12, keys), 0.05)
+    for pattern in (spread, alike, close):
+        found = Details(top=(1, 4, 10)).rows(pattern, None)["top"]
+        assert torch.equal(found, pattern.topk(10).values.cumsum(-1)[..., [0, 3, 9]])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_heads_in_several_chunks(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "_TILE", 1)

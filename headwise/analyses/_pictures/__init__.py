@@ -1,0 +1,1 @@
+"""How heads look at pictures."""

@@ -1,0 +1,1 @@
+"""How far heads look, and how far they need to."""
