@@ -14,7 +14,9 @@ RANGES: Mapping[str, tuple[float, float]] = MappingProxyType(
         ("errors per word", "errors per character", "nats per token", "bits per byte"), (0.0, inf)
     )
     | {"correlation": (-1.0, 1.0), "cluster": (0.0, inf)}
-    | dict.fromkeys(("words", "tokens", "positions", "seconds", "rank", "distance", "ratio"), (0.0, inf))
+    | dict.fromkeys(
+        ("words", "tokens", "positions", "layers", "seconds", "rank", "distance", "ratio"), (0.0, inf)
+    )
     | dict.fromkeys(
         ("nats", "points", "score", "size", "kind", "change of nats per token", "change of the metric"), ANY
     )

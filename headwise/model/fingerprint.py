@@ -55,7 +55,9 @@ def _plain(tensor: Tensor) -> Iterator[Tensor]:
         yield tensor
     elif flatten := getattr(tensor, "__tensor_flatten__", None):
         for name in flatten()[0]:
-            yield from _plain(getattr(tensor, name))
+            part = getattr(tensor, name)
+            if isinstance(part, Tensor):  # and no mesh of devices
+                yield from _plain(part)
     else:
         yield tensor.dequantize()
 

@@ -208,7 +208,8 @@ def _taken(found: Mapping[str, Any], tokens: int | None) -> tuple[dict[str, Any]
     except ValidationError as error:
         for one in error.errors(include_url=False, include_context=False, include_input=False):
             key = str(one["loc"][0])
-            wrong.setdefault(key, f"{_value(found[key])}: {one['msg'].removeprefix('Value error, ')}")
+            if key not in wrong:  # a list may have an error for each of its items
+                wrong[key] = f"{_value(found[key])}: {one['msg'].removeprefix('Value error, ')}"
         taken = GenerationSettings.model_validate({key: found[key] for key in found.keys() - wrong.keys()})
     return taken.model_dump(exclude_none=True), wrong
 

@@ -23,6 +23,8 @@ STEPS = 1000
 """Of all that is done to a text before and after it is cut, each of which may be compiled."""
 _WORD = 1000
 """Letters of a word that is cut into pieces, for which time grows with the square."""
+_ONE_BY_ONE = 2000
+"""Words of a tokenizer of CTC, each of which transformers adds to all before it."""
 _LISTS = ("vocab", "merges", "added_tokens", "precompiled_charsmap")
 """What is long in any tokenizer."""
 _DONE = ("normalizer", "pre_tokenizer", "decoder")
@@ -30,16 +32,17 @@ _DONE = ("normalizer", "pre_tokenizer", "decoder")
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Refuse a `tokenizer.json` that makes much of a little text, or whose words take long to be set up.
+    """Refuse a tokenizer that makes much of a little text, or whose words take long to be set up.
 
     Raises:
         LoadError: texts of its rules, its added tokens or lists of its ids are long, its replacements multiply the
             text, or its pieces make a large tree.
     """
     path = folder / "tokenizer.json"
-    if not path.is_file():
-        return
     try:
+        _check_words(folder)
+        if not path.is_file():
+            return
         found = read_json(path)
         if not isinstance(found, dict):
             raise InputError(f"{path} holds no tokenizer.", evidence=type(found).__name__)
@@ -134,6 +137,28 @@ def _check_tree(path: Path, model: Any) -> None:
     if size > most:
         size -= sum(len(commonprefix(pair)) for pair in pairwise(sorted(pieces)))  # noqa: RUF071 (of bytes, not of paths)
     require_within(size, most, "bytes of different pieces", where=path)
+
+
+def _check_words(folder: Path) -> None:
+    """Of a tokenizer of CTC (Wav2Vec2), every word is added by itself, which takes longer the more there are."""
+    from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+    path = folder / "vocab.json"
+    if not path.is_file():
+        return
+    config, own = (
+        read_json(folder / name) if (folder / name).is_file() else {}
+        for name in ("config.json", "tokenizer_config.json")
+    )
+    classes = [found.get("tokenizer_class") for found in (config, own) if isinstance(found, dict)]
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    classes.append(TOKENIZER_MAPPING_NAMES.get(kind) if isinstance(kind, str) else None)
+    if not any("CTC" in str(name) for name in classes):
+        return
+    found = read_json(path)
+    parts = [found, *found.values()] if isinstance(found, dict) else []
+    words = sum(len(str(word)) > 1 for part in parts if isinstance(part, dict) for word in part)
+    require_within(words, _ONE_BY_ONE, "words", where=path)
 
 
 def _nodes(value: Any) -> Iterator[dict[str, Any]]:

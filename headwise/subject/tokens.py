@@ -257,6 +257,11 @@ def _reserved(model: nn.Module) -> int:
 
 def _padded(rows: dict[str, Sequence[Any]], pad: int, side: str) -> dict[str, Tensor]:
     """Rows of unequal length as tensors, with the attention mask that tells the padding."""
+    if any(token is None for row in rows["input_ids"] for token in row):
+        raise InputError(
+            "The tokenizer has no number for a part of the text, and none for what it does not know.",
+            remedy="Give a text of its vocabulary, or token ids.",
+        )
     ids = [[int(token) for token in row] for row in rows["input_ids"]]
     if not all(ids):
         raise InputError("The text has no tokens.", remedy="Give one word or more.")

@@ -81,7 +81,11 @@ def files(_: str, folder: Path) -> Iterator[tuple[str, str, bytes]]:
         "added tokens": ("added_tokens.json", {f"t{n}": n for n in range(99_000)}),
         "lists": (
             "generation_config.json",
-            {"bad_words_ids": [[1]] * 19_000, "suppress_tokens": [1] * 19_000},
+            {
+                "bad_words_ids": [[1]] * 19_000,
+                "suppress_tokens": [*range(19_000)],
+                "alignment_heads": [[-1, 0]] * 9_000,
+            },
         ),
         "sizes": ("preprocessor_config.json", {"image_processor_type": "CLIPImageProcessor", "size": 10**9}),
         "a processor": (

@@ -158,3 +158,25 @@ def test_no_tokenizer_is_called_past_the_door() -> None:
         if call.search(line)
     ]
     assert past == []
+
+
+@pytest.mark.parametrize("said", ["tokenizer_config.json", "config.json"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_words_that_are_added_one_by_one_are_few(tmp_path, said, nested):
+    words = {f"w{number}": number for number in range(3000)}
+    (tmp_path / said).write_text(json.dumps({"tokenizer_class": "Wav2Vec2CTCTokenizer"}))
+    (tmp_path / "vocab.json").write_text(json.dumps({"en": words} if nested else words))
+    with pytest.raises(hw.LoadError, match=r"vocab\.json: words: 3,00[01], and the limit is 2,000"):
+        check_tokenizer(tmp_path)
+    (tmp_path / said).write_text(json.dumps({"tokenizer_class": "GPT2Tokenizer"}))
+    check_tokenizer(tmp_path)
+
+
+def test_words_without_a_number_are_refused(tmp_path):
+    folder = save(tmp_path / "saved")
+    (folder / "tokenizer.json").unlink()
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "EsmTokenizer"}))
+    (folder / "vocab.txt").write_text("a\nb\n")
+    subject = hw.load(folder)
+    with pytest.raises(hw.InputError, match="no number for a part of the text"):
+        subject.prepare(text="a x")

@@ -63,6 +63,7 @@ ALLOWED = {
     "files.py": ("locks a file that is being written", "open"),
     "model/folder.py": ("JSON as transformers reads it, of bytes and a depth that are bounded", "json.loads"),
     "model/location.py": ("the header of a file; its tensors stay closed", "safe_open"),
+    "saliency/run_state.py": ("safetensors of a stopped run, checked by a digest", "safe_open"),
     "probes/trace/storage.py": ("safetensors, mapped, checked by header and digests", "safe_open"),
     "reports/notebook/widget.py": (PACKAGE, "read_text"),
     "reports/page/page.py": (

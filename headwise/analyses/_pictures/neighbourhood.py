@@ -41,11 +41,12 @@ def _summary(frame: pd.DataFrame) -> str:
 
 def _sentence(frame: pd.DataFrame) -> str:
     near = frame[frame["hop"] <= 1].groupby(["example", "layer", "head"])[["share", "flat"]].sum()
-    heads = near.groupby(["layer", "head"])["share"].mean()
-    layer, head = heads.idxmax()
+    heads = near.groupby(["layer", "head"])["share"].mean().reset_index()
+    most = heads.loc[heads["share"].idxmax()]
     return (
         f"heads give the patch itself and its neighbours {percent(near['share'].mean())} of what they give the picture "
-        f"(a flat head {percent(near['flat'].mean())}), most {head_name(layer, head)}: {percent(heads.max())}"
+        f"(a flat head {percent(near['flat'].mean())}), most "
+        f"{head_name(most['layer'], most['head'])}: {percent(most['share'])}"
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from types import FrameType
+from types import CodeType, FrameType
 
 from torch import nn
 
@@ -39,6 +39,8 @@ def runs_of(model: nn.Module) -> dict[int, FrameType]:
     for thread, top in sys._current_frames().items():
         for frame in frames(top) if thread != here else ():
             code = frame.f_code
+            if not isinstance(code, CodeType):  # a frame that has just ended, in CPython 3.11
+                break
             named = code.co_name in _METHODS and code.co_argcount
             if named and frame.f_locals.get(code.co_varnames[0]) is model:
                 runs[thread] = frame
