@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 import headwise as hw
+from headwise.evaluation.statistics.estimate import Estimate
+from headwise.evaluation.statistics.paired import Difference
 from headwise.figures.chart import Chart
 from headwise.layout import TokenLayout
 from headwise.probes.attach.sites import Site
@@ -67,6 +69,8 @@ KEPT = frozenset(
 )
 """Columns and entries of a manifest, which are looked up."""
 STRUCTURE = {
+    Estimate: frozenset({"method"}),
+    Difference: frozenset({"method"}),
     Chart: frozenset({"kind"}),
     Site: frozenset({"kind"}),
     Content: frozenset({"spec"}),
@@ -85,7 +89,7 @@ STRUCTURE = {
     shown_example.Matrix: frozenset({"group"}),
     Entry: frozenset({"page"}),
 }
-"""What is no text: choices among few words, addresses within a page, pictures and markup that headwise made."""
+"""What is no text: choices among few words (no file may say another method), addresses within a page, pictures and markup that headwise made."""
 
 
 @dataclass
