@@ -30,17 +30,30 @@ SLOW = {
     "howto/model.md",
     "index.md",
     "methods/act.md",
+    "methods/circuit.md",
+    "methods/entropy.md",
     "methods/faithfulness.md",
     "methods/fit.md",
     "methods/head_divergence.md",
+    "methods/head_importance.md",
+    "methods/head_kinds.md",
+    "methods/head_types.md",
+    "methods/importance_agreement.md",
+    "methods/interaction.md",
+    "methods/look_back.md",
+    "methods/pruning_curve.md",
+    "methods/replace.md",
     "methods/saliency_overlap.md",
+    "methods/scale_heads.md",
     "methods/search.md",
+    "methods/sink_rate.md",
+    "methods/spectrogram_saliency.md",
     "methods/var.md",
     "methods/vhr.md",
     "reports.md",
     "serve.md",
 }
-"""Pages whose Python takes more than a few seconds."""
+"""Pages whose Python takes more than a second."""
 NOT_RUN: dict[str, str] = {}
 """Page -> why a block of it is marked `notest`."""
 WRITES = {

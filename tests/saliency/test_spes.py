@@ -164,6 +164,7 @@ def test_frames_are_hidden_wherever_time_stands(name):
 
 
 class TestKnownAnswer:
+    @pytest.mark.slow
     def test_the_stretch_that_decides_is_found(self):
         """Layers of the encoder add nothing, and cross-attention sees its positions 20 to 29: frames 40 to 59."""
         subject = hw.load("zoo:speech")
@@ -249,6 +250,7 @@ class TestStoppedRun:
         assert told[0][0] > 4
         np.testing.assert_allclose(resumed, run(speech, tmp_path / "whole"), atol=1e-6)
 
+    @pytest.mark.slow
     def test_the_size_of_a_batch_changes_nothing(self, speech, tmp_path):
         one, two = (run(speech, tmp_path / str(size), batch_size=size) for size in (5, 12))
         np.testing.assert_allclose(one, two, atol=1e-4)
@@ -275,6 +277,7 @@ class TestStoppedRun:
             run(speech, tmp_path, **change)
         assert (tmp_path / "0.safetensors").read_bytes() == kept
 
+    @pytest.mark.slow
     def test_another_model_is_refused(self, speech, tmp_path):
         run(speech, tmp_path)
         with (
