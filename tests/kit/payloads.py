@@ -89,7 +89,8 @@ STRUCTURE = {
     shown_example.Matrix: frozenset({"group"}),
     Entry: frozenset({"page"}),
 }
-"""What is no text: choices among few words (no file may say another method), addresses within a page, pictures and markup that headwise made."""
+"""What is no text: choices among few words (no file may say another method), addresses within a page, pictures and
+markup that headwise made."""
 
 
 @dataclass
