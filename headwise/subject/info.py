@@ -10,7 +10,10 @@ from headwise.errors import UnsupportedModel
 from headwise.model.device import input_device
 from headwise.model.fingerprint import fingerprint
 from headwise.model.location import short_name
+from headwise.probes.attach.interface import INSTRUMENTATION
 from headwise.probes.attach.sites import AttentionModule, attention_modules, head_count, language_tower
+from headwise.probes.engine.instrumentation import instrument
+from headwise.probes.fix_text import fix_text
 from headwise.subject.subject import Subject, unwrap
 
 if TYPE_CHECKING:
@@ -150,8 +153,22 @@ def model_info(
 def identity_of(
     subject: Subject | PreTrainedModel, entries: Iterable[AttentionModule] | None = None
 ) -> dict[str, Any]:
-    """What provenance says of a model, and of its weights as they are now (`headwise.model.fingerprint`)."""
-    return {**model_info(subject, entries).identity(), "weights": fingerprint(unwrap(subject)[0])}
+    """What provenance says of a model, its weights (`headwise.model.fingerprint`) and the fixes on it, as they are
+    now.
+    """
+    model, _ = unwrap(subject)
+    return {
+        **model_info(subject, entries).identity(),
+        "weights": fingerprint(model),
+        "patched": _fixes_on(model),
+    }
+
+
+def _fixes_on(model: PreTrainedModel) -> list[str]:
+    """The fixes that would act on a prompt of this thread."""
+    sessions = instrument(model).sessions if INSTRUMENTATION in vars(model) else ()
+    plans = (plan for session in sessions if session.acts_on_new_prompt() for plan in session.plans)
+    return [fix_text(plan.fix) for plan in plans if not plan.neutral]
 
 
 def _tower(tower: str, kind: str, entries: list[AttentionModule]) -> TowerInfo:

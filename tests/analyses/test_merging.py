@@ -83,3 +83,34 @@ def test_the_text_of_a_fix_differs_where_a_tensor_does_and_not_where_an_object_l
     many = [hw.fixes.ZeroHeads(heads=tuple((layer, head) for layer in range(99))) for head in (0, 1)]
     assert fix_text(many[0]) != fix_text(many[1])
     assert len(fix_text(many[0])) < 600
+
+
+TEXT, PAIR = (
+    {"text": "Luke and Alice met"},
+    {
+        "clean": "Luke and Alice met, Luke spoke to",
+        "corrupted": "Luke and Alice met, Alice spoke to",
+        "correct": " Alice",
+        "wrong": " Luke",
+    },
+)
+RUN_THEMSELVES = {
+    "circuit": (PAIR, {"method": "eap", "edges": 5, "check": False}),
+    "effective_span": (TEXT, {}),
+    "head_types": (TEXT, {"prompts": "names", "sequences": 1}),
+    "saliency": (TEXT, {"generate": 2}),
+}
+"""Analyses that run the model, one of each way to say where a result comes from."""
+
+
+@pytest.mark.parametrize("name", RUN_THEMSELVES)
+def test_what_runs_the_model_tells_the_fixes_on_it_and_none_of_its_own(name):
+    subject, fix = hw.load("zoo:lm"), FIXES["another fix"]
+    data, parameters = RUN_THEMSELVES[name]
+    with hw.patch(subject, fix):
+        patched = getattr(hw.analyses, name)(subject, [data], **parameters)
+    plain = getattr(hw.analyses, name)(subject, [data], **parameters)
+    assert (plain.provenance["patched"], patched.provenance["patched"]) == ([], [fix_text(fix)])
+    assert plain.provenance["weights"] == patched.provenance["weights"]
+    with pytest.raises(InputError, match=r"fixes: |have no sum"):
+        merge([plain, patched])

@@ -9,9 +9,8 @@ from headwise.analyses.inputs import as_subject
 from headwise.circuits.experiment import Experiment, MetricName
 from headwise.circuits.pairs import PairSet
 from headwise.circuits.texts import text_pairs
-from headwise.model.fingerprint import fingerprint
 from headwise.probes.capture import run_record
-from headwise.subject.info import model_info
+from headwise.subject.info import identity_of
 
 if TYPE_CHECKING:
     from headwise.subject import Subject
@@ -35,5 +34,6 @@ def experiment_of(
 
 def provenance(experiment: Experiment, **more: Any) -> dict[str, Any]:
     """Where a result of an experiment comes from."""
-    about = {**experiment.about(), "fingerprint": fingerprint(experiment.model), **more}
-    return {**model_info(experiment.subject).identity(), **run_record(), "circuit": about}
+    identity = identity_of(experiment.subject)
+    about = {**experiment.about(), "fingerprint": identity["weights"], **more}
+    return {**identity, **run_record(), "circuit": about}

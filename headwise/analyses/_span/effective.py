@@ -16,6 +16,7 @@ from headwise.fixes.patching import patch
 from headwise.functional.influence import band_span, masking_influence
 from headwise.probes.capture import capture
 from headwise.saliency.explained import Entry
+from headwise.subject.info import identity_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +90,8 @@ def effective_span(
         trace, found = _of_example(subject, question, share, first)
         parts += [part.assign(example=number) for part in found]
     frame = concat(parts, ignore_index=True)
-    frame.attrs["provenance"] = dict(trace.meta) | {"examples": len(asked)} if trace else {}
+    own = {**identity_of(subject), "examples": len(asked)}  # without what opens a frozen graph
+    frame.attrs["provenance"] = dict(trace.meta) | own if trace else {}
     return frame
 
 
