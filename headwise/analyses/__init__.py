@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from headwise.analyses._saliency.spectrogram import spectrogram_saliency
     from headwise.analyses._sinks import sink_rate, sinks
     from headwise.analyses._sinks_of.classes import class_sinks
+    from headwise.analyses._sinks_of.decoding import decoding_sinks
     from headwise.analyses._sinks_of.massive import massive_activations
     from headwise.analyses._sinks_of.secondary import secondary_sinks
     from headwise.analyses._sinks_of.strength import sink_strength
@@ -53,6 +54,7 @@ __all__ = [
     "analysis",
     "circuit",
     "class_sinks",
+    "decoding_sinks",
     "distance",
     "effective_span",
     "entropy",
