@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from reprlib import repr as _brief
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,8 @@ _PADDING, _GENERATED = ROLES.index("padding"), ROLES.index("generated")
 def require_agreement(before: Trace, after: Trace, *, agree: str, fields: Sequence[str] = ()) -> None:
     """Refuse two traces that cannot be compared: of models of other shape, or of other inputs.
 
-    What a trace does not hold (pixels, samples of a sound) is not compared.
+    Of embeddings without token ids and of positions that are not the usual count, a trace holds digests: any other bit
+    is another input. What it does not hold at all (pixels, samples of a sound) is not compared.
 
     Args:
         before: a trace.
@@ -52,6 +53,8 @@ def require_agreement(before: Trace, after: Trace, *, agree: str, fields: Sequen
     names = [trace.meta.get("ids") for trace in (before, after)]
     if all(names) and names[0] != names[1]:
         raise _other_inputs("their ids differ")
+    if agree in ("tokens", "prompt"):
+        _require_given(before.meta.get("given", {}), after.meta.get("given", {}))
     axes, other_axes = before.layout.axes, after.layout.axes
     keys = {key_tower(site.tower, site.kind, axes) for site in sites.values()}
     for tower in sorted({site.tower for site in sites.values()} | keys) if agree != "nothing" else ():
@@ -73,6 +76,15 @@ def _sites(trace: Trace, agree: str) -> list[Site]:
     if agree in ("tokens", "prompt") or not language:
         return list(trace.sites)
     return [site for site in trace.sites if (site.tower, site.kind) == (language, "self")]
+
+
+def _require_given(given: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> None:
+    for name in dict.fromkeys((*given, *other)):
+        if name not in given or name not in other:
+            raise _other_inputs(f"only the {'second' if name in other else 'first'} was given {name}")
+        for example, pair in enumerate(zip_longest(given[name], other[name])):
+            if pair[0] != pair[1]:
+                raise _other_inputs(f"{name} of example {example} differ")
 
 
 def _require_tokens(tower: str, axis: Axis | None, other: Axis | None, agree: str) -> None:

@@ -24,6 +24,7 @@ from headwise.probes.check.trial import undisturbed
 from headwise.probes.engine.instrumentation import instrument
 from headwise.probes.engine.session import Session
 from headwise.probes.fix_text import fix_text
+from headwise.probes.generation.given import given_to_all
 from headwise.probes.generation.runs import remarks_on
 from headwise.probes.kernels.details import Details
 from headwise.probes.selection import Selection, SiteChoice
@@ -197,6 +198,7 @@ def capture(
         "call": options.call,
         "partial": options.partial,
         "patched": patched,
+        "given": session.given,
         "examples": _examples(records, layout, instrumented.language),
         "returned": returned,
         "warnings": warnings,
@@ -280,6 +282,10 @@ def _collect(
             nonfinite.add(counts, site, {what: count})
     session.ran = any(tracker.runs for tracker in session.trackers)
     session.remarks = remarks_on(runs)
+    session.given = given_to_all(
+        (run.given, _examples(result.records, result.layout, language))
+        for run, result in zip(runs, results, strict=True)
+    )
     for tracker in session.trackers:  # what was recorded belongs to the trace alone
         tracker.runs, tracker.run = [], None
     session.trackers.clear()

@@ -8,12 +8,15 @@ import pandas as pd
 import pytest
 import torch
 
+import headwise as hw
 from headwise.analyses import HEAD, analysis
 from headwise.analyses.pairs import AGREE
+from headwise.analyses.registry import get, names
 from headwise.errors import InputError
 from headwise.layout import ROLES, Axis, TokenLayout
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.trace import Trace
+from headwise.testing import tiny_model
 
 CONTENT, IMAGE, GENERATED, PADDING = map(ROLES.index, ("content", "image", "generated", "padding"))
 PROMPT, REPLY = (5, 17, 23), (31, 44)
@@ -133,3 +136,79 @@ def test_rows_that_were_kept_must_be_the_same():
 def test_a_way_to_agree_that_there_is_not_is_refused():
     with pytest.raises(InputError, match=r"says agree that headwise does not know.*'some'"):
         differ("some")
+
+
+PAIRS = [name for name in names() if get(name).inputs == "pair"]
+IDS = torch.tensor([[3, 1, 4, 2], [2, 5, 6, 7]])
+LEFT = torch.tensor([[1, 1, 1, 1], [0, 0, 1, 1]])
+EMBEDDED = torch.randn(2, 4, 32, generator=torch.Generator().manual_seed(0))
+MOVED = torch.where(LEFT[..., None] == 0, torch.ones(1), EMBEDDED)
+COUNTED = {"position_ids": torch.arange(4)[None]}
+ONES = {"attention_mask": torch.ones(2, 4, dtype=torch.long)}
+
+INPUTS = {
+    "the usual positions": ({"input_ids": IDS}, {"input_ids": IDS, **COUNTED}, ""),
+    "positions that skip": (
+        {"input_ids": IDS},
+        {"input_ids": IDS, "position_ids": torch.tensor([[0, 1, 2, 3], [0, 1, 3, 4]])},
+        "only the second was given position_ids",
+    ),
+    "other positions": (
+        {"input_ids": IDS, "position_ids": torch.tensor([[0, 2, 4, 6], [0, 1, 2, 3]])},
+        {"input_ids": IDS, "position_ids": torch.tensor([[0, 2, 4, 6], [0, 1, 3, 4]])},
+        "position_ids of example 1 differ",
+    ),
+    "positions of padding": (
+        {"input_ids": IDS, "attention_mask": LEFT, "position_ids": torch.tensor([[0, 1, 2, 3], [1, 1, 0, 1]])},
+        {"input_ids": IDS, "attention_mask": LEFT, "position_ids": torch.tensor([[0, 1, 2, 3], [0, 0, 0, 1]])},
+        "",
+    ),
+    "the same embeddings": ({"inputs_embeds": EMBEDDED, **ONES}, {"inputs_embeds": EMBEDDED.clone(), **ONES}, ""),
+    "other embeddings": (
+        {"inputs_embeds": EMBEDDED, **ONES},
+        {"inputs_embeds": torch.cat([EMBEDDED[:1], EMBEDDED[1:] + 1]), **ONES},
+        "inputs_embeds of example 1 differ",
+    ),
+    "embeddings of padding": (
+        {"inputs_embeds": EMBEDDED, "attention_mask": LEFT},
+        {"inputs_embeds": MOVED, "attention_mask": LEFT},
+        "",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model("gpt2")
+
+
+def captured(model, inputs):
+    with hw.capture(model, heads=True, maps=True) as found, torch.no_grad():
+        model(**inputs)
+    return found
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("what", INPUTS)
+def test_inputs_that_are_no_token_ids_must_agree(model, what, name, tmp_path):
+    *both, said = INPUTS[what]
+    before, after = (captured(model, inputs) for inputs in both)
+    for pair in ((before, after), (before, hw.load_trace(after.save(tmp_path / "trace")))):
+        if said:
+            with pytest.raises(InputError, match=f"of different inputs.*{said}"):
+                get(name)(*pair)
+        else:
+            assert len(get(name)(*pair).frame)
+
+
+def test_embeddings_that_generate_was_given_must_agree_whatever_the_number_of_beams(model):
+    one, other = EMBEDDED[:1], EMBEDDED[1:]
+    given = []
+    for embedded, options in ((one, {}), (one, {"num_beams": 2}), (other, {})):
+        with hw.capture(model, heads=True) as found:
+            model.generate(
+                inputs_embeds=embedded, **{k: v[:1] for k, v in ONES.items()}, max_new_tokens=2, **options
+            )
+        given.append(found.meta["given"])
+    assert given[0] == given[1] != given[2]
+    assert set(given[0]) == {"inputs_embeds"}

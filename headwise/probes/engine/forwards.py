@@ -28,6 +28,7 @@ from headwise.probes.generation.forward_inputs import (
     with_flat_masks,
     with_ids,
 )
+from headwise.probes.generation.given import given
 from headwise.probes.serving.managers import complete
 from headwise.probes.serving.packed import packed_of, require_packable
 
@@ -76,7 +77,9 @@ def enter(
     for session in sessions:
         session.note_fixes(sessions)
     for session in opening:
-        session.unplaced |= session.watches and lacks_positions(inputs)
+        if session.watches:
+            session.unplaced |= lacks_positions(inputs)
+            session.tracker().current.given = given(inputs, local.generate, past)
         open_prompt(instrumented, session, module, inputs)
 
 

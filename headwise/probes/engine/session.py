@@ -13,6 +13,7 @@ from torch import Tensor
 from headwise.errors import CaptureError
 from headwise.probes.attach.sites import AttentionModule, Site
 from headwise.probes.fix_plan import plan_fix
+from headwise.probes.generation.given import Given
 from headwise.probes.generation.tracker import GenerationTracker
 from headwise.probes.kernels.statistics import CallLayout
 from headwise.probes.selection import NOTHING
@@ -79,6 +80,8 @@ class Session:
         """Of a capture: the fixes of patches that acted on a forward that it has seen."""
         self.largest_logits: list[Tensor] = []
         """Of every example at the last position of each forward."""
+        self.given: Given = {}
+        """What the prompts were given beside their ids; known when the session has ended."""
         self.unplaced = False
         """True once a left-padded prompt came without positions."""
         self.remarks: list[str] = []

@@ -15,6 +15,7 @@ from headwise.probes.generation.axes import lengthened, of_recordings, shortened
 from headwise.probes.generation.beams import BeamSearch
 from headwise.probes.generation.cache_events import Choice
 from headwise.probes.generation.generate_call import DecodingLoop, GenerateCall
+from headwise.probes.generation.given import Given
 from headwise.probes.generation.results import RunResult, computed
 from headwise.probes.memory import Memory
 
@@ -52,6 +53,8 @@ class Generation:
         self.ids: Tensor | None = None
         self.batch = 0
         """Examples of the call under way, or of the last one."""
+        self.given: Given = {}
+        """What its prompt was given beside its ids."""
         self.origin: Tensor | None = None
         """Example of its first call that every example was; None while they stand as they came."""
         self.complete = False

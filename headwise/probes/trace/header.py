@@ -92,6 +92,7 @@ class Meta(_Part):
     call: Text = ""
     partial: Text = ""
     patched: Words = []
+    given: Annotated[dict[Word, Words], Field(max_length=100)] = {}
     examples: NonNegativeInt = 0
     returned: list[NonNegativeInt] = []
     warnings: list[Text] = []
