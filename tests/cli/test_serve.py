@@ -157,7 +157,7 @@ def test_a_server_says_what_it_serves_and_ends_quietly_on_ctrl_c(tmp_path: Path)
         said = process.communicate(timeout=30)[1].decode()
     assert process.returncode == 130
     assert f"in force from the first token: {path} (ScaleHeads)" in said
-    assert f"requests name the model: {hw.zoo.zoo_folder('lm')}" in said
+    assert f"requests name the model: {short_name(str(hw.zoo.zoo_folder('lm')))}" in said
     assert "error" not in said
     assert "Abort" not in said
 

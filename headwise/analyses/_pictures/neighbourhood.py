@@ -42,7 +42,7 @@ def _summary(frame: pd.DataFrame) -> str:
 def _sentence(frame: pd.DataFrame) -> str:
     near = frame[frame["hop"] <= 1].groupby(["example", "layer", "head"])[["share", "flat"]].sum()
     heads = near.groupby(["layer", "head"])["share"].mean().reset_index()
-    most = heads.loc[heads["share"].idxmax()]
+    most = heads.nlargest(1, "share").iloc[0]
     return (
         f"heads give the patch itself and its neighbours {percent(near['share'].mean())} of what they give the picture "
         f"(a flat head {percent(near['flat'].mean())}), most "

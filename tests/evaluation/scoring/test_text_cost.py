@@ -92,16 +92,22 @@ FUNCTIONS: dict[str, Callable[[str], object]] = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_time_is_in_line_with_length(name: str) -> None:
     FUNCTIONS[name]("a")
-    long = {}
-    for unit in UNITS:
-        text, begun = "a" + unit * (LENGTH // len(unit)), time.process_time()
+    texts = {unit: "a" + unit * (LENGTH // len(unit)) for unit in UNITS}
+    long = {unit: taken for unit, text in texts.items() if (taken := seconds(FUNCTIONS[name], text)) >= 0.3}
+    assert not long
+
+
+def seconds(function: Callable[[str], object], text: str) -> float:
+    """Of the processor; the best of three calls, since the garbage collector may come in between."""
+    found = []
+    while not found or (found[-1] >= 0.3 and len(found) < 3):
+        begun = time.process_time()
         try:
-            FUNCTIONS[name](text)
+            function(text)
         except InputError:
-            continue
-        finally:
-            long[unit] = time.process_time() - begun
-    assert max(long.values()) < 0.3, {unit: taken for unit, taken in long.items() if taken >= 0.3}
+            return 0.0
+        found.append(time.process_time() - begun)
+    return min(found)
 
 
 @settings(max_examples=50)
