@@ -7,6 +7,8 @@ from itertools import zip_longest
 from reprlib import repr as _brief
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from headwise.errors import InputError
 from headwise.layout import ROLES, Axis
 from headwise.probes.attach.sites import Site, key_tower
@@ -32,7 +34,8 @@ def require_agreement(before: Trace, after: Trace, *, agree: str, fields: Sequen
     """Refuse two traces that cannot be compared: of models of other shape, or of other inputs.
 
     Of embeddings without token ids and of positions that are not the usual count, a trace holds digests: any other bit
-    is another input. What it does not hold at all (pixels, samples of a sound) is not compared.
+    is another input. Statistics or patterns tell whether attention is causal. What a trace does not hold at all
+    (pixels, samples of a sound) is not compared.
 
     Args:
         before: a trace.
@@ -60,6 +63,13 @@ def require_agreement(before: Trace, after: Trace, *, agree: str, fields: Sequen
     for tower in sorted({site.tower for site in sites.values()} | keys) if agree != "nothing" else ():
         _require_tokens(tower, axes.get(tower), other_axes.get(tower), agree)
     for place, site in sites.items():
+        if agree in ("tokens", "prompt") and site.kind == "self":
+            looks = [_looks_ahead(trace, at) for trace, at in ((before, site), (after, others[place]))]
+            if None not in looks and looks[0] != looks[1]:
+                which = "first" if looks[0] else "second"
+                raise _other_model(
+                    f"in the {which} alone {site} attends to later positions: the other is causal"
+                )
         for field in fields:
             sizes = _sizes(before.records[site], field, agree)
             other = _sizes(after.records[others[place]], field, agree)
@@ -76,6 +86,25 @@ def _sites(trace: Trace, agree: str) -> list[Site]:
     if agree in ("tokens", "prompt") or not language:
         return list(trace.sites)
     return [site for site in trace.sites if (site.tower, site.kind) == (language, "self")]
+
+
+def _looks_ahead(trace: Trace, site: Site) -> bool | None:
+    """True where a row of self-attention sees a later key; None where neither statistics nor patterns tell."""
+    record, axis = trace.records[site], trace.layout.axes.get(site.tower)
+    if "n_keys" in record:
+        seen, rows = record["n_keys"].cpu(), record["positions"].cpu()
+        so_far = rows + 1
+        if axis is not None and len(axis.roles) == len(seen) and bool((rows < axis.roles.shape[1]).all()):
+            so_far = axis.valid.cumsum(1)[:, rows]
+            seen = seen.where(axis.valid[:, rows], 0)
+        return bool((seen > so_far).any())
+    if "maps" in record:
+        weight = record["maps"].detach().nan_to_num().amax((0, 1))
+        rows = record.get("row_positions", record["positions"]).to(weight.device)
+        later = torch.arange(weight.shape[1], device=weight.device) > rows[:, None]
+        ahead = bool((weight[later] > 0).any())
+        return ahead if ahead or len(rows) == weight.shape[1] else None  # some rows alone do not tell
+    return None
 
 
 def _require_given(given: Mapping[str, list[str]], other: Mapping[str, list[str]]) -> None:

@@ -212,3 +212,33 @@ def test_embeddings_that_generate_was_given_must_agree_whatever_the_number_of_be
         given.append(found.meta["given"])
     assert given[0] == given[1] != given[2]
     assert set(given[0]) == {"inputs_embeds"}
+
+
+@pytest.mark.parametrize("stats", [True, False])
+@pytest.mark.parametrize("mask", [LEFT.flip(-1), LEFT], ids=["right", "left"])
+@pytest.mark.parametrize("name", PAIRS)
+def test_causal_and_bidirectional_attention_are_not_compared(name, mask, stats):
+    model = tiny_model("gpt2")
+    sees_all = (mask[:, None, None] * torch.ones(4, 1, dtype=torch.long)).bool()
+    traces = []
+    for seen in (sees_all.tril() | torch.eye(4, dtype=torch.bool), sees_all):
+        with hw.capture(model, stats=stats, heads=True, maps=True) as found, torch.no_grad():
+            model(input_ids=IDS, attention_mask=seen)
+        axis = found.layout.axes["text"]
+        roles = axis.roles.where(mask.bool(), PADDING).to(torch.uint8)
+        traces.append(Trace(found.records, TokenLayout({"text": replace(axis, roles=roles)}), found.meta))
+    causal, bidirectional = traces
+    assert len(get(name)(causal, causal).frame) == len(get(name)(bidirectional, bidirectional).frame) > 0
+    for pair, which in ((traces, "second"), (traces[::-1], "first")):
+        with pytest.raises(InputError, match=f"in the {which} alone text self 0 attends to later positions"):
+            get(name)(*pair)
+
+
+def test_a_last_row_alone_does_not_tell_whether_attention_is_causal():
+    model = tiny_model("gpt2")
+    traces = []
+    for options in ({"maps": True}, {"rows": [-1], "stats": False}):
+        with hw.capture(model, heads=True, **options) as found, torch.no_grad():
+            model(input_ids=IDS, attention_mask=torch.ones(2, 1, 4, 4, dtype=torch.bool))
+        traces.append(found)
+    assert len(hw.analyses.trace_divergence(*traces).frame)
