@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from headwise.analyses._heads import HEAD
+from headwise.analyses._pictures.complexity import edge_share, hue_entropy
 from headwise.analyses.merging import merge
 from headwise.analyses.profiles import profile_clusters
 from headwise.analyses.record import Analysis, analysis
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from headwise.analyses._kinds.kinds import head_kinds
     from headwise.analyses._kinds.types import head_types, pattern_types
     from headwise.analyses._mass import mass
+    from headwise.analyses._pictures.complexity_correlation import complexity_correlation
     from headwise.analyses._pictures.neighbourhood import neighbourhood
     from headwise.analyses._rows.look_back import look_back
     from headwise.analyses._rows.rhythm import rhythm
@@ -54,8 +56,10 @@ __all__ = [
     "analysis",
     "circuit",
     "class_sinks",
+    "complexity_correlation",
     "decoding_sinks",
     "distance",
+    "edge_share",
     "effective_span",
     "entropy",
     "faithfulness",
@@ -64,6 +68,7 @@ __all__ = [
     "head_importance",
     "head_kinds",
     "head_types",
+    "hue_entropy",
     "importance_agreement",
     "interaction",
     "load_result",

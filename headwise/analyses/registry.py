@@ -15,6 +15,7 @@ ANALYSES = Plugins(
         "activation_patching": "headwise.analyses._circuits.patching:activation_patching",
         "circuit": "headwise.analyses._circuits.circuit:circuit",
         "class_sinks": "headwise.analyses._sinks_of.classes:class_sinks",
+        "complexity_correlation": "headwise.analyses._pictures.complexity_correlation:complexity_correlation",
         "decoding_sinks": "headwise.analyses._sinks_of.decoding:decoding_sinks",
         "distance": "headwise.analyses._span.distance:distance",
         "effective_span": "headwise.analyses._span.effective:effective_span",

@@ -31,6 +31,7 @@ SLOW = {
     "index.md",
     "methods/act.md",
     "methods/circuit.md",
+    "methods/complexity_correlation.md",
     "methods/entropy.md",
     "methods/faithfulness.md",
     "methods/fit.md",
