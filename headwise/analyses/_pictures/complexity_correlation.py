@@ -34,7 +34,8 @@ _SAID = {"edges": "share of edge pixels", "hue": "entropy of hues"}
 
 
 def _summary(frame: pd.DataFrame, measure: str, facts: Mapping[str, Any]) -> str:
-    best = frame.loc[frame["correlation"].abs().idxmax()]
+    sized = frame.assign(size=frame["correlation"].abs())
+    best = sized.nlargest(1, "size").to_dict("records")[0]
     several = len(frame[["tower", "kind"]].drop_duplicates()) > 1
     where = f"{best['tower']} {best['kind']} " * several
     mean = "is the same for all" if np.isnan(facts["mean"]) else f"has {facts['mean']:.2f}"

@@ -9,14 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from headwise.analyses._heads import HEAD, by_tower, heads_frame
+from headwise.analyses._heads import HEAD, by_tower, extremes, heads_frame
 from headwise.analyses.record import analysis
 from headwise.analyses.sentences import percent
 from headwise.errors import CaptureError, InputError
 from headwise.functional.entropy import LEAST
 from headwise.functional.neighbourhood import hops as hops_between
 from headwise.functional.neighbourhood import ring_mass
-from headwise.text import head_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,12 +40,11 @@ def _summary(frame: pd.DataFrame) -> str:
 
 def _sentence(frame: pd.DataFrame) -> str:
     near = frame[frame["hop"] <= 1].groupby(["example", "layer", "head"])[["share", "flat"]].sum()
-    heads = near.groupby(["layer", "head"])["share"].mean().reset_index()
-    most = heads.nlargest(1, "share").iloc[0]
+    _, (head, most) = extremes(near.reset_index(), "share")
     return (
         f"heads give the patch itself and its neighbours {percent(near['share'].mean())} of what they give the picture "
         f"(a flat head {percent(near['flat'].mean())}), most "
-        f"{head_name(most['layer'], most['head'])}: {percent(most['share'])}"
+        f"{head}: {percent(most)}"
     )
 
 

@@ -49,6 +49,7 @@ def test_a_head_that_looks_at_its_own_patch() -> None:
     found = analyses.neighbourhood(seen(torch.eye(7)[None, None], picture((2, 3))), hops=9)
     assert found.frame["share"].tolist() == [1.0, 0.0, 0.0]  # a grid of 2 x 3 ends at 2 hops
     assert "100 % of what they give the picture" in found.summary
+    assert "most L0H0: 100 %" in found.summary
 
 
 @pytest.mark.parametrize("places", [None, (0, 1, 4, 5, 2, 3, 6, 7)])
