@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 import headwise as hw
 from headwise.analyses import HEAD, analysis
+from headwise.analyses.calls import analysis_call
 from headwise.analyses.pairs import AGREE
 from headwise.analyses.registry import get, names
 from headwise.errors import InputError
@@ -196,9 +198,9 @@ def test_inputs_that_are_no_token_ids_must_agree(model, what, name, tmp_path):
     for pair in ((before, after), (before, hw.load_trace(after.save(tmp_path / "trace")))):
         if said:
             with pytest.raises(InputError, match=f"of different inputs.*{said}"):
-                get(name)(*pair)
+                analysis_call(name)(*pair)
         else:
-            assert len(get(name)(*pair).frame)
+            assert len(analysis_call(name)(*pair).frame)
 
 
 def test_embeddings_that_generate_was_given_must_agree_whatever_the_number_of_beams(model):
@@ -228,16 +230,21 @@ def test_causal_and_bidirectional_attention_are_not_compared(name, mask, stats):
         roles = axis.roles.where(mask.bool(), PADDING).to(torch.uint8)
         traces.append(Trace(found.records, TokenLayout({"text": replace(axis, roles=roles)}), found.meta))
     causal, bidirectional = traces
-    assert len(get(name)(causal, causal).frame) == len(get(name)(bidirectional, bidirectional).frame) > 0
+    assert (
+        len(analysis_call(name)(causal, causal).frame)
+        == len(analysis_call(name)(bidirectional, bidirectional).frame)
+        > 0
+    )
     for pair, which in ((traces, "second"), (traces[::-1], "first")):
         with pytest.raises(InputError, match=f"in the {which} alone text self 0 attends to later positions"):
-            get(name)(*pair)
+            analysis_call(name)(*pair)
 
 
 def test_a_last_row_alone_does_not_tell_whether_attention_is_causal():
     model = tiny_model("gpt2")
     traces = []
-    for options in ({"maps": True}, {"rows": [-1], "stats": False}):
+    settings: list[dict[str, Any]] = [{"maps": True}, {"rows": [-1], "stats": False}]
+    for options in settings:
         with hw.capture(model, heads=True, **options) as found, torch.no_grad():
             model(input_ids=IDS, attention_mask=torch.ones(2, 1, 4, 4, dtype=torch.bool))
         traces.append(found)
