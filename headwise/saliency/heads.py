@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.errors import InputError
+from headwise.probes.attach.interface import INSTRUMENTATION
 from headwise.probes.attach.sites import Site, key_tower
 from headwise.probes.capture import capture
 from headwise.saliency.explained import Explained
@@ -66,7 +67,16 @@ def randomised(subject: Subject, seed: int = 0) -> Subject:
     Args:
         subject: left as it is.
         seed: of the order.
+
+    Raises:
+        InputError: the model is patched or captured, which its copy would not be.
     """
+    if INSTRUMENTATION in vars(subject.model):
+        raise InputError(
+            "Beside this figure stands a copy of the model with random weights, which carries no fix and no capture.",
+            evidence=f"{type(subject.model).__name__} is patched or captured",
+            remedy="Call it outside of hw.patch and hw.capture, on a baked model (hw.bake) to see what a fix does.",
+        )
     model: Any = copy.deepcopy(subject.model)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

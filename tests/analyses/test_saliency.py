@@ -97,3 +97,12 @@ class TestSaliencyOverlap:
     def test_a_token_needs_two_positions(self):
         with pytest.raises(InputError, match="rest on two positions"):
             hw.analyses.saliency_overlap(hw.wrap(shared_model("gpt2")), [{"text": [5], "reply": [6]}])
+
+
+@pytest.mark.parametrize("name", ["saliency_overlap", "faithfulness"])
+def test_a_patched_model_has_no_copy_with_random_weights(name):
+    subject = hw.wrap(decider(shown=True))
+    data = [{"text": PROMPT, "reply": [ANSWER]}] * 2
+    patched = hw.patch(subject, "ScaleHeads:heads=[[0,0]],factor=0.5")
+    with patched, pytest.raises(InputError, match=r"outside of hw\.patch"):
+        getattr(hw.analyses, name)(subject, data)
