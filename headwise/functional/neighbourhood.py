@@ -14,6 +14,7 @@ def hops(rows: Int[Tensor, "query 2"], keys: Int[Tensor, "key 2"]) -> Int[Tensor
         keys: row and column of every key.
 
     Example:
+        >>> import torch
         >>> places = torch.cartesian_prod(torch.arange(3), torch.arange(3))
         >>> hops(places[:1], places)  # from a corner
         tensor([[0, 1, 2, 1, 1, 2, 2, 2, 2]])
@@ -31,6 +32,7 @@ def ring_mass(
         apart: hops from every query to every key.
 
     Example:
+        >>> import torch
         >>> places = torch.cartesian_prod(torch.arange(3), torch.arange(3))
         >>> ring_mass(torch.full((9, 9), 1 / 9), hops(places, places)).mean(0)
         tensor([0.1111, 0.4938, 0.3951])
