@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from headwise.analyses._received import check_known, received
-from headwise.analyses.sentences import one_sentence
+from headwise.analyses.sentences import kinds_of, one_sentence
 from headwise.errors import CaptureError
 from headwise.probes.trace.fields import Record, head_numbers
 from headwise.probes.trace.frames import site_columns
@@ -60,7 +60,7 @@ def some_heads(trace: Trace, parts: Iterable[pd.DataFrame], what: str) -> pd.Dat
         check_known(received(trace))
         raise CaptureError(
             f"{what} is defined for no head of this trace.",
-            evidence=", ".join(dict.fromkeys(f"{site.tower} {site.kind}" for site in trace.sites)),
+            evidence=kinds_of(trace.sites),
             remedy="Capture a longer input, or another kind of attention.",
         )
     return concat(there, ignore_index=True)

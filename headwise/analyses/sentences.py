@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+
+from headwise.probes.attach.sites import Site
 
 
 def percent(share: float) -> str:
@@ -13,6 +15,16 @@ def percent(share: float) -> str:
         '28 %'
     """
     return f"{100 * share:.0f} %"
+
+
+def kinds_of(sites: Iterable[Site]) -> str:
+    """Towers and kinds of attention, each once.
+
+    Example:
+        >>> kinds_of([Site("text", "self", 0), Site("text", "self", 1), Site("vision", "self", 0)])
+        'text self, vision self'
+    """
+    return ", ".join(dict.fromkeys(f"{site.tower} {site.kind}" for site in sites))
 
 
 def one_sentence(clauses: Mapping[str, str]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from headwise.analyses._heads import by_tower
 from headwise.analyses.record import analysis
-from headwise.analyses.sentences import percent
+from headwise.analyses.sentences import kinds_of, percent
 from headwise.errors import CaptureError
 from headwise.layout import ROLES, role_groups
 from headwise.probes.attach.sites import Site
@@ -100,7 +100,7 @@ def interaction(
     if not found:
         raise CaptureError(
             f"This trace has no {queries} rows.",
-            evidence=", ".join(dict.fromkeys(f"{site.tower} {site.kind}" for site in trace.sites)),
+            evidence=kinds_of(trace.sites),
             remedy="Run subject.model.generate(**inputs, max_new_tokens=8) inside hw.capture(subject)."
             if queries == "generated"
             else 'Use queries="text" or "last", or capture an input that has such rows.',

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from headwise.analyses._heads import HEAD, by_tower, extremes, heads_frame
 from headwise.analyses.record import analysis
-from headwise.analyses.sentences import percent
+from headwise.analyses.sentences import kinds_of, percent
 from headwise.errors import CaptureError, InputError
 from headwise.functional.entropy import LEAST
 from headwise.functional.neighbourhood import hops as hops_between
@@ -91,7 +91,7 @@ def neighbourhood(trace: Trace, hops: int = 3) -> pd.DataFrame:
     if not parts:
         raise CaptureError(
             "No rows of this trace read the patches of a picture whose grid is known.",
-            evidence=", ".join(dict.fromkeys(f"{site.tower} {site.kind}" for site in trace.sites)),
+            evidence=kinds_of(trace.sites),
             remedy="Capture a model with a picture: hw.capture(subject, maps=True), with its processor.",
         )
     return concat(parts, ignore_index=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
+from headwise.analyses.sentences import kinds_of
 from headwise.errors import CaptureError, InputError
 from headwise.probes.attach.sites import Site
 from headwise.probes.trace.frames import labels, statistics
@@ -61,7 +62,7 @@ def written(trace: Trace, rows: Rows = "auto") -> list[Written]:
             "No row of this trace writes a token."
             if rows != "generated"
             else "Nothing was generated in this trace.",
-            evidence=", ".join(dict.fromkeys(f"{site.tower} {site.kind}" for site in records)),
+            evidence=kinds_of(records),
             remedy="Capture a language model or a decoder, and generate inside the with block.",
         )
     return [one for one, _ in found]

@@ -11,7 +11,7 @@ from headwise.analyses._received import MIN_ROWS, Received, labels_of, received,
 from headwise.analyses._rows.written import Rows, Written, written
 from headwise.analyses._sinks import check_options
 from headwise.analyses.record import analysis
-from headwise.analyses.sentences import percent
+from headwise.analyses.sentences import kinds_of, percent
 from headwise.errors import CaptureError
 from headwise.probes.trace.frames import site_columns
 from headwise.text import quoted_token
@@ -92,7 +92,7 @@ def decoding_sinks(
     if not parts:
         raise CaptureError(
             "No row that writes a token sees a sink in the patterns of this trace.",
-            evidence=", ".join(dict.fromkeys(f"{site.tower} {site.kind}" for site in trace.maps)),
+            evidence=kinds_of(trace.maps),
             remedy="Capture the patterns of the tower that writes: hw.capture(subject, maps=True).",
         )
     return concat(parts, ignore_index=True)
@@ -101,7 +101,7 @@ def decoding_sinks(
 def _of_site(trace: Trace, site: Site, group: Received, rows: Written, epsilon: float) -> pd.DataFrame:
     from pandas import DataFrame
 
-    pattern, tokens, roles = trace.maps[site].detach().float().cpu(), *labels_of(group, trace)
+    tokens, roles = labels_of(group, trace)
     listed = (group.alpha > epsilon).any(1)
     strongest = group.alpha.nanmean(1).nan_to_num(-1).argmax(-1)
     listed[torch.arange(len(listed)), strongest] = True
@@ -112,7 +112,7 @@ def _of_site(trace: Trace, site: Site, group: Received, rows: Written, epsilon: 
     key = group.first.numpy()[example] + offset
     seen = (key <= rows.positions[row]) | (site.kind == "cross")
     example, row, offset, key = (index[seen] for index in (example, row, offset, key))
-    given = pattern[example, :, row, key]  # (cell, head)
+    given = trace.maps[site].detach()[example, :, row, key].float().cpu()  # (cell, head)
     return DataFrame(
         {
             "example": example,
