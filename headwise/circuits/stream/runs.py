@@ -179,9 +179,7 @@ def run_mask(
         )
         return [(receiver, slice(None), added[receiver]) for receiver in own.any(0).nonzero()[:, 0].tolist()]
 
-    hooks = [*recording(graph, differences.writes), *reading(graph, changes)]
-    with torch.no_grad(), hooked(hooks):
-        return last_logits(model, inputs)
+    return _run_changed(model, inputs, differences, changes)
 
 
 def run_edges(
@@ -217,7 +215,16 @@ def run_edges(
                 found.append((receiver, own, differences.of([sender], own)[0]))
         return found
 
-    hooks = [*recording(graph, differences.writes), *reading(graph, changes)]
+    return _run_changed(model, inputs, differences, changes)
+
+
+def _run_changed(
+    model: Any,
+    inputs: Mapping[str, Any],
+    differences: Differences,
+    changes: Callable[[int], list[Change]],
+) -> Float[Tensor, "row word"]:
+    hooks = [*recording(differences.graph, differences.writes), *reading(differences.graph, changes)]
     with torch.no_grad(), hooked(hooks):
         return last_logits(model, inputs)
 
