@@ -39,7 +39,7 @@ class TestIntegratedGradients:
 
     @pytest.mark.slow
     def test_they_are_those_of_captum(self):
-        captum = pytest.importorskip("captum.attr")
+        captum = pytest.importorskip("captum.attr", reason="the extra `saliency` is not installed")
         example = asked(shared_model("gpt2"))
         start = baseline(example)["text"]
         found = saliency_maps(example, "integrated gradients")["text"]
@@ -53,7 +53,7 @@ class TestIntegratedGradients:
         torch.testing.assert_close(found[0, :6], other[:6].detach().float(), rtol=1e-2, atol=2e-3)
 
     def test_ablation_is_that_of_captum(self):
-        captum = pytest.importorskip("captum.attr")
+        captum = pytest.importorskip("captum.attr", reason="the extra `saliency` is not installed")
         example = asked(shared_model("gpt2"))
         start = baseline(example)["text"]
         with torch.no_grad():

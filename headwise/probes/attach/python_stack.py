@@ -39,8 +39,6 @@ def runs_of(model: nn.Module) -> dict[int, FrameType]:
     for thread, top in sys._current_frames().items():
         for frame in frames(top) if thread != here else ():
             code = frame.f_code
-            if not isinstance(code, CodeType):  # a frame that has just ended, in CPython 3.11
-                break
             named = code.co_name in _METHODS and code.co_argcount
             if named and frame.f_locals.get(code.co_varnames[0]) is model:
                 runs[thread] = frame
@@ -48,7 +46,7 @@ def runs_of(model: nn.Module) -> dict[int, FrameType]:
 
 
 def frames(frame: FrameType | None) -> Iterator[FrameType]:
-    """A frame and those that have called it, innermost first."""
-    while isinstance(frame, FrameType):
+    """A frame and those that have called it, innermost first; of another thread, up to one that ends meanwhile."""
+    while isinstance(frame, FrameType) and isinstance(frame.f_code, CodeType):
         yield frame
         frame = frame.f_back
